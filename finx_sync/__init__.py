@@ -1,0 +1,38 @@
+"""finx_sync: live market data into plain Python callbacks, without an event loop."""
+
+from finx_sync.errors import (
+    AuthorizationError,
+    ConfigError,
+    ConnectError,
+    ConnectionLostError,
+    FinxSyncError,
+    FunctionError,
+    InvalidInputError,
+)
+from finx_sync.manager import StreamManager
+from finx_sync.messages import ContractTick, SpotTick, Tick
+from finx_sync.session.backoff import Backoff
+from finx_sync.session.state import State, StateChange
+from finx_sync.stream import Stats
+from finx_sync.transport.app import WebSocketApp
+
+__all__ = [
+    "AuthorizationError",
+    "Backoff",
+    "ConfigError",
+    "ConnectError",
+    "ConnectionLostError",
+    "ContractTick",
+    "FinxSyncError",
+    "FunctionError",
+    "InvalidInputError",
+    "SpotTick",
+    "State",
+    "StateChange",
+    "Stats",
+    "StreamManager",
+    "Tick",
+    "WebSocketApp",
+]
+
+__version__ = "0.1.0"

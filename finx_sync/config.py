@@ -1,0 +1,107 @@
+"""Settings: argument, else environment, else `.env`, else default. The only reader of the environment's variables.
+
+``.env`` is looked for in the working directory and above it; reading it changes nothing in ``os.environ``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import urlsplit
+
+from dotenv import dotenv_values, find_dotenv
+
+from finx_sync.errors import ConfigError
+from finx_sync.redaction import redact
+
+__all__ = ["ENVIRONMENTS", "SANDBOX", "Account", "KeySource", "read_account"]
+
+SANDBOX: Final = "sandbox"
+SANDBOX_KEY: Final = "sandbox-key"
+ENVIRONMENTS: Final[dict[str, str | None]] = {
+    "production": "wss://ws.finx.io",
+    "beta": "wss://beta.finx.io",
+    SANDBOX: None,  # known once it runs
+}
+"""Base URL of each environment (FinX documentation, *Streams*)."""
+
+KeySource = str | Callable[[], str]
+"""A key, or a function that returns the current one: FinX keys change every 24 hours."""
+
+
+@dataclass(frozen=True)
+class Account:
+    """Where to connect, and as whom.
+
+    Attributes:
+        base_url: ``wss://host``; None for the embedded sandbox, which is started when needed.
+        key: the API key or what returns it; never shown.
+    """
+
+    base_url: str | None
+    key: KeySource
+
+    def __repr__(self) -> str:
+        return f"Account({redact(self.base_url or SANDBOX)})"
+
+    def current_key(self) -> str:
+        """The key now.
+
+        Raises:
+            ConfigError: the function did not return one.
+        """
+        if isinstance(self.key, str):
+            return self.key
+        key = self.key()
+        if not isinstance(key, str) or not key.strip():
+            raise ConfigError("the api_key function returned no key; it must return a non-empty string")
+        return key
+
+
+def read_account(api_key: KeySource | None = None, environment: str | None = None, url: str | None = None) -> Account:
+    """Work out where to connect, and as whom.
+
+    Args:
+        api_key: else ``FINX_API_KEY``.
+        environment: "production", "beta" or "sandbox"; else ``FINX_ENVIRONMENT``, else "production".
+        url: base URL of another server; else ``FINX_URL``. Wins over the environment's.
+
+    Raises:
+        ConfigError: no key, an unknown environment, or no websocket URL.
+    """
+    variables = _variables()
+    chosen = environment or variables.get("FINX_ENVIRONMENT") or "production"
+    if chosen not in ENVIRONMENTS:
+        names = ", ".join(repr(name) for name in ENVIRONMENTS)
+        raise ConfigError(f"there is no environment {chosen!r}; choose one of {names}, or give url=")
+    address = url if url is not None else (None if environment else variables.get("FINX_URL"))
+    base_url = ENVIRONMENTS[chosen] if not address else _checked_url(address)
+    key = api_key if api_key is not None else variables.get("FINX_API_KEY")
+    if chosen == SANDBOX and api_key is None:
+        key = SANDBOX_KEY  # a real key has no business in the sandbox
+    if not key or (isinstance(key, str) and not key.strip()):
+        raise ConfigError(
+            "no API key: pass api_key=..., or set FINX_API_KEY in the environment or in .env; "
+            "environment='sandbox' needs none"
+        )
+    if not isinstance(key, str) and not callable(key):
+        raise ConfigError(f"api_key must be a string or a function that returns one, not {type(key).__name__}")
+    return Account(base_url, key)
+
+
+def _variables() -> dict[str, str]:
+    found = dotenv_values(find_dotenv(usecwd=True))
+    return {**{name: value for name, value in found.items() if value is not None}, **os.environ}
+
+
+def _checked_url(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        ok = parts.scheme in ("ws", "wss") and bool(parts.hostname) and parts.port != 0
+    except (ValueError, AttributeError, TypeError):
+        ok = False
+    if not ok:
+        raise ConfigError(f"{redact(str(url))!r} is no websocket URL; it looks like wss://ws.finx.io")
+    return url.rstrip("/")

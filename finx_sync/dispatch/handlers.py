@@ -1,0 +1,145 @@
+"""Who wants what: handlers by message type and name, checked when they are registered.
+
+Registering and removing may happen at any time, on any thread, also inside a handler. The tables that the dispatch
+thread reads are never changed, only replaced, so it needs no lock.
+"""
+
+from __future__ import annotations
+
+import inspect
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from finx_sync.errors import HandlerError
+from finx_sync.messages import Message
+
+__all__ = ["Handler", "Handlers", "check_handler"]
+
+Function = Callable[[Any], object]
+
+
+@dataclass(eq=False)
+class Handler:
+    """One registered function.
+
+    Attributes:
+        function: the user's own.
+        topic: the message type, or the name of an event such as "error".
+        names: whose messages it wants; None for all.
+        calls: how often it was called. Written by the dispatch thread.
+        failures: how often it raised.
+    """
+
+    function: Function
+    topic: type[Message] | str
+    names: frozenset[str] | None = None
+    calls: int = 0
+    failures: int = 0
+    label: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.label = getattr(self.function, "__qualname__", None) or repr(self.function)
+
+
+@dataclass(frozen=True)
+class Route:
+    """Who gets the messages of one type.
+
+    Attributes:
+        everyone: handlers of names that nobody asked for by name.
+        by_name: handlers of the names that somebody did; those of `everyone` are among them.
+    """
+
+    everyone: tuple[Handler, ...] = ()
+    by_name: dict[str, tuple[Handler, ...]] = field(default_factory=dict)
+
+
+class Handlers:
+    """The registry. All methods are safe from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._all: list[Handler] = []
+        self.routes: dict[type[Message], Route] = {}
+        """By message type; replaced as a whole."""
+        self.topics: dict[str, tuple[Handler, ...]] = {}
+        """By event name; replaced as a whole."""
+
+    def add(self, topic: type[Message] | str, function: Function, names: Iterable[str] | None = None) -> Handler:
+        """Register `function`.
+
+        Raises:
+            HandlerError: it is not callable, or not with one argument.
+        """
+        check_handler(function)
+        handler = Handler(function, topic, None if names is None else frozenset(names))
+        with self._lock:
+            self._all.append(handler)
+            self._rebuild()
+        return handler
+
+    def remove(self, function: Function | Handler) -> int:
+        """Take out every registration of `function`; returns how many there were."""
+        with self._lock:
+            kept = [one for one in self._all if one is not function and one.function != function]
+            removed = len(self._all) - len(kept)
+            self._all = kept
+            self._rebuild()
+        return removed
+
+    def snapshot(self) -> list[Handler]:
+        """All handlers, in the order of registration."""
+        with self._lock:
+            return list(self._all)
+
+    def _rebuild(self) -> None:
+        assert self._lock.locked()
+        routes: dict[type[Message], Route] = {}
+        topics: dict[str, tuple[Handler, ...]] = {}
+        for topic in dict.fromkeys(handler.topic for handler in self._all):
+            mine = [handler for handler in self._all if handler.topic is topic or handler.topic == topic]
+            if isinstance(topic, str):
+                topics[topic] = tuple(mine)
+            else:
+                routes[topic] = _route(mine)
+        self.routes, self.topics = routes, topics
+
+
+def _route(handlers: list[Handler]) -> Route:
+    names = {name for handler in handlers for name in handler.names or ()}
+    return Route(
+        everyone=tuple(handler for handler in handlers if handler.names is None),
+        by_name={
+            name: tuple(handler for handler in handlers if handler.names is None or name in handler.names)
+            for name in names
+        },
+    )
+
+
+def check_handler(function: object) -> None:
+    """Fail now rather than at the first message.
+
+    Raises:
+        HandlerError: `function` is not callable, or cannot be called with one argument, or is a coroutine function.
+    """
+    if not callable(function):
+        raise HandlerError(
+            f"a handler must be callable, got {type(function).__name__}; pass a function of one argument"
+        )
+    if inspect.iscoroutinefunction(function):
+        raise HandlerError(
+            "a handler must be a plain function: this library runs no event loop, so nobody would await it"
+        )
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return  # a builtin without a signature, such as list.append of some types: believed
+    try:
+        signature.bind(None)
+    except TypeError as error:
+        name = getattr(function, "__qualname__", repr(function))
+        raise HandlerError(
+            f"the handler {name}{signature} cannot be called with one argument, the message ({error})"
+        ) from error

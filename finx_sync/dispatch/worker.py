@@ -1,0 +1,205 @@
+"""The dispatch thread: the only one that runs user code.
+
+It takes batches from the inbox, has the dialect decode them, keeps the last value of each name, and calls the handlers
+in the order of arrival.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Literal
+
+from finx_sync.dispatch.handlers import Handler, Handlers, Route
+from finx_sync.dispatch.inbox import Batch, Inbox
+from finx_sync.dispatch.ledger import Ledger
+from finx_sync.errors import FinxSyncError
+from finx_sync.messages import Message
+
+__all__ = ["Fate", "HandlerFailure", "LastValues", "Worker"]
+
+logger = logging.getLogger("finx_sync")
+
+SLICE: Final = 64
+"""Messages between two entries in the books."""
+
+Fate = Literal["unclaimed", "unknown", "control", "unreadable"]
+"""What became of a decoded thing that is no user message."""
+
+LastValues = dict[type[Message], dict[str, Message]]
+"""The newest message by type and name. Written by the dispatch thread only; the types in it are the venue's own."""
+
+_set_received_at: Final = Message.__dict__["received_at"].__set__
+"""Past `frozen`: here is where a decoded message is completed, before anyone sees it."""
+_NOBODY: Final = Route()
+
+
+class HandlerFailure(FinxSyncError):
+    """What `on_error` is given when a handler raised; the handler's exception is the `__cause__`.
+
+    Attributes:
+        handler: the function that raised.
+        message: what it was given.
+    """
+
+    def __init__(self, handler: Handler, message: object) -> None:
+        super().__init__(f"the handler {handler.label} raised; the stream goes on")
+        self.handler = handler.function
+        self.message = message
+
+
+class Worker:
+    """Runs the dispatch thread.
+
+    Args:
+        inbox: where batches come from.
+        ledger: the books.
+        handlers: who wants what.
+        decode: payloads to messages, one for each, in order; never raises.
+        on_other: told, on the dispatch thread, of every decoded thing that is no user message, with the name of its
+            connection; returns what became of it.
+        latest: the table of last values to keep; its types are the user messages.
+        on_end: the thread's last act.
+        name: the thread's name.
+    """
+
+    def __init__(
+        self,
+        inbox: Inbox,
+        ledger: Ledger,
+        handlers: Handlers,
+        decode: Callable[[Sequence[str]], list[Any]],
+        on_other: Callable[[Any, str], Fate],
+        latest: LastValues,
+        *,
+        on_end: Callable[[], None],
+        name: str,
+    ) -> None:
+        self._inbox = inbox
+        self._ledger = ledger
+        self._handlers = handlers
+        self._decode = decode
+        self._on_other = on_other
+        self._latest = latest
+        self._on_end = on_end
+        self._stopping = False
+        self.current: Handler | None = None
+        """The handler that runs now, for whoever waits for it in vain."""
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stop(self, *, drain: bool) -> None:
+        """Make the thread end: after all that waits (`drain`), or after the handler that runs. Returns at once."""
+        if not drain:
+            self._stopping = True
+        self._inbox.close()
+
+    def join(self, timeout: float) -> bool:
+        """Wait for the thread's end; returns whether it came."""
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    def on_this_thread(self) -> bool:
+        """Whether the caller is the dispatch thread."""
+        return threading.get_ident() == self._thread.ident
+
+    def tell(self, topic: str, value: object) -> bool:
+        """Call the handlers of an event. On the dispatch thread. Returns whether there was one."""
+        handlers = self._handlers.topics.get(topic, ())
+        for handler in handlers:
+            self._call(handler, value)
+        return bool(handlers)
+
+    def _run(self) -> None:
+        while (item := self._inbox.get()) is not None:
+            if isinstance(item, Batch):
+                self._dispatch(item)
+            else:
+                item()
+        for event in self._inbox.throw_away():
+            event()
+        self._on_end()
+
+    def _dispatch(self, batch: Batch) -> None:
+        texts = batch.texts
+        if self._stopping:
+            self._inbox.take(len(texts))
+            self._ledger.settle(dropped=len(texts))
+            return
+        messages = self._decode(texts)
+        for begin in range(0, len(messages), SLICE):
+            part = messages[begin : begin + SLICE]
+            self._inbox.take(len(part))
+            raw = texts[begin : begin + SLICE] if "message" in self._handlers.topics else None
+            self._dispatch_slice(part, raw, batch)
+
+    def _dispatch_slice(self, messages: list[Any], raw: list[str] | None, batch: Batch) -> None:
+        """The hot path: one pass over decoded messages, a table look-up and a call for each."""
+        latest, handlers, received_at = self._latest, self._handlers, batch.received_at
+        handled = unclaimed = done = 0
+        fates: dict[str, int] = {}
+        for message in messages:
+            if self._stopping:
+                break
+            heard = raw is not None and self.tell("message", raw[done])
+            done += 1
+            kind = type(message)
+            table = latest.get(kind)
+            if table is None:
+                fate = self._on_other(message, batch.line)
+                fates[fate] = fates.get(fate, 0) + 1
+                if heard and fate in ("unclaimed", "unknown"):
+                    handled += 1
+                    unclaimed -= 1
+                continue
+            _set_received_at(message, received_at)
+            name = message.name
+            table[name] = message
+            route = handlers.routes.get(kind, _NOBODY)
+            wanted = route.by_name.get(name, route.everyone)
+            if not wanted and not heard:
+                unclaimed += 1
+                continue
+            handled += 1
+            for handler in wanted:
+                self.current = handler
+                handler.calls += 1
+                try:
+                    handler.function(message)
+                except BaseException as error:  # noqa: BLE001  # whatever user code raises, the stream goes on
+                    self._failed(handler, message, error)
+            self.current = None
+        unknown = fates.get("unknown", 0)
+        self._ledger.settle(
+            handled=handled,
+            unclaimed=unclaimed + unknown + fates.get("unclaimed", 0),
+            control=fates.get("control", 0),
+            unreadable=fates.get("unreadable", 0),
+            unknown=unknown,
+            dropped=len(messages) - done,
+        )
+
+    def _call(self, handler: Handler, value: object) -> None:
+        self.current = handler
+        handler.calls += 1
+        try:
+            handler.function(value)
+        except BaseException as error:  # noqa: BLE001  # whatever user code raises, the stream goes on
+            self._failed(handler, value, error)
+        finally:
+            self.current = None
+
+    def _failed(self, handler: Handler, value: object, error: BaseException) -> None:
+        handler.failures += 1
+        if handler.failures == 1:
+            logger.error("the handler %s raised; the stream goes on", handler.label, exc_info=error)
+        elif str(handler.failures).strip("0") == "1":  # 10, 100, 1000: a flood of tracebacks helps nobody
+            logger.error("the handler %s has raised %d times, now: %r", handler.label, handler.failures, error)
+        if handler.topic != "error":  # a raising error handler is logged and counted, not told to itself
+            failure = HandlerFailure(handler, value)
+            failure.__cause__ = error
+            self.tell("error", failure)

@@ -1,0 +1,189 @@
+"""Every error that finx_sync raises or reports, in one tree.
+
+::
+
+    FinxSyncError
+    ├── ConfigError(ValueError)             a missing key, an unknown environment, a bad URL or option
+    ├── InvalidInputError(ValueError)       a bad pair, date, time, instrument name or timeout
+    ├── HandlerError(TypeError)             not callable, or it does not take one argument
+    ├── MissingExtraError(ImportError)      an optional part is not installed
+    ├── UsageError(RuntimeError)            right call, wrong moment or wrong thread
+    ├── StreamTimeoutError(TimeoutError)    a wait ended before what it waited for came
+    ├── ConnectError(ConnectionError)       no connection could be opened
+    │   ├── NameResolutionError             the host name has no address
+    │   ├── ConnectTimeoutError(TimeoutError)
+    │   ├── TLSError                        the certificate or the TLS handshake was refused
+    │   ├── ProxyError                      the proxy refused or is unreachable
+    │   └── HandshakeError                  the server answered the upgrade with something else
+    ├── AuthorizationError(PermissionError) the key was refused: never retried
+    ├── ConnectionLostError(ConnectionError) an open connection ended
+    │   ├── PeerTimeoutError(TimeoutError)  the peer stopped answering pings
+    │   └── ProtocolError                   the peer broke RFC 6455; carries the close code we sent
+    ├── UnreadableMessageError(ValueError)  a payload that is no message of this service
+    └── FunctionError                       a blocking function failed
+        ├── FunctionTimeoutError(TimeoutError)
+        ├── ServerRefusedError              the server answered with an error object
+        └── UnexpectedReplyError            the server answered with a shape we do not know
+
+Texts say what happened and what to do about it. Data is in attributes. No text ever holds a key:
+whatever came from outside passes `finx_sync.redaction` first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from finx_sync.redaction import redact
+
+__all__ = [
+    "AuthorizationError",
+    "ConfigError",
+    "ConnectError",
+    "ConnectTimeoutError",
+    "ConnectionLostError",
+    "FinxSyncError",
+    "FunctionError",
+    "FunctionTimeoutError",
+    "HandlerError",
+    "HandshakeError",
+    "InvalidInputError",
+    "MissingExtraError",
+    "NameResolutionError",
+    "PeerTimeoutError",
+    "ProtocolError",
+    "ProxyError",
+    "ServerRefusedError",
+    "StreamTimeoutError",
+    "TLSError",
+    "UnexpectedReplyError",
+    "UnreadableMessageError",
+    "UsageError",
+]
+
+EXCERPT_LENGTH = 200
+"""Characters of a payload that an error text may quote."""
+
+
+class FinxSyncError(Exception):
+    """The root: ``except FinxSyncError`` catches whatever this library raises on purpose."""
+
+
+class ConfigError(FinxSyncError, ValueError):
+    """A setting is missing or makes no sense; raised by the call that was given it, before any I/O."""
+
+
+class InvalidInputError(FinxSyncError, ValueError):
+    """An argument cannot be right; raised before any I/O."""
+
+
+class HandlerError(FinxSyncError, TypeError):
+    """A handler is not callable, or cannot be called with one message."""
+
+
+class MissingExtraError(FinxSyncError, ImportError):
+    """An optional part of the library is not installed; the text holds the pip command."""
+
+
+class UsageError(FinxSyncError, RuntimeError):
+    """The call is right, but not now (already running, never started) or not on this thread."""
+
+
+class StreamTimeoutError(FinxSyncError, TimeoutError):
+    """`wait_for`, `take` or `start` waited as long as it was told to."""
+
+
+class ConnectError(FinxSyncError, ConnectionError):
+    """No connection could be opened."""
+
+
+class NameResolutionError(ConnectError):
+    """The host name could not be turned into an address."""
+
+
+class ConnectTimeoutError(ConnectError, TimeoutError):
+    """Name look-up, TCP, TLS, proxy and handshake together took longer than `connect_timeout`."""
+
+
+class TLSError(ConnectError):
+    """The server's certificate was not accepted, or TLS could not be agreed on."""
+
+
+class ProxyError(ConnectError):
+    """The proxy refused the connection, or cannot be reached."""
+
+
+class HandshakeError(ConnectError):
+    """The server answered the websocket upgrade with something other than 101.
+
+    Attributes:
+        status_code: the HTTP status, or None where the answer was no HTTP at all.
+        headers: the response headers, names in lower case.
+    """
+
+    def __init__(self, message: str, status_code: int | None = None, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.status_code = status_code
+        self.headers: dict[str, str] = dict(headers or {})
+
+
+class AuthorizationError(FinxSyncError, PermissionError):
+    """The server refused the key; the stream does not retry it."""
+
+
+class ConnectionLostError(FinxSyncError, ConnectionError):
+    """An open connection ended.
+
+    Attributes:
+        code: the close code of RFC 6455 7.4; 1006 where the peer vanished without a close frame.
+        reason: the peer's reason, redacted; often empty.
+    """
+
+    def __init__(self, message: str, code: int = 1006, reason: str = "") -> None:
+        super().__init__(message)
+        self.code = code
+        self.reason = redact(reason)
+
+
+class PeerTimeoutError(ConnectionLostError, TimeoutError):
+    """The peer answered no ping within `ping_timeout`."""
+
+
+class ProtocolError(ConnectionLostError):
+    """The peer sent what RFC 6455 forbids; `code` is the close code that we answered with."""
+
+
+class UnreadableMessageError(FinxSyncError, ValueError):
+    """A payload could not be read as a message of this service.
+
+    Attributes:
+        excerpt: the first characters of the payload, redacted.
+    """
+
+    def __init__(self, why: str, payload: str) -> None:
+        self.excerpt = redact(payload[: 4 * EXCERPT_LENGTH])[:EXCERPT_LENGTH]
+        super().__init__(f"{redact(why)}; the message begins {self.excerpt!r}")
+
+
+class FunctionError(FinxSyncError):
+    """A blocking function could not return what it was asked for."""
+
+
+class FunctionTimeoutError(FunctionError, TimeoutError):
+    """The whole call, from name look-up to the last byte, took longer than its timeout."""
+
+
+class ServerRefusedError(FunctionError):
+    """The server answered with an error object.
+
+    Attributes:
+        said: what the server said, redacted.
+    """
+
+    def __init__(self, function: str, said: Any) -> None:
+        self.said = redact(str(said))
+        super().__init__(f"{function}: the server refused the call and said {self.said!r}")
+
+
+class UnexpectedReplyError(FunctionError):
+    """The server answered with a shape that no source describes; the text quotes its beginning."""

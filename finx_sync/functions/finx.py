@@ -1,0 +1,185 @@
+"""FinX's functions as blocking methods (FinX documentation, *Functions* and *Streams*, August 2022; finx-io SDK)."""
+
+from __future__ import annotations
+
+import abc
+import datetime as dt
+from contextlib import AbstractContextManager
+from typing import Any
+
+import msgspec
+
+from finx_sync.errors import UnexpectedReplyError
+from finx_sync.functions.backend import DEFAULT_TIMEOUT, Backend
+from finx_sync.functions.inputs import (
+    checked_date,
+    checked_five_minutes,
+    checked_name,
+    checked_pair,
+    checked_time,
+    checked_timeout,
+)
+from finx_sync.messages import ContractTick, Message, Tick
+from finx_sync.redaction import redact
+from finx_sync.venues.finx import (
+    Authentication,
+    History,
+    KeepAliveReply,
+    NameList,
+    Raw,
+    Reply,
+    ServerError,
+    read_contracts,
+)
+
+__all__ = ["FinxFunctions"]
+
+
+class FinxFunctions(abc.ABC):
+    """The functions; each opens a connection of its own, and may be called on any thread, also in a handler.
+
+    All of them take `timeout`, seconds for the whole call, and raise FunctionTimeoutError, ServerRefusedError,
+    AuthorizationError, ConnectError or ConnectionLostError, InvalidInputError before any I/O, and UnexpectedReplyError
+    for an answer of another function's shape.
+    """
+
+    @abc.abstractmethod
+    def _backend(self) -> AbstractContextManager[Backend]:
+        """The server, for the time of one call."""
+
+    def _ask(self, function: str, timeout: float, **params: Any) -> Reply:
+        seconds = checked_timeout(timeout)
+        sent = {name: value for name, value in params.items() if value is not None}
+        with self._backend() as backend:
+            return backend.call(function, sent, seconds)
+
+    def authenticate(self, *, timeout: float = DEFAULT_TIMEOUT) -> bool:
+        """Ask whether the key is good; True, or AuthorizationError is raised."""
+        reply = self._ask("authenticate", timeout)
+        if not isinstance(reply, Authentication):
+            raise _unexpected("authenticate", reply)
+        return reply.accepted
+
+    def get_tick_snap(
+        self,
+        pair: str,
+        date: str | dt.date | None = None,
+        time: str | dt.time | None = None,
+        *,
+        timeout: float = DEFAULT_TIMEOUT,
+    ) -> Tick:
+        """One price of a pair: the newest, or the one at a moment.
+
+        Args:
+            pair: like "BTC:USD".
+            date: day in UTC, like "2022-06-15".
+            time: time of day in UTC, like "21:27".
+            timeout: seconds.
+        """
+        day = None if date is None else checked_date(date)
+        reply = self._ask("tickSnap", timeout, pair=checked_pair(pair), date=day, time=checked_time(time))
+        if not isinstance(reply, Tick):
+            raise _unexpected("tickSnap", reply)
+        return reply
+
+    def get_tick_history(
+        self,
+        pair: str,
+        date: str | dt.date,
+        time: str | dt.time | None = None,
+        *,
+        timeout: float = DEFAULT_TIMEOUT,
+    ) -> list[Tick]:
+        """A page of a day's prices of a pair, from all exchanges: up to 1000 rows after `time`, sorted by time.
+
+        Args:
+            pair: like "BTC:USD".
+            date: day in UTC, like "2022-06-15".
+            time: time of day in UTC; None for the day's beginning.
+            timeout: seconds.
+        """
+        params = {"pair": checked_pair(pair), "date": checked_date(date), "time": checked_time(time) or "00:00"}
+        reply = self._ask("tickHistory", timeout, **params)
+        if not isinstance(reply, History):
+            raise _unexpected("tickHistory", reply)
+        return sorted(reply.rows, key=_when)
+
+    def list_contracts(self, *, timeout: float = DEFAULT_TIMEOUT) -> list[str]:
+        """The names of all contracts: options, futures and perpetuals."""
+        reply = self._ask("listDeribitContracts", timeout)
+        if isinstance(reply, Raw) and reply.value == []:
+            return []
+        if not isinstance(reply, NameList):
+            raise _unexpected("listDeribitContracts", reply)
+        return reply.names
+
+    def get_reference_data(self, security_id: str, *, timeout: float = DEFAULT_TIMEOUT) -> Any:
+        """What FinX knows about a security, as it came: the answer's shape is not documented."""
+        return _plain(
+            self._ask(
+                "referenceData", timeout, securityId=checked_name(security_id, "a security id", "BTC-26AUG22-20000-C")
+            )
+        )
+
+    def get_five_minute_matrix(
+        self, base: str, at: str | dt.datetime = "latest", *, timeout: float = DEFAULT_TIMEOUT
+    ) -> list[ContractTick]:
+        """All contracts of a base instrument at one moment.
+
+        The answer's shape is not documented; a list of contract objects, or an object of such, is what is read.
+
+        Args:
+            base: "BTC", "ETH", "SOL" or "USDC".
+            at: a moment on the five-minute grid in UTC, like "2022-08-04T04:05", or "latest".
+            timeout: seconds.
+        """
+        reply = self._ask(
+            "getFiveMinMatrix",
+            timeout,
+            baseInstrument=checked_name(base, "a base instrument", "BTC"),
+            fiveMinuteDateTime=checked_five_minutes(at),
+        )
+        rows = reply.value if isinstance(reply, Raw) else [] if reply in (NameList([]), History([])) else None
+        rows = list(rows.values()) if isinstance(rows, dict) else rows
+        try:
+            if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+                raise _unexpected("getFiveMinMatrix", reply)
+            return read_contracts(rows)
+        except msgspec.ValidationError as error:
+            raise _unexpected("getFiveMinMatrix", reply) from error
+
+    def call(self, function_name: str, *, timeout: float = DEFAULT_TIMEOUT, **params: Any) -> Any:
+        """Call any function by its wire name, and get the JSON of its answer.
+
+        Args:
+            function_name: like "tickSnap"; also one that FinX adds later.
+            timeout: seconds.
+            params: its fields by their wire names.
+        """
+        return _plain(self._ask(checked_name(function_name, "a function name", "tickSnap"), timeout, **params))
+
+
+def _when(tick: Tick) -> tuple[str, str]:
+    return tick.date, tick.time.removesuffix("Z")  # so that "40Z" comes before "40.453Z"
+
+
+def _plain(reply: Reply) -> Any:
+    """A reply as plain JSON values."""
+    if isinstance(reply, Raw):
+        return reply.value
+    if isinstance(reply, Message):
+        return reply.to_dict()
+    if isinstance(reply, History):
+        return {str(index): row.to_dict() for index, row in enumerate(reply.rows)}
+    if isinstance(reply, NameList):
+        return reply.names
+    if isinstance(reply, Authentication):
+        return {"isAuth": reply.accepted}
+    if isinstance(reply, KeepAliveReply):
+        return {"keepAlive": True}
+    raise AssertionError(reply)  # ServerError was raised before
+
+
+def _unexpected(function: str, reply: Reply) -> UnexpectedReplyError:
+    shown = redact(str(_plain(reply)))[:200]
+    return UnexpectedReplyError(f"{function}: the server answered with another shape: {shown}")

@@ -1,0 +1,210 @@
+"""`StreamManager`: FinX's live contracts and spot rates into callbacks, and its functions as blocking calls."""
+
+from __future__ import annotations
+
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
+
+from finx_sync.config import KeySource, read_account
+from finx_sync.errors import ConfigError
+from finx_sync.functions.backend import Backend, RequestForm
+from finx_sync.functions.finx import FinxFunctions
+from finx_sync.functions.inputs import checked_name, checked_pair
+from finx_sync.messages import ContractTick, SpotTick
+from finx_sync.session.backoff import Backoff
+from finx_sync.session.supervisor import ConnectionOptions
+from finx_sync.stream import Stream
+from finx_sync.transport.frames import DEFAULT_MAX_SIZE
+from finx_sync.venues.base import Subscription
+from finx_sync.venues.finx import CONTRACT, SPOT, FinxDialect, Path
+
+if TYPE_CHECKING:
+    from finx_sync.sandbox import Sandbox
+
+__all__ = ["StreamManager"]
+
+ContractHandler = TypeVar("ContractHandler", bound=Callable[[ContractTick], object])
+SpotHandler = TypeVar("SpotHandler", bound=Callable[[SpotTick], object])
+
+DEFAULT_QUEUE_SIZE: Final = 65_536
+"""Messages that may wait for the handlers before the reader is held back; about 50 MB of contract ticks."""
+
+
+class _EmbeddedSandbox:
+    """The sandbox inside this process, shared by all who need it, running as long as one of them does."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._users = 0
+        self._server: Sandbox | None = None
+
+    def acquire(self) -> str:
+        """Its base URL; starts it for the first user."""
+        from finx_sync.sandbox import Sandbox  # only when asked for: it needs an extra, and takes time to import
+
+        with self._lock:
+            if self._server is None:
+                self._server = Sandbox().start()
+            self._users += 1
+            return self._server.url
+
+    def release(self) -> None:
+        """One user less; the last one stops it."""
+        with self._lock:
+            self._users -= 1
+            server = self._server if self._users == 0 else None
+            if server is not None:
+                self._server = None
+                server.stop()
+
+
+_sandbox: Final = _EmbeddedSandbox()
+
+
+class StreamManager(FinxFunctions, Stream):
+    """Streams from FinX, and its functions. Making one does no I/O.
+
+    Args:
+        api_key: the key, or a function that returns the current one, asked at each connect; else ``FINX_API_KEY`` from
+            the environment or ``.env``.
+        environment: "production", "beta" or "sandbox" (embedded, no key needed); else ``FINX_ENVIRONMENT``.
+        url: base URL of another server, like "wss://host".
+        ping_interval: seconds between protocol pings.
+        ping_timeout: seconds of listening that a pong may take; None never gives up.
+        connect_timeout: seconds from name look-up to the end of the handshake.
+        reconnect: how long to wait between attempts.
+        queue_size: messages that may wait for the handlers before the reader is held back.
+        max_size: bytes of one message; a larger one closes with 1009.
+        path: the documented path to stream from: "streaming", "streamer" or "root".
+        stream_per_url: one connection for each subscription, as FinX documented it before August 2022.
+        request_form: how functions are called: "query", "segment" or "message".
+        proxy: ``http://``, ``socks5://`` or ``socks5h://`` URL; else the environment's (extra ``proxy``).
+        ssl_context: for wss; None verifies against the system's certificates.
+
+    Raises:
+        ConfigError: a missing key, an unknown environment, or an option that cannot be right.
+    """
+
+    def __init__(
+        self,
+        api_key: KeySource | None = None,
+        *,
+        # where
+        environment: str | None = None,
+        url: str | None = None,
+        proxy: str | None = None,
+        ssl_context: ssl.SSLContext | None = None,
+        # timeouts, seconds
+        ping_interval: float = 15.0,
+        ping_timeout: float | None = 10.0,
+        connect_timeout: float = 10.0,
+        reconnect: Backoff | None = None,
+        # limits
+        queue_size: int = DEFAULT_QUEUE_SIZE,
+        max_size: int = DEFAULT_MAX_SIZE,
+        # forms that the sources disagree on
+        path: Path = "streaming",
+        stream_per_url: bool = False,
+        request_form: RequestForm = "query",
+    ) -> None:
+        if path not in ("streaming", "streamer", "root"):
+            raise ConfigError(f"path is 'streaming', 'streamer' or 'root', not {path!r}")
+        if request_form not in ("query", "segment", "message"):
+            raise ConfigError(f"request_form is 'query', 'segment' or 'message', not {request_form!r}")
+        account = read_account(api_key, environment, url)
+        options = ConnectionOptions(
+            ping_interval=ping_interval,
+            ping_timeout=ping_timeout,
+            connect_timeout=connect_timeout,
+            max_size=max_size,
+            reconnect=reconnect or Backoff(),
+            proxy=proxy,
+            ssl_context=ssl_context,
+        )
+        self._path: Path = path
+        self._stream_per_url = stream_per_url
+        self._request_form: RequestForm = request_form
+        self._holds_sandbox = False
+        self._finx = FinxDialect(account.base_url or "", path, stream_per_url=stream_per_url)
+        super().__init__(self._finx, account, options, queue_size=queue_size)
+
+    # Handlers
+
+    @overload
+    def on_contract(self, handler: ContractHandler, /, *names: str) -> ContractHandler: ...
+    @overload
+    def on_contract(self, handler: str, /, *names: str) -> Callable[[ContractHandler], ContractHandler]: ...
+    def on_contract(self, handler: Any, /, *names: str) -> Any:
+        """Call a function with every ContractTick: ``@stream.on_contract``, or of some: ``@stream.on_contract("NAME")``.
+
+        A plain call serves as well, ``stream.on_contract(handler, "NAME")``, and returns the handler.
+
+        Raises:
+            HandlerError: it cannot be called with one argument.
+        """
+        return self._register(ContractTick, handler, names)
+
+    @overload
+    def on_spot(self, handler: SpotHandler, /, *names: str) -> SpotHandler: ...
+    @overload
+    def on_spot(self, handler: str, /, *names: str) -> Callable[[SpotHandler], SpotHandler]: ...
+    def on_spot(self, handler: Any, /, *names: str) -> Any:
+        """Call a function with every SpotTick, or those of some pairs; used like `on_contract`."""
+        return self._register(SpotTick, handler, names)
+
+    # Subscriptions
+
+    def subscribe_contract(self, *instrument_names: str) -> None:
+        """Ask for the ticks of contracts, now or when the stream starts, and again after every reconnect.
+
+        Raises:
+            InvalidInputError: no instrument name, like "BTC-26AUG22-20000-C".
+        """
+        for name in [checked_name(name) for name in instrument_names]:
+            self._subscribe(Subscription(CONTRACT, name))
+
+    def subscribe_spot(self, *pairs: str) -> None:
+        """Ask for the spot rates of pairs, like "BTC:USDC"; otherwise as `subscribe_contract`."""
+        for pair in [checked_pair(pair) for pair in pairs]:
+            self._subscribe(Subscription(SPOT, pair))
+
+    def unsubscribe_contract(self, *instrument_names: str) -> None:
+        """Want contracts no more.
+
+        No source knows a message for it: what still comes is counted as unclaimed where no handler wants it, and the
+        server stops sending at the next reconnect.
+        """
+        for name in instrument_names:
+            self._unsubscribe(Subscription(CONTRACT, name))
+
+    def unsubscribe_spot(self, *pairs: str) -> None:
+        """Want pairs no more; see `unsubscribe_contract`."""
+        for pair in pairs:
+            self._unsubscribe(Subscription(SPOT, pair))
+
+    # The embedded sandbox runs while the stream does, and during calls of functions.
+
+    def _before_start(self) -> None:
+        if self._account.base_url is None:
+            self._finx.base_url = _sandbox.acquire()
+            self._holds_sandbox = True
+
+    def _after_end(self) -> None:
+        if self._holds_sandbox:
+            self._holds_sandbox = False
+            _sandbox.release()
+
+    @contextmanager
+    def _backend(self) -> Iterator[Backend]:
+        embedded = self._account.base_url is None
+        base_url = _sandbox.acquire() if embedded else self._account.base_url
+        assert base_url is not None
+        try:
+            dialect = FinxDialect(base_url, self._path)
+            yield Backend(base_url, self._account, self._options, self._request_form, dialect)
+        finally:
+            if embedded:
+                _sandbox.release()

@@ -1,0 +1,260 @@
+"""The typed messages that handlers are given, and how the wire's strings become numbers.
+
+Every message is frozen and knows what the wire carried: attributes are typed and None where the wire was silent or sent
+an empty string; `[]`, `get`, `in`, `keys`, `items` and `to_dict` behave like the dictionary that the JSON was, with
+typed values, and raise KeyError for a field that was not there. So a bot written for dictionaries goes on.
+
+Field names and order of FinX messages: FinX documentation, pages *Streams* and *Functions* (August 2022).
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import enum
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar
+
+import msgspec
+
+__all__ = ["ContractTick", "Message", "SpotTick", "Tick"]
+
+UTC = dt.timezone.utc
+
+
+class _Empty(enum.Enum):
+    """The empty string on the wire, which stands for "no value"."""
+
+    EMPTY = ""
+
+
+# msgspec looks an enum's value up here while it decodes: an empty string becomes None in the same pass, where a hook or
+# a second decode would cost more than all the rest. About 30 % of real option tickers have such fields.
+_Empty._value2member_map_[""] = None  # type: ignore[assignment]
+
+if TYPE_CHECKING:
+    Number = float | None
+    Integer = int | None
+    Text = str | None
+else:
+    # msgspec reads "nan" and "inf" as numbers; a price is none of these.
+    Number = Annotated[float, msgspec.Meta(ge=-sys.float_info.max, le=sys.float_info.max)] | _Empty | None
+    Integer = int | _Empty | None
+    # An empty text fails here, and the dialect's second look turns it into None; it is rare.
+    Text = Annotated[str, msgspec.Meta(min_length=1)] | None
+
+_Message = TypeVar("_Message", bound="Message")
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What all messages share.
+
+    Attributes:
+        received_at: when the bytes were read from the socket, UNIX seconds (wall clock); 0.0 for a message that came
+            as the reply of a blocking function.
+        backfilled: True for a message that was fetched afterwards to fill a gap.
+        absent: wire names of the fields that this message did not carry.
+    """
+
+    received_at: float = msgspec.field(default=0.0, name="@received_at")
+    backfilled: bool = msgspec.field(default=False, name="@backfilled")
+    absent: tuple[str, ...] = msgspec.field(default=(), name="@absent")
+
+    _attributes: ClassVar[dict[str, str]] = {}
+    """Wire name to attribute name, in the order of the wire."""
+
+    def __getitem__(self, name: str) -> Any:
+        if name in self.absent:
+            raise KeyError(name)
+        return getattr(self, self._attributes[name])
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._attributes and name not in self.absent
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.keys())
+
+    def __len__(self) -> int:
+        return len(self._attributes) - len(self.absent)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The value of a wire field, or `default` where the wire did not carry it."""
+        return self[name] if name in self else default
+
+    def keys(self) -> list[str]:
+        """The wire names that this message carried, in their order."""
+        return [name for name in self._attributes if name not in self.absent]
+
+    def values(self) -> list[Any]:
+        """The typed values, in the order of `keys`."""
+        return [self[name] for name in self.keys()]
+
+    def items(self) -> list[tuple[str, Any]]:
+        """Pairs of wire name and typed value."""
+        return [(name, self[name]) for name in self.keys()]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The message as a plain dictionary of wire names and typed values."""
+        return dict(self.items())
+
+    def __repr__(self) -> str:
+        fields = ", ".join(f"{self._attributes[name]}={value!r}" for name, value in self.items())
+        return f"{type(self).__name__}({fields})"
+
+
+def _wire_fields(kind: type[_Message]) -> type[_Message]:
+    """Fill in `_attributes`: the class's own fields, its base's apart."""
+    own = [field for field in msgspec.structs.fields(kind) if not field.encode_name.startswith("@")]
+    kind._attributes = {field.encode_name: field.name for field in own}
+    return kind
+
+
+@_wire_fields
+class ContractTick(Message, frozen=True, kw_only=True, gc=False):
+    """One contract's whole state: prices, volatilities, greeks.
+
+    Prices of options are in the base currency (BTC for BTC options), volatilities in percent, amounts in contracts;
+    greeks as Deribit gives them: delta per unit, gamma per dollar, vega and rho per percentage point, theta per day.
+    Futures and perpetuals have no greeks, volatilities or underlying: those are None.
+
+    Attributes:
+        redis_key: FinX's key of the record; the same as `instrument_name`.
+        underlying_price: price of the underlying future or synthetic forward, in dollars.
+        underlying_index: name of that future.
+        timestamp: milliseconds since the UNIX epoch, as it came.
+        state: "open" or "closed".
+        settlement_price, min_price, max_price, mark_price, last_price: in the base currency.
+        open_interest: contracts outstanding.
+        mark_iv, bid_iv, ask_iv: implied volatility in percent; 0 where there is no quote.
+        interest_rate: rate used for the greeks, a fraction.
+        instrument_name: like "BTC-26AUG22-20000-C".
+        index_price, estimated_delivery_price: in dollars.
+        best_bid_price, best_ask_price: best quotes in the base currency; 0 or None where there is none.
+        best_bid_amount, best_ask_amount: their sizes.
+        vega, theta, rho, gamma, delta: the greeks.
+        volume: traded in 24 hours; price_change: percent in 24 hours; low, high: lowest and highest price in 24 hours.
+    """
+
+    redis_key: str
+    underlying_price: Number
+    underlying_index: Text
+    timestamp: Integer
+    state: Text
+    settlement_price: Number
+    open_interest: Number
+    min_price: Number
+    max_price: Number
+    mark_price: Number
+    mark_iv: Number
+    last_price: Number
+    interest_rate: Number
+    instrument_name: str
+    index_price: Number
+    estimated_delivery_price: Number
+    bid_iv: Number
+    best_bid_price: Number
+    best_bid_amount: Number
+    best_ask_price: Number
+    best_ask_amount: Number
+    ask_iv: Number
+    vega: Number
+    theta: Number
+    rho: Number
+    gamma: Number
+    delta: Number
+    volume: Number
+    price_change: Number
+    low: Number
+    high: Number
+
+    @property
+    def name(self) -> str:
+        """The name that it is subscribed under."""
+        return self.instrument_name
+
+    @property
+    def datetime(self) -> dt.datetime | None:
+        """`timestamp` in UTC."""
+        if self.timestamp is None:
+            return None
+        return dt.datetime.fromtimestamp(self.timestamp / 1000, UTC)
+
+
+@_wire_fields
+class SpotTick(Message, frozen=True, kw_only=True, gc=False):
+    """One exchange's price of a pair.
+
+    FinX has sent two shapes: with `unixDate` and `UTCDate`, and, older, with `date` and `time` inside ``resultData``.
+    Both become this; `unix_date` is computed for the older one.
+
+    Attributes:
+        pair: like "BTC:USDC".
+        unix_date: seconds since the UNIX epoch.
+        utc_date: the same as text, like "2022-08-07T18:34:55.000Z".
+        exchange: where it traded.
+        price: in the pair's second currency.
+        date, time: the older shape's, like "2022-06-15" and "21:27:40.453Z".
+    """
+
+    pair: str
+    unix_date: Integer = msgspec.field(name="unixDate")
+    utc_date: Text = msgspec.field(name="UTCDate")
+    exchange: Text
+    price: Number
+    date: Text = None
+    time: Text = None
+    absent: tuple[str, ...] = msgspec.field(default=("date", "time"), name="@absent")
+
+    @property
+    def name(self) -> str:
+        """The name that it is subscribed under."""
+        return self.pair
+
+    @property
+    def datetime(self) -> dt.datetime | None:
+        """The time in UTC; to the millisecond in the older shape."""
+        if self.date and self.time:
+            return _moment(self.date, self.time)
+        if self.unix_date is None:
+            return None
+        return dt.datetime.fromtimestamp(self.unix_date, UTC)
+
+
+@_wire_fields
+class Tick(Message, frozen=True, kw_only=True, gc=False):
+    """A row of tick history, or a tick snap: one exchange's price of a pair at one moment.
+
+    Attributes:
+        pair: like "BTC:USD".
+        date: the day in UTC, like "2022-06-15".
+        time: like "21:27:40.453Z".
+        exchange: where it traded.
+        price: in the pair's second currency.
+    """
+
+    pair: str
+    date: str
+    time: str
+    exchange: Text
+    price: Number
+
+    @property
+    def name(self) -> str:
+        """The pair."""
+        return self.pair
+
+    @property
+    def datetime(self) -> dt.datetime:
+        """`date` and `time` in UTC, to the millisecond.
+
+        Raises:
+            ValueError: they are no date and time.
+        """
+        return _moment(self.date, self.time)
+
+
+def _moment(date: str, time: str) -> dt.datetime:
+    # fromisoformat takes neither "Z" nor a fraction of other than 3 or 6 digits before Python 3.11.
+    clock, _, fraction = time.removesuffix("Z").partition(".")
+    whole = dt.datetime.fromisoformat(f"{date}T{clock}")
+    return whole.replace(microsecond=int(fraction[:6].ljust(6, "0")) if fraction else 0, tzinfo=UTC)

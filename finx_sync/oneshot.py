@@ -1,0 +1,77 @@
+"""FinX's functions without a stream: one call, one short-lived connection.
+
+`where` are the keyword arguments of `StreamManager` that say where and how to connect (`api_key`, `environment`,
+`url`, `request_form`, `proxy`, `ssl_context`); everything else, and what is raised, is described at its methods.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+from finx_sync.functions.backend import DEFAULT_TIMEOUT
+from finx_sync.manager import StreamManager
+from finx_sync.messages import ContractTick, Tick
+
+__all__ = [
+    "authenticate",
+    "call",
+    "get_five_minute_matrix",
+    "get_reference_data",
+    "get_tick_history",
+    "get_tick_snap",
+    "list_contracts",
+]
+
+
+def authenticate(*, timeout: float = DEFAULT_TIMEOUT, **where: Any) -> bool:
+    """Ask whether the key is good; see `StreamManager.authenticate`."""
+    return StreamManager(**where).authenticate(timeout=timeout)
+
+
+def get_tick_snap(
+    pair: str,
+    date: str | dt.date | None = None,
+    time: str | dt.time | None = None,
+    *,
+    timeout: float = DEFAULT_TIMEOUT,
+    **where: Any,
+) -> Tick:
+    """One price of a pair; see `StreamManager.get_tick_snap`."""
+    return StreamManager(**where).get_tick_snap(pair, date, time, timeout=timeout)
+
+
+def get_tick_history(
+    pair: str,
+    date: str | dt.date,
+    time: str | dt.time | None = None,
+    *,
+    timeout: float = DEFAULT_TIMEOUT,
+    **where: Any,
+) -> list[Tick]:
+    """A page of a day's prices; see `StreamManager.get_tick_history`."""
+    return StreamManager(**where).get_tick_history(pair, date, time, timeout=timeout)
+
+
+def list_contracts(*, timeout: float = DEFAULT_TIMEOUT, **where: Any) -> list[str]:
+    """The names of all contracts; see `StreamManager.list_contracts`."""
+    return StreamManager(**where).list_contracts(timeout=timeout)
+
+
+def get_reference_data(security_id: str, *, timeout: float = DEFAULT_TIMEOUT, **where: Any) -> Any:
+    """What FinX knows about a security; see `StreamManager.get_reference_data`."""
+    return StreamManager(**where).get_reference_data(security_id, timeout=timeout)
+
+
+def get_five_minute_matrix(
+    base: str, at: str | dt.datetime = "latest", *, timeout: float = DEFAULT_TIMEOUT, **where: Any
+) -> list[ContractTick]:
+    """All contracts of a base instrument at one moment; see `StreamManager.get_five_minute_matrix`."""
+    return StreamManager(**where).get_five_minute_matrix(base, at, timeout=timeout)
+
+
+def call(
+    function_name: str, *, timeout: float = DEFAULT_TIMEOUT, params: dict[str, Any] | None = None, **where: Any
+) -> Any:
+    """Call any function by its wire name; see `StreamManager.call`. Its fields are in `params`."""
+    return StreamManager(**where).call(function_name, timeout=timeout, **(params or {}))

@@ -1,0 +1,299 @@
+"""One websocket of the sandbox: a reader, a bounded queue with a writer, streams by timer, an orderly end.
+
+All of it runs on the sandbox's event loop; `hub` is what other threads talk to. Only the handler task
+(`Connection.run`) closes the websocket, after the reader has stopped: aiohttp drops the closing handshake when another
+task closes during a receive.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import struct
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple, Protocol
+
+from aiohttp import WSMsgType, web
+
+__all__ = ["BACKLOG_LIMIT", "CLOSE_TIMEOUT", "Connection", "Limits", "Session"]
+
+logger = logging.getLogger("finx_sync.sandbox")
+
+BACKLOG_LIMIT: Final = 8 * 1024 * 1024
+"""Characters that may wait for a client that does not read, beside what the kernel holds."""
+
+CLOSE_TIMEOUT: Final = 0.5
+"""Seconds for a client to answer a close frame."""
+
+ROOM_TIMEOUT: Final = 1.0
+"""Seconds that injected messages wait for a client to read before it counts as a slow consumer."""
+
+_LINGER_OFF: Final = struct.pack("ii", 1, 0)
+
+
+class Session(Protocol):
+    """A venue's side of one connection."""
+
+    def opened(self) -> None:
+        """Do what is due before the first message."""
+
+    def received(self, text: str) -> None:
+        """Take in a text message."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a connection may do.
+
+    Attributes:
+        idle_timeout: seconds without a message from the client; protocol pings do not count (FinX docs: the socket
+            closes after five minutes unless a message is sent).
+        backlog: characters that may wait in the queue.
+    """
+
+    idle_timeout: float
+    backlog: int = BACKLOG_LIMIT
+
+
+class _Outgoing(NamedTuple):
+    text: str
+    name: str | None
+    numbered: bool
+
+
+class _Stream:
+    """One subscription: a timer on an absolute grid, so that the interval does not drift."""
+
+    __slots__ = ("emit", "interval", "next_at", "paused", "timer")
+
+    def __init__(self, interval: float, emit: Callable[[], None]) -> None:
+        self.interval = interval
+        self.emit = emit
+        self.next_at = 0.0
+        self.paused = False
+        self.timer: asyncio.TimerHandle | None = None
+
+
+class Connection:
+    """An accepted websocket; every method belongs to the event loop's thread.
+
+    Args:
+        number: unique within the sandbox, from 1.
+        path: for people, without the key.
+        websocket: already prepared.
+        transport: of the same request.
+        written: told of each message handed to the transport, as (name or None, whether it carried a number).
+    """
+
+    def __init__(
+        self,
+        number: int,
+        path: str,
+        websocket: web.WebSocketResponse,
+        transport: asyncio.Transport,
+        limits: Limits,
+        written: Callable[[str | None, bool], None],
+    ) -> None:
+        self.number: Final = number
+        self.path: Final = path
+        self._websocket = websocket
+        self._transport = transport
+        self._limits = limits
+        self._written = written
+        self._loop = asyncio.get_running_loop()
+        self._queue: deque[_Outgoing] = deque()
+        self._backlog = 0
+        self._wake = asyncio.Event()
+        self._room = asyncio.Event()
+        self._room.set()
+        self._end: asyncio.Future[tuple[int, str]] = self._loop.create_future()
+        self._streams: dict[str, _Stream] = {}
+        self._last_heard = self._loop.time()
+        self._idle_timer: asyncio.TimerHandle | None = None
+        self.gone: Final = asyncio.Event()
+
+    # what sessions use
+
+    def send(self, text: str, name: str | None = None, *, numbered: bool = False) -> None:
+        """Queue a message; a client too far behind is disconnected with 1013 instead.
+
+        Args:
+            text: the message.
+            name: the stream that it belongs to, for the log of what was sent.
+            numbered: whether it carries a running number.
+        """
+        if self._end.done():
+            return
+        self._queue.append(_Outgoing(text, name, numbered))
+        self._backlog += len(text)
+        self._wake.set()
+        if self._backlog > self._limits.backlog // 2:
+            self._room.clear()
+        if self._backlog > self._limits.backlog:
+            self.end(1013, "slow consumer")
+
+    async def send_when_room(self, text: str, name: str) -> None:
+        """Queue a message as `send` does, but first give a client that is behind a moment to read."""
+        if not self._room.is_set() and not self._end.done():
+            try:
+                await asyncio.wait_for(self._room.wait(), ROOM_TIMEOUT)
+            except asyncio.TimeoutError:
+                self.end(1013, "slow consumer")
+        self.send(text, name)
+
+    def subscribe(self, name: str, interval: float, emit: Callable[[], None], delay: float = 0.0) -> None:
+        """Call `emit` after `delay` seconds and then every `interval`; a name already streamed stays as it is."""
+        if name in self._streams or self._end.done():
+            return
+        stream = self._streams[name] = _Stream(interval, emit)
+        if delay > 0:
+            self._arm(stream, self._loop.time() + delay)
+        else:
+            stream.next_at = self._loop.time()
+            self._tick(stream)
+
+    def postpone(self, name: str) -> None:
+        """Let the next message of a stream come one interval from now, unless it is paused."""
+        stream = self._streams.get(name)
+        if stream is not None and not self._end.done():
+            self._arm(stream, self._loop.time() + stream.interval)
+
+    def pause(self, name: str) -> None:
+        """Send nothing of a stream unasked from now on; it stays subscribed."""
+        stream = self._streams.get(name)
+        if stream is not None:
+            stream.paused = True
+            if stream.timer is not None:
+                stream.timer.cancel()
+
+    @property
+    def subscriptions(self) -> tuple[str, ...]:
+        """The names streamed on this connection, in the order of subscription."""
+        return tuple(self._streams)
+
+    def finish(self, code: int, reason: str) -> None:
+        """End the connection once everything queued is written."""
+        self._stop(code, reason)
+
+    def end(self, code: int, reason: str) -> None:
+        """End the connection at once; what is queued is dropped."""
+        self._queue.clear()
+        self._backlog = 0
+        self._stop(code, reason)
+
+    def abort(self) -> None:
+        """Reset the TCP connection, without a close frame."""
+        self.end(1006, "")
+        sock = self._transport.get_extra_info("socket")
+        if sock is not None and sock.fileno() >= 0:
+            # Without lingering the kernel sends RST instead of FIN.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_OFF)
+        self._transport.abort()
+
+    # life
+
+    async def run(self, session: Session) -> None:
+        """Serve the connection until either side ends it."""
+        reader = self._loop.create_task(self._read(session))
+        writer = self._loop.create_task(self._write())
+        self._watch_idle()
+        try:
+            session.opened()
+            either: set[asyncio.Future[Any]] = {reader, self._end}
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            # The client may have left by itself; nothing more is queued from here on.
+            self._stop(1000, "")
+            reader.cancel()
+            (failure,) = await asyncio.gather(reader, return_exceptions=True)
+            await self._drain(writer)
+            if isinstance(failure, Exception):
+                logger.error("the sandbox failed on a message", exc_info=failure)
+                await self._close(1011, "internal error")
+            else:
+                await self._close(*self._end.result())
+            self.gone.set()
+
+    async def _read(self, session: Session) -> None:
+        async for message in self._websocket:
+            if self._end.done():
+                return
+            self._last_heard = self._loop.time()
+            if message.type is WSMsgType.TEXT:
+                session.received(message.data)
+            elif message.type is WSMsgType.BINARY:
+                self.finish(1003, "text messages only")
+
+    async def _write(self) -> None:
+        while self._queue or not self._end.done():
+            if not self._queue:
+                self._wake.clear()
+                await self._wake.wait()
+                continue
+            outgoing = self._queue.popleft()
+            self._backlog -= len(outgoing.text)
+            try:
+                await self._websocket.send_str(outgoing.text)
+            except (ConnectionError, RuntimeError):
+                # The peer is gone, or the websocket was closed by its own close frame; the reader learns of both.
+                return
+            except asyncio.CancelledError:
+                # Only the wait for the peer to read was cut short: the frame itself is with the transport.
+                self._written(outgoing.name, outgoing.numbered)
+                raise
+            self._written(outgoing.name, outgoing.numbered)
+            if self._backlog <= self._limits.backlog // 2:
+                self._room.set()
+
+    def _stop(self, code: int, reason: str) -> None:
+        if self._end.done():
+            return
+        self._end.set_result((code, reason))
+        for stream in self._streams.values():
+            if stream.timer is not None:
+                stream.timer.cancel()
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
+        self._wake.set()
+        self._room.set()
+
+    async def _drain(self, writer: asyncio.Task[None]) -> None:
+        """Let the writer empty the queue, within the time a client has to read it."""
+        await asyncio.wait({writer}, timeout=CLOSE_TIMEOUT if self._queue else 0)
+        writer.cancel()
+        await asyncio.gather(writer, return_exceptions=True)
+
+    async def _close(self, code: int, reason: str) -> None:
+        if code == 1006:
+            return
+        try:
+            # A client that does not read keeps even the close frame from leaving.
+            await asyncio.wait_for(self._websocket.close(code=code, message=reason.encode()), CLOSE_TIMEOUT)
+        except asyncio.TimeoutError:
+            self._transport.abort()
+
+    # timers
+
+    def _tick(self, stream: _Stream) -> None:
+        stream.emit()
+        if not self._end.done():
+            # After a stall the grid starts anew: a burst of late messages would be no market.
+            self._arm(stream, max(stream.next_at + stream.interval, self._loop.time()))
+
+    def _arm(self, stream: _Stream, at: float) -> None:
+        if stream.timer is not None:
+            stream.timer.cancel()
+        if stream.paused:
+            return
+        stream.next_at = at
+        stream.timer = self._loop.call_at(at, self._tick, stream)
+
+    def _watch_idle(self) -> None:
+        due = self._last_heard + self._limits.idle_timeout
+        if self._loop.time() >= due:
+            self.end(1001, f"no message for {self._limits.idle_timeout:g} s")
+        else:
+            self._idle_timer = self._loop.call_at(due, self._watch_idle)

@@ -1,0 +1,237 @@
+"""One run of a stream, from start to stop: its connections, its inbox, its dispatch thread, its state.
+
+Threads: an io thread for each connection (`Supervisor`), one dispatch thread (`Worker`), and whoever calls `start` and
+`stop`. The io threads report here; what concerns the user is queued to the dispatch thread.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from finx_sync.config import Account
+from finx_sync.dispatch.handlers import Handlers
+from finx_sync.dispatch.inbox import Inbox
+from finx_sync.dispatch.ledger import Ledger
+from finx_sync.dispatch.worker import Fate, LastValues, Worker
+from finx_sync.errors import AuthorizationError, FinxSyncError, ServerRefusedError, StreamTimeoutError
+from finx_sync.redaction import redact
+from finx_sync.session.state import ENDED, State, StateBox, StateChange
+from finx_sync.session.subscriptions import Subscriptions
+from finx_sync.session.supervisor import ConnectionOptions, Supervisor
+from finx_sync.venues.base import MAIN_LINE, Authentication, Dialect, KeepAliveReply, ServerError, Unreadable
+
+__all__ = ["Session", "SessionParts"]
+
+logger = logging.getLogger("finx_sync")
+
+OVER: Final = ENDED | {State.STOPPING}
+"""States that a late report from a connection does not change."""
+LAST_JOIN: Final = 1.0
+"""Seconds that the dispatch thread gives the io threads at its end; they are on their way out by then."""
+
+
+@dataclass(frozen=True)
+class SessionParts:
+    """What a session works with; it outlives the session.
+
+    Attributes:
+        dialect, account, options: see `Supervisor`.
+        handlers, subscriptions, latest: the user's, kept from one start to the next.
+        queue_size: messages that may wait for the handlers.
+        listen: told of every change of state at once, on the thread that changed it; must not block.
+    """
+
+    dialect: Dialect
+    account: Account
+    options: ConnectionOptions
+    handlers: Handlers
+    subscriptions: Subscriptions
+    latest: LastValues
+    queue_size: int
+    listen: Callable[[StateChange], None]
+
+
+class Session:
+    """Runs a stream once. `start` and `stop` are for any thread but the io threads."""
+
+    def __init__(self, parts: SessionParts) -> None:
+        self._parts = parts
+        self.ledger = Ledger()
+        self._inbox = Inbox(parts.queue_size, self.ledger)
+        self.worker = Worker(
+            self._inbox,
+            self.ledger,
+            parts.handlers,
+            parts.dialect.decode,
+            self._on_other,
+            parts.latest,
+            on_end=self._worker_ended,
+            name="finx-sync dispatch",
+        )
+        self.state = StateBox(self._state_changed)
+        self._lock = threading.Lock()  # guards _lines
+        self._lines: dict[str, Supervisor] = {}
+        self._reconnects = 0
+
+    @property
+    def reconnects(self) -> int:
+        """How often an open connection was lost."""
+        return self._reconnects
+
+    def start(self, timeout: float | None) -> None:
+        """Connect; returns when every connection is open.
+
+        Raises:
+            FinxSyncError: why the first attempt failed; nothing is left running.
+        """
+        self.state.move(State.CONNECTING)
+        self.worker.start()
+        try:
+            self.adjust_lines()
+            self._settle_state()
+            in_time = self.state.wait(lambda state: state is not State.CONNECTING, timeout)
+        except BaseException:  # Ctrl+C while connecting
+            self.stop(LAST_JOIN, drain=False)
+            raise
+        if not in_time:
+            self.stop(LAST_JOIN, drain=False)
+            raise StreamTimeoutError(f"the stream was not open within {timeout:g} s, and has been stopped")
+        if self.state.state is State.FAILED and self.state.reason is not None:
+            self.join(LAST_JOIN)
+            raise self.state.reason
+
+    def stop(self, timeout: float, *, drain: bool) -> bool:
+        """End everything; on the dispatch thread returns at once, else within `timeout` seconds.
+
+        Returns:
+            Whether all threads have ended.
+        """
+        deadline = time.monotonic() + timeout
+        self.state.move(State.STOPPING, unless=OVER)
+        for line in self._all_lines():
+            line.stop()
+        if drain and not self.worker.on_this_thread():
+            self._join_lines(deadline)
+        self.worker.stop(drain=drain)
+        if self.worker.on_this_thread():
+            return False
+        return self.join(deadline - time.monotonic())
+
+    def join(self, timeout: float) -> bool:
+        """Wait for the threads to end; returns whether they have."""
+        deadline = time.monotonic() + timeout
+        ended = self._join_lines(deadline)
+        if self.worker.on_this_thread():
+            return False
+        return self.worker.join(max(0.0, deadline - time.monotonic())) and ended
+
+    def adjust_lines(self) -> None:
+        """Have exactly the connections that the subscriptions need."""
+        parts = self._parts
+        wanted = parts.subscriptions.lines()
+        if parts.dialect.has_main_line and MAIN_LINE not in wanted:
+            wanted.append(MAIN_LINE)
+        patient = self.state.state is not State.CONNECTING
+        with self._lock:
+            if self.state.state in OVER:
+                return
+            surplus = [self._lines.pop(name) for name in list(self._lines) if name not in wanted]
+            missing = [name for name in wanted if name not in self._lines]
+            new = [self._new_line(name, patient=patient) for name in missing]
+            self._lines.update(zip(missing, new, strict=True))
+            for line in new:
+                line.start()
+        for line in surplus:
+            line.stop()
+
+    def _new_line(self, name: str, *, patient: bool) -> Supervisor:
+        parts = self._parts
+        return Supervisor(
+            name,
+            parts.dialect,
+            parts.account,
+            parts.options,
+            parts.subscriptions,
+            self._inbox,
+            self,
+            patient=patient,
+            name=f"finx-sync io {name}".rstrip(),
+        )
+
+    def _all_lines(self) -> list[Supervisor]:
+        with self._lock:
+            return list(self._lines.values())
+
+    def _join_lines(self, deadline: float) -> bool:
+        return all([line.join(max(0.0, deadline - time.monotonic())) for line in self._all_lines()])
+
+    # Observer: on the io threads.
+
+    def line_opened(self, line: str) -> None:
+        self._settle_state()
+
+    def line_lost(self, line: str, error: FinxSyncError) -> None:
+        self._reconnects += 1
+        self.state.move(State.RECONNECTING, error, unless=OVER)
+
+    def line_failed(self, line: str, error: FinxSyncError) -> None:
+        if self.state.move(State.FAILED, error, unless=OVER):
+            logger.error("%s: the stream has ended: %s", self._parts.dialect.venue, error)
+        for other in self._all_lines():
+            other.stop()
+        self.worker.stop(drain=True)
+
+    def _settle_state(self) -> None:
+        if all(line.confirmed for line in self._all_lines()):
+            self.state.move(State.OPEN, unless=OVER)
+
+    # On the dispatch thread.
+
+    def _on_other(self, message: Any, line_name: str) -> Fate:
+        if isinstance(message, Unreadable):
+            if not self.worker.tell("error", message.error):
+                logger.warning("a message could not be read: %s", message.error)
+            return "unreadable"
+        with self._lock:
+            line = self._lines.get(line_name)
+        if isinstance(message, Authentication):
+            if line is not None and message.accepted:
+                line.confirm()
+            elif line is not None:
+                line.refuse(_refused("isAuth: false"))
+            return "control"
+        if isinstance(message, ServerError):
+            if line is not None and not line.confirmed:
+                line.refuse(_refused(message.said))
+            else:
+                self._server_error(message)
+            return "control"
+        return "control" if isinstance(message, KeepAliveReply) else "unknown"
+
+    def _server_error(self, message: ServerError) -> None:
+        error = ServerRefusedError("stream", message.said)
+        if not self.worker.tell("error", error):
+            logger.warning("%s: the server reports an error: %s", self._parts.dialect.venue, error.said)
+
+    def _worker_ended(self) -> None:
+        """The last act of the dispatch thread: the io threads are ending too, and the state says so."""
+        self._join_lines(time.monotonic() + LAST_JOIN)
+        self.state.move(State.STOPPED, unless=ENDED)
+
+    def _state_changed(self, change: StateChange) -> None:
+        self._parts.listen(change)
+        if self.worker.on_this_thread():
+            self.worker.tell("state", change)
+        else:
+            self._inbox.post(lambda: self.worker.tell("state", change))
+
+
+def _refused(said: str) -> AuthorizationError:
+    return AuthorizationError(
+        f"the server refused the key and said {redact(said)!r}; check the key (FinX keys change every 24 hours)"
+    )

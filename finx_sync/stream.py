@@ -1,0 +1,350 @@
+"""`Stream`: the shape that every venue's stream has. It wires the layers and knows no protocol."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import islice
+from types import TracebackType
+from typing import Any, Final, TypeVar
+
+from finx_sync.config import Account
+from finx_sync.dispatch.feed import Feed
+from finx_sync.dispatch.handlers import Handlers
+from finx_sync.dispatch.ledger import Counters
+from finx_sync.dispatch.worker import LastValues
+from finx_sync.errors import InvalidInputError, UsageError
+from finx_sync.messages import Message
+from finx_sync.session.session import Session, SessionParts
+from finx_sync.session.state import ENDED, State, StateChange
+from finx_sync.session.subscriptions import Subscriptions
+from finx_sync.session.supervisor import ConnectionOptions
+from finx_sync.venues.base import Dialect, Subscription
+
+__all__ = ["HandlerStats", "Stats", "Stream"]
+
+logger = logging.getLogger("finx_sync")
+logger.addHandler(logging.NullHandler())
+
+H = TypeVar("H", bound=Callable[..., object])
+S = TypeVar("S", bound="Stream")
+
+STOP_TIMEOUT: Final = 5.0
+FEED_SIZE: Final = 10_000
+"""Messages that an iterator keeps before it drops the oldest."""
+
+
+@dataclass(frozen=True)
+class HandlerStats:
+    """One handler's figures: its name, how often it was called, how often it raised."""
+
+    name: str
+    calls: int
+    failures: int
+
+
+@dataclass(frozen=True)
+class Stats:
+    """A stream's figures at one moment.
+
+    Attributes:
+        state: as `Stream.state`.
+        messages: the books; they balance.
+        reconnects: how often a connection was lost.
+        handlers: in the order of registration.
+    """
+
+    state: State
+    messages: Counters
+    reconnects: int
+    handlers: tuple[HandlerStats, ...]
+
+
+class Stream:
+    """Live messages into callbacks. The base of every venue's stream.
+
+    Every method may be called from any thread. Handlers run on the dispatch thread, one at a time, in the order of
+    arrival; the blocking methods (`start`, `run`, `ticks`, `take`, `wait_for`) refuse to run there, since they would
+    wait for themselves.
+    """
+
+    def __init__(self, dialect: Dialect, account: Account, options: ConnectionOptions, *, queue_size: int) -> None:
+        if queue_size < 1:
+            raise InvalidInputError("queue_size is a number of messages above 0")
+        self._dialect = dialect
+        self._account = account
+        self._options = options
+        self._queue_size = queue_size
+        self._handlers = Handlers()
+        self._subscriptions = Subscriptions(dialect)
+        self._latest: LastValues = {kind: {} for kind in dialect.message_types}
+        self._lifecycle = threading.Lock()  # guards _session being replaced; held for assignments only
+        self._session: Session | None = None
+        self._feeds: set[Feed] = set()
+
+    # Lifecycle
+
+    def start(self, timeout: float | None = None) -> None:
+        """Connect in the background; returns when the stream is open.
+
+        Args:
+            timeout: seconds; None waits as long as connecting may take.
+
+        Raises:
+            AuthorizationError: the key was refused.
+            ConnectError: the first attempt failed; its kind says how. Nothing is left running.
+            StreamTimeoutError: not open in time; nothing is left running.
+            UsageError: it runs already, or this is the dispatch thread.
+        """
+        session = self._begin()
+        atexit.register(self._stop_at_exit)
+        try:
+            self._before_start()
+            session.start(timeout)
+        except BaseException:
+            atexit.unregister(self._stop_at_exit)
+            self._after_end()
+            raise
+
+    def _begin(self) -> Session:
+        self._refuse_on_dispatch_thread("start")
+        with self._lifecycle:
+            if self._session is not None and self._session.state.state not in ENDED:
+                raise UsageError(f"the stream is {self.state.value}; stop() it before starting it again")
+            self._session = Session(self._session_parts())
+            return self._session
+
+    def _before_start(self) -> None:
+        """A venue's own preparations; may raise."""
+
+    def _after_end(self) -> None:
+        """The counterpart: called at least once after `_before_start`, on any thread."""
+
+    def _session_parts(self) -> SessionParts:
+        return SessionParts(
+            self._dialect,
+            self._account,
+            self._options,
+            self._handlers,
+            self._subscriptions,
+            self._latest,
+            self._queue_size,
+            self._listen,
+        )
+
+    def _listen(self, change: StateChange) -> None:
+        """Told of every change of state at once, on whichever thread changed it."""
+        if change.new in ENDED:
+            for feed in list(self._feeds):
+                feed.end(change.reason if change.new is State.FAILED else None)
+
+    def stop(self, timeout: float = STOP_TIMEOUT, *, drain: bool = False) -> None:
+        """End the stream. From any thread, in every state, as often as you like; never raises.
+
+        In a handler it returns at once, and the threads end when the handler does. Elsewhere it returns when they have
+        ended, or after `timeout` seconds, with a line in the log that names the handler that is still running.
+
+        Args:
+            timeout: seconds.
+            drain: let the handlers have what was received before; otherwise it is dropped, and counted.
+        """
+        with self._lifecycle:
+            session = self._session
+        if session is None:
+            return
+        if not session.stop(timeout, drain=drain) and not session.worker.on_this_thread():
+            handler = session.worker.current
+            what = f"the handler {handler.label} has not returned" if handler is not None else "a thread has not ended"
+            logger.warning("stop() gave up after %g s: %s", timeout, what)
+            return
+        atexit.unregister(self._stop_at_exit)
+        self._after_end()
+
+    def _stop_at_exit(self) -> None:
+        self.stop(timeout=1.0)
+
+    def run(self) -> None:
+        """Start, and block until the stream ends: by `stop`, by Ctrl+C (then in order), or by a failure.
+
+        Raises:
+            FinxSyncError: as `start`; or why the stream failed later.
+        """
+        self.start()
+        session = self._session
+        assert session is not None
+        try:
+            session.state.wait(lambda state: state in ENDED, None)
+        except KeyboardInterrupt:
+            self.stop()
+            return
+        self.stop()
+        if session.state.state is State.FAILED and session.state.reason is not None:
+            raise session.state.reason
+
+    def __enter__(self: S) -> S:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @property
+    def state(self) -> State:
+        """What the stream is doing."""
+        session = self._session
+        return State.NEW if session is None else session.state.state
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether it is open now."""
+        return self.state is State.OPEN
+
+    def stats(self) -> Stats:
+        """The figures of this run."""
+        session = self._session
+        return Stats(
+            state=self.state,
+            messages=Counters() if session is None else session.ledger.snapshot(),
+            reconnects=0 if session is None else session.reconnects,
+            handlers=tuple(HandlerStats(one.label, one.calls, one.failures) for one in self._handlers.snapshot()),
+        )
+
+    def __repr__(self) -> str:
+        wanted = len(self._subscriptions.desired())
+        return f"<{type(self).__name__} {self._account!r} {self.state.value}, {wanted} subscriptions>"
+
+    # Handlers
+
+    def on_message(self, handler: H) -> H:
+        """Call `handler(text)` with every text message as it came, before the typed handlers."""
+        self._handlers.add("message", handler)
+        return handler
+
+    def on_error(self, handler: H) -> H:
+        """Call `handler(error)` when a handler raised, a message could not be read, or the server reports an error."""
+        self._handlers.add("error", handler)
+        return handler
+
+    def on_state(self, handler: H) -> H:
+        """Call `handler(change)` with a `StateChange` whenever the state changes."""
+        self._handlers.add("state", handler)
+        return handler
+
+    def off(self, handler: Callable[..., object]) -> bool:
+        """Remove a handler from wherever it is registered; returns whether it was."""
+        return self._handlers.remove(handler) > 0
+
+    def _register(self, kind: type[Message], first: Any, names: tuple[Any, ...]) -> Any:
+        """`@on`, `@on("NAME", ...)`, `on(handler)` and `on(handler, "NAME", ...)` in one."""
+        if isinstance(first, str):
+            wanted = (first, *names)
+
+            def decorator(handler: H) -> H:
+                self._handlers.add(kind, handler, wanted)
+                return handler
+
+            return decorator
+        self._handlers.add(kind, first, names or None)
+        return first
+
+    # Subscriptions
+
+    def _subscribe(self, subscription: Subscription) -> None:
+        self._subscriptions.add(subscription)
+        if self._session is not None:
+            self._session.adjust_lines()
+
+    def _unsubscribe(self, subscription: Subscription) -> bool:
+        removed = self._subscriptions.remove(subscription)
+        if self._session is not None:
+            self._session.adjust_lines()
+        return removed
+
+    # For the REPL
+
+    def latest(self, name: str) -> Message | None:
+        """The newest message of a name, None when there was none yet. Never waits."""
+        for table in self._latest.values():
+            if (message := table.get(name)) is not None:
+                return message
+        return None
+
+    def ticks(self, *names: str, timeout: float | None = None, size: int = FEED_SIZE) -> Feed:
+        """Iterate over messages from now on, blocking between them; ends when the stream does.
+
+        It has its own queue of `size` messages, which drops its oldest and counts them in its `dropped`: an iterator
+        that nobody reads never delays a handler.
+
+        Args:
+            names: whose; all without.
+            timeout: seconds to wait for each message.
+            size: messages to keep.
+
+        Raises:
+            UsageError: the stream is not running, or this is the dispatch thread.
+            StreamTimeoutError: (while iterating) none came in time.
+            FinxSyncError: (while iterating) why the stream failed.
+        """
+        self._refuse_on_dispatch_thread("ticks")
+        session = self._session
+        if session is None or session.state.state in ENDED:
+            raise UsageError("the stream is not running; start() it first")
+        feed = Feed(size, timeout, self._close_feed)
+        self._feeds.add(feed)
+        for kind in self._dialect.message_types:
+            self._handlers.add(kind, feed.put, names or None)
+        if session.state.state in ENDED:  # it ended meanwhile, and may have missed the feed
+            feed.end(session.state.reason if session.state.state is State.FAILED else None)
+        return feed
+
+    def _close_feed(self, feed: Feed) -> None:
+        self._feeds.discard(feed)
+        self._handlers.remove(feed.put)
+        if feed.dropped:
+            logger.warning("an iterator was read too slowly and dropped %d messages", feed.dropped)
+
+    def take(self, count: int, *names: str, timeout: float | None = None) -> list[Any]:
+        """Wait for the next `count` messages; fewer when the stream ends in order before.
+
+        Args:
+            count: how many.
+            names: whose; all without.
+            timeout: seconds for each.
+
+        Raises:
+            StreamTimeoutError: one did not come in time.
+            UsageError, FinxSyncError: as `ticks`.
+        """
+        if count < 0:
+            raise InvalidInputError("count is a number of messages, 0 or more")
+        with self.ticks(*names, timeout=timeout) as feed:
+            return list(islice(feed, count))
+
+    def wait_for(self, predicate: Callable[[Any], object], timeout: float | None = None) -> Any:
+        """Wait for the first message that satisfies `predicate`, which is called on this thread.
+
+        Raises:
+            StreamTimeoutError: none in `timeout` seconds.
+            UsageError, FinxSyncError: as `ticks`; UsageError also when the stream ends first.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        with self.ticks() as feed:
+            while True:
+                left = None if deadline is None else max(0.0, deadline - time.monotonic())
+                try:
+                    message = feed.next(left)
+                except StopIteration:
+                    raise UsageError("the stream was stopped before such a message came") from None
+                if predicate(message):
+                    return message
+
+    def _refuse_on_dispatch_thread(self, method: str) -> None:
+        session = self._session
+        if session is not None and session.worker.on_this_thread():
+            raise UsageError(f"{method}() would wait for the thread that it is called on; call it outside a handler")

@@ -1,0 +1,534 @@
+"""`WebSocketApp`: websocket-client's, with the read loop replaced. The only module that imports `websocket`.
+
+What stays websocket-client's: the constructor, the callbacks and their order, the handshake. What is ours: opening the
+socket (`dial`), reading, pinging and closing (`loop`), behind the two public places that it offers for them: the
+prepared socket and `create_dispatcher`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Final
+from urllib.parse import quote, urlsplit
+
+from finx_sync.errors import (
+    ConfigError,
+    ConnectError,
+    ConnectionLostError,
+    ConnectTimeoutError,
+    FinxSyncError,
+    HandshakeError,
+    PeerTimeoutError,
+    ProtocolError,
+)
+from finx_sync.redaction import RedactingFilter, redact
+from finx_sync.transport.channel import Channel
+from finx_sync.transport.dial import Aborted, Attempt, Target, dial, environment_proxy
+from finx_sync.transport.frames import CONT, DEFAULT_MAX_SIZE, PING, PONG, TEXT, Frame, FrameReader, close_payload
+from finx_sync.transport.loop import Closed, Heartbeat, ReadLoop
+from finx_sync.transport.waker import Waker
+
+try:
+    import websocket
+    from websocket import (
+        ABNF,
+        WebSocketBadStatusException,
+        WebSocketConnectionClosedException,
+        WebSocketException,
+        WebSocketPayloadException,
+        WebSocketProtocolException,
+        WebSocketTimeoutException,
+    )
+    from websocket import WebSocketApp as _OriginalApp
+except ImportError as error:
+    raise ImportError(
+        "the module named 'websocket' is missing or is not websocket-client's (another package has that name too); "
+        "mend it with: pip uninstall -y websocket websocket-client && pip install 'websocket-client>=1.9.2,<2'"
+    ) from error
+
+__all__ = ["WebSocketApp", "as_finx_error"]
+
+NORMAL_CLOSURE: Final = 1000
+CLOSE_TIMEOUT: Final = 3.0
+"""Seconds that `close` gives the peer, as in websocket-client."""
+
+_quiet_threads = threading.local()
+
+
+class _Filter(RedactingFilter):
+    """Redacts websocket-client's log, and silences it on our own threads: one outage is one line in *our* log."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if getattr(_quiet_threads, "on", False):
+            return False
+        return super().filter(record)
+
+
+logging.getLogger("websocket").addFilter(_Filter())
+
+
+class _PeerTimeout(PeerTimeoutError, WebSocketTimeoutException):
+    """Both families' error, so that a legacy `except` clause still catches it."""
+
+
+class _ProtocolFault(ProtocolError, WebSocketProtocolException):
+    """Both families' error."""
+
+
+class _PayloadFault(ProtocolError, WebSocketPayloadException):
+    """Both families' error: text that is not UTF-8."""
+
+
+class _Lost(ConnectionLostError, WebSocketConnectionClosedException):
+    """Both families' error."""
+
+
+class WebSocketApp(_OriginalApp):  # type: ignore[misc]  # the original is untyped in places
+    """A drop-in for `websocket.WebSocketApp`: the same constructor, callbacks and `run_forever`; strict and fast.
+
+    Callbacks run on the thread that called `run_forever`, as the original's do. `send` and `close` are safe from any
+    thread. Three things differ on purpose: Ctrl+C leaves `run_forever` as KeyboardInterrupt, redirects are refused
+    (a URL may hold a key), and the pong deadline counts only time spent listening.
+
+    Args:
+        url: ``ws://`` or ``wss://``.
+        header, on_open, on_message, on_error, on_close, ...: as in websocket-client 1.9.
+        on_batch: ``on_batch(app, payloads)``, the fast path: every complete text message of one read, as a list of
+            memoryviews that are valid for the call. Valid UTF-8. When set, `on_message` and `on_data` are not called
+            for text.
+        max_size: bytes of one message, fragments joined; a larger one closes with 1009.
+        connect_timeout: seconds from name look-up to the end of the handshake; None for no limit, as in the original.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *args: Any,
+        on_batch: Callable[[WebSocketApp, list[memoryview]], object] | None = None,
+        max_size: int = DEFAULT_MAX_SIZE,
+        connect_timeout: float | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self._waker: Waker | None = None
+        self._attempt: Attempt | None = None
+        self._loop: ReadLoop | None = None
+        self._run: _Run | None = None
+        self._loop_dispatcher: _LoopDispatcher | None = None
+        self._finished = threading.Event()
+        self._stopping = threading.Event()
+        self._lock = threading.Lock()  # guards the moment at which close meets run_forever; held for assignments only
+        self._close_first = False
+        self._has_run = False
+        self._user_socket: Any = None
+        self.on_batch = on_batch
+        self.max_size = max_size
+        self.connect_timeout = connect_timeout
+        super().__init__(url, *args, **kwargs)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {redact(self.url)} {'open' if self._loop is not None else 'closed'}>"
+
+    # The original reads this attribute inside its own error handling, just before the handshake: the place to dial.
+    @property
+    def prepared_socket(self) -> Any:
+        """The socket for the handshake, opened now."""
+        assert self._run is not None and self._attempt is not None
+        sock = self._user_socket if self._user_socket is not None else dial(self._run.target, self._attempt)
+        return Channel(sock, self._attempt)
+
+    @prepared_socket.setter
+    def prepared_socket(self, sock: Any) -> None:
+        self._user_socket = sock
+
+    def run_forever(  # noqa: PLR0913  # the original's signature
+        self,
+        sockopt: Sequence[tuple[Any, ...]] | None = None,
+        sslopt: Mapping[str, Any] | None = None,
+        ping_interval: float = 0,
+        ping_timeout: float | None = None,
+        ping_payload: str = "",
+        http_proxy_host: str | None = None,
+        http_proxy_port: int | str | None = None,
+        http_no_proxy: list[str] | None = None,
+        http_proxy_auth: tuple[str, str] | None = None,
+        http_proxy_timeout: float | None = None,
+        skip_utf8_validation: bool = False,
+        host: str | None = None,
+        origin: str | None = None,
+        dispatcher: Any = None,
+        suppress_origin: bool = False,
+        suppress_host: bool = False,
+        proxy_type: str | None = None,
+        reconnect: int | None = None,
+    ) -> bool:
+        """Connect and serve until the connection ends; arguments as in websocket-client.
+
+        `ping_timeout` may be as long as `ping_interval` or longer. A foreign `dispatcher` (rel, gevent) is refused:
+        the read loop is this class's own.
+
+        Returns:
+            False when it was closed in order, True after an error (which `on_error` was given).
+
+        Raises:
+            ConfigError: a URL, timeout or option that cannot be right.
+            KeyboardInterrupt: Ctrl+C, after the connection was closed.
+        """
+        if dispatcher is not None:
+            raise ConfigError("a custom dispatcher is not supported: this WebSocketApp brings its own read loop")
+        if ping_interval < 0 or (ping_timeout is not None and ping_timeout <= 0):
+            raise ConfigError("ping_interval must not be negative, and ping_timeout must be above 0 or None")
+        proxy = _proxy_url(self.url, http_proxy_host, http_proxy_port, http_no_proxy, http_proxy_auth, proxy_type)
+        target = _target(self.url, dict(sslopt or {}), proxy, tuple(sockopt or ()))
+        payload = ping_payload.encode() if isinstance(ping_payload, str) else bytes(ping_payload)
+        run = _Run(target, Heartbeat(ping_interval, ping_timeout, payload), skip_utf8_validation)
+        if not self._begin(run):
+            return False
+        try:
+            failed = super().run_forever(
+                skip_utf8_validation=skip_utf8_validation,
+                host=host,
+                origin=origin,
+                suppress_origin=suppress_origin,
+                suppress_host=suppress_host,
+                reconnect=reconnect,
+            )
+        except Aborted:
+            failed = False  # closed while it was still connecting
+        finally:
+            self._end()
+        if run.interrupt is not None:
+            raise run.interrupt
+        return bool(failed)
+
+    def _begin(self, run: _Run) -> bool:
+        with self._lock:
+            if self._run is not None:
+                raise WebSocketException("socket is already opened")
+            if self._close_first:  # close() before the first run wins; the original forgets it
+                self._close_first = False
+                return False
+            self._has_run = True
+            self._run = run
+            self._waker = Waker()
+            self._attempt = Attempt(self._waker, self.connect_timeout)
+            self._finished.clear()
+            self._stopping.clear()
+        return True
+
+    def _end(self) -> None:
+        with self._lock:
+            waker, self._waker = self._waker, None
+            self._run = self._attempt = self._loop = self._loop_dispatcher = None
+        if waker is not None:
+            waker.close()
+        self._finished.set()
+
+    def create_dispatcher(
+        self, ping_timeout: Any, dispatcher: Any = None, is_ssl: bool = False, handle: Any = None
+    ) -> Any:
+        """The read loop, in the shape that websocket-client calls a dispatcher."""
+        self._loop_dispatcher = _LoopDispatcher(self, handle)
+        return self._loop_dispatcher
+
+    def close(
+        self,
+        status: int = NORMAL_CLOSURE,
+        reason: str | bytes = "",
+        timeout: float | None = CLOSE_TIMEOUT,
+        *,
+        wait: bool = True,
+    ) -> None:
+        """Close the connection. Any thread, any moment; before the first `run_forever` it makes that return at once.
+
+        On the thread of `run_forever` it returns immediately and the closing follows; on others it waits until
+        `run_forever` has ended, at most `timeout` seconds, after which the connection is cut.
+
+        Args:
+            status: close code (RFC 6455 7.4).
+            reason: up to 123 bytes of UTF-8.
+            timeout: seconds given to the peer to answer the close frame.
+            wait: False returns at once on every thread.
+        """
+        text = reason.decode("utf-8", "replace") if isinstance(reason, bytes) else reason
+        patience = CLOSE_TIMEOUT if timeout is None else timeout
+        self.keep_running = False
+        with self._lock:
+            loop, attempt, run = self._loop, self._attempt, self._run
+            if run is None:
+                self._close_first = self._close_first or not self._has_run
+                return
+            self._stopping.set()
+            if loop is not None:
+                loop.request_close(close_payload(status, text), patience)
+            elif attempt is not None:
+                attempt.abort()
+        if wait and run.thread != threading.get_ident() and not self._finished.wait(patience):
+            self.abort()
+
+    def abort(self) -> None:
+        """Cut the connection or the attempt to open one, without a closing handshake. Any thread; never waits."""
+        self.keep_running = False
+        with self._lock:
+            loop, attempt = self._loop, self._attempt
+            self._stopping.set()
+        if loop is not None:
+            loop.request_abort()
+        elif attempt is not None:
+            attempt.abort()
+
+    def try_send(self, text: str) -> bool:
+        """`send`, for callers to whom a connection that is just ending is no news; returns whether it was queued."""
+        try:
+            self.send(text)
+        except (WebSocketException, FinxSyncError):
+            return False
+        return True
+
+    def call_later(self, delay: float, action: Callable[[], object], *, every: float | None = None) -> None:
+        """Call `action` on the thread of `run_forever` while the connection is open. From its callbacks only.
+
+        Args:
+            delay: seconds until the first call.
+            action: takes no argument; must not block.
+            every: seconds between further calls; None for a single one.
+        """
+        if self._loop_dispatcher is not None:
+            self._loop_dispatcher.call_later(delay, action, every)
+
+    def pause_reading(self) -> None:
+        """Read nothing more until `resume_reading`: TCP holds the peer back. Any thread."""
+        if (loop := self._loop) is not None:
+            loop.pause()
+
+    def resume_reading(self) -> None:
+        """Read on after `pause_reading`. Any thread."""
+        if (loop := self._loop) is not None:
+            loop.resume()
+
+    # What the read loop calls, on the thread of run_forever.
+
+    def _on_payloads(self, payloads: list[memoryview]) -> None:
+        if self.on_batch is not None:
+            self._callback(self.on_batch, payloads)
+            return
+        raw = self._run is not None and self._run.skip_utf8
+        for payload in payloads:
+            data = bytes(payload) if raw else str(payload, "utf-8")
+            self._callback(self.on_data, data, TEXT, True)
+            self._callback(self.on_message, data)
+            if not self.keep_running:
+                return
+
+    def _on_frame(self, frame: Frame) -> None:
+        if frame.opcode == PING:
+            self._callback(self.on_ping, frame.data)
+        elif frame.opcode == PONG:
+            self.last_pong_tm = time.time()
+            self._callback(self.on_pong, frame.data)
+        elif frame.opcode == CONT:
+            self._callback(self.on_data, frame.data, CONT, frame.fin)
+            self._callback(self.on_cont_message, frame.data, frame.fin)
+        else:
+            data: bytes | str = frame.data
+            if frame.opcode == TEXT and self._run is not None and not self._run.skip_utf8:
+                data = frame.data.decode("utf-8", "replace")  # a first fragment may end inside a character
+            self._callback(self.on_data, data, frame.opcode, True)
+            self._callback(self.on_message, data)
+
+
+class _Run:
+    """What one call of `run_forever` was asked for, and what became of it."""
+
+    def __init__(self, target: Target, heartbeat: Heartbeat, skip_utf8: bool) -> None:
+        self.target = target
+        self.heartbeat = heartbeat
+        self.skip_utf8 = skip_utf8
+        self.thread = threading.get_ident()
+        self.interrupt: BaseException | None = None
+
+
+class _LoopDispatcher:
+    """websocket-client's dispatcher interface in front of a `ReadLoop`."""
+
+    def __init__(self, app: WebSocketApp, handle_end: Callable[[Any], Any]) -> None:
+        assert app._run is not None and app._waker is not None
+        self._app = app
+        self._run = app._run
+        self._handle_end = handle_end
+        self._new_loop(app._waker)
+
+    def _new_loop(self, waker: Waker) -> None:
+        app, run = self._app, self._run
+        reader = FrameReader(app.max_size, check_utf8=not run.skip_utf8, fragments=app.on_cont_message is not None)
+        self._waker = waker
+        self._loop = ReadLoop(waker, reader, run.heartbeat, app._on_payloads, app._on_frame)
+
+    def send(self, sock: Any, data: bytes | str) -> int:
+        """Queue an encoded frame for the io thread."""
+        frame = data.encode() if isinstance(data, str) else bytes(data)
+        self._loop.outbox.put(frame)
+        return len(frame)
+
+    def call_later(self, delay: float, action: Callable[[], object], every: float | None) -> None:
+        """See `WebSocketApp.call_later`."""
+        self._loop.call_later(delay, action, every=every)
+
+    def read(self, channel: Channel, read_callback: Any, check_callback: Any) -> None:
+        """Serve the connection; ends by returning after a close, else by raising what went wrong."""
+        app = self._app
+        with app._lock:  # from here on, close() talks to the loop and no longer to the attempt
+            attempt, app._loop = app._attempt, self._loop
+        ws = app.sock
+        app.ping_interval = self._run.heartbeat.interval
+        app.ping_timeout = self._run.heartbeat.timeout
+        try:
+            if attempt is not None:
+                attempt.remaining("opening")  # a close() that came just before the loop took over
+            _refuse_extensions(ws.headers or {})
+            closed = self._loop.run(channel)
+        except (KeyboardInterrupt, SystemExit) as interrupt:
+            self._run.interrupt = interrupt
+            raise
+        except PeerTimeoutError as error:
+            raise _PeerTimeout(str(error), error.code, error.reason) from error
+        except ProtocolError as error:
+            kind = _PayloadFault if error.code == 1007 else _ProtocolFault
+            raise kind(str(error), error.code, error.reason) from error
+        except ConnectionLostError as error:
+            raise _Lost(str(error), error.code, error.reason) from error
+        finally:
+            ws.connected = False  # the closing handshake is done; keeps the original from doing it again, for 3 s
+            ws.sock = None
+            channel.close()
+        if closed.by_peer:
+            self._handle_end(ABNF(1, 0, 0, 0, ABNF.OPCODE_CLOSE, 0, closed.payload))
+        elif closed.payload:
+            app.last_close_frame = ABNF(1, 0, 0, 0, ABNF.OPCODE_CLOSE, 0, closed.payload)
+
+    def reconnect(self, seconds: float, reconnector: Callable[..., Any]) -> None:
+        """The original's `reconnect=`: wait, then connect again; `close` ends the wait."""
+        app = self._app
+        if app._stopping.wait(seconds):
+            return
+        with app._lock:
+            app._loop = None
+            app._attempt = Attempt(self._waker, app.connect_timeout)
+        self._new_loop(self._waker)
+        reconnector(reconnecting=True)
+
+
+def _refuse_extensions(headers: Mapping[str, str]) -> None:
+    offered = headers.get("sec-websocket-extensions")
+    if offered:
+        raise HandshakeError(
+            f"the server insists on the extension {offered!r}, which was not offered; compression is not supported"
+        )
+
+
+def _proxy_url(
+    url: str,
+    host: str | None,
+    port: int | str | None,
+    no_proxy: list[str] | None,
+    auth: tuple[str, str] | None,
+    kind: str | None,
+) -> str | None:
+    if not host:
+        return environment_proxy(url)
+    if no_proxy and (urlsplit(url).hostname or "") in no_proxy:
+        return None
+    if not port:
+        raise ConfigError("http_proxy_port must be given with http_proxy_host")
+    login = f"{quote(auth[0], safe='')}:{quote(auth[1] or '', safe='')}@" if auth and auth[0] else ""
+    return f"{kind or 'http'}://{login}{host}:{port}"
+
+
+def _target(url: str, sslopt: dict[str, Any], proxy: str | None, options: tuple[tuple[Any, ...], ...]) -> Target:
+    parts = urlsplit(url)
+    try:
+        port = parts.port
+    except ValueError:
+        port = -1
+    if parts.scheme not in ("ws", "wss") or not parts.hostname or port == -1:
+        raise ConfigError(f"{redact(url)!r} is no websocket URL; it looks like wss://host/path")
+    secure = parts.scheme == "wss"
+    return Target(
+        host=parts.hostname,
+        port=port or (443 if secure else 80),
+        tls=_tls_context(sslopt) if secure else None,
+        server_hostname=sslopt.get("server_hostname"),
+        proxy=proxy,
+        socket_options=options,
+    )
+
+
+def _tls_context(sslopt: dict[str, Any]) -> ssl.SSLContext:
+    """The context that websocket-client's `sslopt` asks for; everything is verified unless it says otherwise."""
+    context = sslopt.get("context")
+    if context is not None:
+        if not isinstance(context, ssl.SSLContext):
+            raise ConfigError("sslopt['context'] must be an ssl.SSLContext")
+        return context
+    bundle = os.environ.get("WEBSOCKET_CLIENT_CA_BUNDLE")
+    cafile = sslopt.get("ca_certs") or (bundle if bundle and os.path.isfile(bundle) else None)
+    capath = sslopt.get("ca_cert_path") or (bundle if bundle and os.path.isdir(bundle) else None)
+    context = ssl.create_default_context(cafile=cafile, capath=capath)
+    if sslopt.get("cert_reqs", ssl.CERT_REQUIRED) == ssl.CERT_NONE:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    else:
+        context.check_hostname = sslopt.get("check_hostname", True)
+        context.verify_mode = sslopt.get("cert_reqs", ssl.CERT_REQUIRED)
+    if sslopt.get("certfile"):
+        context.load_cert_chain(sslopt["certfile"], sslopt.get("keyfile"), sslopt.get("password"))
+    if "ciphers" in sslopt:
+        context.set_ciphers(sslopt["ciphers"])
+    return context
+
+
+@contextlib.contextmanager
+def quiet_thread() -> Iterator[None]:
+    """While it lasts, websocket-client logs nothing on this thread; the session's own log speaks for it."""
+    before = getattr(_quiet_threads, "on", False)
+    _quiet_threads.on = True
+    try:
+        yield
+    finally:
+        _quiet_threads.on = before
+
+
+def as_finx_error(error: BaseException) -> FinxSyncError:
+    """The one seam between websocket-client's exceptions and ours; texts are redacted on the way.
+
+    Args:
+        error: what `on_error` was given.
+    """
+    seen: BaseException | None = error
+    while seen is not None:  # websocket-client wraps ours in its own; the innermost knows best
+        if isinstance(seen, FinxSyncError):
+            return seen
+        seen = seen.__cause__ or seen.__context__
+    text = redact(str(error))
+    if isinstance(error, WebSocketBadStatusException):
+        status = error.status_code
+        headers = {name: redact(value) for name, value in (error.resp_headers or {}).items()}
+        return HandshakeError(f"the server answered the handshake with HTTP {status}", status, headers)
+    if isinstance(error, (WebSocketTimeoutException, TimeoutError)):
+        return ConnectTimeoutError(f"the connection attempt timed out: {text}")
+    if isinstance(error, WebSocketConnectionClosedException):
+        code = getattr(error, "status_code", None)
+        if code is not None or "Connection closed" in text:
+            reason = redact(getattr(error, "reason", None) or "")
+            return ConnectionLostError(
+                f"the server closed the connection ({code}{': ' + reason if reason else ''})", code or 1005, reason
+            )
+        return HandshakeError("the server closed the connection during the handshake; is it a websocket server?")
+    if isinstance(error, WebSocketException):
+        return HandshakeError(f"the handshake failed: {text}")
+    return ConnectError(f"cannot connect: {text}")

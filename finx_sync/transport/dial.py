@@ -1,0 +1,314 @@
+"""From a host name to a connected socket, TLS done: every step within one deadline, and abortable at any moment.
+
+websocket-client's own connect cannot be interrupted and has no time limit over its steps, so the app hands it a socket
+that was opened here. Sockets are non-blocking from the start: each wait is a wait for the socket *or* the waker.
+What can only block (name look-up, the talk with a proxy) runs in a disposable daemon thread that is left behind when
+the caller gives up; it ends by its own time limit and closes what it opened.
+"""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import os
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeVar
+from urllib.parse import urlsplit
+from urllib.request import getproxies_environment, proxy_bypass_environment
+
+from finx_sync.errors import (
+    ConnectError,
+    ConnectTimeoutError,
+    MissingExtraError,
+    NameResolutionError,
+    ProxyError,
+    TLSError,
+)
+from finx_sync.redaction import redact
+from finx_sync.transport.waker import Poller, Waker
+
+__all__ = ["Aborted", "Attempt", "Target", "dial", "environment_proxy"]
+
+T = TypeVar("T")
+
+SOCKET_OPTIONS: Final[tuple[tuple[int, int, int], ...]] = (
+    (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+)
+
+
+class Aborted(BaseException):
+    """The caller was told to give up; never leaves the transport.
+
+    No `Exception`, so that nothing on its way through websocket-client takes it for a failure and reports it.
+    """
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where to connect and how.
+
+    Attributes:
+        host, port: the server's address.
+        tls: the context for wss, None for ws.
+        server_hostname: the name that the certificate must carry; the host where None.
+        proxy: ``http://``, ``socks4://``, ``socks5://`` or ``socks5h://`` URL, None for none.
+        socket_options: further (level, option, value) triples.
+    """
+
+    host: str
+    port: int
+    tls: ssl.SSLContext | None = None
+    server_hostname: str | None = None
+    proxy: str | None = None
+    socket_options: tuple[tuple[Any, ...], ...] = field(default=())
+
+
+class Attempt:
+    """One connection attempt's deadline and its way out. `abort` is for any thread, the rest for the dialling one.
+
+    Args:
+        waker: what wakes the dialling thread.
+        timeout: seconds for all steps together; None for no limit.
+    """
+
+    def __init__(self, waker: Waker, timeout: float | None) -> None:
+        self.waker = waker
+        self.timeout = timeout
+        self._deadline = None if timeout is None else time.monotonic() + timeout
+        self.aborted = False
+
+    def abort(self) -> None:
+        """End the attempt at once."""
+        self.aborted = True
+        self.waker.wake()
+
+    def remaining(self, doing: str) -> float | None:
+        """Seconds left for `doing`.
+
+        Raises:
+            Aborted: `abort` was called.
+            ConnectTimeoutError: none are left.
+        """
+        if self.aborted:
+            raise Aborted
+        if self._deadline is None:
+            return None
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise ConnectTimeoutError(
+                f"no connection within {self.timeout:g} s, which ran out while {doing}; "
+                "check the address and the network, or raise connect_timeout"
+            )
+        return left
+
+    def wait(self, poller: Poller, doing: str, *, read: bool = False, write: bool = False, share: float = 1.0) -> bool:
+        """Wait until the socket is ready.
+
+        Args:
+            poller: of the socket to wait for.
+            doing: what for, in an error's text.
+            read, write: what to wait for.
+            share: the part of the remaining time that this wait may take.
+
+        Returns:
+            False when its share of the time is over; with the whole of it, raises like `remaining`.
+        """
+        left = self.remaining(doing)
+        until = None if left is None or share >= 1.0 else time.monotonic() + left * share
+        while True:
+            left = self.remaining(doing)
+            if until is not None:
+                left = until - time.monotonic()
+                if left <= 0:
+                    return False
+            if any(poller.wait(read=read, write=write, timeout=left)):
+                return True
+
+    def run_disposable(self, work: Callable[[], T], discard: Callable[[T], object], doing: str) -> T:
+        """Run blocking `work` in a thread that can be left behind; its late result goes to `discard`."""
+        lock = threading.Lock()
+        finished: list[tuple[T | None, Exception | None]] = []
+        left_behind = False
+
+        def body() -> None:
+            result: T | None = None
+            failure: Exception | None = None
+            try:
+                result = work()
+            except Exception as error:
+                failure = error
+            with lock:
+                finished.append((result, failure))
+                late = left_behind
+            if not late:
+                self.waker.wake()
+            elif result is not None:
+                discard(result)
+
+        threading.Thread(target=body, name=f"finx-sync {doing.split()[0]}", daemon=True).start()
+        idle, other = socket.socketpair()  # nothing to read: only the waker and the clock end this wait
+        try:
+            poller = Poller(idle, self.waker)
+            while not finished:
+                poller.wait(read=True, timeout=self.remaining(doing))
+        except BaseException:
+            with lock:
+                left_behind = True
+            if finished and finished[0][0] is not None:
+                discard(finished[0][0])
+            raise
+        finally:
+            idle.close()
+            other.close()
+        result, failure = finished[0]
+        if failure is not None:
+            raise failure
+        return result  # type: ignore[return-value]  # work returned it
+
+
+def dial(target: Target, attempt: Attempt) -> socket.socket:
+    """Open a connection.
+
+    Returns:
+        A connected, non-blocking socket, TLS handshake done.
+
+    Raises:
+        ConnectError: one of its kinds, saying which step failed and why.
+        Aborted: `attempt.abort` was called meanwhile.
+    """
+    if target.proxy is not None:
+        sock = _through_proxy(target, attempt)
+    else:
+        sock = _straight(target, attempt)
+    try:
+        for option in (*SOCKET_OPTIONS, *target.socket_options):
+            sock.setsockopt(*option)
+        if target.tls is None:
+            return sock
+        return _tls(sock, target, attempt)
+    except BaseException:
+        sock.close()
+        raise
+
+
+def _straight(target: Target, attempt: Attempt) -> socket.socket:
+    addresses = _resolve(target.host, target.port, attempt)
+    failure: OSError | None = None
+    for index, (family, kind, protocol, _, address) in enumerate(addresses):
+        sock = socket.socket(family, kind, protocol)
+        share = 1.0 / (len(addresses) - index)  # an address that swallows packets leaves time for the others
+        try:
+            sock.setblocking(False)
+            error = sock.connect_ex(address)
+            if error:
+                doing = f"opening TCP to {target.host}:{target.port}"
+                ready = attempt.wait(Poller(sock, attempt.waker), doing, write=True, share=share)
+                error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) if ready else errno.ETIMEDOUT
+            if not error:
+                return sock
+            failure = OSError(error, os.strerror(error))
+        except BaseException:
+            sock.close()
+            raise
+        sock.close()
+    why = failure.strerror if failure is not None else "it has no address"
+    raise ConnectError(
+        f"cannot connect to {target.host}:{target.port}: {why}; check the address, and that the server is running"
+    ) from failure
+
+
+_AddressInfo = tuple[socket.AddressFamily, socket.SocketKind, int, str, Any]
+
+
+def _resolve(host: str, port: int, attempt: Attempt) -> list[_AddressInfo]:
+    def look_up() -> list[_AddressInfo]:
+        return list(socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM, socket.IPPROTO_TCP))
+
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        pass
+    else:
+        return look_up()  # a literal address asks no server
+    try:
+        return attempt.run_disposable(look_up, lambda addresses: None, f"resolving {host}")
+    except (socket.gaierror, UnicodeError) as error:
+        raise NameResolutionError(
+            f"the host name {host!r} cannot be resolved ({error}); check its spelling and the network"
+        ) from error
+
+
+def _through_proxy(target: Target, attempt: Attempt) -> socket.socket:
+    try:
+        import python_socks
+        from python_socks.sync import Proxy
+    except ImportError as error:
+        raise MissingExtraError('connecting through a proxy needs an extra: pip install "finx-sync[proxy]"') from error
+    url = target.proxy or ""
+    shown = redact(url)
+    try:
+        proxy = Proxy.from_url(url.replace("socks5h://", "socks5://"), rdns=True if "socks5h" in url else None)
+    except ValueError as error:
+        raise ProxyError(f"the proxy URL {shown!r} cannot be read; it looks like http://host:port") from error
+    left = attempt.remaining("reaching the proxy")
+    try:
+        sock: socket.socket = attempt.run_disposable(
+            lambda: proxy.connect(target.host, target.port, timeout=left or 60.0),
+            lambda late: late.close(),
+            f"proxying through {shown}",
+        )
+    except (python_socks.ProxyError, python_socks.ProxyConnectionError, python_socks.ProxyTimeoutError) as error:
+        raise ProxyError(
+            f"the proxy {shown} gave no connection to {target.host}:{target.port}: {redact(str(error))}"
+        ) from error
+    sock.setblocking(False)
+    return sock
+
+
+def _tls(sock: socket.socket, target: Target, attempt: Attempt) -> ssl.SSLSocket:
+    assert target.tls is not None
+    name = target.server_hostname or target.host
+    try:
+        secure = target.tls.wrap_socket(sock, server_hostname=name, do_handshake_on_connect=False)
+    except (ssl.SSLError, ValueError) as error:
+        raise TLSError(f"TLS to {name} cannot be set up: {error}") from error
+    try:
+        poller = Poller(secure, attempt.waker)
+        while True:
+            try:
+                secure.do_handshake()
+                return secure
+            except ssl.SSLWantReadError:
+                attempt.wait(poller, f"agreeing on TLS with {name}", read=True)
+            except ssl.SSLWantWriteError:
+                attempt.wait(poller, f"agreeing on TLS with {name}", write=True)
+    except ssl.SSLCertVerificationError as error:
+        secure.close()
+        raise TLSError(
+            f"the certificate of {name} was not accepted: {error.verify_message}; "
+            "pass an ssl_context that trusts its issuer (verification is never turned off silently)"
+        ) from error
+    except (ssl.SSLError, OSError) as error:
+        secure.close()
+        if isinstance(error, ConnectError):
+            raise
+        raise TLSError(f"TLS with {name} failed: {error}; is it a wss server?") from error
+    except BaseException:
+        secure.close()
+        raise
+
+
+def environment_proxy(url: str) -> str | None:
+    """The proxy that the environment asks for (``https_proxy``, ``http_proxy``, ``all_proxy``, ``no_proxy``)."""
+    parts = urlsplit(url)
+    proxies = getproxies_environment()
+    proxy = proxies.get("https" if parts.scheme == "wss" else "http") or proxies.get("all")
+    if not proxy or proxy_bypass_environment(parts.netloc.rpartition("@")[2]):
+        return None
+    return proxy if "://" in proxy else f"http://{proxy}"

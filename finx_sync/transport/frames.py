@@ -1,0 +1,342 @@
+"""RFC 6455 frames, without I/O: bytes in, text payloads and events out; and the frames that a client sends.
+
+The reader owns one buffer that it uses over and over. The caller receives into `space`, says how much came with
+`received`, and takes out what is complete with `cut`. Text payloads come out as memoryviews of that buffer: no copy is
+made here, and they are valid until the next call of `space`.
+
+No thread, socket, clock or random source: the mask of an outgoing frame is handed in.
+"""
+
+from __future__ import annotations
+
+import codecs
+import struct
+from typing import Final, NamedTuple
+
+__all__ = [
+    "BINARY",
+    "CLOSE",
+    "CONT",
+    "DEFAULT_MAX_SIZE",
+    "PING",
+    "PONG",
+    "TEXT",
+    "Frame",
+    "FrameReader",
+    "Violation",
+    "close_payload",
+    "encode_frame",
+    "parse_close",
+]
+
+CONT: Final = 0x0
+TEXT: Final = 0x1
+BINARY: Final = 0x2
+CLOSE: Final = 0x8
+PING: Final = 0x9
+PONG: Final = 0xA
+
+FIN: Final = 0x80
+RESERVED_BITS: Final = 0x70
+FIN_TEXT: Final = FIN | TEXT
+MASKED: Final = 0x80
+LENGTH_16: Final = 126
+LENGTH_64: Final = 127
+MAX_CONTROL_PAYLOAD: Final = 125
+
+BUFFER_SIZE: Final = 256 * 1024
+"""Bytes asked of the socket at once; the buffer grows past it only for a larger frame."""
+DEFAULT_MAX_SIZE: Final = 16 * 1024 * 1024
+"""Bytes of one message, fragments joined, before the connection is closed with 1009."""
+
+PROTOCOL_ERROR: Final = 1002
+INVALID_UTF8: Final = 1007
+TOO_BIG: Final = 1009
+
+_CLOSE_CODES: Final = frozenset({1000, 1001, 1002, 1003, *range(1007, 1015)})
+"""Codes that may stand in a close frame (RFC 6455 7.4 and the IANA registry), beside 3000 to 4999."""
+
+_unpack_length_16 = struct.Struct("!H").unpack_from
+_unpack_length_64 = struct.Struct("!Q").unpack_from
+
+
+class Frame(NamedTuple):
+    """What `cut` stopped at: a control frame, a whole binary message, or (when asked for) one fragment.
+
+    Attributes:
+        opcode: TEXT (a first fragment), CONT, BINARY, CLOSE, PING or PONG.
+        data: the payload, a copy.
+        fin: False for a fragment that others follow.
+    """
+
+    opcode: int
+    data: bytes
+    fin: bool = True
+
+
+class Violation(NamedTuple):
+    """The peer broke the protocol; nothing after it can be trusted.
+
+    Attributes:
+        code: the close code to answer with (1002, 1007 or 1009).
+        reason: what was wrong, in a few words.
+    """
+
+    code: int
+    reason: str
+
+
+class _Joining:
+    """A fragmented message on its way: its opcode, the bytes so far, the state of its UTF-8 check."""
+
+    __slots__ = ("data", "opcode", "utf8")
+
+    def __init__(self, opcode: int) -> None:
+        self.opcode = opcode
+        self.data = bytearray()
+        self.utf8 = codecs.getincrementaldecoder("utf-8")()
+
+
+_MORE: Final = object()
+"""The buffer ends inside a frame."""
+
+
+class FrameReader:
+    """Cuts a byte stream from a server into messages.
+
+    Args:
+        max_size: the largest message accepted, in bytes, fragments joined.
+        check_utf8: whether text is validated; the legacy `skip_utf8_validation` turns it off.
+        fragments: hand out each fragment by itself instead of joining them.
+    """
+
+    def __init__(self, max_size: int = DEFAULT_MAX_SIZE, *, check_utf8: bool = True, fragments: bool = False) -> None:
+        self._max_size = max_size
+        self._check_utf8 = check_utf8
+        self._fragments = fragments
+        self._joining: _Joining | None = None
+        self._broken: Violation | None = None
+        self._buffer = bytearray(BUFFER_SIZE)
+        self._view = memoryview(self._buffer)
+        self._start = 0
+        self._end = 0
+
+    def space(self) -> memoryview:
+        """The writable rest of the buffer, never empty; earlier payloads become invalid."""
+        start, end = self._start, self._end
+        if start == end:
+            self._start = self._end = 0
+            if len(self._buffer) > BUFFER_SIZE:
+                self._resize(BUFFER_SIZE)
+        elif start:
+            # The head of an incomplete frame moves to the front, once: while it waits for the rest, start stays 0.
+            self._view[: end - start] = self._view[start:end]
+            self._start, self._end = 0, end - start
+        elif end == len(self._buffer):
+            # Doubling keeps the copying linear; the size limit has been checked against the frame's header.
+            self._resize(2 * end)
+        return self._view[self._end :]
+
+    def _resize(self, size: int) -> None:
+        # A new buffer, since payloads that the caller still holds pin the old one.
+        buffer = bytearray(size)
+        buffer[: self._end] = self._view[: self._end]
+        self._buffer, self._view = buffer, memoryview(buffer)
+
+    def received(self, count: int) -> None:
+        """Tell how many bytes were written into `space`."""
+        self._end += count
+
+    def cut(self) -> tuple[list[memoryview], Frame | Violation | None]:
+        """Take out the complete text messages up to the next event.
+
+        Returns:
+            The payloads in order, and what followed them: a frame that is no whole text, a violation, or None when
+            more bytes are needed. Call again until it is None; a violation stays.
+        """
+        if self._broken is not None:
+            return [], self._broken
+        payloads: list[memoryview] = []
+        event: object = None
+        while event is None:
+            self._cut_plain(payloads)
+            event = self._cut_one(payloads)
+        if self._check_utf8 and payloads:
+            bad = _first_invalid_utf8(payloads)
+            if bad is not None:
+                del payloads[bad:]
+                event = Violation(INVALID_UTF8, "a text message is not valid UTF-8")
+        if event is _MORE:
+            return payloads, None
+        if isinstance(event, Violation):
+            self._broken = event
+        assert isinstance(event, (Frame, Violation))
+        return payloads, event
+
+    def _cut_plain(self, payloads: list[memoryview]) -> None:
+        """The one shape that matters for speed: whole, unmasked text frames below 64 KiB."""
+        if self._joining is not None:
+            return
+        buffer, view, end, limit = self._buffer, self._view, self._end, self._max_size
+        append = payloads.append
+        position = self._start
+        last_header = end - 4
+        while position <= last_header and buffer[position] == FIN_TEXT:
+            length = buffer[position + 1]
+            begin = position + 2
+            if length >= LENGTH_16:
+                if length > LENGTH_16:
+                    break
+                begin = position + 4
+                length = (buffer[position + 2] << 8) | buffer[position + 3]
+            stop = begin + length
+            if stop > end or length > limit:
+                break
+            append(view[begin:stop])
+            position = stop
+        self._start = position
+
+    def _cut_one(self, payloads: list[memoryview]) -> object:
+        """Any one frame: returns _MORE, an event, or None for a frame that was taken in silently."""
+        start, available = self._start, self._end - self._start
+        if available < 2:
+            return _MORE
+        first, second = self._buffer[start], self._buffer[start + 1]
+        wrong = self._header_fault(first, second)
+        if wrong is not None:
+            return wrong
+        length, header = second, 2
+        if length == LENGTH_16:
+            header = 4
+        elif length == LENGTH_64:
+            header = 10
+        if available < header:
+            return _MORE
+        if header == 4:
+            (length,) = _unpack_length_16(self._buffer, start + 2)
+        elif header == 10:
+            (length,) = _unpack_length_64(self._buffer, start + 2)
+        joined = len(self._joining.data) if self._joining is not None else 0
+        if joined + length > self._max_size:
+            return Violation(TOO_BIG, f"a message is larger than {self._max_size} bytes")
+        if available < header + length:
+            return _MORE
+        self._start = start + header + length
+        payload = self._view[start + header : self._start]
+        opcode, fin = first & 0x0F, bool(first & FIN)
+        if opcode >= CLOSE:
+            return _control(opcode, bytes(payload))
+        return self._data(opcode, fin, payload, payloads)
+
+    def _header_fault(self, first: int, second: int) -> Violation | None:
+        """What RFC 6455 5.2 to 5.5 forbid and the first two bytes show."""
+        opcode, fin = first & 0x0F, first & FIN
+        if first & RESERVED_BITS:
+            return Violation(PROTOCOL_ERROR, "reserved bits are set; no extension such as compression was agreed on")
+        if second & MASKED:
+            return Violation(PROTOCOL_ERROR, "a server must not mask its frames")
+        if opcode in (PING, PONG, CLOSE):
+            if not fin or second > MAX_CONTROL_PAYLOAD:
+                return Violation(PROTOCOL_ERROR, "a control frame is fragmented or longer than 125 bytes")
+        elif opcode not in (CONT, TEXT, BINARY):
+            return Violation(PROTOCOL_ERROR, f"opcode {opcode} is reserved")
+        elif (opcode == CONT) != (self._joining is not None):
+            return Violation(PROTOCOL_ERROR, "a fragment is out of order")
+        return None
+
+    def _data(self, opcode: int, fin: bool, payload: memoryview, payloads: list[memoryview]) -> object:
+        if fin and opcode == TEXT:
+            payloads.append(payload)
+            return None
+        if fin and opcode == BINARY:
+            return Frame(BINARY, bytes(payload))
+        joining = self._joining
+        if joining is None:
+            joining = self._joining = _Joining(opcode)
+        if joining.opcode == TEXT and self._check_utf8:
+            try:  # fragment by fragment, so that bad text fails at once and not at its end
+                joining.utf8.decode(payload, final=fin)
+            except UnicodeDecodeError:
+                return Violation(INVALID_UTF8, "a fragmented text message is not valid UTF-8")
+        if fin:
+            self._joining = None
+        if self._fragments:
+            return Frame(opcode, bytes(payload), fin)
+        joining.data += payload
+        if not fin:
+            return None
+        if joining.opcode == BINARY:
+            return Frame(BINARY, bytes(joining.data))
+        payloads.append(memoryview(joining.data))
+        return None
+
+
+def _control(opcode: int, data: bytes) -> Frame | Violation:
+    if opcode == CLOSE:
+        try:
+            parse_close(data)
+        except UnicodeDecodeError:
+            return Violation(INVALID_UTF8, "the reason of a close frame is not valid UTF-8")
+        except ValueError as error:
+            return Violation(PROTOCOL_ERROR, str(error))
+    return Frame(opcode, data)
+
+
+def _first_invalid_utf8(payloads: list[memoryview]) -> int | None:
+    if b"".join(payloads).isascii():  # one pass in C over the whole batch; market data is ASCII
+        return None
+    for index, payload in enumerate(payloads):
+        try:
+            str(payload, "utf-8")
+        except UnicodeDecodeError:
+            return index
+    return None
+
+
+def parse_close(data: bytes) -> tuple[int | None, str]:
+    """Read a close frame's payload.
+
+    Returns:
+        The code, None where the frame was empty, and the reason.
+
+    Raises:
+        UnicodeDecodeError: the reason is not UTF-8.
+        ValueError: one byte only, or a code that may not be sent (RFC 6455 7.4).
+    """
+    if not data:
+        return None, ""
+    if len(data) == 1:
+        raise ValueError("a close frame has half a code")
+    (code,) = _unpack_length_16(data)
+    if code not in _CLOSE_CODES and not 3000 <= code <= 4999:
+        raise ValueError(f"close code {code} may not be sent")
+    return code, data[2:].decode("utf-8")
+
+
+def close_payload(code: int | None, reason: str = "") -> bytes:
+    """Build a close frame's payload, the reason cut to what fits."""
+    if code is None:
+        return b""
+    text = reason.encode("utf-8")[: MAX_CONTROL_PAYLOAD - 2]
+    return struct.pack("!H", code) + text.decode("utf-8", "ignore").encode("utf-8")
+
+
+def encode_frame(opcode: int, payload: bytes, mask: bytes) -> bytes:
+    """Build one whole, masked frame, as a client must send it (RFC 6455 5.3).
+
+    Args:
+        opcode: TEXT, BINARY, CLOSE, PING or PONG.
+        payload: the bytes to send.
+        mask: four random bytes.
+    """
+    size = len(payload)
+    if size < LENGTH_16:
+        header = struct.pack("!BB", FIN | opcode, MASKED | size)
+    elif size < 1 << 16:
+        header = struct.pack("!BBH", FIN | opcode, MASKED | LENGTH_16, size)
+    else:
+        header = struct.pack("!BBQ", FIN | opcode, MASKED | LENGTH_64, size)
+    # XOR of two big integers: the whole payload at once, in C.
+    key = (mask * (size // 4 + 1))[:size]
+    masked = int.from_bytes(payload, "little") ^ int.from_bytes(key, "little")
+    return header + mask + masked.to_bytes(size, "little")

@@ -1,0 +1,353 @@
+"""The read loop of one open connection: the io thread's whole life between open and end.
+
+It alone touches the socket. Other threads queue frames in the outbox, set a flag, and wake it. It reads, hands the
+payloads over, answers pings, sends pings, and judges silence; it decodes nothing and never waits for user code other
+than what `on_payloads` calls.
+"""
+
+from __future__ import annotations
+
+import heapq
+import os
+import socket
+import ssl
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from finx_sync.errors import ConnectionLostError, PeerTimeoutError, ProtocolError
+from finx_sync.transport.channel import Channel
+from finx_sync.transport.frames import (
+    CLOSE,
+    PING,
+    PONG,
+    Frame,
+    FrameReader,
+    Violation,
+    close_payload,
+    encode_frame,
+    parse_close,
+)
+from finx_sync.transport.waker import Poller, Waker
+
+__all__ = ["Closed", "Heartbeat", "Outbox", "ReadLoop"]
+
+MAX_OUTBOX: Final = 4 * 1024 * 1024
+"""Bytes that may wait to be sent before `send` refuses more: the peer has stopped reading."""
+MAX_PONG_BACKLOG: Final = 64 * 1024
+"""Bytes waiting above which pings are not answered: a flood of them must not fill the outbox."""
+FAREWELL_TIMEOUT: Final = 1.0
+"""Seconds to wait for the peer to end the TCP connection after the close frames."""
+TLS_RECORD: Final = 16 * 1024
+"""Bytes of a full TLS record: after one, more is probably waiting."""
+
+
+@dataclass(frozen=True)
+class Closed:
+    """How a connection ended in order.
+
+    Attributes:
+        by_peer: who sent the first close frame.
+        payload: the peer's close frame, b"" where none came.
+    """
+
+    by_peer: bool
+    payload: bytes = b""
+
+
+@dataclass(frozen=True)
+class Heartbeat:
+    """When to ping.
+
+    Attributes:
+        interval: seconds between pings; 0 for none.
+        timeout: seconds of listening without a pong after which the peer is dead; None for never.
+        payload: what the pings carry.
+    """
+
+    interval: float = 0.0
+    timeout: float | None = None
+    payload: bytes = b""
+
+
+class Outbox:
+    """Frames on their way out. `put` from any thread, `flush` on the io thread."""
+
+    def __init__(self, waker: Waker) -> None:
+        self._waker = waker
+        self._frames: deque[bytes] = deque()
+        self._head = memoryview(b"")
+        self.waiting = 0
+
+    def put(self, frame: bytes) -> None:
+        """Queue one encoded frame.
+
+        Raises:
+            ConnectionLostError: the peer has not read for so long that nothing more is taken.
+        """
+        if self.waiting + len(frame) > MAX_OUTBOX:
+            raise ConnectionLostError(f"the peer has left {self.waiting} bytes unread; nothing more is queued for it")
+        self._frames.append(frame)
+        self.waiting += len(frame)
+        self._waker.wake()
+
+    def flush(self, send: Callable[[memoryview], int]) -> bool:
+        """Send what the socket takes; returns whether something is left."""
+        while True:
+            if not self._head:
+                if not self._frames:
+                    self.waiting = 0
+                    return False
+                self._head = memoryview(self._frames.popleft())
+            try:
+                sent = send(self._head)
+            except (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError):
+                return True
+            self._head = self._head[sent:]
+            self.waiting -= sent
+
+
+class ReadLoop:
+    """Runs one connection until it ends.
+
+    `request_close`, `request_abort`, `pause`, `resume` and the outbox's `put` are for any thread; `run` is the io thread.
+
+    Args:
+        waker: wakes this loop.
+        reader: cuts the frames.
+        heartbeat: when to ping.
+        on_payloads: called with complete text payloads, valid for the call.
+        on_frame: called with every other frame, after pings were answered.
+    """
+
+    def __init__(
+        self,
+        waker: Waker,
+        reader: FrameReader,
+        heartbeat: Heartbeat,
+        on_payloads: Callable[[list[memoryview]], None],
+        on_frame: Callable[[Frame], None],
+    ) -> None:
+        self.outbox = Outbox(waker)
+        self._waker = waker
+        self._reader = reader
+        self._heartbeat = heartbeat
+        self._on_payloads = on_payloads
+        self._on_frame = on_frame
+        # Set by any thread, read by the io thread after a wake; each is one assignment, atomic in CPython.
+        self._aborted = False
+        self._held = False
+        self._wanted_close: tuple[bytes, float] | None = None
+        # The io thread's own.
+        self._closing = False
+        self._farewell: Closed | ConnectionLostError | None = None
+        self._give_up_at: float | None = None
+        self._pong_left: float | None = None
+        self._unseen = False  # OpenSSL holds bytes that poll does not show
+        self._timers: list[tuple[float, int, float | None, Callable[[], object]]] = []  # a heap by due time
+        self._timer_count = 0
+
+    def request_close(self, payload: bytes, timeout: float) -> None:
+        """Begin the closing handshake; after `timeout` seconds the connection is cut."""
+        if self._wanted_close is None:
+            self._wanted_close = (payload, timeout)
+        self._waker.wake()
+
+    def request_abort(self) -> None:
+        """Cut the connection now."""
+        self._aborted = True
+        self._waker.wake()
+
+    def call_later(self, delay: float, action: Callable[[], object], *, every: float | None = None) -> None:
+        """Call `action` on the io thread in `delay` seconds, and then `every` so many. The io thread only."""
+        self._timer_count += 1  # keeps actions with one due time in order, and functions out of the comparison
+        heapq.heappush(self._timers, (time.monotonic() + delay, self._timer_count, every, action))
+
+    def pause(self) -> None:
+        """Stop reading: the rest waits in the kernel and, by TCP, at the peer."""
+        self._held = True
+
+    def resume(self) -> None:
+        """Read on."""
+        self._held = False
+        self._waker.wake()
+
+    def run(self, channel: Channel) -> Closed:
+        """Serve the connection until it ends.
+
+        Returns:
+            How it was closed.
+
+        Raises:
+            ConnectionLostError: it ended without a closing handshake; PeerTimeoutError, ProtocolError say why.
+        """
+        try:
+            if self._heartbeat.interval:
+                self.call_later(self._heartbeat.interval, self._ping, every=self._heartbeat.interval)
+            rest = channel.take_rest()
+            while rest and self._farewell is None:
+                space = self._reader.space()
+                count = min(len(space), len(rest))
+                space[:count] = rest[:count]
+                rest = rest[count:]
+                self._take_in(count)
+            return self._serve(channel.sock)
+        except (ssl.SSLError, OSError) as error:
+            if isinstance(error, ConnectionLostError):
+                raise
+            raise ConnectionLostError(f"the connection was lost: {error}") from error
+        finally:
+            channel.close()
+
+    def _serve(self, sock: socket.socket) -> Closed:
+        poller = Poller(sock, self._waker)
+        monotonic, send, flush = time.monotonic, sock.send, self.outbox.flush
+        receive = self._receive_tls if isinstance(sock, ssl.SSLSocket) else self._receive
+        while not self._aborted:
+            pending = flush(send)
+            before = monotonic()
+            deadline = self._run_timers(before)
+            if self._give_up_at is not None and before >= self._give_up_at:
+                return self._ended()
+            held = self._held
+            if self._unseen and not held:
+                timeout: float | None = 0.0
+            else:
+                timeout = None if deadline is None else deadline - before
+            readable, _ = poller.wait(read=not held, write=pending, timeout=timeout)
+            if readable or (self._unseen and not held):
+                if not receive(sock):
+                    return self._ended()
+            elif self._pong_left is not None and not held:
+                # Only time spent listening counts, and only an empty read convicts: neither a slow handler
+                # nor a reader that was held back can make a living peer look dead.
+                self._pong_left -= monotonic() - before
+                if self._pong_left <= 0:
+                    raise PeerTimeoutError(
+                        f"the peer answered no ping for {self._heartbeat.timeout:g} s; the connection is dead"
+                    )
+        return Closed(by_peer=False)
+
+    def _receive(self, sock: socket.socket) -> bool:
+        """Read once; returns False at the end of the stream."""
+        try:
+            count = sock.recv_into(self._reader.space())
+        except BlockingIOError:
+            return True
+        if count:
+            self._take_in(count)
+        return count > 0
+
+    def _receive_tls(self, sock: socket.socket) -> bool:
+        """Read the records that are there: OpenSSL gives out one at a time."""
+        assert isinstance(sock, ssl.SSLSocket)
+        while True:
+            space = self._reader.space()
+            try:
+                count = sock.recv_into(space)
+            except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                self._unseen = False
+                return True
+            except ssl.SSLEOFError:
+                return False
+            if not count:
+                return False
+            self._take_in(count)
+            # What OpenSSL has taken from the kernel already is invisible to poll.
+            self._unseen = sock.pending() > 0
+            if not self._unseen and count < TLS_RECORD or self._held or self._aborted:
+                return True
+
+    def _take_in(self, count: int) -> None:
+        if self._farewell is None:  # afterwards only the end is waited for
+            self._reader.received(count)
+            self._deliver()
+
+    def _deliver(self) -> None:
+        """Hand over everything complete in the reader."""
+        event: Frame | Violation | None = None
+        while self._farewell is None:
+            payloads, event = self._reader.cut()
+            if payloads and not self._closing:
+                self._on_payloads(payloads)
+            if event is None:
+                return
+            if isinstance(event, Violation):
+                self._fail(event)
+            else:
+                self._control(event)
+
+    def _control(self, frame: Frame) -> None:
+        if frame.opcode == CLOSE:
+            self._peer_closes(frame.data)
+            return
+        if frame.opcode == PONG:
+            self._pong_left = None
+        elif frame.opcode == PING and not self._closing and self.outbox.waiting < MAX_PONG_BACKLOG:
+            self._send(PONG, frame.data)
+        if not self._closing:
+            self._on_frame(frame)
+
+    def _peer_closes(self, payload: bytes) -> None:
+        if not self._closing:
+            code, _ = parse_close(payload)
+            self._send(CLOSE, close_payload(code))
+        self._say_farewell(Closed(by_peer=not self._closing, payload=payload))
+
+    def _fail(self, violation: Violation) -> None:
+        if not self._closing:
+            self._send(CLOSE, close_payload(violation.code, violation.reason))
+        self._say_farewell(
+            ProtocolError(
+                f"the peer broke the websocket protocol: {violation.reason}; closed with {violation.code}",
+                violation.code,
+                violation.reason,
+            )
+        )
+
+    def _say_farewell(self, outcome: Closed | ConnectionLostError) -> None:
+        """Nothing is read any more but the end; the peer gets a moment to end the TCP connection first."""
+        self._farewell = outcome
+        self._closing = True
+        self._give_up_at = time.monotonic() + FAREWELL_TIMEOUT
+
+    def _ended(self) -> Closed:
+        outcome = self._farewell
+        if isinstance(outcome, Closed):
+            return outcome
+        if outcome is not None:
+            raise outcome
+        if self._closing:
+            return Closed(by_peer=False)
+        raise ConnectionLostError("the peer ended the connection without a close frame")
+
+    def _run_timers(self, now: float) -> float | None:
+        """Do what is due; returns when to look again."""
+        if self._wanted_close is not None and not self._closing:
+            payload, timeout = self._wanted_close
+            self._closing = True
+            self._pong_left = None
+            self._give_up_at = now + timeout
+            self._send(CLOSE, payload)
+        if self._give_up_at is not None:
+            return self._give_up_at
+        while self._timers and self._timers[0][0] <= now:
+            due, number, every, action = heapq.heappop(self._timers)
+            if every is not None:
+                heapq.heappush(self._timers, (max(due + every, now), number, every, action))
+            action()
+        deadline = self._timers[0][0] if self._timers else None
+        if self._pong_left is not None and not self._held:
+            judged_at = now + self._pong_left
+            deadline = judged_at if deadline is None else min(deadline, judged_at)
+        return deadline
+
+    def _ping(self) -> None:
+        self._send(PING, self._heartbeat.payload)
+        if self._pong_left is None:
+            self._pong_left = self._heartbeat.timeout
+
+    def _send(self, opcode: int, payload: bytes) -> None:
+        self.outbox.put(encode_frame(opcode, payload, os.urandom(4)))

@@ -1,0 +1,115 @@
+"""Waking a thread that waits on a socket, and waiting on a socket so that one can be woken."""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+from typing import Final
+
+__all__ = ["Poller", "Waker"]
+
+
+class Waker:
+    """A self-pipe: `wake` from any thread ends the owner's wait.
+
+    `wake` after appending to a queue, `clear` before reading it: then nothing appended is ever overlooked.
+    """
+
+    def __init__(self) -> None:
+        self._reader, self._writer = socket.socketpair()
+        self._reader.setblocking(False)
+        self._writer.setblocking(False)
+        self._pending = False
+
+    def fileno(self) -> int:
+        """The descriptor that is readable while a wake is pending."""
+        return self._reader.fileno()
+
+    def wake(self) -> None:
+        """End the owner's current or next wait. Any thread; never blocks; harmless after `close`."""
+        if self._pending:
+            return
+        self._pending = True
+        with contextlib.suppress(OSError):  # closed meanwhile: nobody waits any more
+            self._writer.send(b"\0")
+
+    def clear(self) -> None:
+        """Take back the pending wakes. The owner only."""
+        with contextlib.suppress(BlockingIOError):
+            self._reader.recv(64)
+        # Only now: a wake that saw the flag still set has appended before this line, and the owner reads after it.
+        self._pending = False
+
+    def close(self) -> None:
+        """Release the descriptors. The owner only."""
+        self._pending = True
+        self._reader.close()
+        self._writer.close()
+
+
+class _Poll:
+    """`poll`, where the system has it: no limit on descriptor numbers."""
+
+    _ERROR: Final = select.POLLERR | select.POLLHUP | select.POLLNVAL if hasattr(select, "poll") else 0
+
+    def __init__(self, sock: int, waker: int) -> None:
+        self._sock, self._waker = sock, waker
+        self._poll = select.poll()
+        self._poll.register(waker, select.POLLIN)
+        self._interest = -1
+
+    def wait(self, read: bool, write: bool, timeout: float | None) -> tuple[bool, bool, bool]:
+        interest = (select.POLLIN if read else 0) | (select.POLLOUT if write else 0)
+        if interest != self._interest:
+            # An fd without interest is taken out, since poll reports its errors all the same, again and again.
+            if interest:
+                self._poll.register(self._sock, interest)
+            elif self._interest > 0:
+                self._poll.unregister(self._sock)
+            self._interest = interest
+        readable = writable = woken = False
+        for fd, events in self._poll.poll(None if timeout is None else max(0.0, timeout * 1000)):
+            if fd == self._waker:
+                woken = True
+            else:  # an error shows in the next recv or send
+                readable = bool(events & (select.POLLIN | self._ERROR)) and read
+                writable = bool(events & (select.POLLOUT | self._ERROR)) and write
+        return readable, writable, woken
+
+
+class _Select:
+    """`select`, for Windows, which has no `poll` and no limit on the numbers of sockets."""
+
+    def __init__(self, sock: int, waker: int) -> None:
+        self._sock, self._waker = sock, waker
+
+    def wait(self, read: bool, write: bool, timeout: float | None) -> tuple[bool, bool, bool]:
+        readers = [self._waker, self._sock] if read else [self._waker]
+        writers = [self._sock] if write else []
+        ready, able, failed = select.select(readers, writers, writers, timeout)
+        return self._sock in ready, bool(able or failed), self._waker in ready
+
+
+class Poller:
+    """Waits for one socket and one waker. Used by one thread."""
+
+    def __init__(self, sock: socket.socket, waker: Waker) -> None:
+        self._waker = waker
+        self._impl = (_Poll if hasattr(select, "poll") else _Select)(sock.fileno(), waker.fileno())
+
+    def wait(self, *, read: bool = False, write: bool = False, timeout: float | None = None) -> tuple[bool, bool]:
+        """Wait until the socket is ready, the waker is woken, or the time is up.
+
+        Args:
+            read: whether to wait for data.
+            write: whether to wait for room to send.
+            timeout: seconds, None for ever.
+
+        Returns:
+            Whether it is readable, and whether it is writable; an error counts as what was waited for.
+        """
+        readable, writable, woken = self._impl.wait(read, write, timeout)
+        if woken:
+            self._waker.clear()
+        return readable, writable

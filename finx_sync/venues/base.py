@@ -1,0 +1,144 @@
+"""What a venue is: a dialect, pure functions between payloads and messages.
+
+A dialect does no I/O and knows no clock, no thread and no socket; what it needs of these is handed in. Everything that
+keeps a stream alive is the same for all venues and lives in `session` and `dispatch`.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from finx_sync.errors import UnreadableMessageError
+from finx_sync.messages import Message
+
+__all__ = [
+    "MAIN_LINE",
+    "Authentication",
+    "Dialect",
+    "KeepAliveReply",
+    "Periodic",
+    "ServerError",
+    "Subscription",
+    "Unknown",
+    "Unreadable",
+]
+
+MAIN_LINE = ""
+"""The name of a venue's connection where one serves all subscriptions."""
+
+
+@dataclass(frozen=True)
+class Subscription:
+    """One wish: a kind of stream and what of it.
+
+    Attributes:
+        kind: the venue's word, such as "contract" or "spot".
+        name: the instrument or pair.
+    """
+
+    kind: str
+    name: str
+
+
+@dataclass(frozen=True)
+class Periodic:
+    """A message that the venue wants again and again.
+
+    Attributes:
+        interval: seconds.
+        text: what to send.
+    """
+
+    interval: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Authentication:
+    """The server's verdict on the key."""
+
+    accepted: bool
+
+
+@dataclass(frozen=True)
+class KeepAliveReply:
+    """The server's answer to the application-level keep-alive."""
+
+
+@dataclass(frozen=True)
+class ServerError:
+    """An error frame.
+
+    Attributes:
+        said: the server's words, not yet redacted.
+    """
+
+    said: str
+
+
+@dataclass(frozen=True)
+class Unknown:
+    """Readable JSON of a shape that this venue's dialect does not know."""
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A payload that is no message.
+
+    Attributes:
+        error: why, with a redacted excerpt.
+    """
+
+    error: UnreadableMessageError
+
+
+Control = Authentication | KeepAliveReply | ServerError
+Decoded = Message | Control | Unknown | Unreadable
+
+
+class Dialect(abc.ABC):
+    """One venue's protocol.
+
+    Attributes:
+        venue: its name in texts.
+        message_types: what `decode` can return for handlers.
+    """
+
+    venue: ClassVar[str]
+    message_types: ClassVar[tuple[type[Message], ...]]
+
+    def line_of(self, subscription: Subscription) -> str:
+        """The name of the connection that serves `subscription`; one for all unless the venue needs more."""
+        return MAIN_LINE
+
+    @property
+    def has_main_line(self) -> bool:
+        """Whether there is a connection even without any subscription."""
+        return True
+
+    @abc.abstractmethod
+    def url(self, key: str, line: str) -> str:
+        """Where the connection named `line` goes."""
+
+    @abc.abstractmethod
+    def opening(self, key: str) -> Sequence[str]:
+        """What to send first on a new connection; subscriptions follow."""
+
+    @abc.abstractmethod
+    def subscribe(self, key: str, subscription: Subscription) -> str | None:
+        """The message that asks for a stream; None where the URL asks for it."""
+
+    @abc.abstractmethod
+    def unsubscribe(self, key: str, subscription: Subscription) -> str | None:
+        """The message that ends a stream; None where the venue knows none."""
+
+    @abc.abstractmethod
+    def periodic(self, key: str) -> Sequence[Periodic]:
+        """What to send regularly while a connection is open."""
+
+    @abc.abstractmethod
+    def decode(self, texts: Sequence[str]) -> list[Decoded]:
+        """Turn payloads into messages, one for each, in order; never raises."""

@@ -1,0 +1,282 @@
+"""FinX: its messages, told apart by shape.
+
+No request id, acknowledgement or error frame is documented, and streams share one connection, so a payload's keys are
+all there is to know it by (FinX documentation, pages *Streams* and *Functions*, August 2022; finx-io SDK 0.0.996 and
+later). A payload's first characters route the common shapes; whatever does not fit there is looked at whole.
+
+Where the sources are silent, chosen here: an object with an ``error`` key is an error frame (the calculation grid's
+form); no message ends a subscription.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal, TypeVar, cast
+from urllib.parse import quote
+
+import msgspec
+
+from finx_sync.errors import UnreadableMessageError
+from finx_sync.messages import ContractTick, Message, SpotTick, Tick
+from finx_sync.venues.base import (
+    MAIN_LINE,
+    Authentication,
+    Decoded,
+    Dialect,
+    KeepAliveReply,
+    Periodic,
+    ServerError,
+    Subscription,
+    Unknown,
+    Unreadable,
+)
+
+__all__ = ["FinxDialect", "History", "NameList", "Path", "Raw", "request", "parse_reply"]
+
+KEEP_ALIVE_INTERVAL: Final = 270.0
+"""Seconds; the server closes after 300 without a message (FinX documentation, *Streams*, later revisions)."""
+
+CONTRACT: Final = "contract"
+SPOT: Final = "spot"
+
+Path = Literal["streaming", "streamer", "root"]
+"""``/streaming/KEY`` (documentation to 2022-08-05), ``/streamer/KEY`` (later, and the SDK), or ``/`` (SDK 0.0.1)."""
+
+_CONTRACT_PREFIX: Final = '{"redis_key":'
+_SPOT_PREFIX: Final = '{"pair":'
+
+_M = TypeVar("_M", bound=Message)
+
+
+@dataclass(frozen=True)
+class History:
+    """A reply of tick rows, in the order of the wire: unsorted."""
+
+    rows: list[Tick]
+
+
+@dataclass(frozen=True)
+class NameList:
+    """A reply of names."""
+
+    names: list[str]
+
+
+@dataclass(frozen=True)
+class Raw:
+    """A reply of a shape that is not documented: the JSON as it came."""
+
+    value: Any
+
+
+Reply = Message | Authentication | KeepAliveReply | ServerError | History | NameList | Raw
+
+
+def request(key: str, function: str, /, **params: Any) -> str:
+    """A message that calls `function` (FinX documentation, *Streams*: the key goes into every message)."""
+    return json.dumps({"APIKey": key, "functionName": function, **params}, separators=(",", ":"))
+
+
+class _Reader:
+    """Reads one type of message: fast where all its fields are there, else field by field."""
+
+    def __init__(self, kind: type[_M], required: Sequence[str]) -> None:
+        self.decode = cast(Callable[[str], Any], msgspec.json.Decoder(kind, strict=False).decode)
+        self._kind = kind
+        self._required = tuple(required)
+        wire = {
+            field.encode_name: field for field in msgspec.structs.fields(kind) if not field.encode_name.startswith("@")
+        }
+        self._names = tuple(wire)
+        self._sparse = msgspec.defstruct(
+            f"Sparse{kind.__name__}",
+            [
+                (
+                    field.name,
+                    field.type | msgspec.UnsetType,
+                    msgspec.field(default=msgspec.UNSET, name=field.encode_name),
+                )
+                for field in wire.values()
+            ],
+            kw_only=True,
+        )
+
+    def convert(self, row: dict[str, Any], **known: Any) -> Message:
+        """Build a message from a decoded object that may lack fields.
+
+        Raises:
+            msgspec.ValidationError: a value of the wrong type, or an identifying field is missing.
+        """
+        for name in self._required:
+            if row.get(name) in (None, ""):
+                raise msgspec.ValidationError(f"Object missing required field `{name}`")
+        filled = {name: None if value == "" else value for name, value in row.items()}
+        sparse = msgspec.convert(filled, self._sparse, strict=False)
+        values = {
+            name: None if value is msgspec.UNSET else value for name, value in msgspec.structs.asdict(sparse).items()
+        }
+        absent = tuple(name for name in self._names if name not in row)
+        return self._kind(**{**values, **known, "absent": absent})
+
+
+_contract = _Reader(ContractTick, ["instrument_name"])
+_spot = _Reader(SpotTick, ["pair", "price"])
+_tick = _Reader(Tick, ["pair", "date", "time", "price"])
+_any = msgspec.json.Decoder()
+_history = msgspec.json.Decoder(dict[str, Tick], strict=False)
+
+
+def _shape(value: Any) -> Reply | None:
+    """Tell what a decoded payload is; None for a shape that nobody documented."""
+    if isinstance(value, list):
+        if all(isinstance(item, str) for item in value):
+            return NameList(value)
+        return None
+    if not isinstance(value, dict):
+        return None
+    if "redis_key" in value or "instrument_name" in value:
+        return _contract_from(value)
+    if "unixDate" in value:
+        return _spot.convert(value)
+    if value.get("results") == "streaming" and isinstance(value.get("resultData"), dict):
+        return _old_spot(value["resultData"])
+    if "pair" in value and "time" in value:
+        return _tick.convert(value)
+    if isinstance(value.get("isAuth"), bool):
+        return Authentication(value["isAuth"])
+    if "keepAlive" in value:
+        return KeepAliveReply()
+    if "error" in value:
+        return ServerError(str(value["error"]))
+    if value and all(key.isdigit() and isinstance(row, dict) for key, row in value.items()):
+        return History([cast(Tick, _tick.convert(row)) for row in value.values()])
+    return None
+
+
+def _contract_from(row: dict[str, Any]) -> Message:
+    # The two names are one (FinX: redis_key == instrument_name), so either identifies the contract.
+    name = row.get("instrument_name") or row.get("redis_key")
+    return _contract.convert({**row, "instrument_name": name}, redis_key=row.get("redis_key") or name)
+
+
+def _old_spot(row: dict[str, Any]) -> Message:
+    """The frame of the per-pair URLs (documentation of July 2022): date and time instead of unixDate and UTCDate."""
+    tick = cast(SpotTick, _spot.convert(row))
+    moment = tick.datetime
+    return msgspec.structs.replace(tick, unix_date=None if moment is None else int(moment.timestamp()))
+
+
+def _load(text: str) -> Any:
+    try:
+        return _any.decode(text)
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        raise UnreadableMessageError(f"not JSON: {error}", text) from error
+
+
+def parse_reply(text: str) -> Reply:
+    """Read the reply of a blocking function.
+
+    Raises:
+        UnreadableMessageError: it is no JSON, or a known shape with impossible values.
+    """
+    if text.startswith('{"0"'):  # a page of history has a thousand rows, and is read in one go
+        try:
+            return History(list(_history.decode(text).values()))
+        except msgspec.DecodeError:
+            pass  # rows that lack a field, or another shape: look at all of it
+    value = _load(text)
+    if value == {}:
+        return History([])  # an empty day
+    try:
+        reply = _shape(value)
+    except (msgspec.ValidationError, ValueError, OverflowError) as error:
+        raise UnreadableMessageError(str(error), text) from error
+    return Raw(value) if reply is None else reply
+
+
+def read_contracts(rows: Sequence[dict[str, Any]]) -> list[ContractTick]:
+    """Read a list of contract objects, as `getFiveMinMatrix` returns it.
+
+    Raises:
+        msgspec.ValidationError: one of them is no contract.
+    """
+    return [cast(ContractTick, _contract_from(row)) for row in rows]
+
+
+class FinxDialect(Dialect):
+    """FinX's streaming protocol.
+
+    Args:
+        base_url: ``wss://host``, without a path of FinX's own.
+        path: which of the documented paths to connect to.
+        stream_per_url: one connection for each subscription, ``/streaming/KEY/NAME`` (documentation of July 2022).
+    """
+
+    venue = "FinX"
+    message_types = (ContractTick, SpotTick, Tick)
+
+    def __init__(self, base_url: str, path: Path = "streaming", *, stream_per_url: bool = False) -> None:
+        self.base_url = base_url.rstrip("/")
+        self._path = path
+        self._stream_per_url = stream_per_url
+
+    def line_of(self, subscription: Subscription) -> str:
+        return subscription.name if self._stream_per_url else MAIN_LINE
+
+    @property
+    def has_main_line(self) -> bool:
+        return not self._stream_per_url
+
+    def url(self, key: str, line: str) -> str:
+        parts = [self.base_url]
+        if self._path != "root":
+            parts += [self._path, quote(key, safe="")]
+        if line:
+            parts.append(quote(line, safe=":"))
+        return "/".join(parts) if len(parts) > 1 else f"{self.base_url}/"
+
+    def opening(self, key: str) -> Sequence[str]:
+        return [request(key, "authenticate")]
+
+    def subscribe(self, key: str, subscription: Subscription) -> str | None:
+        if self._stream_per_url:
+            return None
+        if subscription.kind == CONTRACT:
+            return request(key, "getDeribitContractStream", instrumentName=subscription.name)
+        return request(key, "getSpotRates", pair=subscription.name)
+
+    def unsubscribe(self, key: str, subscription: Subscription) -> str | None:
+        return None
+
+    def periodic(self, key: str) -> Sequence[Periodic]:
+        return [Periodic(KEEP_ALIVE_INTERVAL, request(key, "keepAlive"))]
+
+    def decode(self, texts: Sequence[str]) -> list[Decoded]:
+        contract, spot, prefix, spot_prefix = _contract.decode, _spot.decode, _CONTRACT_PREFIX, _SPOT_PREFIX
+        messages: list[Decoded] = []
+        append = messages.append
+        for text in texts:
+            try:
+                if text.startswith(prefix):
+                    append(contract(text))
+                elif text.startswith(spot_prefix):
+                    append(spot(text))
+                else:
+                    append(_decode_whole(text))
+            except Exception:  # fields missing, or another shape behind the same first key: look at all of it
+                append(_decode_whole(text))
+        return messages
+
+
+def _decode_whole(text: str) -> Decoded:
+    try:
+        reply = _shape(_load(text))
+    except UnreadableMessageError as error:
+        return Unreadable(error)
+    except (msgspec.ValidationError, ValueError, OverflowError) as error:
+        return Unreadable(UnreadableMessageError(str(error), text))
+    if reply is None or isinstance(reply, (History, NameList, Raw)):
+        return Unknown()
+    return reply

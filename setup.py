@@ -1,0 +1,63 @@
+"""The package's metadata; tool settings are in pyproject.toml."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+VERSION = next(
+    line.split('"')[1]
+    for line in (HERE / "finx_sync" / "__init__.py").read_text(encoding="utf-8").splitlines()
+    if line.startswith("__version__")
+)
+
+EXTRAS = {
+    "sandbox": ["aiohttp>=3.9"],
+    "cli": ["rich>=13"],
+    "proxy": ["python-socks>=2.4"],
+}
+TOOLS = [
+    "pytest>=8",
+    "pytest-timeout>=2.3",
+    "pytest-randomly>=3.15",
+    "coverage>=7.5",
+    "hypothesis>=6.100",
+    "trustme>=1.1",
+    "websockets>=13",
+    "ruff>=0.6",
+    "mypy>=1.11",
+    "import-linter>=2.0",
+    "types-requests",
+]
+
+setup(
+    name="finx-sync",
+    version=VERSION,
+    description="Live market data into plain Python callbacks, without an event loop",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    packages=find_packages(include=["finx_sync", "finx_sync.*"]),
+    package_data={"finx_sync": ["py.typed"]},
+    python_requires=">=3.10",
+    install_requires=[
+        "websocket-client>=1.9.2,<2",
+        "requests>=2.31",
+        "python-dotenv>=1.0",
+        "msgspec>=0.18.6",
+    ],
+    extras_require={**EXTRAS, "dev": sorted({*TOOLS, *(need for needs in EXTRAS.values() for need in needs)})},
+    entry_points={"console_scripts": ["finx-sync=finx_sync.cli.main:main"]},
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Developers",
+        "Intended Audience :: Financial and Insurance Industry",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3.10",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Office/Business :: Financial",
+        "Typing :: Typed",
+    ],
+)

@@ -1,0 +1,36 @@
+"""Shared fixtures: a sandbox, and a watch for threads and sockets that a test leaves behind."""
+
+from __future__ import annotations
+
+import gc
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from finx_sync.sandbox import Sandbox
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """Fail a test that leaves a finx-sync thread running; keep the developer's own settings out."""
+    for name in [name for name in os.environ if name.startswith("FINX_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    yield
+    deadline = time.monotonic() + 2.0
+    for thread in [one for one in threading.enumerate() if one.name.startswith("finx-sync")]:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    left = [one.name for one in threading.enumerate() if one.name.startswith("finx-sync")]
+    gc.collect()  # a socket that nobody closed warns here, and warnings are errors
+    assert not left, f"threads left behind: {left}"
+
+
+@pytest.fixture
+def sandbox() -> Iterator[Sandbox]:
+    """A sandbox of this test's own, ticking fast."""
+    with Sandbox(contract_interval=0.01, spot_interval=0.01) as server:
+        yield server

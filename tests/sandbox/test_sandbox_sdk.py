@@ -1,0 +1,84 @@
+"""The old SDK, finx-io 0.1.31, against the sandbox, unchanged but for its endpoint."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sandbox_client import KEY
+from finx_sync.sandbox import Sandbox
+
+INSTALL_TIMEOUT = 300
+CACHE = Path(tempfile.gettempdir()) / f"finx-sync-sdk-0.1.31-{sys.version_info[0]}.{sys.version_info[1]}"
+# Newer releases of these break the SDK; its own pins have no wheels for today's Pythons.
+PACKAGES = [
+    ["--no-deps", "finx-io==0.1.31"],
+    ["--only-binary", "numpy,pandas,aiohttp", "websockets==10.3", "requests", "numpy<2", "pandas<2.2"]
+    + ["nest-asyncio", "aiohttp", "python-dateutil"],
+]
+
+
+def sdk_python() -> str:
+    """Return an interpreter with the SDK: the environment's, or one built once into the temporary directory."""
+    chosen = os.environ.get("FINX_SDK_PYTHON")
+    if chosen:
+        return chosen
+    python = Path("Scripts/python.exe") if os.name == "nt" else Path("bin/python")
+    if (CACHE / "complete").exists():
+        return str(CACHE / python)
+    building = Path(tempfile.mkdtemp(prefix="finx-sync-sdk-"))
+    try:
+        _run(sys.executable, "-m", "venv", str(building))
+        for packages in PACKAGES:
+            _run(str(building / python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *packages)
+        (building / "complete").touch()
+        building.rename(CACHE)
+    except (subprocess.SubprocessError, OSError) as error:
+        if (CACHE / "complete").exists():
+            return str(CACHE / python)
+        reason = getattr(error, "stderr", "") or str(error)
+        pytest.skip(f"finx-io 0.1.31 cannot be installed here (set FINX_SDK_PYTHON): {reason.strip()[-300:]}")
+    return str(CACHE / python)
+
+
+def _run(*command: str) -> None:
+    subprocess.run(command, check=True, capture_output=True, text=True, timeout=INSTALL_TIMEOUT)
+
+
+@pytest.mark.timeout(INSTALL_TIMEOUT * 3)
+def test_the_old_sdk_works_against_the_sandbox() -> None:
+    """The sandbox would speak a protocol of its own, and so would a client that was only tried against it."""
+    script = Path(__file__).with_name("sdk_session.py")
+    with Sandbox(spot_interval=0.02) as sandbox:
+        ran = subprocess.run(
+            [sdk_python(), str(script), sandbox.url, sandbox.http_url, KEY],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert ran.returncode == 0, ran.stderr
+        functions = [message.get("functionName", "message") for _, message in sandbox.requests]
+    seen: dict[str, Any] = json.loads(ran.stdout.splitlines()[-1])
+    assert functions[:2] == ["authenticate", "tickSnap"]
+    assert "BTC-26AUG22-20000-C" in seen["contracts"]
+    assert seen["contracts"] == seen["rest_contracts"]
+    assert sorted(map(int, seen["history"])) == list(range(1000))
+    assert seen["reference"]["securityId"] == "BTC-26AUG22-20000-C"
+    assert seen["snap"]["pair"] == "BTC:USDC"
+    assert seen["snap_then"]["date"] == "2022-06-15"
+    assert seen["slice_rows"] > 50
+    assert seen["slice_columns"][0] == "redis_key"
+    assert len(seen["slice_columns"]) == 31
+    assert seen["time_slice_rows"] > 50
+    assert "BTC:USDC" in seen["pairs"]
+    assert seen["rest_reference"]["kind"] == "perpetual"
+    assert seen["quote"]["pair"] == "ETH:USD"
+    assert [frame["resultData"]["pair"] for frame in seen["stream"]] == ["BTC:USDC"] * 5
