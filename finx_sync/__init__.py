@@ -11,6 +11,15 @@ from finx_sync.errors import (
 )
 from finx_sync.manager import StreamManager
 from finx_sync.messages import ContractTick, SpotTick, Tick
+from finx_sync.oneshot import (
+    authenticate,
+    call,
+    get_five_minute_matrix,
+    get_reference_data,
+    get_tick_history,
+    get_tick_snap,
+    list_contracts,
+)
 from finx_sync.session.backoff import Backoff
 from finx_sync.session.state import State, StateChange
 from finx_sync.stream import Stats
@@ -33,6 +42,13 @@ __all__ = [
     "StreamManager",
     "Tick",
     "WebSocketApp",
+    "authenticate",
+    "call",
+    "get_five_minute_matrix",
+    "get_reference_data",
+    "get_tick_history",
+    "get_tick_snap",
+    "list_contracts",
 ]
 
 __version__ = "0.1.0"

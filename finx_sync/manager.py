@@ -43,7 +43,7 @@ class _EmbeddedSandbox:
 
     def acquire(self) -> str:
         """Its base URL; starts it for the first user."""
-        from finx_sync.sandbox import Sandbox  # only when asked for: it needs an extra, and takes time to import
+        from finx_sync.sandbox import Sandbox  # noqa: PLC0415  # an extra, and slow to import: only when asked for
 
         with self._lock:
             if self._server is None:
@@ -138,7 +138,7 @@ class StreamManager(FinxFunctions, Stream):
     @overload
     def on_contract(self, handler: str, /, *names: str) -> Callable[[ContractHandler], ContractHandler]: ...
     def on_contract(self, handler: Any, /, *names: str) -> Any:
-        """Call a function with every ContractTick: ``@stream.on_contract``, or of some: ``@stream.on_contract("NAME")``.
+        """Call a function with every ContractTick (``@stream.on_contract``), or some (``@stream.on_contract("NAME")``).
 
         A plain call serves as well, ``stream.on_contract(handler, "NAME")``, and returns the handler.
 

@@ -36,12 +36,14 @@ if TYPE_CHECKING:
     Number = float | None
     Integer = int | None
     Text = str | None
+    Name = str
 else:
     # msgspec reads "nan" and "inf" as numbers; a price is none of these.
     Number = Annotated[float, msgspec.Meta(ge=-sys.float_info.max, le=sys.float_info.max)] | _Empty | None
     Integer = int | _Empty | None
     # An empty text fails here, and the dialect's second look turns it into None; it is rare.
     Text = Annotated[str, msgspec.Meta(min_length=1)] | None
+    Name = Annotated[str, msgspec.Meta(min_length=1)]
 
 _Message = TypeVar("_Message", bound="Message")
 
@@ -79,7 +81,10 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     def get(self, name: str, default: Any = None) -> Any:
         """The value of a wire field, or `default` where the wire did not carry it."""
-        return self[name] if name in self else default
+        try:
+            return self[name]
+        except KeyError:
+            return default
 
     def keys(self) -> list[str]:
         """The wire names that this message carried, in their order."""
@@ -135,7 +140,7 @@ class ContractTick(Message, frozen=True, kw_only=True, gc=False):
         volume: traded in 24 hours; price_change: percent in 24 hours; low, high: lowest and highest price in 24 hours.
     """
 
-    redis_key: str
+    redis_key: Name
     underlying_price: Number
     underlying_index: Text
     timestamp: Integer
@@ -148,7 +153,7 @@ class ContractTick(Message, frozen=True, kw_only=True, gc=False):
     mark_iv: Number
     last_price: Number
     interest_rate: Number
-    instrument_name: str
+    instrument_name: Name
     index_price: Number
     estimated_delivery_price: Number
     bid_iv: Number
@@ -196,7 +201,7 @@ class SpotTick(Message, frozen=True, kw_only=True, gc=False):
         date, time: the older shape's, like "2022-06-15" and "21:27:40.453Z".
     """
 
-    pair: str
+    pair: Name
     unix_date: Integer = msgspec.field(name="unixDate")
     utc_date: Text = msgspec.field(name="UTCDate")
     exchange: Text
@@ -232,9 +237,9 @@ class Tick(Message, frozen=True, kw_only=True, gc=False):
         price: in the pair's second currency.
     """
 
-    pair: str
-    date: str
-    time: str
+    pair: Name
+    date: Name
+    time: Name
     exchange: Text
     price: Number
 

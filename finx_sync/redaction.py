@@ -14,7 +14,7 @@ __all__ = ["REDACTED", "RedactingFilter", "redact"]
 
 REDACTED: Final = "***"
 
-_SECRET_NAMES: Final = (
+_SECRET_NAMES: Final = (  # noqa: S105  # the names of secrets, not one of them
     r"api[-_]?key|finx[-_]?api[-_]?key|api[-_]?secret|secret|api[-_]?signature|sign(?:ature)?|"
     r"access[-_]?token|token|password|passphrase|(?:proxy-)?authorization|x-api-key|(?:set-)?cookie"
 )

@@ -89,7 +89,7 @@ class Stream:
     # Lifecycle
 
     def start(self, timeout: float | None = None) -> None:
-        """Connect in the background; returns when the stream is open.
+        """Connect in the background; returns when the stream is open, or when `stop` was called meanwhile.
 
         Args:
             timeout: seconds; None waits as long as connecting may take.
@@ -173,10 +173,10 @@ class Stream:
         Raises:
             FinxSyncError: as `start`; or why the stream failed later.
         """
-        self.start()
-        session = self._session
-        assert session is not None
         try:
+            self.start()
+            session = self._session
+            assert session is not None
             session.state.wait(lambda state: state in ENDED, None)
         except KeyboardInterrupt:
             self.stop()

@@ -17,7 +17,7 @@ from finx_sync.dispatch.ledger import Ledger
 from finx_sync.errors import FinxSyncError
 from finx_sync.messages import Message
 
-__all__ = ["Fate", "HandlerFailure", "LastValues", "Worker"]
+__all__ = ["Fate", "HandlerRaisedError", "LastValues", "Worker"]
 
 logger = logging.getLogger("finx_sync")
 
@@ -35,7 +35,7 @@ _set_received_at: Final = Message.__dict__["received_at"].__set__
 _NOBODY: Final = Route()
 
 
-class HandlerFailure(FinxSyncError):
+class HandlerRaisedError(FinxSyncError):
     """What `on_error` is given when a handler raised; the handler's exception is the `__cause__`.
 
     Attributes:
@@ -66,13 +66,13 @@ class Worker:
 
     def __init__(
         self,
+        *,
         inbox: Inbox,
         ledger: Ledger,
         handlers: Handlers,
         decode: Callable[[Sequence[str]], list[Any]],
         on_other: Callable[[Any, str], Fate],
         latest: LastValues,
-        *,
         on_end: Callable[[], None],
         name: str,
     ) -> None:
@@ -91,6 +91,11 @@ class Worker:
     def start(self) -> None:
         """Start the thread."""
         self._thread.start()
+
+    @property
+    def started(self) -> bool:
+        """Whether `start` was called."""
+        return self._thread.ident is not None
 
     def stop(self, *, drain: bool) -> None:
         """Make the thread end: after all that waits (`drain`), or after the handler that runs. Returns at once."""
@@ -200,6 +205,6 @@ class Worker:
         elif str(handler.failures).strip("0") == "1":  # 10, 100, 1000: a flood of tracebacks helps nobody
             logger.error("the handler %s has raised %d times, now: %r", handler.label, handler.failures, error)
         if handler.topic != "error":  # a raising error handler is logged and counted, not told to itself
-            failure = HandlerFailure(handler, value)
+            failure = HandlerRaisedError(handler, value)
             failure.__cause__ = error
             self.tell("error", failure)

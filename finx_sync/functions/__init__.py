@@ -1,0 +1,1 @@
+"""Blocking calls, each over its own short-lived connection."""

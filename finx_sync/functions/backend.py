@@ -7,8 +7,10 @@ setting, and this module the only place that knows about it.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Final, Literal
 from urllib.parse import quote, urlencode
 
@@ -23,9 +25,10 @@ from finx_sync.errors import (
 from finx_sync.session.failures import judged
 from finx_sync.session.supervisor import ConnectionOptions
 from finx_sync.transport.app import WebSocketApp, as_finx_error, quiet_thread
-from finx_sync.venues.finx import Authentication, FinxDialect, KeepAliveReply, Reply, ServerError, parse_reply, request
+from finx_sync.venues.base import Authentication, KeepAliveReply, ServerError
+from finx_sync.venues.finx import FinxDialect, Reply, parse_reply, request
 
-__all__ = ["DEFAULT_TIMEOUT", "Backend", "RequestForm"]
+__all__ = ["DEFAULT_TIMEOUT", "Answer", "Backend", "RequestForm"]
 
 DEFAULT_TIMEOUT: Final = 30.0
 """Seconds for a whole call, from name look-up to the last byte."""
@@ -34,6 +37,24 @@ PARTING_TIME: Final = 0.005
 
 RequestForm = Literal["query", "segment", "message"]
 """``/backend/?APIKey=..&pair=..``, ``/backend/APIKey=..&pair=..``, or a message on the streaming path."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a function returned.
+
+    Attributes:
+        reply: as the dialect reads it.
+        text: as it came.
+    """
+
+    reply: Reply
+    text: str
+
+    @property
+    def value(self) -> Any:
+        """The plain JSON value."""
+        return json.loads(self.text)
 
 
 class Backend:
@@ -56,7 +77,7 @@ class Backend:
         self._form = form
         self._dialect = dialect
 
-    def call(self, function: str, params: Mapping[str, Any], timeout: float) -> Reply:
+    def call(self, function: str, params: Mapping[str, Any], timeout: float) -> Answer:
         """Call `function` and wait for its answer.
 
         Raises:
@@ -91,7 +112,7 @@ class Backend:
             raise AuthorizationError(
                 f"{function}: the server refused the key (isAuth: false); check it, and that it has not expired"
             )
-        return exchange.reply
+        return Answer(exchange.reply, exchange.text)
 
     def _url(self, key: str, function: str, params: Mapping[str, Any]) -> str:
         if self._form == "message":
@@ -111,6 +132,7 @@ class _Exchange:
         self._message = message
         self._deadline = deadline
         self.reply: Reply | None = None
+        self.text = ""
         self.error: FinxSyncError | None = None
         self.expired = False
 
@@ -131,7 +153,7 @@ class _Exchange:
                 isinstance(reply, Authentication) and reply.accepted and self._function != "authenticate"
             ):
                 return  # not what was asked for; the answer follows
-            self.reply = reply
+            self.reply, self.text = reply, text
         app.close(timeout=PARTING_TIME, wait=False)
 
     def failed(self, app: WebSocketApp, error: BaseException) -> None:

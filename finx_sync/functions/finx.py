@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from finx_sync.errors import UnexpectedReplyError
-from finx_sync.functions.backend import DEFAULT_TIMEOUT, Backend
+from finx_sync.functions.backend import DEFAULT_TIMEOUT, Answer, Backend
 from finx_sync.functions.inputs import (
     checked_date,
     checked_five_minutes,
@@ -19,18 +19,10 @@ from finx_sync.functions.inputs import (
     checked_time,
     checked_timeout,
 )
-from finx_sync.messages import ContractTick, Message, Tick
+from finx_sync.messages import ContractTick, Tick
 from finx_sync.redaction import redact
-from finx_sync.venues.finx import (
-    Authentication,
-    History,
-    KeepAliveReply,
-    NameList,
-    Raw,
-    Reply,
-    ServerError,
-    read_contracts,
-)
+from finx_sync.venues.base import Authentication
+from finx_sync.venues.finx import History, NameList, read_contracts
 
 __all__ = ["FinxFunctions"]
 
@@ -47,7 +39,7 @@ class FinxFunctions(abc.ABC):
     def _backend(self) -> AbstractContextManager[Backend]:
         """The server, for the time of one call."""
 
-    def _ask(self, function: str, timeout: float, **params: Any) -> Reply:
+    def _ask(self, function: str, timeout: float, **params: Any) -> Answer:
         seconds = checked_timeout(timeout)
         sent = {name: value for name, value in params.items() if value is not None}
         with self._backend() as backend:
@@ -55,10 +47,10 @@ class FinxFunctions(abc.ABC):
 
     def authenticate(self, *, timeout: float = DEFAULT_TIMEOUT) -> bool:
         """Ask whether the key is good; True, or AuthorizationError is raised."""
-        reply = self._ask("authenticate", timeout)
-        if not isinstance(reply, Authentication):
-            raise _unexpected("authenticate", reply)
-        return reply.accepted
+        answer = self._ask("authenticate", timeout)
+        if not isinstance(answer.reply, Authentication):
+            raise _unexpected("authenticate", answer)
+        return answer.reply.accepted
 
     def get_tick_snap(
         self,
@@ -77,10 +69,10 @@ class FinxFunctions(abc.ABC):
             timeout: seconds.
         """
         day = None if date is None else checked_date(date)
-        reply = self._ask("tickSnap", timeout, pair=checked_pair(pair), date=day, time=checked_time(time))
-        if not isinstance(reply, Tick):
-            raise _unexpected("tickSnap", reply)
-        return reply
+        answer = self._ask("tickSnap", timeout, pair=checked_pair(pair), date=day, time=checked_time(time))
+        if not isinstance(answer.reply, Tick):
+            raise _unexpected("tickSnap", answer)
+        return answer.reply
 
     def get_tick_history(
         self,
@@ -99,27 +91,22 @@ class FinxFunctions(abc.ABC):
             timeout: seconds.
         """
         params = {"pair": checked_pair(pair), "date": checked_date(date), "time": checked_time(time) or "00:00"}
-        reply = self._ask("tickHistory", timeout, **params)
-        if not isinstance(reply, History):
-            raise _unexpected("tickHistory", reply)
-        return sorted(reply.rows, key=_when)
+        answer = self._ask("tickHistory", timeout, **params)
+        if not isinstance(answer.reply, History):
+            raise _unexpected("tickHistory", answer)
+        return sorted(answer.reply.rows, key=_when)
 
     def list_contracts(self, *, timeout: float = DEFAULT_TIMEOUT) -> list[str]:
         """The names of all contracts: options, futures and perpetuals."""
-        reply = self._ask("listDeribitContracts", timeout)
-        if isinstance(reply, Raw) and reply.value == []:
-            return []
-        if not isinstance(reply, NameList):
-            raise _unexpected("listDeribitContracts", reply)
-        return reply.names
+        answer = self._ask("listDeribitContracts", timeout)
+        if not isinstance(answer.reply, NameList):
+            raise _unexpected("listDeribitContracts", answer)
+        return answer.reply.names
 
     def get_reference_data(self, security_id: str, *, timeout: float = DEFAULT_TIMEOUT) -> Any:
         """What FinX knows about a security, as it came: the answer's shape is not documented."""
-        return _plain(
-            self._ask(
-                "referenceData", timeout, securityId=checked_name(security_id, "a security id", "BTC-26AUG22-20000-C")
-            )
-        )
+        name = checked_name(security_id, "a security id", "BTC-26AUG22-20000-C")
+        return self._ask("referenceData", timeout, securityId=name).value
 
     def get_five_minute_matrix(
         self, base: str, at: str | dt.datetime = "latest", *, timeout: float = DEFAULT_TIMEOUT
@@ -133,53 +120,38 @@ class FinxFunctions(abc.ABC):
             at: a moment on the five-minute grid in UTC, like "2022-08-04T04:05", or "latest".
             timeout: seconds.
         """
-        reply = self._ask(
+        answer = self._ask(
             "getFiveMinMatrix",
             timeout,
             baseInstrument=checked_name(base, "a base instrument", "BTC"),
             fiveMinuteDateTime=checked_five_minutes(at),
         )
-        rows = reply.value if isinstance(reply, Raw) else [] if reply in (NameList([]), History([])) else None
-        rows = list(rows.values()) if isinstance(rows, dict) else rows
+        rows = answer.value
+        if isinstance(rows, dict):
+            rows = list(rows.values())
         try:
             if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-                raise _unexpected("getFiveMinMatrix", reply)
+                raise _unexpected("getFiveMinMatrix", answer)
             return read_contracts(rows)
         except msgspec.ValidationError as error:
-            raise _unexpected("getFiveMinMatrix", reply) from error
+            raise _unexpected("getFiveMinMatrix", answer) from error
 
     def call(self, function_name: str, *, timeout: float = DEFAULT_TIMEOUT, **params: Any) -> Any:
-        """Call any function by its wire name, and get the JSON of its answer.
+        """Call any function by its wire name, and get its answer as plain JSON values, unread.
 
         Args:
             function_name: like "tickSnap"; also one that FinX adds later.
             timeout: seconds.
             params: its fields by their wire names.
         """
-        return _plain(self._ask(checked_name(function_name, "a function name", "tickSnap"), timeout, **params))
+        name = checked_name(function_name, "a function name", "tickSnap")
+        return self._ask(name, timeout, **params).value
 
 
 def _when(tick: Tick) -> tuple[str, str]:
     return tick.date, tick.time.removesuffix("Z")  # so that "40Z" comes before "40.453Z"
 
 
-def _plain(reply: Reply) -> Any:
-    """A reply as plain JSON values."""
-    if isinstance(reply, Raw):
-        return reply.value
-    if isinstance(reply, Message):
-        return reply.to_dict()
-    if isinstance(reply, History):
-        return {str(index): row.to_dict() for index, row in enumerate(reply.rows)}
-    if isinstance(reply, NameList):
-        return reply.names
-    if isinstance(reply, Authentication):
-        return {"isAuth": reply.accepted}
-    if isinstance(reply, KeepAliveReply):
-        return {"keepAlive": True}
-    raise AssertionError(reply)  # ServerError was raised before
-
-
-def _unexpected(function: str, reply: Reply) -> UnexpectedReplyError:
-    shown = redact(str(_plain(reply)))[:200]
+def _unexpected(function: str, answer: Answer) -> UnexpectedReplyError:
+    shown = redact(answer.text[:400])[:200]
     return UnexpectedReplyError(f"{function}: the server answered with another shape: {shown}")

@@ -92,6 +92,7 @@ class Connection:
         self,
         number: int,
         path: str,
+        *,
         websocket: web.WebSocketResponse,
         transport: asyncio.Transport,
         limits: Limits,

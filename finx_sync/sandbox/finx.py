@@ -75,6 +75,7 @@ class FinxVenue:
         market: Market,
         functions: Functions,
         settings: Settings,
+        *,
         accepts: Callable[[str], bool],
         now: Callable[[], int],
     ) -> None:

@@ -78,7 +78,9 @@ class Hub:
         def written(name: str | None, numbered: bool) -> None:
             self._count(number, name, numbered)
 
-        connection = Connection(number, path, websocket, transport, self._limits, written)
+        connection = Connection(
+            number, path, websocket=websocket, transport=transport, limits=self._limits, written=written
+        )
         with self._changed:
             self._open[number] = (connection, time.time())
             self._sent[number], self._numbered[number] = Counter(), Counter()

@@ -34,6 +34,7 @@ __all__ = ["Sandbox"]
 THREAD_NAME: Final = "finx-sync sandbox"
 CALL_TIMEOUT: Final = 10.0
 """Seconds for the loop to do what a test asks of it."""
+MAX_PORT: Final = 65_535
 ACCEPT_BACKLOG: Final = 512
 _T = TypeVar("_T")
 
@@ -81,6 +82,8 @@ class Sandbox:
         ):
             if not value > 0:
                 raise ConfigError(f"{name} is {value!r}; it must be above 0 seconds")
+        if not 0 <= port <= MAX_PORT:
+            raise ConfigError(f"port is {port!r}; it must be 0 to {MAX_PORT}")
         self._host = host
         self._port = port
         self._ssl_context = ssl_context
@@ -275,7 +278,7 @@ class Sandbox:
         family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
         try:
             listener = socket.create_server((self._host, self._port), family=family, backlog=ACCEPT_BACKLOG)
-        except (OSError, OverflowError) as error:
+        except OSError as error:
             raise ConfigError(
                 f"cannot listen on {self._host}:{self._port}: {error}; choose another port, or 0 for any"
             ) from error
@@ -286,7 +289,7 @@ class Sandbox:
         if self._port == 0:
             raise UsageError("the sandbox has no port yet; call start()")
         # A wildcard is no address to connect to.
-        host = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}.get(self._host, self._host)
+        host = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}.get(self._host, self._host)  # noqa: S104 - compared
         return f"{scheme}://[{host}]:{self._port}" if ":" in host else f"{scheme}://{host}:{self._port}"
 
     def _call(self, work: Coroutine[Any, Any, _T], timeout: float | None = CALL_TIMEOUT) -> _T:
@@ -333,7 +336,9 @@ class Sandbox:
         functions = Functions(self._market, self._history, self._now)
         app = web.Application()
         FinxRest(functions, self._history, self._accepts, self._now).add_routes(app.router)
-        FinxVenue(self._hub, self._market, functions, self._settings, self._accepts, self._now).add_routes(app.router)
+        FinxVenue(self._hub, self._market, functions, self._settings, accepts=self._accepts, now=self._now).add_routes(
+            app.router
+        )
         return app
 
     def _accepts(self, key: str) -> bool:

@@ -1,0 +1,1 @@
+"""What keeps the path alive: connections, reconnects, subscriptions, states."""

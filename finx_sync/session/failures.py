@@ -25,7 +25,8 @@ def judged(error: FinxSyncError) -> FinxSyncError:
     """Turn what means "your key was refused" into AuthorizationError; leave the rest."""
     if isinstance(error, HandshakeError) and error.status_code in REFUSING_STATUS:
         refusal = AuthorizationError(
-            f"the server refused the key: HTTP {error.status_code} at the handshake; check the key, and that it has not expired"
+            f"the server refused the key: HTTP {error.status_code} at the handshake; "
+            "check the key, and that it has not expired"
         )
     elif isinstance(error, ConnectionLostError) and error.code == POLICY_VIOLATION:
         said = f" ({error.reason})" if error.reason else ""

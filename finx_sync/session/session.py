@@ -64,12 +64,12 @@ class Session:
         self.ledger = Ledger()
         self._inbox = Inbox(parts.queue_size, self.ledger)
         self.worker = Worker(
-            self._inbox,
-            self.ledger,
-            parts.handlers,
-            parts.dialect.decode,
-            self._on_other,
-            parts.latest,
+            inbox=self._inbox,
+            ledger=self.ledger,
+            handlers=parts.handlers,
+            decode=parts.dialect.decode,
+            on_other=self._on_other,
+            latest=parts.latest,
             on_end=self._worker_ended,
             name="finx-sync dispatch",
         )
@@ -84,13 +84,16 @@ class Session:
         return self._reconnects
 
     def start(self, timeout: float | None) -> None:
-        """Connect; returns when every connection is open.
+        """Connect; returns when every connection is open, or when `stop` was called meanwhile.
 
         Raises:
             FinxSyncError: why the first attempt failed; nothing is left running.
         """
-        self.state.move(State.CONNECTING)
-        self.worker.start()
+        with self._lock:
+            if self.state.state is not State.NEW:
+                return
+            self.worker.start()
+        self.state.move(State.CONNECTING, unless=OVER - {State.NEW})
         try:
             self.adjust_lines()
             self._settle_state()
@@ -112,7 +115,11 @@ class Session:
             Whether all threads have ended.
         """
         deadline = time.monotonic() + timeout
-        self.state.move(State.STOPPING, unless=OVER)
+        with self._lock:
+            if not self.worker.started:  # a stop that comes before the start has got going wins
+                self.state.move(State.STOPPED)
+                return True
+        self.state.move(State.STOPPING, unless=OVER - {State.NEW})
         for line in self._all_lines():
             line.stop()
         if drain and not self.worker.on_this_thread():
@@ -153,14 +160,14 @@ class Session:
         parts = self._parts
         return Supervisor(
             name,
-            parts.dialect,
-            parts.account,
-            parts.options,
-            parts.subscriptions,
-            self._inbox,
-            self,
+            dialect=parts.dialect,
+            account=parts.account,
+            options=parts.options,
+            subscriptions=parts.subscriptions,
+            inbox=self._inbox,
+            observer=self,
             patient=patient,
-            name=f"finx-sync io {name}".rstrip(),
+            thread_name=f"finx-sync io {name}".rstrip(),
         )
 
     def _all_lines(self) -> list[Supervisor]:
@@ -168,18 +175,24 @@ class Session:
             return list(self._lines.values())
 
     def _join_lines(self, deadline: float) -> bool:
-        return all([line.join(max(0.0, deadline - time.monotonic())) for line in self._all_lines()])
+        ended = True
+        for line in self._all_lines():
+            ended = line.join(max(0.0, deadline - time.monotonic())) and ended
+        return ended
 
     # Observer: on the io threads.
 
     def line_opened(self, line: str) -> None:
+        """A connection is ready; the stream is open when all are."""
         self._settle_state()
 
     def line_lost(self, line: str, error: FinxSyncError) -> None:
+        """A connection is gone for now."""
         self._reconnects += 1
         self.state.move(State.RECONNECTING, error, unless=OVER)
 
     def line_failed(self, line: str, error: FinxSyncError) -> None:
+        """A connection is gone for good, and the stream with it."""
         if self.state.move(State.FAILED, error, unless=OVER):
             logger.error("%s: the stream has ended: %s", self._parts.dialect.venue, error)
         for other in self._all_lines():

@@ -9,7 +9,7 @@ from finx_sync.venues.base import Dialect, Subscription
 
 __all__ = ["Subscriptions"]
 
-Send = Callable[[str], None]
+Send = Callable[[str], object]
 
 
 class Subscriptions:

@@ -115,21 +115,21 @@ class Supervisor:
         inbox: where the payloads go.
         observer: who is told.
         patient: whether a failure before the first open is retried.
-        name: of the thread.
+        thread_name: of the io thread.
     """
 
     def __init__(
         self,
         line: str,
+        *,
         dialect: Dialect,
         account: Account,
         options: ConnectionOptions,
         subscriptions: Subscriptions,
         inbox: Inbox,
         observer: Observer,
-        *,
         patient: bool,
-        name: str,
+        thread_name: str,
     ) -> None:
         self.line = line
         self._dialect = dialect
@@ -148,7 +148,7 @@ class Supervisor:
         self._confirmed = False
         self._opened_at: float | None = None
         self._has_data = False
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread = threading.Thread(target=self._run, name=thread_name, daemon=True)
 
     def start(self) -> None:
         """Start the io thread."""
@@ -175,7 +175,7 @@ class Supervisor:
 
     def confirm(self) -> None:
         """The server took the key, or has had its time to refuse it."""
-        if not self._confirmed and self._opened_at is not None:
+        if not self._confirmed and self._opened_at is not None and self._refusal is None:
             self._confirmed = self._patient = True
             self._observer.line_opened(self.line)
 
@@ -253,7 +253,7 @@ class Supervisor:
         )
 
     def _ask_key(self) -> str:
-        """The key; a function that returns it is user code, so it runs on a thread of its own and cannot hold up a stop."""
+        """The key; a function that returns it is user code: it runs on its own thread, and cannot hold up a stop."""
         if isinstance(self._account.key, str):
             return self._account.key
         answer: list[str | Exception] = []

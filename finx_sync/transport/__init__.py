@@ -1,0 +1,1 @@
+"""Layer 1: from the socket to complete text payloads."""

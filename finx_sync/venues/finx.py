@@ -33,7 +33,7 @@ from finx_sync.venues.base import (
     Unreadable,
 )
 
-__all__ = ["FinxDialect", "History", "NameList", "Path", "Raw", "request", "parse_reply"]
+__all__ = ["FinxDialect", "History", "NameList", "Path", "Raw", "Reply", "parse_reply", "read_contracts", "request"]
 
 KEEP_ALIVE_INTERVAL: Final = 270.0
 """Seconds; the server closes after 300 without a message (FinX documentation, *Streams*, later revisions)."""
@@ -110,7 +110,7 @@ class _Reader:
             msgspec.ValidationError: a value of the wrong type, or an identifying field is missing.
         """
         for name in self._required:
-            if row.get(name) in (None, ""):
+            if known.get(name, row.get(name)) in (None, ""):
                 raise msgspec.ValidationError(f"Object missing required field `{name}`")
         filled = {name: None if value == "" else value for name, value in row.items()}
         sparse = msgspec.convert(filled, self._sparse, strict=False)
@@ -122,50 +122,55 @@ class _Reader:
 
 
 _contract = _Reader(ContractTick, ["instrument_name"])
-_spot = _Reader(SpotTick, ["pair", "price"])
-_tick = _Reader(Tick, ["pair", "date", "time", "price"])
+_spot = _Reader(SpotTick, ["pair"])
+_tick = _Reader(Tick, ["pair", "date", "time"])
 _any = msgspec.json.Decoder()
 _history = msgspec.json.Decoder(dict[str, Tick], strict=False)
 
 
-def _shape(value: Any) -> Reply | None:
-    """Tell what a decoded payload is; None for a shape that nobody documented."""
-    if isinstance(value, list):
-        if all(isinstance(item, str) for item in value):
-            return NameList(value)
-        return None
-    if not isinstance(value, dict):
-        return None
-    if "redis_key" in value or "instrument_name" in value:
-        return _contract_from(value)
-    if "unixDate" in value:
-        return _spot.convert(value)
-    if value.get("results") == "streaming" and isinstance(value.get("resultData"), dict):
-        return _old_spot(value["resultData"])
-    if "pair" in value and "time" in value:
-        return _tick.convert(value)
-    if isinstance(value.get("isAuth"), bool):
-        return Authentication(value["isAuth"])
-    if "keepAlive" in value:
-        return KeepAliveReply()
-    if "error" in value:
-        return ServerError(str(value["error"]))
-    if value and all(key.isdigit() and isinstance(row, dict) for key, row in value.items()):
-        return History([cast(Tick, _tick.convert(row)) for row in value.values()])
-    return None
-
-
 def _contract_from(row: dict[str, Any]) -> Message:
     # The two names are one (FinX: redis_key == instrument_name), so either identifies the contract.
-    name = row.get("instrument_name") or row.get("redis_key")
-    return _contract.convert({**row, "instrument_name": name}, redis_key=row.get("redis_key") or name)
+    redis_key, name = row.get("redis_key"), row.get("instrument_name")
+    return _contract.convert(row, redis_key=redis_key or name, instrument_name=name or redis_key)
 
 
-def _old_spot(row: dict[str, Any]) -> Message:
+def _old_spot_from(value: dict[str, Any]) -> Message:
     """The frame of the per-pair URLs (documentation of July 2022): date and time instead of unixDate and UTCDate."""
-    tick = cast(SpotTick, _spot.convert(row))
+    tick = cast(SpotTick, _spot.convert(value["resultData"]))
     moment = tick.datetime
     return msgspec.structs.replace(tick, unix_date=None if moment is None else int(moment.timestamp()))
+
+
+def _history_from(value: dict[str, Any]) -> History:
+    return History([cast(Tick, _tick.convert(row)) for row in value.values()])
+
+
+_Test = Callable[[dict[str, Any]], object]
+_SHAPES: Final[tuple[tuple[_Test, Callable[[dict[str, Any]], Reply]], ...]] = (
+    (lambda value: "redis_key" in value or "instrument_name" in value, _contract_from),
+    (lambda value: "unixDate" in value, _spot.convert),
+    (lambda value: value.get("results") == "streaming" and isinstance(value.get("resultData"), dict), _old_spot_from),
+    (lambda value: "pair" in value and "time" in value, _tick.convert),
+    (lambda value: isinstance(value.get("isAuth"), bool), lambda value: Authentication(value["isAuth"])),
+    (lambda value: "keepAlive" in value, lambda value: KeepAliveReply()),
+    (lambda value: "error" in value, lambda value: ServerError(str(value["error"]))),
+    (
+        lambda value: bool(value) and all(key.isdigit() and isinstance(row, dict) for key, row in value.items()),
+        _history_from,
+    ),
+)
+"""What tells the shapes of objects apart, in this order, and what reads each."""
+
+
+def _shape(value: Any) -> Reply | None:
+    """Tell what a decoded payload is; None for a shape that nobody documented."""
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return NameList(value)
+    if isinstance(value, dict):
+        for is_it, read in _SHAPES:
+            if is_it(value):
+                return read(value)
+    return None
 
 
 def _load(text: str) -> Any:
@@ -265,7 +270,8 @@ class FinxDialect(Dialect):
                     append(spot(text))
                 else:
                     append(_decode_whole(text))
-            except Exception:  # fields missing, or another shape behind the same first key: look at all of it
+            except (msgspec.MsgspecError, ValueError, RecursionError):
+                # Fields are missing, or another shape stands behind the same first key: look at the whole.
                 append(_decode_whole(text))
         return messages
 

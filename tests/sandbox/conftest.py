@@ -1,8 +1,7 @@
-"""Fixtures for the sandbox's own tests: a running sandbox and clients of it."""
+"""Clients of the running sandbox."""
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import quote
@@ -10,20 +9,7 @@ from urllib.parse import quote
 import pytest
 
 from finx_sync.sandbox import Sandbox
-from sandbox_client import KEY, Client
-
-@pytest.fixture(autouse=True)
-def _nothing_left_behind() -> Iterator[None]:
-    """Fail a test that leaves a sandbox thread behind."""
-    yield
-    assert [thread.name for thread in threading.enumerate() if "sandbox" in thread.name] == []
-
-
-@pytest.fixture
-def sandbox() -> Iterator[Sandbox]:
-    """A running sandbox that streams every 10 ms."""
-    with Sandbox(contract_interval=0.01, spot_interval=0.01) as running:
-        yield running
+from tests.sandbox.sandbox_client import KEY, Client
 
 
 @pytest.fixture

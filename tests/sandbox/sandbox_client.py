@@ -42,4 +42,4 @@ class Client:
 
     def close(self) -> None:
         """Drop the connection, whatever its state."""
-        self.socket.shutdown()
+        self.socket.shutdown()  # type: ignore[no-untyped-call]

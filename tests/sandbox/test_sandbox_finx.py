@@ -10,8 +10,8 @@ import pytest
 import requests
 import websocket
 
-from sandbox_client import KEY, TIMEOUT, Client
 from finx_sync.sandbox import Sandbox
+from tests.sandbox.sandbox_client import KEY, TIMEOUT, Client
 
 Connect = Callable[..., Client]
 CONTRACT = "BTC-26AUG22-20000-C"
@@ -88,10 +88,13 @@ def test_history_agrees_with_the_table(connect: Connect, sandbox: Sandbox) -> No
         ({"functionName": "getDeribitContractStream", "instrumentName": "BTC-1JAN20-5-C"}, "unknown contract"),
         ({"functionName": "getSpotRates", "pair": "BTCUSD"}, "unknown pair"),
         ({"functionName": "referenceData", "securityId": "912796YB9"}, "unknown contract"),
-        ({"functionName": "getFiveMinMatrix", "baseInstrument": "BTC", "fiveMinuteDateTime": "2022-08-04T04:06"}, "grid"),
-        ({"functionName": "getFiveMinMatrix", "baseInstrument": "BTC", "fiveMinuteDateTime": "2099-08-04T04:05"}, "come"),
+        ({"functionName": "getFiveMinMatrix", "baseInstrument": "BTC", "fiveMinuteDateTime": "2022-08-04T04:06"},
+         "five-minute grid"),
+        ({"functionName": "getFiveMinMatrix", "baseInstrument": "BTC", "fiveMinuteDateTime": "2099-08-04T04:05"},
+         "not come yet"),
         ({"functionName": "getFiveMinMatrix", "baseInstrument": "XRP", "fiveMinuteDateTime": "latest"}, "unknown base"),
-        ({"functionName": "getFiveMinMatrix", "baseInstrument": "BTC", "fiveMinuteDateTime": "1999-01-01T00:00"}, "2016"),
+        ({"functionName": "getFiveMinMatrix", "baseInstrument": "BTC", "fiveMinuteDateTime": "1999-01-01T00:00"},
+         "before 2016"),
         ({"functionName": "getTickHistory", "baseInstrument": "BTC", "startDate": "2022-08-04"}, "bad startDate"),
         ({"functionName": "openSesame"}, "openSesame"),
         ({"functionName": ["authenticate"]}, "functionName"),
@@ -199,7 +202,7 @@ def test_published_frames_arrive_exactly_and_in_order(connect: Connect, sandbox:
     assert sandbox.publish("ETH:USD", {}) == 0
     texts: list[str] = []
     while '{"n": 2}' not in texts:
-        texts.append(client.socket.recv())
+        texts.append(str(client.socket.recv()))
     assert [text for text in texts if "unixDate" not in text] == ['{"price":"ü","n":1}', "not json", '{"n": 2}']
 
 

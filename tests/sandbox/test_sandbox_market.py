@@ -7,6 +7,7 @@ import math
 import re
 from collections import Counter
 from datetime import datetime, timezone
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -21,19 +22,17 @@ from finx_sync.sandbox.market import EXCHANGES, PAIRS, Market
 from finx_sync.sandbox.prices import DAY_MS
 
 # FinX docs, streams page.
-CONTRACT_KEYS = (
-    "redis_key underlying_price underlying_index timestamp state settlement_price open_interest min_price max_price "
-    "mark_price mark_iv last_price interest_rate instrument_name index_price estimated_delivery_price bid_iv "
-    "best_bid_price best_bid_amount best_ask_price best_ask_amount ask_iv vega theta rho gamma delta volume "
-    "price_change low high"
-).split()
-OPTION_ONLY = {"underlying_price", "underlying_index", "mark_iv", "interest_rate", "bid_iv", "ask_iv"} | {
-    "vega",
-    "theta",
-    "rho",
-    "gamma",
-    "delta",
-}
+# fmt: off
+CONTRACT_KEYS = [
+    "redis_key", "underlying_price", "underlying_index", "timestamp", "state", "settlement_price",
+    "open_interest", "min_price", "max_price", "mark_price", "mark_iv", "last_price", "interest_rate",
+    "instrument_name", "index_price", "estimated_delivery_price", "bid_iv", "best_bid_price", "best_bid_amount",
+    "best_ask_price", "best_ask_amount", "ask_iv", "vega", "theta", "rho", "gamma", "delta", "volume",
+    "price_change", "low", "high",
+]
+# fmt: on
+OPTION_ONLY = {"underlying_price", "underlying_index", "mark_iv", "interest_rate", "bid_iv", "ask_iv"}
+OPTION_ONLY |= {"vega", "theta", "rho", "gamma", "delta"}
 NOW = 1_786_000_000_000
 MARKET = Market(20220805)
 HISTORY = History(20220805, MARKET.path)
@@ -69,7 +68,7 @@ def test_about_three_options_in_ten_have_no_trades() -> None:
     """The empty strings of real feeds would never be exercised offline, or nothing else would be."""
     share = [
         sum(contract_object(MARKET.ticker(name, NOW + day * DAY_MS))["high"] == "" for name in names) / len(names)
-        for day in range(0, 20)
+        for day in range(20)
         for names in [[n for n in MARKET.names(NOW + day * DAY_MS) if parse_instrument(n).kind == "option"]]
     ]
     assert 0.25 < sum(share) / len(share) < 0.35
@@ -195,8 +194,7 @@ def test_a_day_is_deterministic_and_large() -> None:
 def test_a_day_has_ties_and_exact_repeats() -> None:
     """A client that loses ticks of the same millisecond at a page's edge would pass every offline test."""
     rows = HISTORY.day("ETH:USDC", day_start("2022-06-15"), NOW)
-    ties = {(a.timestamp, frozenset((a.exchange, b.exchange))) for a, b in zip(rows, rows[1:], strict=False)
-            if a.timestamp == b.timestamp and a.exchange != b.exchange}  # fmt: skip
+    ties = [a for a, b in pairwise(rows) if a.timestamp == b.timestamp and a.exchange != b.exchange]
     assert len(ties) > 100
     assert sum(count > 1 for count in Counter(rows).values()) > 20
 
@@ -265,9 +263,15 @@ def test_rows_are_spelled_as_documented() -> None:
 
 @pytest.mark.parametrize(
     ("text", "milliseconds"),
-    [("00:00", 0), ("21:27", 77_220_000), ("21:27:40", 77_260_000), ("21:27:40.453Z", 77_260_453), ("23:59Z", 86_340_000),
-     ("00:00:00.5", 500)],
-)  # fmt: skip
+    [
+        ("00:00", 0),
+        ("21:27", 77_220_000),
+        ("21:27:40", 77_260_000),
+        ("21:27:40.453Z", 77_260_453),
+        ("23:59Z", 86_340_000),
+        ("00:00:00.5", 500),
+    ],
+)
 def test_times_of_day(text: str, milliseconds: int) -> None:
     """A time that the documentation prints would be refused."""
     assert time_of_day(text) == milliseconds

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -12,24 +13,25 @@ from typing import Any
 
 import pytest
 
-from sandbox_client import KEY
 from finx_sync.sandbox import Sandbox
+from tests.sandbox.sandbox_client import KEY
 
+# Read now: during a test the developer's own FINX_ variables are kept out.
+SDK_PYTHON = os.environ.get("FINX_SDK_PYTHON")
 INSTALL_TIMEOUT = 300
 CACHE = Path(tempfile.gettempdir()) / f"finx-sync-sdk-0.1.31-{sys.version_info[0]}.{sys.version_info[1]}"
 # Newer releases of these break the SDK; its own pins have no wheels for today's Pythons.
 PACKAGES = [
     ["--no-deps", "finx-io==0.1.31"],
-    ["--only-binary", "numpy,pandas,aiohttp", "websockets==10.3", "requests", "numpy<2", "pandas<2.2"]
-    + ["nest-asyncio", "aiohttp", "python-dateutil"],
+    ["--only-binary", "numpy,pandas,aiohttp", "numpy<2", "pandas<2.2", "aiohttp"],
+    ["websockets==10.3", "requests", "nest-asyncio", "python-dateutil"],
 ]
 
 
 def sdk_python() -> str:
     """Return an interpreter with the SDK: the environment's, or one built once into the temporary directory."""
-    chosen = os.environ.get("FINX_SDK_PYTHON")
-    if chosen:
-        return chosen
+    if SDK_PYTHON:
+        return SDK_PYTHON
     python = Path("Scripts/python.exe") if os.name == "nt" else Path("bin/python")
     if (CACHE / "complete").exists():
         return str(CACHE / python)
@@ -41,7 +43,9 @@ def sdk_python() -> str:
         (building / "complete").touch()
         building.rename(CACHE)
     except (subprocess.SubprocessError, OSError) as error:
+        shutil.rmtree(building, ignore_errors=True)
         if (CACHE / "complete").exists():
+            # Another run was faster.
             return str(CACHE / python)
         reason = getattr(error, "stderr", "") or str(error)
         pytest.skip(f"finx-io 0.1.31 cannot be installed here (set FINX_SDK_PYTHON): {reason.strip()[-300:]}")
