@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import datetime as dt
 import enum
+import operator
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar
 
 import msgspec
@@ -62,6 +63,8 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     backfilled: bool = msgspec.field(default=False, name="@backfilled")
     absent: tuple[str, ...] = msgspec.field(default=(), name="@absent")
 
+    name_of: ClassVar[Callable[[Any], str]]
+    """Reads `name` at the speed of C; for the dispatch thread."""
     _attributes: ClassVar[dict[str, str]] = {}
     """Wire name to attribute name, in the order of the wire."""
 
@@ -172,6 +175,8 @@ class ContractTick(Message, frozen=True, kw_only=True, gc=False):
     low: Number
     high: Number
 
+    name_of = operator.attrgetter("instrument_name")
+
     @property
     def name(self) -> str:
         """The name that it is subscribed under."""
@@ -210,6 +215,8 @@ class SpotTick(Message, frozen=True, kw_only=True, gc=False):
     time: Text = None
     absent: tuple[str, ...] = msgspec.field(default=("date", "time"), name="@absent")
 
+    name_of = operator.attrgetter("pair")
+
     @property
     def name(self) -> str:
         """The name that it is subscribed under."""
@@ -242,6 +249,8 @@ class Tick(Message, frozen=True, kw_only=True, gc=False):
     time: Name
     exchange: Text
     price: Number
+
+    name_of = operator.attrgetter("pair")
 
     @property
     def name(self) -> str:

@@ -89,6 +89,11 @@ class Handlers:
             self._rebuild()
         return removed
 
+    def touch(self) -> None:
+        """Make the dispatch thread look up from its batch, as if a handler had come or gone."""
+        with self._lock:
+            self._rebuild()
+
     def snapshot(self) -> list[Handler]:
         """All handlers, in the order of registration."""
         with self._lock:

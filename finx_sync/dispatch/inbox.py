@@ -32,12 +32,12 @@ class Batch:
     """What one read of a connection brought.
 
     Attributes:
-        texts: the payloads, in order.
+        payloads: complete messages, valid UTF-8, in order.
         received_at: when they were read, UNIX seconds (wall clock).
         line: the name of the connection.
     """
 
-    texts: list[str]
+    payloads: list[bytes]
     received_at: float
     line: str
 
@@ -67,7 +67,7 @@ class Inbox:
 
     def put(self, batch: Batch, source: Source) -> None:
         """Queue a batch; holds `source` back when too much waits."""
-        waiting = self._ledger.receive(len(batch.texts))
+        waiting = self._ledger.receive(len(batch.payloads))
         self._queue.put(batch)
         if waiting >= self._limit:
             self._hold(source)
@@ -77,7 +77,7 @@ class Inbox:
             self._held.add(source)
             source.pause_reading()
         # The dispatch thread may have emptied the queue before the line above: then nobody else would let it go on.
-        self._release(self._ledger.snapshot().waiting)
+        self._release(self._ledger.waiting)
 
     def _release(self, waiting: int) -> None:
         if not self._held or waiting > self._low_water:
@@ -112,7 +112,7 @@ class Inbox:
             except Empty:
                 return events
             if isinstance(item, Batch):
-                self.take(len(item.texts))
-                self._ledger.settle(dropped=len(item.texts))
+                self.take(len(item.payloads))
+                self._ledger.settle(dropped=len(item.payloads))
             elif item is not None:
                 events.append(item)

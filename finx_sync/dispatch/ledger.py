@@ -6,7 +6,7 @@ received = handled + unclaimed + control + unreadable + dropped + in_hand + wait
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 __all__ = ["Counters", "Ledger"]
 
@@ -43,21 +43,22 @@ class Ledger:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._now = Counters()
+        self._received = self._waiting = self._in_hand = 0
+        self._handled = self._unclaimed = self._control = self._unreadable = self._dropped = self._unknown = 0
 
     def receive(self, count: int) -> int:
         """`count` messages came in; returns how many wait now."""
         with self._lock:
-            now = self._now
-            self._now = replace(now, received=now.received + count, waiting=now.waiting + count)
-            return self._now.waiting
+            self._received += count
+            self._waiting += count
+            return self._waiting
 
     def take(self, count: int) -> int:
         """`count` messages go from waiting to in hand; returns how many wait now."""
         with self._lock:
-            now = self._now
-            self._now = replace(now, waiting=now.waiting - count, in_hand=now.in_hand + count)
-            return self._now.waiting
+            self._waiting -= count
+            self._in_hand += count
+            return self._waiting
 
     def settle(
         self,
@@ -69,20 +70,32 @@ class Ledger:
         dropped: int = 0,
         unknown: int = 0,
     ) -> None:
-        """Messages in hand have become one of these."""
+        """Messages in hand have become one of these; `unknown` are counted among the others already."""
         with self._lock:
-            now = self._now
-            self._now = replace(
-                now,
-                handled=now.handled + handled,
-                unclaimed=now.unclaimed + unclaimed,
-                control=now.control + control,
-                unreadable=now.unreadable + unreadable,
-                dropped=now.dropped + dropped,
-                unknown=now.unknown + unknown,
-                in_hand=now.in_hand - handled - unclaimed - control - unreadable - dropped,
-            )
+            self._handled += handled
+            self._unclaimed += unclaimed
+            self._control += control
+            self._unreadable += unreadable
+            self._dropped += dropped
+            self._unknown += unknown
+            self._in_hand -= handled + unclaimed + control + unreadable + dropped
+
+    @property
+    def waiting(self) -> int:
+        """Messages in the inbox now."""
+        return self._waiting
 
     def snapshot(self) -> Counters:
         """The books as they stand now."""
-        return self._now
+        with self._lock:
+            return Counters(
+                received=self._received,
+                handled=self._handled,
+                unclaimed=self._unclaimed,
+                control=self._control,
+                unreadable=self._unreadable,
+                dropped=self._dropped,
+                in_hand=self._in_hand,
+                waiting=self._waiting,
+                unknown=self._unknown,
+            )

@@ -70,7 +70,7 @@ class Worker:
         inbox: Inbox,
         ledger: Ledger,
         handlers: Handlers,
-        decode: Callable[[Sequence[str]], list[Any]],
+        decode: Callable[[Sequence[bytes]], list[Any]],
         on_other: Callable[[Any, str], Fate],
         latest: LastValues,
         on_end: Callable[[], None],
@@ -101,6 +101,7 @@ class Worker:
         """Make the thread end: after all that waits (`drain`), or after the handler that runs. Returns at once."""
         if not drain:
             self._stopping = True
+            self._handlers.touch()
         self._inbox.close()
 
     def join(self, timeout: float) -> bool:
@@ -130,46 +131,48 @@ class Worker:
         self._on_end()
 
     def _dispatch(self, batch: Batch) -> None:
-        texts = batch.texts
+        payloads = batch.payloads
         if self._stopping:
-            self._inbox.take(len(texts))
-            self._ledger.settle(dropped=len(texts))
+            self._inbox.take(len(payloads))
+            self._ledger.settle(dropped=len(payloads))
             return
-        messages = self._decode(texts)
-        for begin in range(0, len(messages), SLICE):
-            part = messages[begin : begin + SLICE]
+        for begin in range(0, len(payloads), SLICE):
+            part = payloads[begin : begin + SLICE]
             self._inbox.take(len(part))
-            raw = texts[begin : begin + SLICE] if "message" in self._handlers.topics else None
-            self._dispatch_slice(part, raw, batch)
+            messages = self._decode(part)  # not the whole batch at once: these stay in the processor's cache
+            done = 0
+            while done < len(part) and not self._stopping:
+                done += self._dispatch_run(messages[done:], part[done:], batch)
+            self._ledger.settle(dropped=len(part) - done)
 
-    def _dispatch_slice(self, messages: list[Any], raw: list[str] | None, batch: Batch) -> None:
-        """The hot path: one pass over decoded messages, a table look-up and a call for each."""
-        latest, handlers, received_at = self._latest, self._handlers, batch.received_at
+    def _dispatch_run(self, messages: list[Any], payloads: list[bytes], batch: Batch) -> int:
+        """The hot path: messages in order, until the handlers change or the stream stops; returns how many."""
+        handlers, latest, received_at = self._handlers, self._latest, batch.received_at
+        routes, raw = handlers.routes, "message" in handlers.topics
         handled = unclaimed = done = 0
-        fates: dict[str, int] = {}
+        heard = False
+        kind: type | None = None
         for message in messages:
-            if self._stopping:
-                break
-            heard = raw is not None and self.tell("message", raw[done])
+            if raw:
+                heard = self.tell("message", payloads[done].decode())
             done += 1
-            kind = type(message)
-            table = latest.get(kind)
-            if table is None:
-                fate = self._on_other(message, batch.line)
-                fates[fate] = fates.get(fate, 0) + 1
-                if heard and fate in ("unclaimed", "unknown"):
-                    handled += 1
-                    unclaimed -= 1
-                continue
+            if type(message) is not kind:
+                kind = type(message)
+                table = latest.get(kind)
+                if table is None:
+                    self._book(self._on_other(message, batch.line), heard)
+                    kind = None
+                    continue
+                route = routes.get(kind, _NOBODY)
+                everyone, by_name, name_of = route.everyone, route.by_name, kind.name_of
             _set_received_at(message, received_at)
-            name = message.name
+            name = name_of(message)
             table[name] = message
-            route = handlers.routes.get(kind, _NOBODY)
-            wanted = route.by_name.get(name, route.everyone)
-            if not wanted and not heard:
+            wanted = by_name.get(name, everyone) if by_name else everyone
+            if wanted or heard:
+                handled += 1
+            else:
                 unclaimed += 1
-                continue
-            handled += 1
             for handler in wanted:
                 self.current = handler
                 handler.calls += 1
@@ -177,16 +180,19 @@ class Worker:
                     handler.function(message)
                 except BaseException as error:  # noqa: BLE001  # whatever user code raises, the stream goes on
                     self._failed(handler, message, error)
-            self.current = None
-        unknown = fates.get("unknown", 0)
-        self._ledger.settle(
-            handled=handled,
-            unclaimed=unclaimed + unknown + fates.get("unclaimed", 0),
-            control=fates.get("control", 0),
-            unreadable=fates.get("unreadable", 0),
-            unknown=unknown,
-            dropped=len(messages) - done,
-        )
+            if handlers.routes is not routes:  # a handler came or went, or the stream was stopped
+                break
+        self.current = None
+        self._ledger.settle(handled=handled, unclaimed=unclaimed)
+        return done
+
+    def _book(self, fate: Fate, heard: bool) -> None:
+        """Enter a message that is no user message; `heard` tells that `on_message` handlers had its text."""
+        if fate in ("control", "unreadable"):
+            self._ledger.settle(**{fate: 1})
+        else:
+            claimed = "handled" if heard else "unclaimed"
+            self._ledger.settle(**{claimed: 1, "unknown": int(fate == "unknown")})
 
     def _call(self, handler: Handler, value: object) -> None:
         self.current = handler

@@ -181,7 +181,7 @@ class _Multiplexed(_Session):
         """Answer one message, with one message at most unless it subscribes."""
         try:
             message = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             message = text
         self._venue.hub.note_request(self._connection, message)
         if not isinstance(message, dict):

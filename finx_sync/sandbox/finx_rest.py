@@ -8,6 +8,7 @@ has a value for every moment.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -73,7 +74,7 @@ class FinxRest:
             return self._functions.tick_snap({"pair": require(params, "pair")})
         pair = check_pair(require(params, "pair"))
         target = moment(require(params, "unixTimeTarget"))
-        width = moment(params.get("timeTargetWidthSeconds") or str(DEFAULT_WIDTH))
+        width = _milliseconds(params.get("timeTargetWidthSeconds") or str(DEFAULT_WIDTH))
         latest = min(target + width, self._now())
         row = self._history.last(pair, latest // DAY_MS * DAY_MS, latest)
         return tick_row(row) if row is not None and target - width <= row.timestamp <= latest else {}
@@ -85,6 +86,12 @@ class FinxRest:
         objects = self._functions.contracts_of(require(params, "underlying_symbol"), target)
         # Options only, as the path says; futures have no volatility.
         return [contract for contract in objects if "mark_iv" in contract]
+
+
+def _milliseconds(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]+)?", text):
+        raise InvalidInputError(f"bad timeTargetWidthSeconds {text!r}; it is a number of seconds")
+    return round(float(text) * 1000)
 
 
 def _json(value: Any, status: int = 200) -> web.Response:

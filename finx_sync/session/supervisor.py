@@ -291,7 +291,7 @@ class Supervisor:
 
     def _received(self, app: WebSocketApp, payloads: list[memoryview]) -> None:
         self._has_data = True
-        self._inbox.put(Batch([str(payload, "utf-8") for payload in payloads], time.time(), self.line), app)
+        self._inbox.put(Batch(list(map(memoryview.tobytes, payloads)), time.time(), self.line), app)
 
     def _failed(self, app: WebSocketApp, error: BaseException) -> None:
         if self._error is None:

@@ -41,6 +41,8 @@ RESERVED_BITS: Final = 0x70
 FIN_TEXT: Final = FIN | TEXT
 MASKED: Final = 0x80
 LENGTH_16: Final = 126
+FIN_TEXT_16: Final = FIN_TEXT << 8 | LENGTH_16
+"""The first two bytes of a whole text frame whose length is in the two bytes after them."""
 LENGTH_64: Final = 127
 MAX_CONTROL_PAYLOAD: Final = 125
 
@@ -56,6 +58,7 @@ TOO_BIG: Final = 1009
 _CLOSE_CODES: Final = frozenset({1000, 1001, 1002, 1003, *range(1007, 1015)})
 """Codes that may stand in a close frame (RFC 6455 7.4 and the IANA registry), beside 3000 to 4999."""
 
+_unpack_header = struct.Struct("!HH").unpack_from
 _unpack_length_16 = struct.Struct("!H").unpack_from
 _unpack_length_64 = struct.Struct("!Q").unpack_from
 
@@ -181,14 +184,15 @@ class FrameReader:
         append = payloads.append
         position = self._start
         last_header = end - 4
-        while position <= last_header and buffer[position] == FIN_TEXT:
-            length = buffer[position + 1]
-            begin = position + 2
-            if length >= LENGTH_16:
-                if length > LENGTH_16:
-                    break
+        while position <= last_header:
+            head, length = _unpack_header(buffer, position)  # one call in C instead of four look-ups
+            if head == FIN_TEXT_16:
                 begin = position + 4
-                length = (buffer[position + 2] << 8) | buffer[position + 3]
+            else:
+                length = head & 0xFF
+                if head >> 8 != FIN_TEXT or length >= LENGTH_16:
+                    break
+                begin = position + 2
             stop = begin + length
             if stop > end or length > limit:
                 break

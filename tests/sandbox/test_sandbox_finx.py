@@ -112,7 +112,7 @@ def test_a_mistake_is_answered_with_an_error_and_the_connection_stays(
     assert client.ask(functionName="keepAlive") == {"keepAlive": True}
 
 
-@pytest.mark.parametrize("text", ["", "hello", "[]", "5", '{"APIKey"', "null", '"x"'])
+@pytest.mark.parametrize("text", ["", "hello", "[]", "5", '{"APIKey"', "null", '"x"', "[" * 100_000])
 def test_what_is_no_message_is_answered_with_an_error(connect: Connect, text: str) -> None:
     """Garbage would crash the sandbox instead of being pointed out."""
     client = connect()
@@ -334,6 +334,9 @@ def test_rest_paths(sandbox: Sandbox) -> None:
     assert {contract["timestamp"] for contract in options} == {"1655328460000"}
     assert all("mark_iv" in contract for contract in options)
     assert "error" in get("observations/tick/snap", pair="NONE")
+    mistake = get("observations/tick/snap", pair="BTC:USD", unixTimeTarget="1655328460", timeTargetWidthSeconds="wide")
+    assert "timeTargetWidthSeconds" in mistake["error"]
+    assert "UNIX time" in get("observations/tick/snap", pair="BTC:USD", unixTimeTarget="yesterday")["error"]
 
 
 @pytest.mark.parametrize(("path", "status"), [("observations/pairs", 401), ("observations/pairs?APIKey=x", 401)])

@@ -181,21 +181,44 @@ def test_a_client_that_asks_without_reading_is_cut_off() -> None:
         client.close()
 
 
-def test_publish_waits_for_a_reading_client(connect: Connect, sandbox: Sandbox) -> None:
+def test_publish_waits_for_a_reading_client() -> None:
     """A burst that a test injects would get its own client cut off."""
-    client = connect()
-    client.say(**SPOT)
-    assert sandbox.wait_for_subscribers("BTC:USDC")
-    texts = [f"{number} " + "x" * 20_000 for number in range(1000)]
-    publisher = threading.Thread(target=sandbox.publish_raw, args=("BTC:USDC", *texts))
-    publisher.start()
-    received = 0
-    while received < len(texts):
-        text = str(client.socket.recv())
-        if not text.startswith("{"):
-            assert text.startswith(f"{received} ")
-            received += 1
-    publisher.join()
+    with Sandbox(backlog_limit=50_000) as sandbox:
+        client = Client(f"{sandbox.url}/streaming/{KEY}", sockopt=((socket.SOL_SOCKET, socket.SO_RCVBUF, 4096),))
+        client.say(**SPOT)
+        assert sandbox.wait_for_subscribers("BTC:USDC")
+        texts = [f"{number} " + "x" * 20_000 for number in range(300)]
+        publisher = threading.Thread(target=sandbox.publish_raw, args=("BTC:USDC", *texts))
+        publisher.start()
+        received = 0
+        while received < len(texts):
+            text = str(client.socket.recv())
+            if not text.startswith("{"):
+                assert text.startswith(f"{received} ")
+                received += 1
+        publisher.join()
+        client.close()
+
+
+def test_stopping_during_a_call_ends_the_call() -> None:
+    """A test's thread that publishes while another stops the sandbox would hang for ever."""
+    for _ in range(20):
+        outcomes: list[str] = []
+        with Sandbox() as sandbox:
+
+            def publish(sandbox: Sandbox = sandbox, outcomes: list[str] = outcomes) -> None:
+                try:
+                    while True:
+                        sandbox.publish("BTC:USDC", {})
+                except UsageError as error:
+                    outcomes.append(str(error))
+
+            threads = [threading.Thread(target=publish) for _ in range(4)]
+            for thread in threads:
+                thread.start()
+        for thread in threads:
+            thread.join(10)
+        assert len(outcomes) == 4
 
 
 def test_serve_forever_ends_with_stop() -> None:

@@ -1,0 +1,261 @@
+"""The clients that are measured, each run in a process of its own: ``python -m benchmarks.clients NAME URL COUNT MODE``.
+
+MODE "throughput" times COUNT messages from the first to the last; "latency" takes the age of each message when the
+handler has it, on the clock that sender and receiver share. The result is one line of JSON.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import resource
+import ssl
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+Sink = Callable[[int], None]
+"""Called with a contract's timestamp (or 0) for every message."""
+
+
+class Meter:
+    """Counts messages; knows when the first and the last came."""
+
+    def __init__(self, count: int, latency: bool) -> None:
+        self.count = count
+        self.seen = 0
+        self.begin = self.end = 0
+        self.cpu_begin = self.cpu_end = 0.0
+        self.ages: list[int] = []
+        self.done = threading.Event()
+        self.one = self._age if latency else self._count
+
+    def _count(self, _: int) -> None:
+        if not self.seen:
+            self.begin, self.cpu_begin = time.perf_counter_ns(), time.process_time()
+        self.seen += 1
+        if self.seen == self.count:
+            self._finish()
+
+    def _age(self, sent: int) -> None:
+        self.ages.append(time.monotonic_ns() - sent)
+        self._count(0)
+
+    def many(self, number: int) -> None:
+        """Count a batch."""
+        if not self.seen:
+            self.begin, self.cpu_begin = time.perf_counter_ns(), time.process_time()
+        self.seen += number
+        if self.seen >= self.count:
+            self._finish()
+
+    def _finish(self) -> None:
+        self.end, self.cpu_end = time.perf_counter_ns(), time.process_time()
+        self.done.set()
+
+    def result(self) -> dict[str, Any]:
+        """What was measured."""
+        seconds = (self.end - self.begin) / 1e9
+        ages = sorted(self.ages)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        found: dict[str, Any] = {
+            "rate": self.seen / seconds,
+            "cpu_per_million": (self.cpu_end - self.cpu_begin) / self.seen * 1e6,
+            "peak_mb": peak,
+        }
+        if ages:
+            found |= {f"p{p}": ages[min(len(ages) - 1, int(len(ages) * p / 100))] / 1000 for p in (50, 90, 99)}
+        return found
+
+
+def trusting() -> ssl.SSLContext:
+    """For the benchmark's own certificate on loopback."""
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def websocket_client(url: str, meter: Meter, skip: bool, loads: Callable[[Any], Any]) -> None:
+    """websocket-client's WebSocketApp, with the UTF-8 check of its own or without."""
+    import websocket
+
+    def on_message(app: Any, text: Any) -> None:
+        message = loads(text)
+        meter.one(int(message.get("timestamp", 0)))
+        if meter.done.is_set():
+            app.keep_running = False
+
+    app = websocket.WebSocketApp(url, on_message=on_message)
+    app.run_forever(skip_utf8_validation=skip, sslopt={"context": trusting()})
+
+
+def websocket_client_json(url: str, meter: Meter) -> None:
+    """websocket-client as it comes, with the standard library's json."""
+    websocket_client(url, meter, False, json.loads)
+
+
+def websocket_client_skip_orjson(url: str, meter: Meter) -> None:
+    """websocket-client without its UTF-8 check, with orjson."""
+    import orjson
+
+    websocket_client(url, meter, True, orjson.loads)
+
+
+def websockets_sync_orjson(url: str, meter: Meter) -> None:
+    """The threaded client of websockets, with orjson."""
+    import orjson
+    from websockets.sync.client import connect
+
+    with connect(url, compression=None, ssl=trusting() if url.startswith("wss") else None) as connection:
+        for text in connection:
+            meter.one(int(orjson.loads(text).get("timestamp", 0)))
+            if meter.done.is_set():
+                return
+
+
+def aiohttp_orjson(url: str, meter: Meter) -> None:
+    """aiohttp, with orjson."""
+    import aiohttp
+    import orjson
+
+    async def main() -> None:
+        ssl_option = trusting() if url.startswith("wss") else True
+        async with aiohttp.ClientSession() as session, session.ws_connect(url, ssl=ssl_option) as connection:
+            async for message in connection:
+                meter.one(int(orjson.loads(message.data).get("timestamp", 0)))
+                if meter.done.is_set():
+                    return
+
+    asyncio.run(main())
+
+
+def picows_run(url: str, on_frame: Callable[[Any, Any], None], meter: Meter) -> None:
+    """picows on uvloop."""
+    import picows
+    import uvloop
+
+    class Listener(picows.WSListener):
+        def on_ws_frame(self, transport: Any, frame: Any) -> None:
+            on_frame(transport, frame)
+            if meter.done.is_set():
+                transport.disconnect()
+
+    async def main() -> None:
+        context = trusting() if url.startswith("wss") else None
+        transport, _ = await picows.ws_connect(Listener, url, ssl_context=context)
+        await transport.wait_disconnected()
+
+    uvloop.run(main())
+
+
+def picows_typed(url: str, meter: Meter) -> None:
+    """picows on uvloop, decoding into the very type that finx_sync decodes into."""
+    import msgspec
+
+    from finx_sync.messages import ContractTick, SpotTick
+
+    contract = msgspec.json.Decoder(ContractTick, strict=False).decode
+    spot = msgspec.json.Decoder(SpotTick, strict=False).decode
+
+    def on_frame(transport: Any, frame: Any) -> None:
+        payload = frame.get_payload_as_memoryview()
+        if payload[2] == 114:  # {"redis_key"
+            meter.one(contract(payload).timestamp)
+        else:
+            spot(payload)
+            meter.one(0)
+
+    picows_run(url, on_frame, meter)
+
+
+def picows_count(url: str, meter: Meter) -> None:
+    """picows on uvloop, counting frames."""
+    picows_run(url, lambda transport, frame: meter.one(0), meter)
+
+
+def finx_batch(url: str, meter: Meter) -> None:
+    """finx_sync.WebSocketApp, counting through on_batch."""
+    from finx_sync import WebSocketApp
+
+    def on_batch(app: WebSocketApp, payloads: list[memoryview]) -> None:
+        meter.many(len(payloads))
+        if meter.done.is_set():
+            app.close(wait=False, timeout=0)
+
+    WebSocketApp(url, on_batch=on_batch).run_forever(sslopt={"context": trusting()})
+
+
+def finx_app_orjson(url: str, meter: Meter) -> None:
+    """finx_sync.WebSocketApp as a drop-in, with orjson."""
+    import orjson
+
+    from finx_sync import WebSocketApp
+
+    def on_message(app: WebSocketApp, text: str) -> None:
+        meter.one(int(orjson.loads(text).get("timestamp", 0)))
+        if meter.done.is_set():
+            app.close(wait=False, timeout=0)
+
+    WebSocketApp(url, on_message=on_message).run_forever(sslopt={"context": trusting()})
+
+
+def finx_stream(url: str, meter: Meter, handlers: int = 1, subscriptions: int = 1) -> None:
+    """finx_sync.StreamManager with handlers on the dispatch thread, everything on."""
+    from finx_sync import StreamManager
+    from finx_sync.venues.finx import FinxDialect
+
+    base, _, query = url.partition("?")
+
+    class Queried(FinxDialect):
+        """Keeps the query with which the blaster is told what to send."""
+
+        def url(self, key: str, line: str) -> str:
+            return f"{base}?{query}"
+
+    stream = StreamManager("sandbox-key", url=base.rstrip("/"), ssl_context=trusting() if url.startswith("wss") else None)
+    stream._dialect = Queried(base)
+    one = meter.one
+    if meter.ages is not None and meter.one == meter._age:
+        stream.on_contract(lambda tick: one(tick.timestamp))
+    else:
+        stream.on_contract(lambda tick: one(0))
+    stream.on_spot(lambda tick: one(0))
+    for _ in range(handlers - 1):
+        stream.on_contract(lambda tick: None)
+    for number in range(subscriptions):
+        stream.subscribe_contract(f"BTC-26AUG22-{20000 + number}-C")
+    stream.start()
+    meter.done.wait(120)
+    stream.stop()
+
+
+CLIENTS: dict[str, Callable[..., None]] = {
+    client.__name__: client
+    for client in (
+        websocket_client_json,
+        websocket_client_skip_orjson,
+        websockets_sync_orjson,
+        aiohttp_orjson,
+        picows_count,
+        picows_typed,
+        finx_batch,
+        finx_app_orjson,
+        finx_stream,
+    )
+}
+
+
+def main() -> None:
+    """Run one client."""
+    name, url, count, mode = sys.argv[1:5]
+    options = json.loads(sys.argv[5]) if len(sys.argv) > 5 else {}
+    meter = Meter(int(count), mode == "latency")
+    CLIENTS[name](url, meter, **options)
+    print(json.dumps(meter.result()))
+
+
+if __name__ == "__main__":
+    main()
