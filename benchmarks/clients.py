@@ -215,7 +215,9 @@ def finx_stream(url: str, meter: Meter, handlers: int = 1, subscriptions: int = 
         def url(self, key: str, line: str) -> str:
             return f"{base}?{query}"
 
-    stream = StreamManager("sandbox-key", url=base.rstrip("/"), ssl_context=trusting() if url.startswith("wss") else None)
+    stream = StreamManager(
+        "sandbox-key", url=base.rstrip("/"), ssl_context=trusting() if url.startswith("wss") else None
+    )
     stream._dialect = Queried(base)
     one = meter.one
     if meter.ages is not None and meter.one == meter._age:

@@ -157,8 +157,8 @@ class Stream:
         if session is None:
             return
         if not session.stop(timeout, drain=drain) and not session.worker.on_this_thread():
-            handler = session.worker.current
-            what = f"the handler {handler.label} has not returned" if handler is not None else "a thread has not ended"
+            handler = session.worker.running()
+            what = f"the handler {handler} has not returned" if handler is not None else "a thread has not ended"
             logger.warning("stop() gave up after %g s: %s", timeout, what)
             return
         atexit.unregister(self._stop_at_exit)

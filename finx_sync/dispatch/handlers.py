@@ -15,7 +15,7 @@ from typing import Any
 from finx_sync.errors import HandlerError
 from finx_sync.messages import Message
 
-__all__ = ["Handler", "Handlers", "check_handler"]
+__all__ = ["Handler", "Handlers", "Route", "Routes", "check_handler"]
 
 Function = Callable[[Any], object]
 
@@ -56,13 +56,16 @@ class Route:
     by_name: dict[str, tuple[Handler, ...]] = field(default_factory=dict)
 
 
+Routes = dict[type[Message], Route]
+
+
 class Handlers:
     """The registry. All methods are safe from any thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._all: list[Handler] = []
-        self.routes: dict[type[Message], Route] = {}
+        self.routes: Routes = {}
         """By message type; replaced as a whole."""
         self.topics: dict[str, tuple[Handler, ...]] = {}
         """By event name; replaced as a whole."""
@@ -101,7 +104,7 @@ class Handlers:
 
     def _rebuild(self) -> None:
         assert self._lock.locked()
-        routes: dict[type[Message], Route] = {}
+        routes: Routes = {}
         topics: dict[str, tuple[Handler, ...]] = {}
         for topic in dict.fromkeys(handler.topic for handler in self._all):
             mine = [handler for handler in self._all if handler.topic is topic or handler.topic == topic]

@@ -37,7 +37,7 @@ class Batch:
         line: the name of the connection.
     """
 
-    payloads: list[bytes]
+    payloads: list[memoryview]
     received_at: float
     line: str
 

@@ -7,11 +7,12 @@ in the order of arrival.
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Literal
 
-from finx_sync.dispatch.handlers import Handler, Handlers, Route
+from finx_sync.dispatch.handlers import Handler, Handlers, Route, Routes
 from finx_sync.dispatch.inbox import Batch, Inbox
 from finx_sync.dispatch.ledger import Ledger
 from finx_sync.errors import FinxSyncError
@@ -21,7 +22,7 @@ __all__ = ["Fate", "HandlerRaisedError", "LastValues", "Worker"]
 
 logger = logging.getLogger("finx_sync")
 
-SLICE: Final = 64
+SLICE: Final = 128
 """Messages between two entries in the books."""
 
 Fate = Literal["unclaimed", "unknown", "control", "unreadable"]
@@ -70,7 +71,7 @@ class Worker:
         inbox: Inbox,
         ledger: Ledger,
         handlers: Handlers,
-        decode: Callable[[Sequence[bytes]], list[Any]],
+        decode: Callable[[Sequence[memoryview]], list[Any]],
         on_other: Callable[[Any, str], Fate],
         latest: LastValues,
         on_end: Callable[[], None],
@@ -84,8 +85,6 @@ class Worker:
         self._latest = latest
         self._on_end = on_end
         self._stopping = False
-        self.current: Handler | None = None
-        """The handler that runs now, for whoever waits for it in vain."""
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
@@ -112,6 +111,16 @@ class Worker:
     def on_this_thread(self) -> bool:
         """Whether the caller is the dispatch thread."""
         return threading.get_ident() == self._thread.ident
+
+    def running(self) -> str | None:
+        """The user's function that the dispatch thread is in now, for whoever waits for it in vain."""
+        frame = sys._current_frames().get(self._thread.ident or 0)
+        inner: str | None = None
+        while frame is not None:
+            if frame.f_code.co_filename == __file__:
+                return inner
+            inner, frame = frame.f_code.co_name, frame.f_back
+        return None
 
     def tell(self, topic: str, value: object) -> bool:
         """Call the handlers of an event. On the dispatch thread. Returns whether there was one."""
@@ -145,44 +154,72 @@ class Worker:
                 done += self._dispatch_run(messages[done:], part[done:], batch)
             self._ledger.settle(dropped=len(part) - done)
 
-    def _dispatch_run(self, messages: list[Any], payloads: list[bytes], batch: Batch) -> int:
-        """The hot path: messages in order, until the handlers change or the stream stops; returns how many."""
-        handlers, latest, received_at = self._handlers, self._latest, batch.received_at
-        routes, raw = handlers.routes, "message" in handlers.topics
+    def _dispatch_run(self, messages: list[Any], payloads: list[memoryview], batch: Batch) -> int:
+        """Dispatch messages in order, until the handlers change or the stream stops; returns how many."""
+        kind, handlers = type(messages[0]), self._handlers
+        route = handlers.routes.get(kind, _NOBODY)
+        if kind not in self._latest or route.by_name or len(route.everyone) != 1 or "message" in handlers.topics:
+            return self._call_each(messages, payloads, batch.received_at, batch.line)
+        routes = handlers.routes
+        done = self._call_one(messages, kind, route.everyone[0], batch.received_at)
+        if done < len(messages) and handlers.routes is routes:  # another type follows
+            done += self._call_each(messages[done:], payloads[done:], batch.received_at, batch.line)
+        return done
+
+    def _call_one(self, messages: list[Any], kind: type[Message], handler: Handler, received_at: float) -> int:
+        """The hot path: one handler for all messages of a type. Nothing here that need not be."""
+        handlers, table, name_of, function = self._handlers, self._latest[kind], kind.name_of, handler.function
+        routes = handlers.routes
+        done = 0
+        for message in messages:
+            if type(message) is not kind:
+                break
+            _set_received_at(message, received_at)
+            table[name_of(message)] = message
+            done += 1
+            try:
+                function(message)
+            except BaseException as error:  # noqa: BLE001  # whatever user code raises, the stream goes on
+                self._failed(handler, message, error)
+            if handlers.routes is not routes:  # a handler came or went, or the stream was stopped
+                break
+        handler.calls += done
+        self._ledger.settle(handled=done)
+        return done
+
+    def _call_each(self, messages: list[Any], payloads: list[memoryview], received_at: float, line: str) -> int:
+        """The same for any mixture: several types or handlers, handlers by name, texts, what is no user message."""
+        handlers, latest = self._handlers, self._latest
+        routes, texts = handlers.routes, "message" in handlers.topics
         handled = unclaimed = done = 0
-        heard = False
         kind: type | None = None
         for message in messages:
-            if raw:
-                heard = self.tell("message", payloads[done].decode())
+            heard = texts and self.tell("message", str(payloads[done], "utf-8"))
             done += 1
             if type(message) is not kind:
                 kind = type(message)
                 table = latest.get(kind)
-                if table is None:
-                    self._book(self._on_other(message, batch.line), heard)
-                    kind = None
-                    continue
                 route = routes.get(kind, _NOBODY)
-                everyone, by_name, name_of = route.everyone, route.by_name, kind.name_of
+                everyone, by_name = route.everyone, route.by_name
+            if table is None:
+                self._book(self._on_other(message, line), heard)
+                continue
             _set_received_at(message, received_at)
-            name = name_of(message)
+            name = kind.name_of(message)  # type: ignore[union-attr]  # its table says that it is a Message
             table[name] = message
             wanted = by_name.get(name, everyone) if by_name else everyone
-            if wanted or heard:
-                handled += 1
-            else:
+            if not (wanted or heard):
                 unclaimed += 1
+                continue
+            handled += 1
             for handler in wanted:
-                self.current = handler
                 handler.calls += 1
                 try:
                     handler.function(message)
-                except BaseException as error:  # noqa: BLE001  # whatever user code raises, the stream goes on
+                except BaseException as error:  # noqa: BLE001  # as above
                     self._failed(handler, message, error)
-            if handlers.routes is not routes:  # a handler came or went, or the stream was stopped
+            if handlers.routes is not routes:
                 break
-        self.current = None
         self._ledger.settle(handled=handled, unclaimed=unclaimed)
         return done
 
@@ -195,14 +232,11 @@ class Worker:
             self._ledger.settle(**{claimed: 1, "unknown": int(fate == "unknown")})
 
     def _call(self, handler: Handler, value: object) -> None:
-        self.current = handler
         handler.calls += 1
         try:
             handler.function(value)
         except BaseException as error:  # noqa: BLE001  # whatever user code raises, the stream goes on
             self._failed(handler, value, error)
-        finally:
-            self.current = None
 
     def _failed(self, handler: Handler, value: object, error: BaseException) -> None:
         handler.failures += 1

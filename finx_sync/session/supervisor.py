@@ -248,6 +248,7 @@ class Supervisor:
             on_open=lambda app: self._opened(app, key),
             on_error=self._failed,
             on_batch=self._received,
+            own_payloads=True,
             max_size=self._options.max_size,
             connect_timeout=self._options.connect_timeout,
         )
@@ -291,7 +292,7 @@ class Supervisor:
 
     def _received(self, app: WebSocketApp, payloads: list[memoryview]) -> None:
         self._has_data = True
-        self._inbox.put(Batch(list(map(memoryview.tobytes, payloads)), time.time(), self.line), app)
+        self._inbox.put(Batch(payloads, time.time(), self.line), app)
 
     def _failed(self, app: WebSocketApp, error: BaseException) -> None:
         if self._error is None:

@@ -102,6 +102,7 @@ class WebSocketApp(_OriginalApp):  # type: ignore[misc]  # the original is untyp
         on_batch: ``on_batch(app, payloads)``, the fast path: every complete text message of one read, as a list of
             memoryviews that are valid for the call. Valid UTF-8. When set, `on_message` and `on_data` are not called
             for text.
+        own_payloads: the views that `on_batch` gets stay valid for ever; cheaper than copying them there.
         max_size: bytes of one message, fragments joined; a larger one closes with 1009.
         connect_timeout: seconds from name look-up to the end of the handshake; None for no limit, as in the original.
     """
@@ -111,6 +112,7 @@ class WebSocketApp(_OriginalApp):  # type: ignore[misc]  # the original is untyp
         url: str,
         *args: Any,
         on_batch: Callable[[WebSocketApp, list[memoryview]], object] | None = None,
+        own_payloads: bool = False,
         max_size: int = DEFAULT_MAX_SIZE,
         connect_timeout: float | None = None,
         **kwargs: Any,
@@ -127,6 +129,7 @@ class WebSocketApp(_OriginalApp):  # type: ignore[misc]  # the original is untyp
         self._has_run = False
         self._user_socket: Any = None
         self.on_batch = on_batch
+        self.own_payloads = own_payloads
         self.max_size = max_size
         self.connect_timeout = connect_timeout
         super().__init__(url, *args, **kwargs)
@@ -365,7 +368,12 @@ class _LoopDispatcher:
 
     def _new_loop(self, waker: Waker) -> None:
         app, run = self._app, self._run
-        reader = FrameReader(app.max_size, check_utf8=not run.skip_utf8, fragments=app.on_cont_message is not None)
+        reader = FrameReader(
+            app.max_size,
+            check_utf8=not run.skip_utf8,
+            fragments=app.on_cont_message is not None,
+            copies=app.own_payloads,
+        )
         self._waker = waker
         self._loop = ReadLoop(waker, reader, run.heartbeat, app._on_payloads, app._on_frame)
 

@@ -46,7 +46,7 @@ FIN_TEXT_16: Final = FIN_TEXT << 8 | LENGTH_16
 LENGTH_64: Final = 127
 MAX_CONTROL_PAYLOAD: Final = 125
 
-BUFFER_SIZE: Final = 256 * 1024
+BUFFER_SIZE: Final = 512 * 1024
 """Bytes asked of the socket at once; the buffer grows past it only for a larger frame."""
 DEFAULT_MAX_SIZE: Final = 16 * 1024 * 1024
 """Bytes of one message, fragments joined, before the connection is closed with 1009."""
@@ -111,12 +111,21 @@ class FrameReader:
         max_size: the largest message accepted, in bytes, fragments joined.
         check_utf8: whether text is validated; the legacy `skip_utf8_validation` turns it off.
         fragments: hand out each fragment by itself instead of joining them.
+        copies: hand out views of copies, which stay valid for ever, instead of views of the buffer.
     """
 
-    def __init__(self, max_size: int = DEFAULT_MAX_SIZE, *, check_utf8: bool = True, fragments: bool = False) -> None:
+    def __init__(
+        self,
+        max_size: int = DEFAULT_MAX_SIZE,
+        *,
+        check_utf8: bool = True,
+        fragments: bool = False,
+        copies: bool = False,
+    ) -> None:
         self._max_size = max_size
         self._check_utf8 = check_utf8
         self._fragments = fragments
+        self._copies = copies
         self._joining: _Joining | None = None
         self._broken: Violation | None = None
         self._buffer = bytearray(BUFFER_SIZE)
@@ -178,12 +187,15 @@ class FrameReader:
 
     def _cut_plain(self, payloads: list[memoryview]) -> None:
         """The one shape that matters for speed: whole, unmasked text frames below 64 KiB."""
-        if self._joining is not None:
-            return
-        buffer, view, end, limit = self._buffer, self._view, self._end, self._max_size
-        append = payloads.append
-        position = self._start
+        end, limit, position = self._end, self._max_size, self._start
         last_header = end - 4
+        if self._joining is not None or position > last_header:
+            return
+        buffer, source, append = self._buffer, self._view, payloads.append
+        if self._copies:
+            if end > BUFFER_SIZE:
+                return  # a large frame grows in here: copying all of it at each read would be quadratic
+            source = memoryview(bytes(source[:end]))  # one copy for the whole run
         while position <= last_header:
             head, length = _unpack_header(buffer, position)  # one call in C instead of four look-ups
             if head == FIN_TEXT_16:
@@ -196,7 +208,7 @@ class FrameReader:
             stop = begin + length
             if stop > end or length > limit:
                 break
-            append(view[begin:stop])
+            append(source[begin:stop])
             position = stop
         self._start = position
 
@@ -250,7 +262,7 @@ class FrameReader:
 
     def _data(self, opcode: int, fin: bool, payload: memoryview, payloads: list[memoryview]) -> object:
         if fin and opcode == TEXT:
-            payloads.append(payload)
+            self._hand_out(payload, payloads)
             return None
         if fin and opcode == BINARY:
             return Frame(BINARY, bytes(payload))
@@ -271,8 +283,11 @@ class FrameReader:
             return None
         if joining.opcode == BINARY:
             return Frame(BINARY, bytes(joining.data))
-        payloads.append(memoryview(joining.data))
+        self._hand_out(memoryview(joining.data), payloads)
         return None
+
+    def _hand_out(self, payload: memoryview, payloads: list[memoryview]) -> None:
+        payloads.append(memoryview(bytes(payload)) if self._copies else payload)
 
 
 def _control(opcode: int, data: bytes) -> Frame | Violation:

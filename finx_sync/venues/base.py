@@ -140,5 +140,5 @@ class Dialect(abc.ABC):
         """What to send regularly while a connection is open."""
 
     @abc.abstractmethod
-    def decode(self, payloads: Sequence[bytes]) -> list[Decoded]:
+    def decode(self, payloads: Sequence[memoryview]) -> list[Decoded]:
         """Turn payloads into messages, one for each, in order; never raises."""

@@ -81,7 +81,7 @@ class _Reader:
     """Reads one type of message: fast where all its fields are there, else field by field."""
 
     def __init__(self, kind: type[_M], required: Sequence[str]) -> None:
-        self.decode = cast(Callable[[bytes | str], Any], msgspec.json.Decoder(kind, strict=False).decode)
+        self.decode = cast(Callable[[memoryview], Any], msgspec.json.Decoder(kind, strict=False).decode)
         self._kind = kind
         self._required = tuple(required)
         wire = {
@@ -124,7 +124,10 @@ _spot = _Reader(SpotTick, ["pair"])
 _tick = _Reader(Tick, ["pair", "date", "time"])
 _any = msgspec.json.Decoder()
 _third_byte = operator.itemgetter(2)
-_BY_THIRD_BYTE: Final = {ord("r"): _contract, ord("p"): _spot}
+_BY_THIRD_BYTE: Final[dict[int, Callable[[memoryview], Decoded]]] = {
+    ord("r"): _contract.decode,
+    ord("p"): _spot.decode,
+}
 """A peek at ``{"redis_key"`` and ``{"pair"``: a guess at the shape, which decoding confirms."""
 _NOT_PLAIN: Final = (msgspec.MsgspecError, ValueError, RecursionError)
 """What decoding raises when fields are missing, or another shape stands behind the same first key."""
@@ -261,31 +264,32 @@ class FinxDialect(Dialect):
     def periodic(self, key: str) -> Sequence[Periodic]:
         return [Periodic(KEEP_ALIVE_INTERVAL, request(key, "keepAlive"))]
 
-    def decode(self, payloads: Sequence[bytes]) -> list[Decoded]:
-        messages: list[Decoded] = []
+    def decode(self, payloads: Sequence[memoryview]) -> list[Decoded]:
         try:
             kinds = bytes(map(_third_byte, payloads))
         except IndexError:  # a payload too short to be an object
-            kinds = b""
-        if kinds and kinds.count(kinds[0]) == len(kinds) and (reader := _BY_THIRD_BYTE.get(kinds[0])) is not None:
+            return [_decode_whole(payload) for payload in payloads]
+        messages: list[Decoded] = []
+        if kinds.count(kinds[:1]) == len(kinds):
+            decode = _BY_THIRD_BYTE.get(kinds[0], _decode_whole)
             rest = iter(payloads)
             while len(messages) < len(payloads):
                 try:
-                    messages.extend(map(reader.decode, rest))  # one call in C for a run of one kind
+                    messages.extend(map(decode, rest))  # one call in C for a run of one kind
                 except _NOT_PLAIN:  # what was decoded before is in the list, so this is the one that failed
                     messages.append(_decode_whole(payloads[len(messages)]))
             return messages
-        for payload in payloads:
-            reader = _BY_THIRD_BYTE.get(payload[2]) if len(payload) > 2 else None
+        append, decoders = messages.append, _BY_THIRD_BYTE
+        for third, payload in zip(kinds, payloads, strict=True):
             try:
-                messages.append(_decode_whole(payload) if reader is None else reader.decode(payload))
+                append(decoders.get(third, _decode_whole)(payload))
             except _NOT_PLAIN:
-                messages.append(_decode_whole(payload))
+                append(_decode_whole(payload))
         return messages
 
 
-def _decode_whole(payload: bytes) -> Decoded:
-    text = payload.decode("utf-8", "replace")  # the transport has checked it; a replay may not have
+def _decode_whole(payload: memoryview) -> Decoded:
+    text = str(payload, "utf-8", "replace")  # the transport has checked it; a replay may not have
     try:
         reply = _shape(_load(text))
     except UnreadableMessageError as error:

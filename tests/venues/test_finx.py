@@ -24,7 +24,7 @@ COMPACT = (",", ":")
 def decode(value: Any, **dumps: Any) -> Any:
     """One payload through the dialect."""
     text = value if isinstance(value, str) else json.dumps(value, **dumps)
-    (message,) = DIALECT.decode([text.encode()])
+    (message,) = DIALECT.decode([memoryview(text.encode())])
     return message
 
 
@@ -139,7 +139,7 @@ def test_malformed_json_is_unreadable(text: str) -> None:
 @given(st.lists(st.one_of(st.text(), st.recursive(st.none() | st.booleans() | st.floats() | st.text(), lambda x: st.lists(x) | st.dictionaries(st.sampled_from([*CONTRACT, *SPOT, *TICK, "isAuth", "results", "resultData", "0"]) | st.text(), x)).map(json.dumps))))
 def test_decode_never_raises(texts: list[str]) -> None:
     """One message that nobody foresaw would end the stream."""
-    messages = DIALECT.decode([text.encode("utf-8", "surrogatepass") for text in texts])
+    messages = DIALECT.decode([memoryview(text.encode("utf-8", "surrogatepass")) for text in texts])
     assert len(messages) == len(texts)
 
 
