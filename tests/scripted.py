@@ -55,7 +55,13 @@ SPOT = {
     "exchange": "COINBASE",
     "price": "23233.684999999998",
 }
-TICK = {"pair": "BTC:USD", "date": "2022-06-15", "time": "21:27:40.453Z", "exchange": "COINBASE", "price": "21865.010000000002"}
+TICK = {
+    "pair": "BTC:USD",
+    "date": "2022-06-15",
+    "time": "21:27:40.453Z",
+    "exchange": "COINBASE",
+    "price": "21865.010000000002",
+}
 
 GREEKS = ("vega", "theta", "rho", "gamma", "delta")
 
@@ -114,7 +120,9 @@ class ScriptedServer:
         self._thread.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._server.shutdown()
         self._thread.join(10)
         while not self.connections.empty():

@@ -19,7 +19,16 @@ import trustme
 from websockets.sync.server import ServerConnection
 
 import finx_sync
-from finx_sync import AuthorizationError, Backoff, ConfigError, ConnectError, ContractTick, SpotTick, State, StreamManager
+from finx_sync import (
+    AuthorizationError,
+    Backoff,
+    ConfigError,
+    ConnectError,
+    ContractTick,
+    SpotTick,
+    State,
+    StreamManager,
+)
 from finx_sync.errors import (
     ConnectionLostError,
     ConnectTimeoutError,
@@ -67,7 +76,13 @@ def books_balance(stream: StreamManager) -> bool:
     """The conservation equation of the stream's counters."""
     books = stream.stats().messages
     return books.received == (
-        books.handled + books.unclaimed + books.control + books.unreadable + books.dropped + books.in_hand + books.waiting
+        books.handled
+        + books.unclaimed
+        + books.control
+        + books.unreadable
+        + books.dropped
+        + books.in_hand
+        + books.waiting
     )
 
 
@@ -174,7 +189,9 @@ def wait_until(satisfied: Callable[[], object], timeout: float = 10.0) -> bool:
 def test_a_raising_handler_hurts_nobody_else(caplog: pytest.LogCaptureFixture) -> None:
     """One bug in one callback would stop the feed, or be eaten."""
     errors, others = Collector(), Collector()
-    with ScriptedServer(lambda connection: [connection.send(text(timestamp=str(n))) for n in range(3)] and None) as server:
+    with ScriptedServer(
+        lambda connection: [connection.send(text(timestamp=str(n))) for n in range(3)] and None
+    ) as server:
         stream = stream_to(server)
 
         @stream.on_contract
@@ -225,7 +242,16 @@ def test_unreadable_and_unknown_messages_leave_the_stream_alive() -> None:
 
 
 @pytest.mark.parametrize(
-    "bad", [None, 5, "not a function", lambda: None, lambda a, b: None, lambda *, tick: None, pytest.param("async", id="async")]
+    "bad",
+    [
+        None,
+        5,
+        "not a function",
+        lambda: None,
+        lambda a, b: None,
+        lambda *, tick: None,
+        pytest.param("async", id="async"),
+    ],
 )
 def test_bad_handlers_fail_at_once(bad: Any) -> None:
     """A handler that can never be called would be noticed only when the first message comes."""
@@ -243,7 +269,9 @@ def test_handlers_can_be_removed_and_added_inside_handlers() -> None:
     """Registering from a callback would deadlock, or the removed handler would still be called."""
     seen: list[str] = []
     done = threading.Event()
-    with ScriptedServer(lambda connection: [connection.send(text(timestamp=str(n))) for n in range(3)] and None) as server:
+    with ScriptedServer(
+        lambda connection: [connection.send(text(timestamp=str(n))) for n in range(3)] and None
+    ) as server:
         stream = stream_to(server)
 
         def first(tick: ContractTick) -> None:
@@ -603,7 +631,9 @@ def test_stop_drains_when_asked() -> None:
     """The last fills before a stop would be thrown away although the user asked for them."""
     gate = threading.Event()
     seen: list[int | None] = []
-    with ScriptedServer(lambda connection: [connection.send(text(timestamp=str(n))) for n in range(500)] and None) as server:
+    with ScriptedServer(
+        lambda connection: [connection.send(text(timestamp=str(n))) for n in range(500)] and None
+    ) as server:
         stream = stream_to(server)
 
         @stream.on_contract
@@ -652,7 +682,9 @@ def test_interpreter_exit_with_an_open_stream() -> None:
         stream.start()
         print(stream.take(1, timeout=10)[0].pair)
     """
-    done = subprocess.run([sys.executable, "-W", "error", "-c", textwrap.dedent(program)], capture_output=True, text=True, timeout=30)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", textwrap.dedent(program)], capture_output=True, text=True, timeout=30
+    )
     assert (done.stdout, done.stderr, done.returncode) == ("BTC:USDC\n", "", 0)
 
 

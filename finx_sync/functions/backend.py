@@ -149,12 +149,15 @@ class _Exchange:
         except FinxSyncError as error:
             self.error = error
         else:
-            if isinstance(reply, KeepAliveReply) or (
-                isinstance(reply, Authentication) and reply.accepted and self._function != "authenticate"
-            ):
+            if self._is_greeting(reply):
                 return  # not what was asked for; the answer follows
             self.reply, self.text = reply, text
         app.close(timeout=PARTING_TIME, wait=False)
+
+    def _is_greeting(self, reply: Reply) -> bool:
+        if isinstance(reply, KeepAliveReply):
+            return self._function != "keepAlive"
+        return isinstance(reply, Authentication) and reply.accepted and self._function != "authenticate"
 
     def failed(self, app: WebSocketApp, error: BaseException) -> None:
         if self.error is None and self.reply is None:

@@ -32,7 +32,12 @@ def test_documented_contract_becomes_typed() -> None:
     """A user would read wrong prices or greeks."""
     tick = decode(CONTRACT, separators=COMPACT)
     assert isinstance(tick, ContractTick)
-    assert (tick.instrument_name, tick.mark_price, tick.delta, tick.gamma) == ("BTC-26AUG22-20000-C", 0.1553, 0.83341, 6e-05)
+    assert (tick.instrument_name, tick.mark_price, tick.delta, tick.gamma) == (
+        "BTC-26AUG22-20000-C",
+        0.1553,
+        0.83341,
+        6e-05,
+    )
     assert tick.timestamp == 1659760300724
     assert tick.datetime is not None
     assert tick.datetime.isoformat() == "2022-08-06T04:31:40.724000+00:00"
@@ -103,7 +108,12 @@ def test_both_spot_shapes() -> None:
     """Spot rates of the newer or the older servers would not reach on_spot."""
     new = decode(SPOT, separators=COMPACT)
     assert isinstance(new, SpotTick)
-    assert (new.pair, new.price, new.unix_date, new["unixDate"]) == ("BTC:USDC", 23233.684999999998, 1659897295, 1659897295)
+    assert (new.pair, new.price, new.unix_date, new["unixDate"]) == (
+        "BTC:USDC",
+        23233.684999999998,
+        1659897295,
+        1659897295,
+    )
     assert "date" not in new
     old = decode({"results": "streaming", "resultData": TICK})
     assert isinstance(old, SpotTick)
@@ -128,7 +138,9 @@ def test_unknown_shape_is_unknown(text: str) -> None:
     assert isinstance(decode(text), Unknown)
 
 
-@pytest.mark.parametrize("text", ["", "{", "ping", '{"a":}', '{"redis_key":"BTC"', "[" * 100_000, '{"redis_key":' + "[" * 100_000])
+@pytest.mark.parametrize(
+    "text", ["", "{", "ping", '{"a":}', '{"redis_key":"BTC"', "[" * 100_000, '{"redis_key":' + "[" * 100_000]
+)
 def test_malformed_json_is_unreadable(text: str) -> None:
     """A torn message would kill the dispatch thread."""
     message = decode(text)
@@ -136,7 +148,23 @@ def test_malformed_json_is_unreadable(text: str) -> None:
     assert len(str(message.error)) < 1000
 
 
-@given(st.lists(st.one_of(st.text(), st.recursive(st.none() | st.booleans() | st.floats() | st.text(), lambda x: st.lists(x) | st.dictionaries(st.sampled_from([*CONTRACT, *SPOT, *TICK, "isAuth", "results", "resultData", "0"]) | st.text(), x)).map(json.dumps))))
+@given(
+    st.lists(
+        st.one_of(
+            st.text(),
+            st.recursive(
+                st.none() | st.booleans() | st.floats() | st.text(),
+                lambda x: (
+                    st.lists(x)
+                    | st.dictionaries(
+                        st.sampled_from([*CONTRACT, *SPOT, *TICK, "isAuth", "results", "resultData", "0"]) | st.text(),
+                        x,
+                    )
+                ),
+            ).map(json.dumps),
+        )
+    )
+)
 def test_decode_never_raises(texts: list[str]) -> None:
     """One message that nobody foresaw would end the stream."""
     messages = DIALECT.decode([memoryview(text.encode("utf-8", "surrogatepass")) for text in texts])
@@ -180,7 +208,10 @@ def test_other_replies() -> None:
 def test_urls_of_every_form() -> None:
     """A server of another revision could not be reached."""
     assert DIALECT.url("a/b c", "") == "wss://host/streaming/a%2Fb%20c"
-    assert FinxDialect("wss://host/", "streamer", stream_per_url=True).url("k", "BTC:USD") == "wss://host/streamer/k/BTC:USD"
+    assert (
+        FinxDialect("wss://host/", "streamer", stream_per_url=True).url("k", "BTC:USD")
+        == "wss://host/streamer/k/BTC:USD"
+    )
     assert FinxDialect("wss://host/", "root").url("k", "") == "wss://host/"
 
 
@@ -190,7 +221,11 @@ def test_requests_are_the_documented_ones() -> None:
     spot = DIALECT.subscribe("k", Subscription("spot", "BTC:USDC"))
     assert contract is not None
     assert spot is not None
-    assert json.loads(contract) == {"APIKey": "k", "functionName": "getDeribitContractStream", "instrumentName": "BTC-PERPETUAL"}
+    assert json.loads(contract) == {
+        "APIKey": "k",
+        "functionName": "getDeribitContractStream",
+        "instrumentName": "BTC-PERPETUAL",
+    }
     assert json.loads(spot) == {"APIKey": "k", "functionName": "getSpotRates", "pair": "BTC:USDC"}
     assert FinxDialect("wss://h", stream_per_url=True).subscribe("k", Subscription("spot", "A:B")) is None
     assert DIALECT.unsubscribe("k", Subscription("spot", "A:B")) is None

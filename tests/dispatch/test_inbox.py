@@ -1,0 +1,97 @@
+"""The inbox and the books."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from finx_sync.dispatch.inbox import Batch, Inbox
+from finx_sync.dispatch.ledger import Ledger
+
+
+class Tap:
+    """A connection that can be told to wait."""
+
+    def __init__(self) -> None:
+        self.held = False
+
+    def pause_reading(self) -> None:
+        self.held = True
+
+    def resume_reading(self) -> None:
+        self.held = False
+
+
+def batch(count: int) -> Batch:
+    """A batch of so many payloads."""
+    return Batch([memoryview(b"x")] * count, 0.0, "")
+
+
+def balance(ledger: Ledger) -> bool:
+    """The conservation equation."""
+    books = ledger.snapshot()
+    return books.received == (
+        books.handled
+        + books.unclaimed
+        + books.control
+        + books.unreadable
+        + books.dropped
+        + books.in_hand
+        + books.waiting
+    )
+
+
+@given(st.integers(1, 20), st.lists(st.one_of(st.integers(1, 30), st.none()), max_size=60))
+def test_readers_are_held_back_and_let_go(limit: int, steps: list[int | None]) -> None:
+    """Memory would grow without bound, or a held reader would never read again."""
+    ledger, tap = Ledger(), Tap()
+    inbox = Inbox(limit, ledger)
+    waiting: list[int] = []
+    for step in steps:
+        if step is not None and not tap.held:
+            inbox.put(batch(step), tap)
+            waiting.append(step)
+        elif step is None and waiting:
+            item = inbox.get()
+            assert isinstance(item, Batch)
+            assert len(item.payloads) == waiting.pop(0)
+            inbox.take(len(item.payloads))
+            ledger.settle(handled=len(item.payloads))
+        assert ledger.waiting == sum(waiting)
+        assert balance(ledger)
+        if sum(waiting) >= limit:
+            assert tap.held
+        if sum(waiting) <= limit // 2:
+            assert not tap.held
+
+
+def test_a_reader_held_after_the_queue_was_emptied_goes_on() -> None:
+    """The stream would stand still: the reader waits for a queue that is empty already."""
+    ledger, tap = Ledger(), Tap()
+    inbox = Inbox(1, ledger)
+
+    class EmptiesFirst(Tap):
+        """Between the put and the hold, the dispatch thread takes everything."""
+
+        def pause_reading(self) -> None:
+            super().pause_reading()
+            if ledger.waiting:
+                ledger.take(1)
+
+    tap = EmptiesFirst()
+    inbox.put(batch(1), tap)
+    assert not tap.held
+
+
+def test_throwing_away_keeps_events_and_counts() -> None:
+    """stop() would lose messages from the books, or a change of state."""
+    ledger = Ledger()
+    inbox = Inbox(100, ledger)
+    inbox.put(batch(3), Tap())
+    inbox.post(lambda: "event")
+    inbox.put(batch(4), Tap())
+    inbox.close()
+    (event,) = inbox.throw_away()
+    assert event() == "event"
+    assert ledger.snapshot().dropped == 7
+    assert balance(ledger)

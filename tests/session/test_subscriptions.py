@@ -1,0 +1,96 @@
+"""The desired set, exactly once on each connection."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import Counter
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from finx_sync.session.subscriptions import Subscriptions
+from finx_sync.venues.base import Subscription
+from finx_sync.venues.finx import FinxDialect
+
+NAMES = st.sampled_from("ABCD")
+
+
+def contract(name: str) -> Subscription:
+    """A wish for a contract."""
+    return Subscription("contract", name)
+
+
+class Wishes(RuleBasedStateMachine):
+    """Whatever a user wishes and a network does: each connection is asked once for what is wanted."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.subscriptions = Subscriptions(FinxDialect("wss://host"))
+        self.wanted: dict[str, None] = {}
+        self.asked: list[str] | None = None
+        self.must: set[str] = set()
+
+    @rule(name=NAMES)
+    def subscribe(self, name: str) -> None:
+        assert self.subscriptions.add(contract(name)) == (name not in self.wanted)
+        self.wanted[name] = None
+        self.must.add(name)
+
+    @rule(name=NAMES)
+    def unsubscribe(self, name: str) -> None:
+        assert self.subscriptions.remove(contract(name)) == (name in self.wanted)
+        self.wanted.pop(name, None)
+
+    @precondition(lambda self: self.asked is None)
+    @rule()
+    def open(self) -> None:
+        self.asked, self.must = [], set(self.wanted)
+        self.subscriptions.opened("", "key", lambda text: self.asked.append(json.loads(text)["instrumentName"]))
+
+    @precondition(lambda self: self.asked is not None)
+    @rule()
+    def cut(self) -> None:
+        self.subscriptions.closed("")
+        self.asked = None
+
+    @invariant()
+    def each_once(self) -> None:
+        assert [one.name for one in self.subscriptions.desired()] == list(self.wanted)
+        if self.asked is not None:
+            assert set(Counter(self.asked).values()) <= {1}
+            assert self.must <= set(self.asked)
+            assert set(self.wanted) <= set(self.asked)
+
+
+TestWishes = Wishes.TestCase
+TestWishes.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+
+
+def test_a_wish_that_meets_the_opening_is_sent_once() -> None:
+    """A subscription made while the connection opens would be sent twice, or never."""
+    for _ in range(200):
+        subscriptions = Subscriptions(FinxDialect("wss://host"))
+        sent: list[str] = []
+        barrier = threading.Barrier(2)
+
+        def wish(subscriptions: Subscriptions = subscriptions, barrier: threading.Barrier = barrier) -> None:
+            barrier.wait()
+            subscriptions.add(contract("A"))
+
+        thread = threading.Thread(target=wish)
+        thread.start()
+        barrier.wait()
+        subscriptions.opened("", "key", sent.append)
+        thread.join()
+        assert len(sent) == 1
+
+
+def test_lines_of_one_stream_per_url() -> None:
+    """A connection would be missing for a name, or serve two."""
+    subscriptions = Subscriptions(FinxDialect("wss://host", stream_per_url=True))
+    subscriptions.add(Subscription("spot", "A:B"))
+    subscriptions.add(Subscription("spot", "C:D"))
+    assert subscriptions.lines() == ["A:B", "C:D"]
+    assert subscriptions.desired("A:B") == [Subscription("spot", "A:B")]

@@ -1,0 +1,80 @@
+"""What the package promises as a whole: its names, its weight, its settings."""
+
+from __future__ import annotations
+
+import pathlib
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+import finx_sync
+from finx_sync import ConfigError, errors
+from finx_sync.config import read_account
+
+PUBLIC = [
+    "AuthorizationError", "Backoff", "ConfigError", "ConnectError", "ConnectionLostError", "ContractTick",
+    "FinxSyncError", "FunctionError", "InvalidInputError", "SpotTick", "State", "StateChange", "Stats",
+    "StreamManager", "Tick", "WebSocketApp", "authenticate", "call", "get_five_minute_matrix", "get_reference_data",
+    "get_tick_history", "get_tick_snap", "list_contracts",
+]  # fmt: skip
+
+
+def test_public_names() -> None:
+    """A release would drop a name that programs import."""
+    assert finx_sync.__all__ == PUBLIC
+    assert all(hasattr(finx_sync, name) for name in PUBLIC)
+
+
+def test_one_root_of_errors() -> None:
+    """`except FinxSyncError` would miss an error, or the documented tree would be wrong."""
+    assert errors.__doc__ is not None
+    for name in errors.__all__:
+        assert issubclass(getattr(errors, name), errors.FinxSyncError)
+        assert f" {name}" in errors.__doc__ or name == "FinxSyncError"
+
+
+def test_importing_is_light() -> None:
+    """Every script would pay for parts that it does not use."""
+    heavy = ("aiohttp", "asyncio", "numpy", "pandas", "rich", "redis", "finx_sync.sandbox", "finx_sync.cli")
+    program = f"import sys, finx_sync; print([name for name in {heavy!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_sandbox_without_its_extra_names_the_remedy() -> None:
+    """A newcomer would see a bare ImportError."""
+    program = """
+        import sys
+        sys.modules["aiohttp"] = None
+        from finx_sync import StreamManager
+        from finx_sync.errors import MissingExtraError
+        try:
+            StreamManager(environment="sandbox").start()
+        except MissingExtraError as error:
+            print(error)
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, timeout=30)
+    assert 'pip install "finx-sync[sandbox]"' in done.stdout, done.stderr
+
+
+def test_settings_in_order_of_precedence(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> None:
+    """A key in .env would win over the argument, or not be found at all."""
+    (tmp_path / ".env").write_text("FINX_API_KEY=from-file\nFINX_ENVIRONMENT=beta\n")
+    account = read_account()
+    assert (account.current_key(), account.base_url) == ("from-file", "wss://beta.finx.io")
+    monkeypatch.setenv("FINX_API_KEY", "from-environment")
+    monkeypatch.setenv("FINX_URL", "ws://127.0.0.1:9/")
+    account = read_account()
+    assert (account.current_key(), account.base_url) == ("from-environment", "ws://127.0.0.1:9")
+    account = read_account("from-argument", "production")
+    assert (account.current_key(), account.base_url) == ("from-argument", "wss://ws.finx.io")
+    assert read_account(environment="sandbox").current_key() == "sandbox-key"
+    assert "from" not in repr(account)
+
+
+def test_a_key_function_must_return_a_key() -> None:
+    """A function that returns None would send "None" as the key."""
+    with pytest.raises(ConfigError, match="returned no key"):
+        read_account(lambda: None, "beta").current_key()  # type: ignore[arg-type, return-value]
