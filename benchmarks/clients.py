@@ -1,4 +1,4 @@
-"""The clients that are measured, each run in a process of its own: ``python -m benchmarks.clients NAME URL COUNT MODE``.
+"""The clients that are measured, each in a process of its own: ``python -m benchmarks.clients NAME URL COUNT MODE``.
 
 MODE "throughput" times COUNT messages from the first to the last; "latency" takes the age of each message when the
 handler has it, on the clock that sender and receiver share. The result is one line of JSON.

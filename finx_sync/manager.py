@@ -43,7 +43,7 @@ class _EmbeddedSandbox:
 
     def acquire(self) -> str:
         """Its base URL; starts it for the first user."""
-        from finx_sync.sandbox import Sandbox  # noqa: PLC0415  # an extra, and slow to import: only when asked for
+        from finx_sync.sandbox import Sandbox  # an extra, and slow to import: only when asked for
 
         with self._lock:
             if self._server is None:

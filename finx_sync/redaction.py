@@ -14,7 +14,7 @@ __all__ = ["REDACTED", "RedactingFilter", "redact"]
 
 REDACTED: Final = "***"
 
-_SECRET_NAMES: Final = (  # noqa: S105  # the names of secrets, not one of them
+_FIELDS: Final = (
     r"api[-_]?key|finx[-_]?api[-_]?key|api[-_]?secret|secret|api[-_]?signature|sign(?:ature)?|"
     r"access[-_]?token|token|password|passphrase|(?:proxy-)?authorization|x-api-key|(?:set-)?cookie"
 )
@@ -24,12 +24,12 @@ _RULES: Final = (
     (re.compile(r"(/(?:streaming|streamer)(?:/greeks)?/)(?!greeks/)[^/?#\s\"'\\]+", re.I), rf"\1{REDACTED}"),
     # "APIKey": "KEY" and 'APIKey': 'KEY'; an unfinished value runs to the end of the text
     (
-        re.compile(rf"([\"'](?:{_SECRET_NAMES})[\"']\s*:\s*b?([\"']))(?:\\.|(?!\2).)*(\2|$)", re.I | re.S),
+        re.compile(rf"([\"'](?:{_FIELDS})[\"']\s*:\s*b?([\"']))(?:\\.|(?!\2).)*(\2|$)", re.I | re.S),
         rf"\1{REDACTED}\3",
     ),
     # the same inside another string, where the quotes are escaped, and inside a URL, where they are percent-encoded
-    (re.compile(rf"(\\\"(?:{_SECRET_NAMES})\\\"\s*:\s*\\\")(?:(?!\\\").)*(\\\"|$)", re.I | re.S), rf"\1{REDACTED}\2"),
-    (re.compile(rf"(%22(?:{_SECRET_NAMES})%22%3A(?:%20|\+)*%22)(?:(?!%22)\S)*(%22|$)", re.I), rf"\1{REDACTED}\2"),
+    (re.compile(rf"(\\\"(?:{_FIELDS})\\\"\s*:\s*\\\")(?:(?!\\\").)*(\\\"|$)", re.I | re.S), rf"\1{REDACTED}\2"),
+    (re.compile(rf"(%22(?:{_FIELDS})%22%3A(?:%20|\+)*%22)(?:(?!%22)\S)*(%22|$)", re.I), rf"\1{REDACTED}\2"),
     # Authorization: Bearer KEY; the header runs to the end of its line
     (
         re.compile(
@@ -39,7 +39,7 @@ _RULES: Final = (
         rf"\1{REDACTED}",
     ),
     # ?APIKey=KEY, &token=KEY, and the same as one path segment, plain or percent-encoded
-    (re.compile(rf"(\b(?:{_SECRET_NAMES})(?:=|%3D))[^&\s\"'#\\%]+(?:%(?!26)[^&\s\"'#\\%]*)*", re.I), rf"\1{REDACTED}"),
+    (re.compile(rf"(\b(?:{_FIELDS})(?:=|%3D))[^&\s\"'#\\%]+(?:%(?!26)[^&\s\"'#\\%]*)*", re.I), rf"\1{REDACTED}"),
     # user:password@ in a proxy's URL
     (re.compile(r"(://)[^/@\s:]+:[^/@\s]+@"), rf"\1{REDACTED}@"),
 )

@@ -182,8 +182,8 @@ class Stream:
             self.stop()
             return
         self.stop()
-        if session.state.state is State.FAILED and session.state.reason is not None:
-            raise session.state.reason
+        if (failure := session.state.failure) is not None:
+            raise failure
 
     def __enter__(self: S) -> S:
         self.start()
@@ -300,7 +300,7 @@ class Stream:
         for kind in self._dialect.message_types:
             self._handlers.add(kind, feed.put, names or None)
         if session.state.state in ENDED:  # it ended meanwhile, and may have missed the feed
-            feed.end(session.state.reason if session.state.state is State.FAILED else None)
+            feed.end(session.state.failure)
         return feed
 
     def _close_feed(self, feed: Feed) -> None:

@@ -75,7 +75,7 @@ Script = Callable[[ServerConnection], None]
 
 
 class ScriptedServer:
-    """Runs `script(connection)` for each connection; `connections` gives them out in order, `received` what they sent."""
+    """Runs `script(connection)` for each connection; `connections` has them in order, `received` what they sent."""
 
     def __init__(self, script: Script | None = None, ssl_context: ssl.SSLContext | None = None) -> None:
         self._script = script

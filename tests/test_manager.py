@@ -669,7 +669,9 @@ def test_ctrl_c_ends_run_in_order() -> None:
         stream.run()
         print(stream.state.value, [t.name for t in threading.enumerate()])
     """
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, timeout=30)
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, timeout=30, check=False
+    )
     assert done.stdout == "stopped ['MainThread']\n", done.stderr
 
 
@@ -683,7 +685,11 @@ def test_interpreter_exit_with_an_open_stream() -> None:
         print(stream.take(1, timeout=10)[0].pair)
     """
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", textwrap.dedent(program)], capture_output=True, text=True, timeout=30
+        [sys.executable, "-W", "error", "-c", textwrap.dedent(program)],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
     )
     assert (done.stdout, done.stderr, done.returncode) == ("BTC:USDC\n", "", 0)
 

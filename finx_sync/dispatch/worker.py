@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Literal
 
-from finx_sync.dispatch.handlers import Handler, Handlers, Route, Routes
+from finx_sync.dispatch.handlers import Handler, Handlers, Route
 from finx_sync.dispatch.inbox import Batch, Inbox
 from finx_sync.dispatch.ledger import Ledger
 from finx_sync.errors import FinxSyncError
@@ -205,7 +205,7 @@ class Worker:
                 self._book(self._on_other(message, line), heard)
                 continue
             _set_received_at(message, received_at)
-            name = kind.name_of(message)  # type: ignore[union-attr]  # its table says that it is a Message
+            name = kind.name_of(message)
             table[name] = message
             wanted = by_name.get(name, everyone) if by_name else everyone
             if not (wanted or heard):

@@ -104,9 +104,9 @@ class Session:
         if not in_time:
             self.stop(LAST_JOIN, drain=False)
             raise StreamTimeoutError(f"the stream was not open within {timeout:g} s, and has been stopped")
-        if self.state.state is State.FAILED and self.state.reason is not None:
+        if (failure := self.state.failure) is not None:
             self.join(LAST_JOIN)
-            raise self.state.reason
+            raise failure
 
     def stop(self, timeout: float, *, drain: bool) -> bool:
         """End everything; on the dispatch thread returns at once, else within `timeout` seconds.

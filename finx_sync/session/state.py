@@ -58,9 +58,9 @@ class StateBox:
         return self._state
 
     @property
-    def reason(self) -> FinxSyncError | None:
-        """Why the stream failed, or lost its last connection."""
-        return self._reason
+    def failure(self) -> FinxSyncError | None:
+        """Why the stream failed; None unless it did."""
+        return self._reason if self._state is State.FAILED else None
 
     def move(self, new: State, reason: FinxSyncError | None = None, *, unless: frozenset[State] = frozenset()) -> bool:
         """Change the state, and wake those who wait.

@@ -31,11 +31,10 @@ from finx_sync.redaction import RedactingFilter, redact
 from finx_sync.transport.channel import Channel
 from finx_sync.transport.dial import Aborted, Attempt, Target, dial, environment_proxy
 from finx_sync.transport.frames import CONT, DEFAULT_MAX_SIZE, PING, PONG, TEXT, Frame, FrameReader, close_payload
-from finx_sync.transport.loop import Closed, Heartbeat, ReadLoop
+from finx_sync.transport.loop import Heartbeat, ReadLoop
 from finx_sync.transport.waker import Waker
 
 try:
-    import websocket
     from websocket import (
         ABNF,
         WebSocketBadStatusException,
@@ -73,23 +72,23 @@ class _Filter(RedactingFilter):
 logging.getLogger("websocket").addFilter(_Filter())
 
 
-class _PeerTimeout(PeerTimeoutError, WebSocketTimeoutException):
+class _LegacyTimeoutError(PeerTimeoutError, WebSocketTimeoutException):
     """Both families' error, so that a legacy `except` clause still catches it."""
 
 
-class _ProtocolFault(ProtocolError, WebSocketProtocolException):
+class _LegacyProtocolError(ProtocolError, WebSocketProtocolException):
     """Both families' error."""
 
 
-class _PayloadFault(ProtocolError, WebSocketPayloadException):
+class _LegacyPayloadError(ProtocolError, WebSocketPayloadException):
     """Both families' error: text that is not UTF-8."""
 
 
-class _Lost(ConnectionLostError, WebSocketConnectionClosedException):
+class _LegacyLostError(ConnectionLostError, WebSocketConnectionClosedException):
     """Both families' error."""
 
 
-class WebSocketApp(_OriginalApp):  # type: ignore[misc]  # the original is untyped in places
+class WebSocketApp(_OriginalApp):
     """A drop-in for `websocket.WebSocketApp`: the same constructor, callbacks and `run_forever`; strict and fast.
 
     Callbacks run on the thread that called `run_forever`, as the original's do. `send` and `close` are safe from any
@@ -141,7 +140,8 @@ class WebSocketApp(_OriginalApp):  # type: ignore[misc]  # the original is untyp
     @property
     def prepared_socket(self) -> Any:
         """The socket for the handshake, opened now."""
-        assert self._run is not None and self._attempt is not None
+        assert self._run is not None
+        assert self._attempt is not None
         sock = self._user_socket if self._user_socket is not None else dial(self._run.target, self._attempt)
         return Channel(sock, self._attempt)
 
@@ -149,7 +149,7 @@ class WebSocketApp(_OriginalApp):  # type: ignore[misc]  # the original is untyp
     def prepared_socket(self, sock: Any) -> None:
         self._user_socket = sock
 
-    def run_forever(  # noqa: PLR0913  # the original's signature
+    def run_forever(  # noqa: PLR0917  # the original's signature
         self,
         sockopt: Sequence[tuple[Any, ...]] | None = None,
         sslopt: Mapping[str, Any] | None = None,
@@ -186,7 +186,14 @@ class WebSocketApp(_OriginalApp):  # type: ignore[misc]  # the original is untyp
             raise ConfigError("a custom dispatcher is not supported: this WebSocketApp brings its own read loop")
         if ping_interval < 0 or (ping_timeout is not None and ping_timeout <= 0):
             raise ConfigError("ping_interval must not be negative, and ping_timeout must be above 0 or None")
-        proxy = _proxy_url(self.url, http_proxy_host, http_proxy_port, http_no_proxy, http_proxy_auth, proxy_type)
+        proxy = _proxy_url(
+            self.url,
+            host=http_proxy_host,
+            port=http_proxy_port,
+            no_proxy=http_no_proxy,
+            auth=http_proxy_auth,
+            kind=proxy_type,
+        )
         target = _target(self.url, dict(sslopt or {}), proxy, tuple(sockopt or ()))
         payload = ping_payload.encode() if isinstance(ping_payload, str) else bytes(ping_payload)
         run = _Run(target, Heartbeat(ping_interval, ping_timeout, payload), skip_utf8_validation)
@@ -239,7 +246,7 @@ class WebSocketApp(_OriginalApp):  # type: ignore[misc]  # the original is untyp
         self._loop_dispatcher = _LoopDispatcher(self, handle)
         return self._loop_dispatcher
 
-    def close(
+    def close(  # type: ignore[override]  # the original's keywords, spelled out
         self,
         status: int = NORMAL_CLOSURE,
         reason: str | bytes = "",
@@ -360,7 +367,8 @@ class _LoopDispatcher:
     """websocket-client's dispatcher interface in front of a `ReadLoop`."""
 
     def __init__(self, app: WebSocketApp, handle_end: Callable[[Any], Any]) -> None:
-        assert app._run is not None and app._waker is not None
+        assert app._run is not None
+        assert app._waker is not None
         self._app = app
         self._run = app._run
         self._handle_end = handle_end
@@ -393,6 +401,7 @@ class _LoopDispatcher:
         with app._lock:  # from here on, close() talks to the loop and no longer to the attempt
             attempt, app._loop = app._attempt, self._loop
         ws = app.sock
+        assert ws is not None
         app.ping_interval = self._run.heartbeat.interval
         app.ping_timeout = self._run.heartbeat.timeout
         try:
@@ -404,12 +413,12 @@ class _LoopDispatcher:
             self._run.interrupt = interrupt
             raise
         except PeerTimeoutError as error:
-            raise _PeerTimeout(str(error), error.code, error.reason) from error
+            raise _LegacyTimeoutError(str(error), error.code, error.reason) from error
         except ProtocolError as error:
-            kind = _PayloadFault if error.code == 1007 else _ProtocolFault
+            kind = _LegacyPayloadError if error.code == 1007 else _LegacyProtocolError
             raise kind(str(error), error.code, error.reason) from error
         except ConnectionLostError as error:
-            raise _Lost(str(error), error.code, error.reason) from error
+            raise _LegacyLostError(str(error), error.code, error.reason) from error
         finally:
             ws.connected = False  # the closing handshake is done; keeps the original from doing it again, for 3 s
             ws.sock = None
@@ -441,6 +450,7 @@ def _refuse_extensions(headers: Mapping[str, str]) -> None:
 
 def _proxy_url(
     url: str,
+    *,
     host: str | None,
     port: int | str | None,
     no_proxy: list[str] | None,

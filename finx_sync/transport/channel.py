@@ -41,12 +41,14 @@ class Channel:
 
     # What websocket-client calls: a timeout of 0 makes it call `send` and `recv` once, and believe them.
     def gettimeout(self) -> float:
+        """0: non-blocking."""
         return 0.0
 
     def settimeout(self, timeout: float | None) -> None:
         """Does nothing: the attempt's deadline rules."""
 
     def fileno(self) -> int:
+        """The socket's descriptor."""
         return self.sock.fileno()
 
     @property

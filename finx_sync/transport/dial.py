@@ -19,7 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
-from urllib.request import getproxies_environment, proxy_bypass_environment
+from urllib.request import getproxies_environment, proxy_bypass_environment  # type: ignore[attr-defined]
 
 from finx_sync.errors import (
     ConnectError,
@@ -113,7 +113,8 @@ class Attempt:
         Args:
             poller: of the socket to wait for.
             doing: what for, in an error's text.
-            read, write: what to wait for.
+            read: whether to wait for data.
+            write: whether to wait for room to send.
             share: the part of the remaining time that this wait may take.
 
         Returns:
@@ -141,7 +142,7 @@ class Attempt:
             failure: Exception | None = None
             try:
                 result = work()
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001  # it is raised on the caller's thread
                 failure = error
             with lock:
                 finished.append((result, failure))
@@ -151,7 +152,7 @@ class Attempt:
             elif result is not None:
                 discard(result)
 
-        threading.Thread(target=body, name=f"finx-sync {doing.split()[0]}", daemon=True).start()
+        threading.Thread(target=body, name=f"finx-sync {doing.partition(' ')[0]}", daemon=True).start()
         idle, other = socket.socketpair()  # nothing to read: only the waker and the clock end this wait
         try:
             poller = Poller(idle, self.waker)
@@ -182,10 +183,7 @@ def dial(target: Target, attempt: Attempt) -> socket.socket:
         ConnectError: one of its kinds, saying which step failed and why.
         Aborted: `attempt.abort` was called meanwhile.
     """
-    if target.proxy is not None:
-        sock = _through_proxy(target, attempt)
-    else:
-        sock = _straight(target, attempt)
+    sock = _straight(target, attempt) if target.proxy is None else _through_proxy(target, attempt)
     try:
         for option in (*SOCKET_OPTIONS, *target.socket_options):
             sock.setsockopt(*option)
@@ -246,7 +244,7 @@ def _resolve(host: str, port: int, attempt: Attempt) -> list[_AddressInfo]:
 
 def _through_proxy(target: Target, attempt: Attempt) -> socket.socket:
     try:
-        import python_socks
+        import python_socks  # an extra
         from python_socks.sync import Proxy
     except ImportError as error:
         raise MissingExtraError('connecting through a proxy needs an extra: pip install "finx-sync[proxy]"') from error

@@ -112,7 +112,8 @@ class Outbox:
 class ReadLoop:
     """Runs one connection until it ends.
 
-    `request_close`, `request_abort`, `pause`, `resume` and the outbox's `put` are for any thread; `run` is the io thread.
+    `request_close`, `request_abort`, `pause`, `resume` and the outbox's `put` are for any thread; the rest is the io
+    thread's.
 
     Args:
         waker: wakes this loop.
@@ -257,7 +258,7 @@ class ReadLoop:
             self._take_in(count)
             # What OpenSSL has taken from the kernel already is invisible to poll.
             self._unseen = sock.pending() > 0
-            if not self._unseen and count < TLS_RECORD or self._held or self._aborted:
+            if (not self._unseen and count < TLS_RECORD) or self._held or self._aborted:
                 return True
 
     def _take_in(self, count: int) -> None:

@@ -44,7 +44,7 @@ def test_whatever_takes_one_argument_is_a_handler(good: object) -> None:
 @pytest.mark.parametrize("bad", [Book.update, lambda: None, functools.partial(lambda a, b: None), 5, None, "print"])
 def test_whatever_does_not_is_none(bad: object) -> None:
     """A forgotten self would show only when the first message comes."""
-    with pytest.raises(HandlerError, match="argument|callable"):
+    with pytest.raises(HandlerError, match=r"argument|callable"):
         check_handler(bad)
 
 

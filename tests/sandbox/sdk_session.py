@@ -18,9 +18,9 @@ def main(url: str, http_url: str, key: str) -> None:
     os.environ["FINX_API_KEY"] = key
     asyncio.set_event_loop(asyncio.new_event_loop())
     # The SDK touches the event loop when it is imported.
-    from finx.finx_rest import FinXRest  # noqa: PLC0415 - see above
-    from finx.finx_streamer import Streamer  # noqa: PLC0415 - see above
-    from finx.tick_client import TickPlant  # noqa: PLC0415 - see above
+    from finx.finx_rest import FinXRest
+    from finx.finx_streamer import Streamer
+    from finx.tick_client import TickPlant
 
     seen: dict[str, object] = {}
     plant = TickPlant(key)
