@@ -12,7 +12,7 @@ VERSION = next(
 )
 
 EXTRAS = {
-    "sandbox": ["aiohttp>=3.9"],
+    "sandbox": ["aiohttp>=3.9", "rich>=13"],
     "cli": ["rich>=13"],
     "proxy": ["python-socks>=2.4"],
 }

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     Integer = int | None
     Text = str | None
     Name = str
+    NameReader = operator.attrgetter[str]
 else:
     # msgspec reads "nan" and "inf" as numbers; a price is none of these.
     Number = Annotated[float, msgspec.Meta(ge=-sys.float_info.max, le=sys.float_info.max)] | _Empty | None
@@ -45,6 +46,7 @@ else:
     # An empty text fails here, and the dialect's second look turns it into None; it is rare.
     Text = Annotated[str, msgspec.Meta(min_length=1)] | None
     Name = Annotated[str, msgspec.Meta(min_length=1)]
+    NameReader = operator.attrgetter
 
 _Message = TypeVar("_Message", bound="Message")
 
@@ -63,7 +65,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     backfilled: bool = msgspec.field(default=False, name="@backfilled")
     absent: tuple[str, ...] = msgspec.field(default=(), name="@absent")
 
-    name_of: ClassVar[operator.attrgetter[str]]
+    name_of: ClassVar[NameReader]
     """Reads `name` at the speed of C; for the dispatch thread."""
     _attributes: ClassVar[dict[str, str]] = {}
     """Wire name to attribute name, in the order of the wire."""

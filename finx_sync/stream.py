@@ -17,7 +17,7 @@ from finx_sync.dispatch.feed import Feed
 from finx_sync.dispatch.handlers import Handlers
 from finx_sync.dispatch.ledger import Counters
 from finx_sync.dispatch.worker import LastValues
-from finx_sync.errors import InvalidInputError, UsageError
+from finx_sync.errors import FinxSyncError, InvalidInputError, UsageError
 from finx_sync.messages import Message
 from finx_sync.session.session import Session, SessionParts
 from finx_sync.session.state import ENDED, State, StateChange
@@ -204,6 +204,12 @@ class Stream:
     def is_connected(self) -> bool:
         """Whether it is open now."""
         return self.state is State.OPEN
+
+    @property
+    def failure(self) -> FinxSyncError | None:
+        """Why the stream failed; None unless its state is FAILED."""
+        session = self._session
+        return None if session is None else session.state.failure
 
     def stats(self) -> Stats:
         """The figures of this run."""

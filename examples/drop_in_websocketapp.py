@@ -1,0 +1,46 @@
+"""A bot on websocket-client: only its import has changed.
+
+`finx_sync.WebSocketApp` has the constructor, the callbacks and the `run_forever` of `websocket.WebSocketApp`. It is
+strict about the protocol, and reads many times faster.
+"""
+
+import json
+
+from finx_sync import WebSocketApp  # was: from websocket import WebSocketApp
+from finx_sync.sandbox import Sandbox
+
+prices: list[float] = []
+
+
+def on_open(ws: WebSocketApp) -> None:
+    """Ask for a spot rate."""
+    ws.send(json.dumps({"APIKey": "sandbox-key", "functionName": "getSpotRates", "pair": "BTC:USDC"}))
+
+
+def on_message(ws: WebSocketApp, message: str) -> None:
+    """Called on the thread of run_forever, as ever."""
+    prices.append(float(json.loads(message)["price"]))
+    print("BTC:USDC", prices[-1])
+    if len(prices) == 5:
+        ws.close()
+
+
+def on_error(ws: WebSocketApp, error: Exception) -> None:
+    """Never eaten."""
+    print("error:", error)
+
+
+def on_close(ws: WebSocketApp, code: int | None, reason: str | None) -> None:
+    """The close code and the reason."""
+    print("closed", code, reason)
+
+
+with Sandbox() as sandbox:
+    app = WebSocketApp(
+        f"{sandbox.url}/streaming/sandbox-key",
+        on_open=on_open,
+        on_message=on_message,
+        on_error=on_error,
+        on_close=on_close,
+    )
+    app.run_forever(ping_interval=15, ping_timeout=10)

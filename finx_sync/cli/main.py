@@ -1,0 +1,149 @@
+"""The command line's grammar and exit codes."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from typing import Final
+
+from finx_sync import __version__
+from finx_sync.cli import commands
+from finx_sync.errors import (
+    AuthorizationError,
+    ConfigError,
+    ConnectError,
+    ConnectionLostError,
+    FinxSyncError,
+    InvalidInputError,
+    MissingExtraError,
+)
+from finx_sync.redaction import redact
+
+__all__ = ["main"]
+
+EXIT_CODES: Final[tuple[tuple[tuple[type[BaseException], ...], int], ...]] = (
+    ((ConfigError, InvalidInputError, MissingExtraError), 2),
+    ((AuthorizationError,), 3),
+    ((TimeoutError,), 5),
+    ((ConnectError, ConnectionLostError), 4),
+    ((FinxSyncError,), 1),
+)
+INTERRUPTED: Final = 130
+
+EPILOG: Final = """\
+exit codes: 0 done, 1 another error, 2 bad usage or settings, 3 the key was refused,
+4 no connection, 5 timeout, 130 Ctrl+C.
+Output is a table on a terminal, and one JSON object a line on a pipe.
+The key is read from FINX_API_KEY or .env; on the command line others could see it."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        options.run(options)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has seen enough; nothing can be flushed there any more, not even at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except FinxSyncError as error:
+        print(f"finx-sync: {redact(str(error))}", file=sys.stderr)
+        return next(code for kinds, code in EXIT_CODES if isinstance(error, kinds))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="finx-sync",
+        description="Live market data from FinX, on the command line.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"finx-sync {__version__}")
+    adder = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    demo = _command(adder, "demo", commands.demo, "try it: the embedded sandbox, no key", ["finx-sync demo"])
+    demo.add_argument("--seconds", type=_positive, default=3.0, help="how long to stream (default 3)")
+
+    stream = _command(
+        adder,
+        "stream",
+        commands.stream,
+        "live ticks of contracts and pairs",
+        [
+            "finx-sync stream BTC-26AUG22-20000-C BTC:USDC --environment sandbox",
+            "finx-sync stream BTC:USDC --count 100 > ticks.jsonl",
+        ],
+    )
+    stream.add_argument("names", nargs="*", metavar="NAME", help="a contract (BTC-PERPETUAL) or a pair (BTC:USDC)")
+    stream.add_argument("--count", type=int, help="stop after so many ticks")
+    stream.add_argument("--seconds", type=_positive, help="stop after so many seconds")
+
+    snap = _command(
+        adder,
+        "snap",
+        commands.snap,
+        "one price of a pair",
+        ["finx-sync snap BTC:USD", "finx-sync snap BTC:USD --date 2022-06-15 --time 21:27"],
+    )
+    snap.add_argument("pair", help="like BTC:USD")
+    snap.add_argument("--date", help="day in UTC, like 2022-06-15")
+    snap.add_argument("--time", help="time of day in UTC, like 21:27")
+
+    history = _command(
+        adder,
+        "history",
+        commands.history,
+        "a page of a day's prices",
+        ["finx-sync history BTC:USD 2022-06-15", "finx-sync history BTC:USD 2022-06-15 --time 12:00 > noon.jsonl"],
+    )
+    history.add_argument("pair", help="like BTC:USD")
+    history.add_argument("date", help="day in UTC, like 2022-06-15")
+    history.add_argument("--time", help="only after this time of day in UTC, like 21:27")
+
+    contracts = _command(adder, "contracts", commands.contracts, "names of all contracts", ["finx-sync contracts BTC"])
+    contracts.add_argument("match", nargs="?", default="", help="only names that contain this")
+
+    sandbox = _command(
+        adder,
+        "sandbox",
+        commands.sandbox,
+        "run a sandbox for other processes",
+        ["finx-sync sandbox --port 8000", "finx-sync stream BTC:USDC --environment sandbox --url ws://127.0.0.1:8000"],
+    )
+    sandbox.add_argument("--port", type=int, default=0, help="TCP port on 127.0.0.1 (default: any free one)")
+    return parser
+
+
+def _command(
+    adder: argparse._SubParsersAction[argparse.ArgumentParser],
+    name: str,
+    run: object,
+    text: str,
+    examples: list[str],
+) -> argparse.ArgumentParser:
+    parser = adder.add_parser(
+        name,
+        help=text,
+        description=f"{text[0].upper()}{text[1:]}.",
+        epilog="examples:\n" + "\n".join(f"  {example}" for example in examples),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(run=run)
+    if name not in ("demo", "sandbox"):
+        where = parser.add_argument_group("where")
+        where.add_argument("--environment", metavar="NAME", help="production, beta or sandbox")
+        where.add_argument("--url", help="another server, like ws://127.0.0.1:8000")
+        where.add_argument("--api-key", metavar="KEY", help="better set FINX_API_KEY: others can see the command line")
+    return parser
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not value > 0:
+        raise argparse.ArgumentTypeError("it is a number of seconds above 0")
+    return value

@@ -1,0 +1,135 @@
+"""How results are shown: a table on a terminal, JSON lines anywhere else."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+from finx_sync.messages import ContractTick, Message, SpotTick
+
+__all__ = ["Board", "board", "on_terminal", "print_rows", "say"]
+
+CONTRACT_COLUMNS = ("mark_price", "mark_iv", "best_bid_price", "best_ask_price", "delta", "gamma", "vega", "theta")
+
+
+def on_terminal() -> bool:
+    """Whether a person is looking."""
+    return sys.stdout.isatty()
+
+
+def say(text: str) -> None:
+    """A remark for the person at the terminal; a pipe gets data only."""
+    if on_terminal():
+        print(text, flush=True)
+
+
+def print_rows(rows: Iterable[Mapping[str, Any]], title: str = "") -> None:
+    """Show rows of equal columns: one JSON object a line, or a table."""
+    if not on_terminal():
+        for row in rows:
+            print(json.dumps(dict(row)), flush=True)
+        return
+    _print_table(list(rows), title)
+
+
+def _print_table(rows: Sequence[Mapping[str, Any]], title: str) -> None:
+    try:
+        from rich.console import Console
+        from rich.table import Table
+    except ImportError:  # the table is a comfort, not a need
+        for row in rows:
+            print("  ".join(f"{name}={_shown(value)}" for name, value in row.items()))
+        return
+    table = Table(title=title or None, title_justify="left", header_style="bold", box=None, pad_edge=False)
+    for name, value in (rows[0] if rows else {}).items():
+        table.add_column(name, justify="right" if isinstance(value, (int, float)) else "left")
+    for row in rows:
+        table.add_row(*(_shown(value) for value in row.values()))
+    Console().print(table)
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "-"
+    return f"{value:,.10g}" if isinstance(value, float) else str(value)
+
+
+class Board(Protocol):
+    """Where live ticks are shown."""
+
+    def show(self, tick: Message) -> None:
+        """Show a new tick."""
+
+    def __enter__(self) -> Board: ...
+    def __exit__(self, *_: object) -> None: ...
+
+
+def board() -> Board:
+    """A live table on a terminal with rich, else a line a tick."""
+    if on_terminal():
+        try:
+            return _LiveBoard()
+        except ImportError:
+            return _LineBoard(as_json=False)
+    return _LineBoard(as_json=True)
+
+
+class _LineBoard:
+    """One line a tick."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self._as_json = as_json
+
+    def __enter__(self) -> _LineBoard:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def show(self, tick: Message) -> None:
+        row = {**tick.to_dict(), "received_at": tick.received_at}
+        print(json.dumps(row) if self._as_json else "  ".join(_shown(value) for value in _cells(tick)), flush=True)
+
+
+class _LiveBoard:
+    """A table whose rows are the names, redrawn in place a few times a second."""
+
+    def __init__(self) -> None:
+        from rich.live import Live
+
+        self._ticks: dict[str, Message] = {}
+        self._counts: dict[str, int] = {}
+        self._live = Live(get_renderable=self._table, refresh_per_second=8)
+
+    def __enter__(self) -> _LiveBoard:
+        self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    def show(self, tick: Message) -> None:
+        name: str = tick.name_of(tick)
+        self._ticks = {**self._ticks, name: tick}  # replaced, not changed: the table is drawn on another thread
+        self._counts[name] = self._counts.get(name, 0) + 1
+
+    def _table(self) -> Any:
+        from rich.table import Table
+
+        table = Table(header_style="bold", box=None, pad_edge=False)
+        table.add_column("name", no_wrap=True)
+        for column in ("price", "iv", "bid", "ask", "delta", "gamma", "vega", "theta", "ticks"):
+            table.add_column(column, justify="right", no_wrap=True)
+        for name, tick in self._ticks.items():
+            table.add_row(name, *(_shown(value) for value in _cells(tick)[1:]), str(self._counts.get(name, 0)))
+        return table
+
+
+def _cells(tick: Message) -> list[Any]:
+    if isinstance(tick, ContractTick):
+        return [tick.name, *(getattr(tick, column) for column in CONTRACT_COLUMNS)]
+    if isinstance(tick, SpotTick):
+        return [tick.name, tick.price, *[None] * (len(CONTRACT_COLUMNS) - 1)]
+    return [str(tick)]

@@ -1,0 +1,156 @@
+"""The command line, as a shell sees it."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from finx_sync.cli.main import main
+from finx_sync.sandbox import Sandbox
+from tests.scripted import ScriptedServer
+
+COMMAND = [sys.executable, "-W", "error", "-m", "finx_sync"]
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command with its output on a pipe."""
+    return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=50, check=False)
+
+
+def on_terminal(*arguments: str) -> str:
+    """Run the command on a terminal; returns what the terminal got."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [*COMMAND, *arguments], stdout=theirs, stderr=theirs, env={**os.environ, "TERM": "xterm", "COLUMNS": "110"}
+    )
+    os.close(theirs)
+    shown = b""
+    try:
+        while piece := os.read(ours, 65536):
+            shown += piece
+    except OSError:  # Linux ends a terminal's output so
+        pass
+    os.close(ours)
+    assert process.wait(50) == 0, shown
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
+
+
+def test_demo_on_a_terminal_shows_a_table() -> None:
+    """The first thing that a newcomer runs would look broken."""
+    shown = on_terminal("demo", "--seconds", "0.5")
+    for expected in ("delta", "BTC-26AUG22-20000-C", "BTC-PERPETUAL", "BTC:USDC", "0 dropped", "a page of 1000 ticks"):
+        assert expected in shown
+
+
+def test_demo_on_a_pipe_prints_json_lines() -> None:
+    """A script could not read the output."""
+    done = run("demo", "--seconds", "0.5")
+    assert (done.returncode, done.stderr) == (0, "")
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert {"BTC-26AUG22-20000-C", "BTC-PERPETUAL"} <= {row.get("instrument_name") for row in rows}
+    assert sum("time" in row for row in rows) == 1001
+
+
+def test_stream_snap_history_and_contracts(sandbox: Sandbox) -> None:
+    """A command would print something else than what it was asked for."""
+    where = ["--environment", "sandbox", "--url", sandbox.url]
+    ticks = run("stream", "BTC-PERPETUAL", "ETH:USDC", "--count", "6", *where).stdout.splitlines()
+    assert len(ticks) == 6
+    assert {"BTC-PERPETUAL", "ETH:USDC"} == {
+        row.get("instrument_name") or row["pair"] for row in map(json.loads, ticks)
+    }
+    snap = json.loads(run("snap", "BTC:USD", "--date", "2022-06-15", "--time", "12:00", *where).stdout)
+    assert (snap["pair"], snap["date"]) == ("BTC:USD", "2022-06-15")
+    rows = run("history", "BTC:USD", "2022-06-15", "--time", "12:00", *where).stdout.splitlines()
+    assert len(rows) == 1000
+    assert all(json.loads(row)["time"] >= "12:00" for row in rows)
+    names = run("contracts", "perp", *where).stdout.splitlines()
+    assert {"instrument_name": "BTC-PERPETUAL"} in map(json.loads, names)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "hint"),
+    [
+        (["snap", "BTCUSD", "--environment", "sandbox"], 2, "BTC:USD"),
+        (["stream", "--environment", "sandbox"], 2, "name at least one"),
+        (["snap", "BTC:USD"], 2, "FINX_API_KEY"),
+        (["snap", "BTC:USD", "--environment", "prod"], 2, "production"),
+        (["snap", "BTC:USD", "--api-key", "my-key", "--url", "ws://127.0.0.1:1"], 4, "refused"),
+    ],
+)
+def test_errors_are_one_line_and_a_code(arguments: list[str], code: int, hint: str) -> None:
+    """A shell script could not tell what went wrong, or a user would face a traceback."""
+    done = run(*arguments)
+    assert done.returncode == code
+    assert done.stdout == ""
+    assert len(done.stderr.splitlines()) == 1
+    assert hint in done.stderr
+    assert "my-key" not in done.stderr
+
+
+def test_a_refused_key_has_its_own_code(sandbox: Sandbox, capsys: pytest.CaptureFixture[str]) -> None:
+    """A script that renews its key could not see that it must."""
+    assert main(["stream", "BTC-PERPETUAL", "--api-key", "wrong-key", "--url", sandbox.url]) == 3
+    assert "wrong-key" not in capsys.readouterr().err
+
+
+def test_a_failure_while_streaming_ends_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    """The command would go on for ever after the key has expired."""
+    with ScriptedServer(lambda connection: connection.close(1008, "key expired")) as server:
+        assert main(["stream", "BTC-PERPETUAL", "--api-key", "sandbox-key", "--url", server.url]) == 3
+    assert "key expired" in capsys.readouterr().err
+
+
+def test_a_closed_pipe_ends_quietly(sandbox: Sandbox) -> None:
+    """`finx-sync stream ... | head` would end with a traceback."""
+    process = subprocess.Popen(
+        [*COMMAND, "stream", "BTC-PERPETUAL", "--environment", "sandbox", "--url", sandbox.url],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    assert json.loads(process.stdout.readline())
+    process.stdout.close()
+    assert process.wait(20) == 0
+    assert process.stderr.read() == b""
+    process.stderr.close()
+
+
+def test_ctrl_c_ends_a_stream_and_a_sandbox() -> None:
+    """Ctrl+C would print a traceback, or leave the process behind."""
+    server = subprocess.Popen([*COMMAND, "sandbox"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert server.stdout is not None
+    assert server.stderr is not None
+    url = server.stdout.readline().split()[2]
+    client = subprocess.Popen(
+        [*COMMAND, "stream", "BTC-PERPETUAL", "--environment", "sandbox", "--url", url],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert client.stdout is not None
+    assert client.stdout.readline()
+    for process in (client, server):
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=20)
+        assert (process.returncode, errors) == (130, "")
+
+
+def test_help_shows_examples(capsys: pytest.CaptureFixture[str]) -> None:
+    """A user would have to guess the arguments."""
+    for command in ("demo", "stream", "snap", "history", "contracts", "sandbox"):
+        with pytest.raises(SystemExit) as ended:
+            main([command, "--help"])
+        assert ended.value.code == 0
+        assert f"  finx-sync {command}" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    assert "exit codes" in capsys.readouterr().out

@@ -1,0 +1,74 @@
+"""Whatever the README and the examples show, runs."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import re
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+SNIPPETS = re.findall(r"```python\n(.*?)```", README, re.S)
+COMMANDS = [line for line in re.findall(r"^\$ (finx-sync .*)$", README, re.M) if " sandbox --port" not in line]
+EXPECTED = {
+    "first_ticks.py": r"(?:BTC-\S+  mark [\d.]+ BTC .*\n){10}",
+    "legacy_bot.py": r"(?s).*31 fields.*no delta.*10 calls have a delta of \d+\.\d{4}\n",
+    "repl_session.py": r"(?s).*ETH trades at [\d.]+ on \w+.*two prices: [\d.]+ [\d.]+.*",
+    "history_to_csv.py": r"1000 ticks, 12:00:.* in history.csv\n",
+    "drop_in_websocketapp.py": r"(?:BTC:USDC [\d.]+\n){5}closed 1000 None\n",
+}
+
+
+def run(*arguments: str) -> str:
+    """Run a program against the sandbox; returns what it printed."""
+    done = subprocess.run(
+        arguments,
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+        env={**os.environ, "FINX_ENVIRONMENT": "sandbox"},
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+def test_readme_is_short_and_starts_with_something_that_runs() -> None:
+    """A newcomer would give up before the first working line."""
+    lines = README.splitlines()
+    assert len(lines) <= 150
+    assert lines.index("```python") < 25
+    assert len(SNIPPETS) == 2
+    assert all('"finx-sync[' in line for line in lines if "pip install" in line)
+
+
+@pytest.mark.parametrize("snippet", SNIPPETS, ids=range(len(SNIPPETS)))
+def test_readme_snippets_run(snippet: str) -> None:
+    """The first thing that a user types would fail."""
+    assert "BTC-26AUG22-20000-C" in run(sys.executable, "-W", "error", "-c", snippet)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_readme_commands_run(command: str) -> None:
+    """A documented command would not exist, or end with an error."""
+    assert run(sys.executable, "-W", "error", "-m", "finx_sync", *command.split()[1:])
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in (ROOT / "examples").glob("*.py")))
+def test_examples_run(name: str) -> None:
+    """An example would be a riddle instead of a help."""
+    assert re.fullmatch(EXPECTED[name], run(sys.executable, "-W", "error", str(ROOT / "examples" / name)))
+
+
+def test_history_example_writes_every_row(tmp_path: pathlib.Path) -> None:
+    """Rows would be missing from the file."""
+    path = tmp_path / "out.csv"
+    run(sys.executable, str(ROOT / "examples" / "history_to_csv.py"), str(path))
+    rows = path.read_text().splitlines()
+    assert rows[0] == "datetime,exchange,price"
+    assert len(rows) == 1001
+    assert rows[1:] == sorted(rows[1:], key=lambda row: row.split(",")[0])
