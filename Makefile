@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint check clean
+.PHONY: demo test lint check conformance bench clean
 
 demo: $(READY)
 	$(BIN)/finx-sync demo
@@ -19,6 +19,13 @@ lint: $(READY)
 	$(BIN)/lint-imports
 
 check: lint test
+
+conformance: $(READY)
+	$(BIN)/python -m tests.conformance.run
+
+bench: $(READY)
+	$(BIN)/python -m pip install --quiet -e ".[bench]"
+	$(BIN)/python -m benchmarks.run
 
 $(READY): setup.py pyproject.toml
 	$(PYTHON) -m venv $(VENV)

@@ -15,6 +15,7 @@ EXTRAS = {
     "sandbox": ["aiohttp>=3.9", "rich>=13"],
     "cli": ["rich>=13"],
     "proxy": ["python-socks>=2.4"],
+    "bench": ["aiohttp>=3.9", "orjson", "picows>=1", "uvloop; sys_platform != 'win32'", "websockets>=13", "matplotlib"],
 }
 TOOLS = [
     "pytest>=8",
@@ -46,7 +47,10 @@ setup(
         "python-dotenv>=1.0",
         "msgspec>=0.18.6",
     ],
-    extras_require={**EXTRAS, "dev": sorted({*TOOLS, *(need for needs in EXTRAS.values() for need in needs)})},
+    extras_require={
+        **EXTRAS,
+        "dev": sorted({*TOOLS, *(need for name in ("sandbox", "cli", "proxy") for need in EXTRAS[name])}),
+    },
     entry_points={"console_scripts": ["finx-sync=finx_sync.cli.main:main"]},
     classifiers=[
         "Development Status :: 4 - Beta",

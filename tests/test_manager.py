@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import pathlib
 import socket
 import ssl
 import subprocess
@@ -127,23 +129,46 @@ def test_embedded_sandbox_needs_nothing() -> None:
     assert "BTC-PERPETUAL" in finx_sync.list_contracts(environment="sandbox")
 
 
-def test_every_message_once_and_in_order() -> None:
-    """A bot would miss ticks, or see them twice or out of order."""
-    count = 20_000
+def test_100_000_messages_from_another_process_once_and_in_order(caplog: pytest.LogCaptureFixture) -> None:
+    """A bot would miss ticks, see them twice or out of order, or find its key in the log."""
+    count, key = 100_000, "a-very-secret-word"
+    program = f"""
+        from tests.scripted import ScriptedServer, text
+        before, after = text(timestamp="NUMBER").split("NUMBER")
+        def burst(connection):
+            for number in range({count}):
+                connection.send(before + str(number) + after)
+        with ScriptedServer(burst) as server:
+            print(server.url, flush=True)
+            input()
+    """
+    server = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(program)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(pathlib.Path(__file__).parent.parent)},
+    )
+    assert server.stdout is not None
+    caplog.set_level(logging.DEBUG)
+    numbers: list[int | None] = []
+    done = threading.Event()
+    stream = StreamManager(key, url=server.stdout.readline().strip())
 
-    def burst(connection: ServerConnection) -> None:
-        for number in range(count):
-            connection.send(text(timestamp=str(number)))
+    @stream.on_contract
+    def collect(tick: ContractTick) -> None:
+        numbers.append(tick.timestamp)
+        if len(numbers) == count:
+            done.set()
 
-    seen = Collector()
-    with ScriptedServer(burst) as server:
-        stream = stream_to(server)
-        stream.on_contract(lambda tick: seen(tick.timestamp))
-        stream.start()
-        assert seen.wait(lambda items: len(items) >= count, 50) == list(range(count))
-        assert books_balance(stream)
-        stream.stop()
-        assert stream.stats().messages.handled == count
+    stream.start()
+    assert done.wait(50), len(numbers)
+    assert books_balance(stream)
+    stream.stop()
+    server.communicate("")
+    assert numbers == list(range(count))
+    assert stream.stats().messages.handled == count
+    assert key not in caplog.text
 
 
 def test_slow_handlers_lose_nothing_and_hold_the_server_back() -> None:

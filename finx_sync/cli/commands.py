@@ -32,9 +32,7 @@ def demo(options: argparse.Namespace) -> None:
     if not on_terminal():
         print_rows([tick.to_dict(), *(row.to_dict() for row in page)])
         return
-    say(
-        f"\n{books.received} messages received, {books.handled} handled, {books.control} control, {books.dropped} dropped"
-    )
+    say(f"\n{books.received} messages: {books.handled} handled, {books.control} control, {books.dropped} dropped")
     say(f"snap of {tick.pair}: {tick.price} on {tick.exchange} at {tick.time}")
     say(f"history of BTC:USD on 2022-06-15: a page of {len(page)} ticks, {page[0].time} to {page[-1].time}")
 

@@ -34,7 +34,7 @@ from finx_sync.transport.waker import Poller, Waker
 
 __all__ = ["Closed", "Heartbeat", "Outbox", "ReadLoop"]
 
-MAX_OUTBOX: Final = 4 * 1024 * 1024
+MAX_OUTBOX: Final = 64 * 1024 * 1024
 """Bytes that may wait to be sent before `send` refuses more: the peer has stopped reading."""
 MAX_PONG_BACKLOG: Final = 64 * 1024
 """Bytes waiting above which pings are not answered: a flood of them must not fill the outbox."""
@@ -87,7 +87,7 @@ class Outbox:
         Raises:
             ConnectionLostError: the peer has not read for so long that nothing more is taken.
         """
-        if self.waiting + len(frame) > MAX_OUTBOX:
+        if self.waiting and self.waiting + len(frame) > MAX_OUTBOX:  # a single message may be of any size
             raise ConnectionLostError(f"the peer has left {self.waiting} bytes unread; nothing more is queued for it")
         self._frames.append(frame)
         self.waiting += len(frame)

@@ -1,0 +1,258 @@
+"""The frame reader: every split of every stream, and every way to break the protocol."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from finx_sync.transport import frames
+from finx_sync.transport.frames import (
+    BINARY,
+    CLOSE,
+    CONT,
+    PING,
+    PONG,
+    TEXT,
+    Frame,
+    FrameReader,
+    Violation,
+    close_payload,
+    encode_frame,
+    parse_close,
+)
+
+
+def server_frame(opcode: int, payload: bytes, *, fin: bool = True, reserved: int = 0, masked: int = 0) -> bytes:
+    """A frame as a server sends it, or should not."""
+    first, size = (0x80 if fin else 0) | reserved | opcode, len(payload)
+    if size < 126:
+        return bytes([first, masked | size]) + payload
+    if size < 1 << 16:
+        return bytes([first, masked | 126]) + struct.pack("!H", size) + payload
+    return bytes([first, masked | 127]) + struct.pack("!Q", size) + payload
+
+
+def read(reader: FrameReader, stream: bytes, sizes: list[int]) -> list[object]:
+    """Feed a stream in pieces; returns texts as str and everything else as it came."""
+    seen: list[object] = []
+    position = step = 0
+    while position < len(stream):
+        space = reader.space()
+        size = min(sizes[step % len(sizes)], len(space), len(stream) - position)
+        space[:size] = stream[position : position + size]
+        reader.received(size)
+        position += size
+        step += 1
+        while True:
+            payloads, event = reader.cut()
+            seen += [str(payload, "utf-8") for payload in payloads]
+            if event is None:
+                break
+            seen.append(event)
+            if isinstance(event, Violation):
+                return seen
+    return seen
+
+
+def only(stream: bytes, **options: object) -> object:
+    """The single thing that a stream gives."""
+    (seen,) = read(FrameReader(**options), stream, [len(stream)])  # type: ignore[arg-type]
+    return seen
+
+
+texts = st.one_of(
+    st.text(max_size=40),
+    st.integers(100, 140).map(lambda size: "é" * size),
+    st.just(2_000).map(lambda size: "x" * size),
+)
+control = st.tuples(st.sampled_from([PING, PONG]), st.binary(max_size=125))
+
+
+@st.composite
+def streams(draw: st.DrawFn) -> tuple[bytes, list[object]]:
+    """A legal stream, and what it means."""
+    stream, meaning = b"", []
+    for _ in range(draw(st.integers(0, 8))):
+        kind = draw(st.sampled_from(["text", "binary", "control", "fragments"]))
+        if kind == "control":
+            opcode, data = draw(control)
+            stream += server_frame(opcode, data)
+            meaning.append(Frame(opcode, data))
+            continue
+        text = draw(texts)
+        payload = text.encode()
+        opcode = BINARY if kind == "binary" else TEXT
+        if kind == "fragments":
+            cuts = sorted(draw(st.lists(st.integers(0, len(payload)), max_size=4)))
+            parts = [payload[a:b] for a, b in zip([0, *cuts], [*cuts, len(payload)], strict=True)]
+            for index, part in enumerate(parts):
+                last = index == len(parts) - 1
+                stream += server_frame(TEXT if index == 0 else CONT, part, fin=last)
+                if not last and draw(st.booleans()):
+                    code, data = draw(control)
+                    stream += server_frame(code, data)
+                    meaning.append(Frame(code, data))
+        else:
+            stream += server_frame(opcode, payload)
+        meaning.append(Frame(BINARY, payload) if opcode == BINARY else text)
+    return stream, meaning
+
+
+@given(streams(), st.lists(st.integers(1, 5000), min_size=1, max_size=5), st.booleans())
+def test_every_split_gives_the_same_messages(made: tuple[bytes, list[object]], sizes: list[int], copies: bool) -> None:
+    """Messages would be torn, merged, reordered or lost, depending on how the network cuts the stream."""
+    stream, meaning = made
+    assert read(FrameReader(copies=copies), stream, sizes) == meaning
+
+
+def test_byte_by_byte() -> None:
+    """The slowest network would break the reader."""
+    stream = server_frame(TEXT, b"a" * 130) + server_frame(PING, b"p") + server_frame(TEXT, "ü".encode())
+    assert read(FrameReader(), stream, [1]) == ["a" * 130, Frame(PING, b"p"), "ü"]
+
+
+@pytest.mark.parametrize("size", [0, 1, 125, 126, 127, 65535, 65536, 3 * frames.BUFFER_SIZE])
+@pytest.mark.parametrize("copies", [False, True])
+def test_every_length_form(size: int, copies: bool) -> None:
+    """Messages of some sizes would be unreadable."""
+    stream = server_frame(TEXT, b"x" * size) * 2 + server_frame(BINARY, b"y" * size)
+    seen = read(FrameReader(copies=copies), stream, [100_000])
+    assert seen == ["x" * size, "x" * size, Frame(BINARY, b"y" * size)]
+
+
+def test_the_buffer_shrinks_after_a_large_message() -> None:
+    """One large message would cost its memory for ever."""
+    reader = FrameReader()
+    assert len(read(reader, server_frame(TEXT, b"x" * 5_000_000), [1_000_000])) == 1
+    assert len(reader.space()) == frames.BUFFER_SIZE
+
+
+def test_copies_outlive_the_buffer() -> None:
+    """A handler would see the next message's bytes in the last message's place."""
+    reader = FrameReader(copies=True)
+    kept = []
+    for letter in b"ab":
+        data = server_frame(TEXT, bytes([letter]) * 200)
+        reader.space()[: len(data)] = data
+        reader.received(len(data))
+        kept += reader.cut()[0]
+    assert [bytes(payload[:1]) for payload in kept] == [b"a", b"b"]
+
+
+@pytest.mark.parametrize(
+    ("stream", "code"),
+    [
+        (server_frame(TEXT, b"x", reserved=0x40), 1002),
+        (server_frame(TEXT, b"x", reserved=0x10), 1002),
+        (server_frame(TEXT, b"x", masked=0x80), 1002),
+        (server_frame(3, b""), 1002),
+        (server_frame(0xB, b""), 1002),
+        (server_frame(CONT, b"x"), 1002),
+        (server_frame(TEXT, b"x", fin=False) + server_frame(TEXT, b"y"), 1002),
+        (server_frame(PING, b"x", fin=False), 1002),
+        (server_frame(PING, b"x" * 126), 1002),
+        (server_frame(CLOSE, b"\x03"), 1002),
+        (server_frame(CLOSE, struct.pack("!H", 1005)), 1002),
+        (server_frame(CLOSE, struct.pack("!H", 5000)), 1002),
+        (server_frame(CLOSE, struct.pack("!H", 1000) + b"\xff"), 1007),
+        (server_frame(TEXT, b"\xff"), 1007),
+        (server_frame(TEXT, b"\xce" * 200), 1007),
+        (server_frame(TEXT, b"\xce", fin=False) + server_frame(CONT, b"x"), 1007),
+        (server_frame(TEXT, b"\xed\xa0\x80"), 1007),
+        (bytes([0x81, 127]) + struct.pack("!Q", 2**63), 1009),
+        (bytes([0x81, 127]) + struct.pack("!Q", 2**64 - 1), 1009),
+    ],
+)
+def test_violations_and_their_close_codes(stream: bytes, code: int) -> None:
+    """A broken or hostile server would be believed, or closed with the wrong code."""
+    seen = only(stream)
+    assert isinstance(seen, Violation)
+    assert seen.code == code
+
+
+def test_messages_before_a_violation_are_delivered() -> None:
+    """Good messages would be lost because a bad one came in the same read."""
+    for bad in (server_frame(TEXT, b"\xff"), server_frame(3, b"")):
+        seen = read(FrameReader(), server_frame(TEXT, b"good") + bad + server_frame(TEXT, b"after"), [1000])
+        assert seen[0] == "good"
+        assert isinstance(seen[1], Violation)
+        assert len(seen) == 2
+
+
+def test_a_violation_stays() -> None:
+    """Bytes after a violation would be read as if nothing had happened."""
+    reader = FrameReader()
+    (first,) = read(reader, server_frame(3, b""), [10])
+    assert reader.cut() == ([], first)
+
+
+@pytest.mark.parametrize("size", [100, 200, 70_000])
+def test_the_size_limit_is_exact(size: int) -> None:
+    """A message of exactly the limit would be refused, or one above it taken."""
+    assert only(server_frame(TEXT, b"x" * size), max_size=size) == "x" * size
+    seen = only(server_frame(TEXT, b"x" * (size + 1)), max_size=size)
+    assert isinstance(seen, Violation)
+    assert seen.code == 1009
+    endless = server_frame(TEXT, b"x" * size, fin=False) + server_frame(CONT, b"x", fin=False)
+    (seen,) = read(FrameReader(size), endless, [50_000])
+    assert isinstance(seen, Violation)
+    assert seen.code == 1009
+
+
+def test_text_unchecked_when_asked_for() -> None:
+    """`skip_utf8_validation` of a legacy bot would not work."""
+    reader = FrameReader(check_utf8=False)
+    data = server_frame(TEXT, b"\xff") + server_frame(TEXT, b"\xff", fin=False) + server_frame(CONT, b"")
+    reader.space()[: len(data)] = data
+    reader.received(len(data))
+    payloads, event = reader.cut()
+    assert [bytes(payload) for payload in payloads] == [b"\xff", b"\xff"]
+    assert event is None
+
+
+def test_fragments_one_by_one_when_asked_for() -> None:
+    """`on_cont_message` of a legacy bot would never be called."""
+    stream = server_frame(TEXT, b"a", fin=False) + server_frame(CONT, b"b", fin=False) + server_frame(CONT, b"c")
+    assert read(FrameReader(fragments=True), stream, [3]) == [
+        Frame(TEXT, b"a", False),
+        Frame(CONT, b"b", False),
+        Frame(CONT, b"c", True),
+    ]
+
+
+def test_fragmented_binary() -> None:
+    """A binary message in pieces would be lost."""
+    stream = server_frame(BINARY, b"\xff", fin=False) + server_frame(CONT, b"\xfe")
+    assert read(FrameReader(), stream, [100]) == [Frame(BINARY, b"\xff\xfe")]
+
+
+@given(st.sampled_from([TEXT, BINARY, PING]), st.binary(max_size=70_000), st.binary(min_size=4, max_size=4))
+def test_encoded_frames_are_what_rfc_6455_says(opcode: int, payload: bytes, mask: bytes) -> None:
+    """No server would understand what we send."""
+    frame = encode_frame(opcode, payload, mask)
+    assert frame[0] == 0x80 | opcode
+    size = frame[1] & 0x7F
+    assert frame[1] & 0x80
+    header = 2
+    if size == 126:
+        (size,), header = struct.unpack("!H", frame[2:4]), 4
+    elif size == 127:
+        (size,), header = struct.unpack("!Q", frame[2:10]), 10
+    assert size == len(payload)
+    assert frame[header : header + 4] == mask
+    masked = frame[header + 4 :]
+    assert bytes(byte ^ mask[index % 4] for index, byte in enumerate(masked)) == payload
+
+
+@given(st.sampled_from([1000, 1001, 1008, 1011, 3000, 4999]), st.text(max_size=200))
+def test_close_payloads_round_trip(code: int, reason: str) -> None:
+    """A long reason would make an illegal frame, or be cut inside a character."""
+    payload = close_payload(code, reason)
+    assert len(payload) <= 125
+    got, text = parse_close(payload)
+    assert got == code
+    assert reason.startswith(text)
+    assert parse_close(close_payload(None)) == (None, "")
