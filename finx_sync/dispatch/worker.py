@@ -199,13 +199,14 @@ class Worker:
             if type(message) is not kind:
                 kind = type(message)
                 table = latest.get(kind)
-                route = routes.get(kind, _NOBODY)
-                everyone, by_name = route.everyone, route.by_name
+                if table is not None:
+                    route = routes.get(kind, _NOBODY)
+                    everyone, by_name, name_of = route.everyone, route.by_name, kind.name_of
             if table is None:
                 self._book(self._on_other(message, line), heard)
                 continue
             _set_received_at(message, received_at)
-            name = kind.name_of(message)
+            name = name_of(message)
             table[name] = message
             wanted = by_name.get(name, everyone) if by_name else everyone
             if not (wanted or heard):

@@ -11,11 +11,13 @@ import contextlib
 import logging
 import os
 import ssl
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import quote, urlsplit
+from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]
 
 from finx_sync.errors import (
     ConfigError,
@@ -123,9 +125,12 @@ class WebSocketApp(_OriginalApp):
         self._loop_dispatcher: _LoopDispatcher | None = None
         self._finished = threading.Event()
         self._stopping = threading.Event()
-        self._lock = threading.Lock()  # guards the moment at which close meets run_forever; held for assignments only
+        # Guards the moments at which close meets run_forever; held for assignments only. Re-entrant, since a signal
+        # handler that closes may interrupt the very thread that holds it.
+        self._lock = threading.RLock()
         self._close_first = False
         self._has_run = False
+        self._keep_running = False
         self._user_socket: Any = None
         self.on_batch = on_batch
         self.own_payloads = own_payloads
@@ -136,12 +141,25 @@ class WebSocketApp(_OriginalApp):
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {redact(self.url)} {'open' if self._loop is not None else 'closed'}>"
 
+    @property
+    def keep_running(self) -> bool:
+        """Whether the connection is meant to go on; setting it to False closes, as legacy code expects."""
+        return self._keep_running
+
+    @keep_running.setter
+    def keep_running(self, on: bool) -> None:
+        self._keep_running = on
+        if not on and self._run is not None:
+            self.close(wait=False)
+
     # The original reads this attribute inside its own error handling, just before the handshake: the place to dial.
     @property
     def prepared_socket(self) -> Any:
         """The socket for the handshake, opened now."""
         assert self._run is not None
         assert self._attempt is not None
+        assert self.sock is not None
+        self.sock.close = self.close  # type: ignore[method-assign]  # legacy code calls app.sock.close()
         sock = self._user_socket if self._user_socket is not None else dial(self._run.target, self._attempt)
         return Channel(sock, self._attempt)
 
@@ -267,9 +285,9 @@ class WebSocketApp(_OriginalApp):
         """
         text = reason.decode("utf-8", "replace") if isinstance(reason, bytes) else reason
         patience = CLOSE_TIMEOUT if timeout is None else timeout
-        self.keep_running = False
+        self._keep_running = False
         with self._lock:
-            loop, attempt, run = self._loop, self._attempt, self._run
+            loop, attempt, run = self._open_loop(), self._attempt, self._run
             if run is None:
                 self._close_first = self._close_first or not self._has_run
                 return
@@ -283,14 +301,20 @@ class WebSocketApp(_OriginalApp):
 
     def abort(self) -> None:
         """Cut the connection or the attempt to open one, without a closing handshake. Any thread; never waits."""
-        self.keep_running = False
+        self._keep_running = False
         with self._lock:
-            loop, attempt = self._loop, self._attempt
+            loop, attempt = self._open_loop(), self._attempt
             self._stopping.set()
         if loop is not None:
             loop.request_abort()
         elif attempt is not None:
             attempt.abort()
+
+    def _open_loop(self) -> ReadLoop | None:
+        """The read loop, from the end of the handshake on: in `on_open` it does not run yet, but can be told."""
+        if self._loop is None and self._loop_dispatcher is not None and self.sock is not None and self.sock.connected:
+            return self._loop_dispatcher.loop
+        return self._loop
 
     def try_send(self, text: str) -> bool:
         """`send`, for callers to whom a connection that is just ending is no news; returns whether it was queued."""
@@ -322,6 +346,15 @@ class WebSocketApp(_OriginalApp):
             loop.resume()
 
     # What the read loop calls, on the thread of run_forever.
+
+    def _callback(self, callback: Any, *args: Any) -> None:
+        """The original's, which also reports Ctrl+C through here, and then swallows it; `run_forever` raises it."""
+        run = self._run
+        try:
+            super()._callback(callback, *args)
+        finally:
+            if run is not None:
+                run.note_interrupt()
 
     def _on_payloads(self, payloads: list[memoryview]) -> None:
         if self.on_batch is not None:
@@ -360,7 +393,14 @@ class _Run:
         self.heartbeat = heartbeat
         self.skip_utf8 = skip_utf8
         self.thread = threading.get_ident()
-        self.interrupt: BaseException | None = None
+        self.interrupt: KeyboardInterrupt | None = None
+        self._surrounding = sys.exc_info()[1]  # run_forever may be called while one is being handled
+
+    def note_interrupt(self) -> None:
+        """Remember the Ctrl+C that is being handled now, if one is."""
+        handled = sys.exc_info()[1]
+        if isinstance(handled, KeyboardInterrupt) and handled is not self._surrounding:
+            self.interrupt = handled
 
 
 class _LoopDispatcher:
@@ -383,35 +423,38 @@ class _LoopDispatcher:
             copies=app.own_payloads,
         )
         self._waker = waker
-        self._loop = ReadLoop(waker, reader, run.heartbeat, app._on_payloads, app._on_frame)
+        self.loop = ReadLoop(waker, reader, run.heartbeat, app._on_payloads, app._on_frame)
 
     def send(self, sock: Any, data: bytes | str) -> int:
         """Queue an encoded frame for the io thread."""
         frame = data.encode() if isinstance(data, str) else bytes(data)
-        self._loop.outbox.put(frame)
+        ws = self._app.sock
+        if ws is None or not ws.connected:
+            raise _LegacyLostError("the connection is not open; nothing was sent")
+        try:
+            self.loop.outbox.put(frame)
+        except ConnectionLostError as error:
+            raise _LegacyLostError(str(error)) from error
         return len(frame)
 
     def call_later(self, delay: float, action: Callable[[], object], every: float | None) -> None:
         """See `WebSocketApp.call_later`."""
-        self._loop.call_later(delay, action, every=every)
+        self.loop.call_later(delay, action, every=every)
 
     def read(self, channel: Channel, read_callback: Any, check_callback: Any) -> None:
         """Serve the connection; ends by returning after a close, else by raising what went wrong."""
         app = self._app
         with app._lock:  # from here on, close() talks to the loop and no longer to the attempt
-            attempt, app._loop = app._attempt, self._loop
+            attempt, app._loop = app._attempt, self.loop
         ws = app.sock
         assert ws is not None
         app.ping_interval = self._run.heartbeat.interval
         app.ping_timeout = self._run.heartbeat.timeout
         try:
-            if attempt is not None:
-                attempt.remaining("opening")  # a close() that came just before the loop took over
+            if attempt is not None and attempt.aborted:  # by a close() just before the handshake was done
+                raise Aborted
             _refuse_extensions(ws.headers or {})
-            closed = self._loop.run(channel)
-        except (KeyboardInterrupt, SystemExit) as interrupt:
-            self._run.interrupt = interrupt
-            raise
+            closed = self.loop.run(channel)
         except PeerTimeoutError as error:
             raise _LegacyTimeoutError(str(error), error.code, error.reason) from error
         except ProtocolError as error:
@@ -434,9 +477,11 @@ class _LoopDispatcher:
         if app._stopping.wait(seconds):
             return
         with app._lock:
+            if app._stopping.is_set():  # just now: it aborted the attempt before
+                return
             app._loop = None
             app._attempt = Attempt(self._waker, app.connect_timeout)
-        self._new_loop(self._waker)
+            self._new_loop(self._waker)
         reconnector(reconnecting=True)
 
 
@@ -459,7 +504,7 @@ def _proxy_url(
 ) -> str | None:
     if not host:
         return environment_proxy(url)
-    if no_proxy and (urlsplit(url).hostname or "") in no_proxy:
+    if no_proxy and proxy_bypass_environment(urlsplit(url).hostname or "", {"no": ",".join(no_proxy)}):
         return None
     if not port:
         raise ConfigError("http_proxy_port must be given with http_proxy_host")
@@ -527,11 +572,11 @@ def as_finx_error(error: BaseException) -> FinxSyncError:
     Args:
         error: what `on_error` was given.
     """
-    seen: BaseException | None = error
-    while seen is not None:  # websocket-client wraps ours in its own; the innermost knows best
-        if isinstance(seen, FinxSyncError):
-            return seen
-        seen = seen.__cause__ or seen.__context__
+    # websocket-client turns each TimeoutError, ours too, into its own. Other contexts may be older than the attempt.
+    inner = error.__context__ if isinstance(error, WebSocketTimeoutException) else error.__cause__
+    for known in (error, inner):
+        if isinstance(known, FinxSyncError):
+            return known
     text = redact(str(error))
     if isinstance(error, WebSocketBadStatusException):
         status = error.status_code

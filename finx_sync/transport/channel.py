@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import ssl
+import threading
 from typing import Final
 
 from finx_sync.errors import HandshakeError
@@ -24,7 +25,7 @@ MAX_HANDSHAKE: Final = 64 * 1024
 
 
 class Channel:
-    """A connected, non-blocking socket. Used by the io thread only.
+    """A connected, non-blocking socket. Used by the io thread, but for `shutdown` and `close`.
 
     Args:
         sock: from `dial`, or the user's own prepared socket.
@@ -35,6 +36,7 @@ class Channel:
         sock.setblocking(False)
         self.sock = sock
         self._attempt = attempt
+        self._owner = threading.get_ident()
         self._poller = Poller(sock, attempt.waker)
         self._head = b""
         self._read = 0
@@ -105,13 +107,17 @@ class Channel:
         return rest
 
     def shutdown(self, how: int = socket.SHUT_RDWR) -> None:
-        """Tell the peer that nothing more is sent or read."""
+        """Tell the peer that nothing more is sent or read. Any thread."""
         with contextlib.suppress(OSError):
-            self.sock.shutdown(how)
+            # Not SSLSocket's own: that takes TLS away under the feet of a thread that is reading.
+            socket.socket.shutdown(self.sock, how)
 
     def close(self) -> None:
-        """Close the socket at once."""
-        self.sock.close()
+        """Close the socket at once; from another thread, make the io thread do so."""
+        if threading.get_ident() == self._owner:
+            self.sock.close()
+        else:  # legacy code, through `app.sock`; a descriptor that is closed during a poll leaves the poll waiting
+            self.shutdown()
 
 
 def _refuse_redirect(head: bytes) -> None:

@@ -11,6 +11,7 @@ import heapq
 import os
 import socket
 import ssl
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -42,6 +43,8 @@ FAREWELL_TIMEOUT: Final = 1.0
 """Seconds to wait for the peer to end the TCP connection after the close frames."""
 TLS_RECORD: Final = 16 * 1024
 """Bytes of a full TLS record: after one, more is probably waiting."""
+MAX_RECORDS: Final = 64
+"""TLS records read in a row, before pings, timers and the outbox get their turn."""
 
 
 @dataclass(frozen=True)
@@ -73,32 +76,59 @@ class Heartbeat:
 
 
 class Outbox:
-    """Frames on their way out. `put` from any thread, `flush` on the io thread."""
+    """Frames on their way out. `put` from any thread, the rest on the io thread.
+
+    Attributes:
+        waiting: bytes not sent yet.
+    """
 
     def __init__(self, waker: Waker) -> None:
         self._waker = waker
+        self._lock = threading.Lock()  # keeps the sum right and the end final; never held while sending
         self._frames: deque[bytes] = deque()
         self._head = memoryview(b"")
+        self._ended = False
         self.waiting = 0
 
     def put(self, frame: bytes) -> None:
         """Queue one encoded frame.
 
         Raises:
-            ConnectionLostError: the peer has not read for so long that nothing more is taken.
+            ConnectionLostError: the connection is ending, or the peer has not read for long and nothing more is taken.
         """
-        if self.waiting and self.waiting + len(frame) > MAX_OUTBOX:  # a single message may be of any size
-            raise ConnectionLostError(f"the peer has left {self.waiting} bytes unread; nothing more is queued for it")
-        self._frames.append(frame)
-        self.waiting += len(frame)
+        with self._lock:
+            if self._ended:
+                raise ConnectionLostError("the connection is closing; nothing more is sent")
+            if self.waiting and self.waiting + len(frame) > MAX_OUTBOX:  # a single message may be of any size
+                raise ConnectionLostError(
+                    f"the peer has left {self.waiting} bytes unread; nothing more is queued for it"
+                )
+            self._frames.append(frame)
+            self.waiting += len(frame)
         self._waker.wake()
+
+    def put_control(self, frame: bytes, *, last: bool = False) -> None:
+        """Queue one of the loop's own frames, be the outbox full or not; nothing follows the `last` one."""
+        with self._lock:
+            if not self._ended:
+                self._frames.append(frame)
+                self.waiting += len(frame)
+            self._ended = self._ended or last
+        self._waker.wake()  # a timer's frame comes after this round's flush
+
+    def discard(self) -> None:
+        """Drop what waits, and take nothing more."""
+        with self._lock:
+            self._ended = True
+            self._frames.clear()
+            self._head = memoryview(b"")
+            self.waiting = 0
 
     def flush(self, send: Callable[[memoryview], int]) -> bool:
         """Send what the socket takes; returns whether something is left."""
         while True:
             if not self._head:
                 if not self._frames:
-                    self.waiting = 0
                     return False
                 self._head = memoryview(self._frames.popleft())
             try:
@@ -106,7 +136,8 @@ class Outbox:
             except (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError):
                 return True
             self._head = self._head[sent:]
-            self.waiting -= sent
+            with self._lock:
+                self.waiting -= sent
 
 
 class ReadLoop:
@@ -144,6 +175,7 @@ class ReadLoop:
         # The io thread's own.
         self._closing = False
         self._farewell: Closed | ConnectionLostError | None = None
+        self._failure: OSError | None = None
         self._give_up_at: float | None = None
         self._pong_left: float | None = None
         self._unseen = False  # OpenSSL holds bytes that poll does not show
@@ -195,24 +227,22 @@ class ReadLoop:
                 rest = rest[count:]
                 self._take_in(count)
             return self._serve(channel.sock)
-        except (ssl.SSLError, OSError) as error:
-            if isinstance(error, ConnectionLostError):
-                raise
-            raise ConnectionLostError(f"the connection was lost: {error}") from error
         finally:
             channel.close()
 
     def _serve(self, sock: socket.socket) -> Closed:
         poller = Poller(sock, self._waker)
-        monotonic, send, flush = time.monotonic, sock.send, self.outbox.flush
+        monotonic, send, flush = time.monotonic, sock.send, self._flush
         receive = self._receive_tls if isinstance(sock, ssl.SSLSocket) else self._receive
         while not self._aborted:
-            pending = flush(send)
             before = monotonic()
             deadline = self._run_timers(before)
-            if self._give_up_at is not None and before >= self._give_up_at:
-                return self._ended()
-            held = self._held
+            pending = flush(send)
+            if self._give_up_at is not None:
+                if before >= self._give_up_at:
+                    return self._ended()
+                deadline = self._give_up_at
+            held = self._held and not self._closing  # the answer to a close is waited for in any case
             if self._unseen and not held:
                 timeout: float | None = 0.0
             else:
@@ -229,7 +259,18 @@ class ReadLoop:
                     raise PeerTimeoutError(
                         f"the peer answered no ping for {self._heartbeat.timeout:g} s; the connection is dead"
                     )
-        return Closed(by_peer=False)
+        return self._farewell if isinstance(self._farewell, Closed) else Closed(by_peer=False)
+
+    def _flush(self, send: Callable[[memoryview], int]) -> bool:
+        """Send what the socket takes; returns whether something is left."""
+        try:
+            return self.outbox.flush(send)
+        except OSError as error:
+            # The peer is gone. What it sent before, above all its close frame, is still there to be read.
+            self._failure = error
+            self.outbox.discard()
+            self._give_up_within(FAREWELL_TIMEOUT)
+            return False
 
     def _receive(self, sock: socket.socket) -> bool:
         """Read once; returns False at the end of the stream."""
@@ -237,29 +278,39 @@ class ReadLoop:
             count = sock.recv_into(self._reader.space())
         except BlockingIOError:
             return True
+        except OSError as error:
+            self._failure = error
+            return False
         if count:
             self._take_in(count)
         return count > 0
 
     def _receive_tls(self, sock: socket.socket) -> bool:
-        """Read the records that are there: OpenSSL gives out one at a time."""
+        """Read the records that are there, as many as fit, and hand them over together.
+
+        OpenSSL gives out one record at a time; a hand-over for each would cost more than decrypting them.
+        """
         assert isinstance(sock, ssl.SSLSocket)
-        while True:
-            space = self._reader.space()
-            try:
-                count = sock.recv_into(space)
-            except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
-                self._unseen = False
-                return True
-            except ssl.SSLEOFError:
-                return False
-            if not count:
-                return False
-            self._take_in(count)
-            # What OpenSSL has taken from the kernel already is invisible to poll.
-            self._unseen = sock.pending() > 0
-            if (not self._unseen and count < TLS_RECORD) or self._held or self._aborted:
-                return True
+        space = self._reader.space()
+        filled, alive = 0, True
+        try:
+            while alive:
+                count = sock.recv_into(space[filled:])
+                alive = count > 0
+                filled += count
+                # What OpenSSL has taken from the kernel already is invisible to poll.
+                self._unseen = sock.pending() > 0
+                if (not self._unseen and count < TLS_RECORD) or len(space) - filled < TLS_RECORD:
+                    break
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            self._unseen = False
+        except OSError as error:
+            alive = False
+            if not isinstance(error, ssl.SSLEOFError):  # an end without close_notify is an end like any other
+                self._failure = error
+        if filled:
+            self._take_in(filled)
+        return alive
 
     def _take_in(self, count: int) -> None:
         if self._farewell is None:  # afterwards only the end is waited for
@@ -271,7 +322,7 @@ class ReadLoop:
         event: Frame | Violation | None = None
         while self._farewell is None:
             payloads, event = self._reader.cut()
-            if payloads and not self._closing:
+            if payloads and not self._closing and self._wanted_close is None:
                 self._on_payloads(payloads)
             if event is None:
                 return
@@ -288,7 +339,7 @@ class ReadLoop:
             self._pong_left = None
         elif frame.opcode == PING and not self._closing and self.outbox.waiting < MAX_PONG_BACKLOG:
             self._send(PONG, frame.data)
-        if not self._closing:
+        if not self._closing and self._wanted_close is None:
             self._on_frame(frame)
 
     def _peer_closes(self, payload: bytes) -> None:
@@ -312,7 +363,12 @@ class ReadLoop:
         """Nothing is read any more but the end; the peer gets a moment to end the TCP connection first."""
         self._farewell = outcome
         self._closing = True
-        self._give_up_at = time.monotonic() + FAREWELL_TIMEOUT
+        self._give_up_within(FAREWELL_TIMEOUT)
+
+    def _give_up_within(self, seconds: float) -> None:
+        """Cut the connection then, if it was not to be cut earlier."""
+        limit = time.monotonic() + seconds
+        self._give_up_at = limit if self._give_up_at is None else min(limit, self._give_up_at)
 
     def _ended(self) -> Closed:
         outcome = self._farewell
@@ -322,6 +378,8 @@ class ReadLoop:
             raise outcome
         if self._closing:
             return Closed(by_peer=False)
+        if self._failure is not None:
+            raise ConnectionLostError(f"the connection was lost: {self._failure}") from self._failure
         raise ConnectionLostError("the peer ended the connection without a close frame")
 
     def _run_timers(self, now: float) -> float | None:
@@ -330,7 +388,7 @@ class ReadLoop:
             payload, timeout = self._wanted_close
             self._closing = True
             self._pong_left = None
-            self._give_up_at = now + timeout
+            self._give_up_within(timeout)
             self._send(CLOSE, payload)
         if self._give_up_at is not None:
             return self._give_up_at
@@ -351,4 +409,4 @@ class ReadLoop:
             self._pong_left = self._heartbeat.timeout
 
     def _send(self, opcode: int, payload: bytes) -> None:
-        self.outbox.put(encode_frame(opcode, payload, os.urandom(4)))
+        self.outbox.put_control(encode_frame(opcode, payload, os.urandom(4)), last=opcode == CLOSE)

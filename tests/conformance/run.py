@@ -39,7 +39,7 @@ def is_python27(path: str) -> bool:
     """Whether `path` is one."""
     try:
         check = subprocess.run(
-            [path, "-c", "import sys; sys.exit(sys.version_info[:2] != (2, 7))"], capture_output=True
+            [path, "-c", "import sys; sys.exit(sys.version_info[:2] != (2, 7))"], check=False, capture_output=True
         )
     except OSError:
         return False
