@@ -6,6 +6,7 @@
     ├── ConfigError(ValueError)             a missing key, an unknown environment, a bad URL or option
     ├── InvalidInputError(ValueError)       a bad pair, date, time, instrument name or timeout
     ├── HandlerError(TypeError)             not callable, or it does not take one argument
+    ├── HandlerRaisedError                  told to `on_error`: a handler raised; its exception is the cause
     ├── MissingExtraError(ImportError)      an optional part is not installed
     ├── UsageError(RuntimeError)            right call, wrong moment or wrong thread
     ├── StreamTimeoutError(TimeoutError)    a wait ended before what it waited for came
@@ -20,6 +21,7 @@
     │   ├── PeerTimeoutError(TimeoutError)  the peer stopped answering pings
     │   └── ProtocolError                   the peer broke RFC 6455; carries the close code we sent
     ├── UnreadableMessageError(ValueError)  a payload that is no message of this service
+    ├── InternalError(RuntimeError)         a defect of this library
     └── FunctionError                       a blocking function failed
         ├── FunctionTimeoutError(TimeoutError)
         ├── ServerRefusedError              the server answered with an error object
@@ -31,7 +33,7 @@ whatever came from outside passes `finx_sync.redaction` first.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from finx_sync.redaction import redact
@@ -46,7 +48,9 @@ __all__ = [
     "FunctionError",
     "FunctionTimeoutError",
     "HandlerError",
+    "HandlerRaisedError",
     "HandshakeError",
+    "InternalError",
     "InvalidInputError",
     "MissingExtraError",
     "NameResolutionError",
@@ -79,6 +83,24 @@ class InvalidInputError(FinxSyncError, ValueError):
 
 class HandlerError(FinxSyncError, TypeError):
     """A handler is not callable, or cannot be called with one message."""
+
+
+class HandlerRaisedError(FinxSyncError):
+    """What `on_error` is given when a handler raised; the handler's own exception is the `__cause__`.
+
+    Attributes:
+        handler: the function that raised.
+        message: what it was given.
+    """
+
+    def __init__(self, name: str, handler: Callable[..., object], message: object) -> None:
+        super().__init__(f"the handler {name} raised; the stream goes on")
+        self.handler = handler
+        self.message = message
+
+
+class InternalError(FinxSyncError, RuntimeError):
+    """A defect of this library ended the stream; the cause is in the log. Please report it."""
 
 
 class MissingExtraError(FinxSyncError, ImportError):

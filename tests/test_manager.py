@@ -36,6 +36,7 @@ from finx_sync.errors import (
     ConnectTimeoutError,
     HandlerError,
     HandshakeError,
+    InternalError,
     InvalidInputError,
     ServerRefusedError,
     StreamTimeoutError,
@@ -315,6 +316,21 @@ def test_handlers_can_be_removed_and_added_inside_handlers() -> None:
         stream.stop()
     assert seen == ["first 0", "second 1", "second 2"]
     assert not stream.off(first)
+
+
+@pytest.mark.parametrize("place", ["decode", "opening"])
+def test_a_defect_of_our_own_ends_the_stream_loudly(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A crashed thread would leave a stream that looks alive and never ticks again."""
+
+    def crash(*_: object) -> None:
+        raise RuntimeError("a bug of ours")
+
+    with ScriptedServer(lambda connection: connection.send(text())) as server:
+        stream = stream_to(server)
+        monkeypatch.setattr(stream._dialect, place if place == "decode" else "url", crash)
+        with pytest.raises(InternalError):
+            stream.run()
+        assert stream.state is State.FAILED
 
 
 # Subscriptions

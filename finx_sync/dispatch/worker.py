@@ -15,10 +15,10 @@ from typing import Any, Final, Literal
 from finx_sync.dispatch.handlers import Handler, Handlers, Route
 from finx_sync.dispatch.inbox import Batch, Inbox
 from finx_sync.dispatch.ledger import Ledger
-from finx_sync.errors import FinxSyncError
+from finx_sync.errors import FinxSyncError, HandlerRaisedError, InternalError
 from finx_sync.messages import Message
 
-__all__ = ["Fate", "HandlerRaisedError", "LastValues", "Worker"]
+__all__ = ["Fate", "LastValues", "Worker"]
 
 logger = logging.getLogger("finx_sync")
 
@@ -36,20 +36,6 @@ _set_received_at: Final = Message.__dict__["received_at"].__set__
 _NOBODY: Final = Route()
 
 
-class HandlerRaisedError(FinxSyncError):
-    """What `on_error` is given when a handler raised; the handler's exception is the `__cause__`.
-
-    Attributes:
-        handler: the function that raised.
-        message: what it was given.
-    """
-
-    def __init__(self, handler: Handler, message: object) -> None:
-        super().__init__(f"the handler {handler.label} raised; the stream goes on")
-        self.handler = handler.function
-        self.message = message
-
-
 class Worker:
     """Runs the dispatch thread.
 
@@ -61,7 +47,7 @@ class Worker:
         on_other: told, on the dispatch thread, of every decoded thing that is no user message, with the name of its
             connection; returns what became of it.
         latest: the table of last values to keep; its types are the user messages.
-        on_end: the thread's last act.
+        on_end: the thread's last act; given the error if it crashed.
         name: the thread's name.
     """
 
@@ -74,7 +60,7 @@ class Worker:
         decode: Callable[[Sequence[memoryview]], list[Any]],
         on_other: Callable[[Any, str], Fate],
         latest: LastValues,
-        on_end: Callable[[], None],
+        on_end: Callable[[FinxSyncError | None], None],
         name: str,
     ) -> None:
         self._inbox = inbox
@@ -130,14 +116,20 @@ class Worker:
         return bool(handlers)
 
     def _run(self) -> None:
-        while (item := self._inbox.get()) is not None:
-            if isinstance(item, Batch):
-                self._dispatch(item)
-            else:
-                item()
+        crash: FinxSyncError | None = None
+        try:
+            while (item := self._inbox.get()) is not None:
+                if isinstance(item, Batch):
+                    self._dispatch(item)
+                else:
+                    item()
+        except BaseException as error:  # not the user's code, which is guarded: ours. Never silent.
+            logger.critical("the dispatch thread has crashed", exc_info=error)
+            crash = InternalError(f"the dispatch thread has crashed: {type(error).__name__}; please report it")
+            crash.__cause__ = error
         for event in self._inbox.throw_away():
             event()
-        self._on_end()
+        self._on_end(crash)
 
     def _dispatch(self, batch: Batch) -> None:
         payloads = batch.payloads
@@ -170,6 +162,8 @@ class Worker:
         """The hot path: one handler for all messages of a type. Nothing here that need not be."""
         handlers, table, name_of, function = self._handlers, self._latest[kind], kind.name_of, handler.function
         routes = handlers.routes
+        if self._stopping:  # looked at after the routes, which a stop replaces after it has set this
+            return 0
         done = 0
         for message in messages:
             if type(message) is not kind:
@@ -191,6 +185,8 @@ class Worker:
         """The same for any mixture: several types or handlers, handlers by name, texts, what is no user message."""
         handlers, latest = self._handlers, self._latest
         routes, texts = handlers.routes, "message" in handlers.topics
+        if self._stopping:  # as above
+            return 0
         handled = unclaimed = done = 0
         kind: type | None = None
         for message in messages:
@@ -246,6 +242,6 @@ class Worker:
         elif str(handler.failures).strip("0") == "1":  # 10, 100, 1000: a flood of tracebacks helps nobody
             logger.error("the handler %s has raised %d times, now: %r", handler.label, handler.failures, error)
         if handler.topic != "error":  # a raising error handler is logged and counted, not told to itself
-            failure = HandlerRaisedError(handler, value)
+            failure = HandlerRaisedError(handler.label, handler.function, value)
             failure.__cause__ = error
             self.tell("error", failure)

@@ -231,8 +231,12 @@ class Session:
         if not self.worker.tell("error", error):
             logger.warning("%s: the server reports an error: %s", self._parts.dialect.venue, error.said)
 
-    def _worker_ended(self) -> None:
+    def _worker_ended(self, crash: FinxSyncError | None) -> None:
         """The last act of the dispatch thread: the io threads are ending too, and the state says so."""
+        if crash is not None:
+            self.state.move(State.FAILED, crash, unless=OVER)
+            for line in self._all_lines():
+                line.stop()
         self._join_lines(time.monotonic() + LAST_JOIN)
         self.state.move(State.STOPPED, unless=ENDED)
 

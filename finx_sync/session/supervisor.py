@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from finx_sync.config import Account
 from finx_sync.dispatch.inbox import Batch, Inbox
-from finx_sync.errors import ConfigError, ConnectError, ConnectionLostError, FinxSyncError
+from finx_sync.errors import ConfigError, ConnectError, ConnectionLostError, FinxSyncError, InternalError
 from finx_sync.redaction import redact
 from finx_sync.session.backoff import Backoff
 from finx_sync.session.failures import is_fatal, judged
@@ -189,6 +189,15 @@ class Supervisor:
     # The io thread.
 
     def _run(self) -> None:
+        try:
+            self._keep_connected()
+        except Exception as error:
+            logger.critical("the io thread has crashed", exc_info=error)
+            crash = InternalError(f"the io thread has crashed: {type(error).__name__}; please report it")
+            crash.__cause__ = error
+            self._observer.line_failed(self.line, crash)
+
+    def _keep_connected(self) -> None:
         failures = 0
         with quiet_thread():
             while not self._stopping.is_set():
