@@ -15,33 +15,41 @@ __all__ = ["REDACTED", "RedactingFilter", "redact"]
 REDACTED: Final = "***"
 
 _FIELDS: Final = (
-    r"api[-_]?key|finx[-_]?api[-_]?key|api[-_]?secret|secret|api[-_]?signature|sign(?:ature)?|"
-    r"access[-_]?token|token|password|passphrase|(?:proxy-)?authorization|x-api-key|(?:set-)?cookie"
+    r"(?:api[-_]?key|finx[-_]?api[-_]?key|api[-_]?secret|secret|api[-_]?signature|sign(?:ature)?|"
+    r"access[-_]?token|token|password|passphrase|(?:proxy-)?authorization|x-api-key|(?:set-)?cookie)"
 )
+_HEADERS: Final = r"(?:(?:proxy-)?authorization|x-api-key|api-key|api-signature|(?:set-)?cookie)"
+_PLACES: Final = r"(?:streaming|streamer)"
+_BEGIN: Final = r"(?:\b|(?<=%[0-9a-f]{2}))"
+"""Of a word; in a URL it may stand behind an encoded character, such as the %26 between parameters."""
 
+
+def _rule(before: str, secret: str, flags: int = 0) -> re.Pattern[str]:
+    """A pattern whose first group is what stays, and which ends with the secret."""
+    return re.compile(f"({before}){secret}", re.I | re.S | flags)
+
+
+# Values run to their end as their own notation has it, escapes included, or to the end of an unfinished text.
 _RULES: Final = (
-    # /streaming/KEY, /streamer/KEY, /streaming/greeks/KEY (FinX, streams page and SDK)
-    (re.compile(r"(/(?:streaming|streamer)(?:/greeks)?/)(?!greeks/)[^/?#\s\"'\\]+", re.I), rf"\1{REDACTED}"),
-    # "APIKey": "KEY" and 'APIKey': 'KEY'; an unfinished value runs to the end of the text
-    (
-        re.compile(rf"([\"'](?:{_FIELDS})[\"']\s*:\s*b?([\"']))(?:\\.|(?!\2).)*(\2|$)", re.I | re.S),
-        rf"\1{REDACTED}\3",
-    ),
-    # the same inside another string, where the quotes are escaped, and inside a URL, where they are percent-encoded
-    (re.compile(rf"(\\\"(?:{_FIELDS})\\\"\s*:\s*\\\")(?:(?!\\\").)*(\\\"|$)", re.I | re.S), rf"\1{REDACTED}\2"),
-    (re.compile(rf"(%22(?:{_FIELDS})%22%3A(?:%20|\+)*%22)(?:(?!%22)\S)*(%22|$)", re.I), rf"\1{REDACTED}\2"),
-    # Authorization: Bearer KEY; the header runs to the end of its line
-    (
-        re.compile(
-            r"(\b(?:(?:proxy-)?authorization|x-api-key|api-key|api-signature|(?:set-)?cookie)\s*:\s*)(?![\"'])[^\r\n]*?(?=\\r|\\n|[\r\n]|$)",
-            re.I,
-        ),
-        rf"\1{REDACTED}",
-    ),
+    # /streaming/KEY, /streamer/KEY, /streaming/greeks/KEY (FinX, streams page and SDK); the slashes of JSON may be \/
+    _rule(rf"\\?/{_PLACES}\\?/(?:greeks\\?/)?", r"(?!greeks\\?/)[^/?#\s\"'\\]+"),
+    # the same inside another URL
+    _rule(rf"%2F{_PLACES}%2F(?:greeks%2F)?", r"(?!greeks%2F)(?:(?!%2F|%3F|%23)[^/?#&\s\"'\\])+"),
+    # "APIKey": "KEY"
+    _rule(rf"[\"']{_FIELDS}[\"']\s*:\s*b?\"", r"(?:\\.|[^\"\\])*"),
+    # 'APIKey': 'KEY', as Python shows it
+    _rule(rf"[\"']{_FIELDS}[\"']\s*:\s*b?'", r"(?:\\.|[^'\\])*"),
+    # the same JSON inside a JSON string: every quote and backslash has one more backslash
+    _rule(rf"\\\"{_FIELDS}\\\"\s*:\s*\\\"", r"(?:\\\\(?:\\.|[^\\])|(?!\\\")[^\"])*"),
+    # and inside a URL
+    _rule(rf"%22{_FIELDS}%22(?:%20|\+)*%3A(?:%20|\+)*%22", r"(?:%5C(?:%[0-9A-F]{2}|\S)|(?!%22)\S)*"),
+    # Authorization: Bearer KEY; a header runs to the end of its line
+    _rule(rf"\b{_HEADERS}\s*:\s*", r"[^\r\n]*?(?=\\r\\n|[\r\n]|$)"),
     # ?APIKey=KEY, &token=KEY, and the same as one path segment, plain or percent-encoded
-    (re.compile(rf"(\b(?:{_FIELDS})(?:=|%3D))[^&\s\"'#\\%]+(?:%(?!26)[^&\s\"'#\\%]*)*", re.I), rf"\1{REDACTED}"),
+    _rule(rf"{_BEGIN}{_FIELDS}=", r"[^&\s\"'#\\]+"),
+    _rule(rf"{_BEGIN}{_FIELDS}%3D", r"(?:(?!%26)[^&\s\"'#\\])+"),
     # user:password@ in a proxy's URL
-    (re.compile(r"(://)[^/@\s:]+:[^/@\s]+@"), rf"\1{REDACTED}@"),
+    _rule(r"://", r"[^/?#\s\"']*(?=@)"),
 )
 
 
@@ -51,8 +59,8 @@ def redact(text: str) -> str:
     Args:
         text: a URL, a header block, a JSON message, an exception's text, or any mix of these.
     """
-    for pattern, replacement in _RULES:
-        text = pattern.sub(replacement, text)
+    for pattern in _RULES:
+        text = pattern.sub(rf"\1{REDACTED}", text)
     return text
 
 

@@ -44,7 +44,7 @@ from finx_sync.errors import (
     UsageError,
 )
 from finx_sync.sandbox import Sandbox
-from tests.scripted import ScriptedServer, text
+from tests.scripted import ScriptedServer, heed_ctrl_c, text
 
 FAST = Backoff(first=0.01, cap=0.05, healthy_after=0.0)
 NAME = "BTC-26AUG22-20000-C"
@@ -134,7 +134,7 @@ def test_100_000_messages_from_another_process_once_and_in_order(caplog: pytest.
     """A bot would miss ticks, see them twice or out of order, or find its key in the log."""
     count, key = 100_000, "a-very-secret-word"
     program = f"""
-        from tests.scripted import ScriptedServer, text
+        from tests.scripted import ScriptedServer, heed_ctrl_c, text
         before, after = text(timestamp="NUMBER").split("NUMBER")
         def burst(connection):
             for number in range({count}):
@@ -711,7 +711,12 @@ def test_ctrl_c_ends_run_in_order() -> None:
         print(stream.state.value, [t.name for t in threading.enumerate()])
     """
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, timeout=30, check=False
+        [sys.executable, "-c", textwrap.dedent(program)],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+        preexec_fn=heed_ctrl_c,
     )
     assert done.stdout == "stopped ['MainThread']\n", done.stderr
 

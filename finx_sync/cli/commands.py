@@ -75,7 +75,7 @@ def _watch(manager: StreamManager, names: list[str], count: int | None, seconds:
             manager.start()
             done.wait(seconds)
         finally:
-            manager.stop()
+            manager.stop(drain=True)
             manager.off(show)
     if manager.failure is not None:
         raise manager.failure

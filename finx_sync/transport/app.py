@@ -132,6 +132,7 @@ class WebSocketApp(_OriginalApp):
         self._has_run = False
         self._keep_running = False
         self._user_socket: Any = None
+        self._channel: Channel | None = None
         self.on_batch = on_batch
         self.own_payloads = own_payloads
         self.max_size = max_size
@@ -161,7 +162,8 @@ class WebSocketApp(_OriginalApp):
         assert self.sock is not None
         self.sock.close = self.close  # type: ignore[method-assign]  # legacy code calls app.sock.close()
         sock = self._user_socket if self._user_socket is not None else dial(self._run.target, self._attempt)
-        return Channel(sock, self._attempt)
+        self._channel = Channel(sock, self._attempt)
+        return self._channel
 
     @prepared_socket.setter
     def prepared_socket(self, sock: Any) -> None:
@@ -252,7 +254,10 @@ class WebSocketApp(_OriginalApp):
     def _end(self) -> None:
         with self._lock:
             waker, self._waker = self._waker, None
+            channel, self._channel = self._channel, None
             self._run = self._attempt = self._loop = self._loop_dispatcher = None
+        if channel is not None:  # left open by a Ctrl+C in on_open, which comes before the read loop
+            channel.close()
         if waker is not None:
             waker.close()
         self._finished.set()

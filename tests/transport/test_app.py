@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import gc
-import hashlib
 import os
 import signal
 import socket
@@ -15,14 +13,13 @@ import textwrap
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import trustme
 import websocket
-from websockets.exceptions import ConnectionClosed
-from websockets.sync.server import ServerConnection, serve
+from websockets.sync.server import ServerConnection
 
 from finx_sync import ConfigError, WebSocketApp
 from finx_sync.errors import (
@@ -36,110 +33,8 @@ from finx_sync.errors import (
     TLSError,
 )
 from finx_sync.transport.app import as_finx_error
-from tests.transport.test_frames import server_frame
-
-
-class Server:
-    """Runs `script(connection)` for each connection, on the `websockets` project's server."""
-
-    def __init__(self, script: Callable[[ServerConnection], object], **options: Any) -> None:
-        def handler(connection: ServerConnection) -> None:
-            try:
-                script(connection)
-            except ConnectionClosed:
-                pass
-
-        self._server = serve(handler, "127.0.0.1", 0, compression=None, max_size=2**26, close_timeout=1, **options)
-        self.port: int = self._server.socket.getsockname()[1]
-        self.url = f"{'wss' if options.get('ssl') else 'ws'}://127.0.0.1:{self.port}/"
-        self._thread = threading.Thread(target=self._server.serve_forever)
-
-    def __enter__(self) -> Server:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._thread.join(10)
-
-
-def echo(connection: ServerConnection) -> None:
-    """Send back whatever comes."""
-    for message in connection:
-        connection.send(message)
-
-
-class RawServer:
-    """Accepts one connection, shakes hands, and runs `script(socket)`; for what no decent server would do."""
-
-    def __init__(self, script: Callable[[socket.socket], object], head: bytes | None = None) -> None:
-        self._script = script
-        self._head = head
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"ws://127.0.0.1:{self._listener.getsockname()[1]}/"
-        self._thread = threading.Thread(target=self._serve)
-
-    def _serve(self) -> None:
-        connection, _ = self._listener.accept()
-        with connection:
-            request = b""
-            while b"\r\n\r\n" not in request:
-                request += connection.recv(4096)
-            key = next(line.split(b": ")[1] for line in request.split(b"\r\n") if line.startswith(b"Sec-WebSocket-Key"))
-            accept = base64.b64encode(hashlib.sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest())  # noqa: S324  # RFC 6455
-            usual = b"HTTP/1.1 101 OK\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: %s\r\n\r\n"
-            try:
-                connection.sendall((self._head or usual).replace(b"%s", accept))
-                self._script(connection)
-            except OSError:
-                pass
-
-    def __enter__(self) -> RawServer:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._thread.join(10)
-        self._listener.close()
-
-
-def until_closed(connection: socket.socket) -> bytes:
-    """Everything that the client sends until it closes."""
-    data = b""
-    while piece := connection.recv(65536):
-        data += piece
-    return data
-
-
-class Log:
-    """Callbacks that remember."""
-
-    def __init__(self) -> None:
-        self.events: list[tuple[Any, ...]] = []
-        self.errors: list[Any] = []
-
-    def app(self, url: str, **options: Any) -> WebSocketApp:
-        """An app with every callback logged; `options` win."""
-        callbacks: dict[str, Any] = {
-            name: lambda app, *values, name=name: self.events.append((name, *values))
-            for name in ("on_open", "on_message", "on_data", "on_close", "on_ping", "on_pong")
-        }
-        callbacks["on_error"] = lambda app, error: (self.errors.append(error), self.events.append(("on_error",)))
-        return WebSocketApp(url, **{**callbacks, **options})
-
-
-@pytest.fixture(scope="module")
-def authority() -> trustme.CA:
-    """A certificate authority of the tests' own."""
-    return trustme.CA()
-
-
-@pytest.fixture
-def server_tls(authority: trustme.CA) -> ssl.SSLContext:
-    """A server's context for 127.0.0.1."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("127.0.0.1").configure_cert(context)
-    return context
+from tests.servers import RawServer, Server, echo, server_frame, until_closed
+from tests.transport.log import Log
 
 
 def test_callbacks_arguments_and_order_are_the_originals() -> None:
@@ -494,9 +389,9 @@ def test_nothing_is_left_after_many_connections() -> None:
 def test_ctrl_c_leaves_run_forever() -> None:
     """Ctrl+C would be swallowed, and the program would go on."""
     program = f"""
-        import os, signal, threading
+        import os, signal, sys, threading
         from finx_sync import WebSocketApp
-        import sys
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # heeded even where the tests run in the background
         closed = []
         interrupt = threading.Timer(0.1, os.kill, (os.getpid(), {signal.SIGINT.value}))
         app = WebSocketApp(

@@ -23,16 +23,7 @@ from finx_sync.transport.frames import (
     encode_frame,
     parse_close,
 )
-
-
-def server_frame(opcode: int, payload: bytes, *, fin: bool = True, reserved: int = 0, masked: int = 0) -> bytes:
-    """A frame as a server sends it, or should not."""
-    first, size = (0x80 if fin else 0) | reserved | opcode, len(payload)
-    if size < 126:
-        return bytes([first, masked | size]) + payload
-    if size < 1 << 16:
-        return bytes([first, masked | 126]) + struct.pack("!H", size) + payload
-    return bytes([first, masked | 127]) + struct.pack("!Q", size) + payload
+from tests.servers import client_frames, server_frame
 
 
 def read(reader: FrameReader, stream: bytes, sizes: list[int]) -> list[object]:
@@ -256,3 +247,138 @@ def test_close_payloads_round_trip(code: int, reason: str) -> None:
     assert got == code
     assert reason.startswith(text)
     assert parse_close(close_payload(None)) == (None, "")
+
+
+def test_every_pair_of_cuts_through_one_mixed_stream() -> None:
+    """One unlucky packet boundary would lose a message, in a header, a character or between fragments."""
+    euro = "€".encode()
+    stream = (
+        server_frame(TEXT, b"x" * 126)
+        + server_frame(TEXT)
+        + server_frame(TEXT, euro[:1], fin=False)
+        + server_frame(PING, b"p")
+        + server_frame(CONT, euro[1:])
+        + server_frame(BINARY, b"\0")
+        + server_frame(TEXT, b"end")
+    )
+    meaning = ["x" * 126, "", Frame(PING, b"p"), "€", Frame(BINARY, b"\0"), "end"]
+    for first in range(1, len(stream)):
+        for second in range(1, len(stream) - first, 5):
+            assert read(FrameReader(), stream, [first, second, len(stream)]) == meaning
+
+
+def test_a_held_payload_survives_the_growth_of_the_buffer() -> None:
+    """A large message behind a small one would raise BufferError on the io thread."""
+    reader = FrameReader()
+    large = server_frame(TEXT, b"y" * 2_000_000)
+    begin = server_frame(TEXT, b"small") + large[:1000]
+    reader.space()[: len(begin)] = begin
+    reader.received(len(begin))
+    (held,), event = reader.cut()
+    assert event is None
+    assert read(reader, large[1000:], [100_000]) == ["y" * 2_000_000]
+    assert len(held) == len("small")
+
+
+FORBIDDEN = {
+    **{f"reserved bit {bit:#x}": server_frame(TEXT, b"x", reserved=bit) for bit in (0x40, 0x20, 0x10)},
+    "reserved bit of a ping": server_frame(PING, b"x", reserved=0x40),
+    **{f"opcode {opcode:#x}": server_frame(opcode, b"x") for opcode in (*range(3, 8), *range(11, 16))},
+    "masked": server_frame(TEXT, b"abcdefgh", masked=0x80),
+    "masked and empty": server_frame(PING, b"", masked=0x80),
+    "ping of 126 bytes": server_frame(PING, b"x" * 126),
+    "ping of 70,000 bytes": server_frame(PING, b"x" * 70_000),
+    "ping in fragments": server_frame(PING, b"x", fin=False),
+    "close in fragments": server_frame(CLOSE, b"", fin=False),
+    "close of 126 bytes": server_frame(CLOSE, struct.pack("!H", 1000) + b"x" * 124),
+    "half a close code": server_frame(CLOSE, b"\x03"),
+    "continuation of nothing": server_frame(CONT, b"x"),
+    "beginning with a continuation": server_frame(CONT, b"x", fin=False),
+    "text inside a message": server_frame(TEXT, b"x", fin=False) + server_frame(TEXT, b"y"),
+    "binary inside a message": server_frame(BINARY, b"x", fin=False) + server_frame(BINARY, b"y", fin=False),
+    "continuation after the end": server_frame(TEXT, b"x", fin=False) + server_frame(CONT) + server_frame(CONT),
+}
+
+
+@pytest.mark.parametrize("stream", FORBIDDEN.values(), ids=FORBIDDEN.keys())
+def test_what_the_rfc_forbids_ends_the_stream_with_1002(stream: bytes) -> None:
+    """A broken or hostile peer would be believed, or the good message before its fault lost."""
+    seen = read(FrameReader(), server_frame(TEXT, b"good") + stream + server_frame(TEXT, b"after"), [100_000])
+    assert seen[0] == "good"
+    assert isinstance(seen[-1], Violation)
+    assert seen[-1].code == 1002
+    assert "after" not in seen
+
+
+NOT_UTF8 = {
+    "beyond 64 KiB": server_frame(TEXT, b"x" * 70_000 + b"\xff"),
+    "cut off": server_frame(TEXT, b"\xe2\x82"),
+    "in a first fragment": server_frame(TEXT, b"\xed\xa0\x80", fin=False),
+    "in a middle fragment": server_frame(TEXT, b"a", fin=False) + server_frame(CONT, b"\xff", fin=False),
+    "across an edge": server_frame(TEXT, b"\xed", fin=False) + server_frame(CONT, b"\xa0\x80"),
+    "cut off by the end": server_frame(TEXT, b"\xe2", fin=False) + server_frame(CONT, b"\x82"),
+    "cut off by an empty end": server_frame(TEXT, b"\xe2\x82", fin=False) + server_frame(CONT),
+    "the second of three": server_frame(TEXT, b"{}") + server_frame(TEXT, b"\xff") + server_frame(TEXT, b"{}"),
+}
+
+
+@pytest.mark.parametrize("copies", [False, True])
+@pytest.mark.parametrize("stream", NOT_UTF8.values(), ids=NOT_UTF8.keys())
+def test_text_that_is_not_utf8_ends_the_stream_with_1007(stream: bytes, copies: bool) -> None:
+    """Handlers would get replaced characters, or an exception far from its cause."""
+    reader = FrameReader(copies=copies)
+    seen = read(reader, stream, [100_000])
+    assert isinstance(seen[-1], Violation)
+    assert seen[-1].code == 1007
+    assert reader.cut() == ([], seen[-1])
+
+
+@given(st.binary(max_size=60), st.lists(st.integers(0, 60), max_size=3))
+def test_a_text_is_taken_exactly_when_python_can_decode_it(data: bytes, edges: list[int]) -> None:
+    """Whole and fragmented texts would be judged differently."""
+    cuts = sorted(min(edge, len(data)) for edge in edges)
+    parts = [data[a:b] for a, b in zip([0, *cuts], [*cuts, len(data)], strict=True)]
+    stream = b"".join(
+        server_frame(CONT if index else TEXT, part, fin=index == len(parts) - 1) for index, part in enumerate(parts)
+    )
+    seen = only(stream)
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        assert isinstance(seen, Violation)
+        assert seen.code == 1007
+    else:
+        assert seen == text
+
+
+def test_small_fragments_cannot_outgrow_the_limit() -> None:
+    """Endless small fragments would fill the memory."""
+    stream = server_frame(BINARY, b"x" * 10, fin=False) + server_frame(CONT, b"x" * 10, fin=False) * 9
+    assert read(FrameReader(100), stream, [1000]) == []
+    (seen,) = read(FrameReader(100), stream + server_frame(CONT, b"x", fin=False), [1000])
+    assert isinstance(seen, Violation)
+    assert seen.code == 1009
+
+
+def test_exactly_the_registered_close_codes_are_taken() -> None:
+    """A server's reason for closing would be taken for a fault of the protocol, or the reverse."""
+    registered = {1000, 1001, 1002, 1003, *range(1007, 1015)}
+    for code in [0, 999, *range(1000, 1017), 1100, 2999, 3000, 4999, 5000, 65535]:
+        payload = struct.pack("!H", code) + "Grüße".encode()
+        seen = only(server_frame(CLOSE, payload))
+        if code in registered or 3000 <= code <= 4999:
+            assert seen == Frame(CLOSE, payload)
+            assert parse_close(payload) == (code, "Grüße")
+        else:
+            assert isinstance(seen, Violation)
+            assert seen.code == 1002
+    assert only(server_frame(CLOSE)) == Frame(CLOSE, b"")
+
+
+@pytest.mark.parametrize("size", [0, 1, 3, 4, 125, 126, 65535, 65536, 1_000_000])
+def test_sent_frames_of_every_length_form_read_back(size: int) -> None:
+    """Messages of some sizes would be refused by every server."""
+    payload = (b"0123456789" * (size // 10 + 1))[:size]
+    frame = encode_frame(TEXT, payload, b"\x01\x02\x03\xff")
+    assert client_frames(frame) == [(TEXT, payload)]
+    assert len(frame) - size == 6 + (2 if 126 <= size < 65536 else 8 if size >= 65536 else 0), "the shortest form"

@@ -1,0 +1,237 @@
+"""Servers for the transport's tests: one by other people, one that does what no decent server would, and proxies."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import socket
+import ssl
+import struct
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.server import ServerConnection, serve
+
+SWITCHING = b"HTTP/1.1 101 OK\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: %s\r\n\r\n"
+"""The answer to a handshake; ``%s`` becomes the accept key."""
+
+
+class Server:
+    """Runs `script(connection)` for each connection, on the `websockets` project's server."""
+
+    def __init__(self, script: Callable[[ServerConnection], object], **options: Any) -> None:
+        def handler(connection: ServerConnection) -> None:
+            try:
+                script(connection)
+            except ConnectionClosed:
+                pass
+
+        self._server = serve(handler, "127.0.0.1", 0, compression=None, max_size=2**26, close_timeout=1, **options)
+        self.port: int = self._server.socket.getsockname()[1]
+        self.url = f"{'wss' if options.get('ssl') else 'ws'}://127.0.0.1:{self.port}/"
+        self._thread = threading.Thread(target=self._server.serve_forever)
+
+    def __enter__(self) -> Server:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._thread.join(10)
+
+
+def echo(connection: ServerConnection) -> None:
+    """Send back whatever comes."""
+    for message in connection:
+        connection.send(message)
+
+
+class RawServer:
+    """Accepts connections, one after the other, and runs `script(socket)` for each.
+
+    Args:
+        script: what to do after the handshake.
+        head: the answer to the handshake instead of the usual one; b"" to send none.
+        connections: how many to serve.
+        tls: for a wss server.
+    """
+
+    def __init__(
+        self,
+        script: Callable[[socket.socket], object],
+        head: bytes | None = None,
+        *,
+        connections: int = 1,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self._script = script
+        self._head = SWITCHING if head is None else head
+        self._connections = connections
+        self._tls = tls
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self.url = f"{'wss' if tls else 'ws'}://127.0.0.1:{self.port}/"
+        self.requests: list[bytes] = []
+        self._thread = threading.Thread(target=self._serve)
+
+    def _serve(self) -> None:
+        for _ in range(self._connections):
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:  # the test is over
+                return
+            with connection:
+                try:
+                    self._talk(connection)
+                except OSError:
+                    pass
+
+    def _talk(self, plain: socket.socket) -> None:
+        connection = self._tls.wrap_socket(plain, server_side=True) if self._tls else plain
+        with connection:
+            request = b""
+            while b"\r\n\r\n" not in request:
+                piece = connection.recv(4096)
+                if not piece:
+                    return
+                request += piece
+            self.requests.append(request)
+            connection.sendall(self._head.replace(b"%s", accept_key(request)))
+            self._script(connection)
+
+    def __enter__(self) -> RawServer:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)  # ends an accept that nobody answered
+        self._thread.join(10)
+        self._listener.close()
+        assert not self._thread.is_alive(), "the server's script did not end"
+
+
+def accept_key(request: bytes) -> bytes:
+    """What a server answers to the key in a handshake (RFC 6455 4.2.2)."""
+    key = next(line.split(b": ")[1] for line in request.split(b"\r\n") if line.startswith(b"Sec-WebSocket-Key"))
+    return base64.b64encode(hashlib.sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest())  # noqa: S324  # RFC 6455
+
+
+def server_frame(opcode: int, payload: bytes = b"", *, fin: bool = True, reserved: int = 0, masked: int = 0) -> bytes:
+    """A frame as a server sends it, or should not."""
+    first, size = (0x80 if fin else 0) | reserved | opcode, len(payload)
+    if size < 126:
+        return bytes([first, masked | size]) + payload
+    if size < 1 << 16:
+        return bytes([first, masked | 126]) + struct.pack("!H", size) + payload
+    return bytes([first, masked | 127]) + struct.pack("!Q", size) + payload
+
+
+def client_frames(data: bytes) -> list[tuple[int, bytes]]:
+    """The (opcode, payload) of each whole frame in what a client sent."""
+    frames: list[tuple[int, bytes]] = []
+    while len(data) >= 6:
+        assert data[0] & 0x70 == 0
+        assert data[1] & 0x80, "a client masks"
+        size, at = data[1] & 0x7F, 2
+        if size == 126:
+            (size,), at = struct.unpack("!H", data[2:4]), 4
+        elif size == 127:
+            (size,), at = struct.unpack("!Q", data[2:10]), 10
+        if len(data) < at + 4 + size:
+            break
+        mask, masked = data[at : at + 4], data[at + 4 : at + 4 + size]
+        key = int.from_bytes((mask * (size // 4 + 1))[:size], "big")
+        frames.append((data[0] & 0x0F, (int.from_bytes(masked, "big") ^ key).to_bytes(size, "big")))
+        data = data[at + 4 + size :]
+    return frames
+
+
+def until_closed(connection: socket.socket) -> bytes:
+    """Everything that the client sends until it closes."""
+    data = b""
+    while piece := connection.recv(65536):
+        data += piece
+    return data
+
+
+def reset(connection: socket.socket) -> None:
+    """Cut a connection with a TCP reset."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()
+
+
+class Proxy:
+    """Carries one connection after `greet(client)` returned the address to connect to, or None to end it."""
+
+    def __init__(self, greet: Callable[[socket.socket], tuple[str, int] | None], agreed: bytes) -> None:
+        self._greet = greet
+        self._agreed = agreed
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self._thread = threading.Thread(target=self._serve)
+
+    def _serve(self) -> None:
+        try:
+            client, _ = self._listener.accept()
+        except OSError:  # the test is over
+            return
+        with client:
+            address = self._greet(client)
+            if address is None:
+                return
+            with socket.create_connection(address) as server:
+                client.sendall(self._agreed)
+                back = threading.Thread(target=pump, args=(server, client))
+                back.start()
+                pump(client, server)
+                back.join(10)
+
+    def __enter__(self) -> Proxy:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._thread.join(10)
+        self._listener.close()
+
+
+def pump(source: socket.socket, sink: socket.socket) -> None:
+    """Carry bytes until one side ends."""
+    with contextlib.suppress(OSError):
+        while data := source.recv(65536):
+            sink.sendall(data)
+    with contextlib.suppress(OSError):
+        sink.shutdown(socket.SHUT_WR)
+
+
+def socks5_greeting(client: socket.socket) -> tuple[str, int]:
+    """The server's half of RFC 1928, without a password, for a name or an IPv4 address."""
+    methods = client.recv(2)[1]
+    client.recv(methods)
+    client.sendall(b"\x05\x00")
+    _, _, _, kind = client.recv(4)
+    host = socket.inet_ntoa(client.recv(4)) if kind == 1 else client.recv(client.recv(1)[0]).decode()
+    (port,) = struct.unpack("!H", client.recv(2))
+    return host, port
+
+
+SOCKS5_AGREED = b"\x05\x00\x00\x01\x7f\x00\x00\x01\x00\x00"
+
+
+@contextlib.contextmanager
+def swallowing_address() -> Iterator[tuple[str, int]]:
+    """An address whose SYN packets vanish, as behind a firewall: a listener whose queue is full."""
+    with socket.socket() as listener, contextlib.ExitStack() as waiting:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(3):
+            filler = waiting.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(listener.getsockname())
+        yield listener.getsockname()
