@@ -152,10 +152,10 @@ def client_frames(data: bytes) -> list[tuple[int, bytes]]:
 
 def until_closed(connection: socket.socket) -> bytes:
     """Everything that the client sends until it closes."""
-    data = b""
+    data = bytearray()
     while piece := connection.recv(65536):
         data += piece
-    return data
+    return bytes(data)
 
 
 def reset(connection: socket.socket) -> None:

@@ -9,15 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
-import ssl
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
-from urllib.parse import quote, urlsplit
-from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]
 
 from finx_sync.errors import (
     ConfigError,
@@ -31,9 +27,10 @@ from finx_sync.errors import (
 )
 from finx_sync.redaction import RedactingFilter, redact
 from finx_sync.transport.channel import Channel
-from finx_sync.transport.dial import Aborted, Attempt, Target, dial, environment_proxy
+from finx_sync.transport.dial import Aborted, Attempt, Target, dial
 from finx_sync.transport.frames import CONT, DEFAULT_MAX_SIZE, PING, PONG, TEXT, Frame, FrameReader, close_payload
 from finx_sync.transport.loop import Heartbeat, ReadLoop
+from finx_sync.transport.options import proxy_url, target_of
 from finx_sync.transport.waker import Waker
 
 try:
@@ -206,7 +203,7 @@ class WebSocketApp(_OriginalApp):
             raise ConfigError("a custom dispatcher is not supported: this WebSocketApp brings its own read loop")
         if ping_interval < 0 or (ping_timeout is not None and ping_timeout <= 0):
             raise ConfigError("ping_interval must not be negative, and ping_timeout must be above 0 or None")
-        proxy = _proxy_url(
+        proxy = proxy_url(
             self.url,
             host=http_proxy_host,
             port=http_proxy_port,
@@ -214,7 +211,7 @@ class WebSocketApp(_OriginalApp):
             auth=http_proxy_auth,
             kind=proxy_type,
         )
-        target = _target(self.url, dict(sslopt or {}), proxy, tuple(sockopt or ()))
+        target = target_of(self.url, dict(sslopt or {}), proxy, tuple(sockopt or ()))
         payload = ping_payload.encode() if isinstance(ping_payload, str) else bytes(ping_payload)
         run = _Run(target, Heartbeat(ping_interval, ping_timeout, payload), skip_utf8_validation)
         if not self._begin(run):
@@ -496,68 +493,6 @@ def _refuse_extensions(headers: Mapping[str, str]) -> None:
         raise HandshakeError(
             f"the server insists on the extension {offered!r}, which was not offered; compression is not supported"
         )
-
-
-def _proxy_url(
-    url: str,
-    *,
-    host: str | None,
-    port: int | str | None,
-    no_proxy: list[str] | None,
-    auth: tuple[str, str] | None,
-    kind: str | None,
-) -> str | None:
-    if not host:
-        return environment_proxy(url)
-    if no_proxy and proxy_bypass_environment(urlsplit(url).hostname or "", {"no": ",".join(no_proxy)}):
-        return None
-    if not port:
-        raise ConfigError("http_proxy_port must be given with http_proxy_host")
-    login = f"{quote(auth[0], safe='')}:{quote(auth[1] or '', safe='')}@" if auth and auth[0] else ""
-    return f"{kind or 'http'}://{login}{host}:{port}"
-
-
-def _target(url: str, sslopt: dict[str, Any], proxy: str | None, options: tuple[tuple[Any, ...], ...]) -> Target:
-    parts = urlsplit(url)
-    try:
-        port = parts.port
-    except ValueError:
-        port = -1
-    if parts.scheme not in ("ws", "wss") or not parts.hostname or port == -1:
-        raise ConfigError(f"{redact(url)!r} is no websocket URL; it looks like wss://host/path")
-    secure = parts.scheme == "wss"
-    return Target(
-        host=parts.hostname,
-        port=port or (443 if secure else 80),
-        tls=_tls_context(sslopt) if secure else None,
-        server_hostname=sslopt.get("server_hostname"),
-        proxy=proxy,
-        socket_options=options,
-    )
-
-
-def _tls_context(sslopt: dict[str, Any]) -> ssl.SSLContext:
-    """The context that websocket-client's `sslopt` asks for; everything is verified unless it says otherwise."""
-    context = sslopt.get("context")
-    if context is not None:
-        if not isinstance(context, ssl.SSLContext):
-            raise ConfigError("sslopt['context'] must be an ssl.SSLContext")
-        return context
-    bundle = os.environ.get("WEBSOCKET_CLIENT_CA_BUNDLE")
-    cafile = sslopt.get("ca_certs") or (bundle if bundle and os.path.isfile(bundle) else None)
-    capath = sslopt.get("ca_cert_path") or (bundle if bundle and os.path.isdir(bundle) else None)
-    context = ssl.create_default_context(cafile=cafile, capath=capath)
-    if sslopt.get("cert_reqs", ssl.CERT_REQUIRED) == ssl.CERT_NONE:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    else:
-        context.check_hostname = sslopt.get("check_hostname", True)
-        context.verify_mode = sslopt.get("cert_reqs", ssl.CERT_REQUIRED)
-    if sslopt.get("certfile"):
-        context.load_cert_chain(sslopt["certfile"], sslopt.get("keyfile"), sslopt.get("password"))
-    if "ciphers" in sslopt:
-        context.set_ciphers(sslopt["ciphers"])
-    return context
 
 
 @contextlib.contextmanager

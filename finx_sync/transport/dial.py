@@ -18,8 +18,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
-from urllib.parse import urlsplit
-from urllib.request import getproxies_environment, proxy_bypass_environment  # type: ignore[attr-defined]
 
 from finx_sync.errors import (
     ConnectError,
@@ -32,7 +30,7 @@ from finx_sync.errors import (
 from finx_sync.redaction import redact
 from finx_sync.transport.waker import Poller, Waker
 
-__all__ = ["Aborted", "Attempt", "Target", "dial", "environment_proxy"]
+__all__ = ["Aborted", "Attempt", "Target", "dial"]
 
 T = TypeVar("T")
 
@@ -300,13 +298,3 @@ def _tls(sock: socket.socket, target: Target, attempt: Attempt) -> ssl.SSLSocket
     except BaseException:
         secure.close()
         raise
-
-
-def environment_proxy(url: str) -> str | None:
-    """The proxy that the environment asks for (``https_proxy``, ``http_proxy``, ``all_proxy``, ``no_proxy``)."""
-    parts = urlsplit(url)
-    proxies = getproxies_environment()
-    proxy = proxies.get("https" if parts.scheme == "wss" else "http") or proxies.get("all")
-    if not proxy or proxy_bypass_environment(parts.netloc.rpartition("@")[2]):
-        return None
-    return proxy if "://" in proxy else f"http://{proxy}"
