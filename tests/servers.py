@@ -133,20 +133,22 @@ def server_frame(opcode: int, payload: bytes = b"", *, fin: bool = True, reserve
 def client_frames(data: bytes) -> list[tuple[int, bytes]]:
     """The (opcode, payload) of each whole frame in what a client sent."""
     frames: list[tuple[int, bytes]] = []
-    while len(data) >= 6:
-        assert data[0] & 0x70 == 0
-        assert data[1] & 0x80, "a client masks"
-        size, at = data[1] & 0x7F, 2
+    at = 0
+    while len(data) - at >= 6:
+        first, second = data[at], data[at + 1]
+        assert first & 0x70 == 0, "no reserved bits"
+        assert second & 0x80, "a client masks"
+        size, begin = second & 0x7F, at + 2
         if size == 126:
-            (size,), at = struct.unpack("!H", data[2:4]), 4
+            (size,), begin = struct.unpack("!H", data[at + 2 : at + 4]), at + 4
         elif size == 127:
-            (size,), at = struct.unpack("!Q", data[2:10]), 10
-        if len(data) < at + 4 + size:
+            (size,), begin = struct.unpack("!Q", data[at + 2 : at + 10]), at + 10
+        mask, at = data[begin : begin + 4], begin + 4 + size
+        if len(data) < at:
             break
-        mask, masked = data[at : at + 4], data[at + 4 : at + 4 + size]
         key = int.from_bytes((mask * (size // 4 + 1))[:size], "big")
-        frames.append((data[0] & 0x0F, (int.from_bytes(masked, "big") ^ key).to_bytes(size, "big")))
-        data = data[at + 4 + size :]
+        masked = int.from_bytes(data[begin + 4 : at], "big")
+        frames.append((first & 0x0F, (masked ^ key).to_bytes(size, "big")))
     return frames
 
 

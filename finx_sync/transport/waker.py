@@ -9,6 +9,9 @@ from typing import Final
 
 __all__ = ["Poller", "Waker"]
 
+LONGEST_WAIT: Final = 1.0
+"""Seconds. A signal that comes just before the system call does not end it, and Ctrl+C must not wait for a tick."""
+
 
 class Waker:
     """A self-pipe: `wake` from any thread ends the owner's wait.
@@ -59,7 +62,7 @@ class _Poll:
         self._poll.register(waker, select.POLLIN)
         self._interest = -1
 
-    def wait(self, read: bool, write: bool, timeout: float | None) -> tuple[bool, bool, bool]:
+    def wait(self, read: bool, write: bool, timeout: float) -> tuple[bool, bool, bool]:
         interest = (select.POLLIN if read else 0) | (select.POLLOUT if write else 0)
         if interest != self._interest:
             # An fd without interest is taken out, since poll reports its errors all the same, again and again.
@@ -69,7 +72,7 @@ class _Poll:
                 self._poll.unregister(self._sock)
             self._interest = interest
         readable = writable = woken = False
-        for fd, events in self._poll.poll(None if timeout is None else max(0.0, timeout * 1000)):
+        for fd, events in self._poll.poll(max(0.0, timeout * 1000)):
             if fd == self._waker:
                 woken = True
             else:  # an error shows in the next recv or send
@@ -84,10 +87,10 @@ class _Select:
     def __init__(self, sock: int, waker: int) -> None:
         self._sock, self._waker = sock, waker
 
-    def wait(self, read: bool, write: bool, timeout: float | None) -> tuple[bool, bool, bool]:
+    def wait(self, read: bool, write: bool, timeout: float) -> tuple[bool, bool, bool]:
         readers = [self._waker, self._sock] if read else [self._waker]
         writers = [self._sock] if write else []
-        ready, able, failed = select.select(readers, writers, writers, timeout)
+        ready, able, failed = select.select(readers, writers, writers, max(0.0, timeout))
         return self._sock in ready, bool(able or failed), self._waker in ready
 
 
@@ -99,16 +102,18 @@ class Poller:
         self._impl = (_Poll if hasattr(select, "poll") else _Select)(sock.fileno(), waker.fileno())
 
     def wait(self, *, read: bool = False, write: bool = False, timeout: float | None = None) -> tuple[bool, bool]:
-        """Wait until the socket is ready, the waker is woken, or the time is up.
+        """Wait until the socket is ready, the waker is woken, or the time is up; it may end early, so call it in a loop.
 
         Args:
             read: whether to wait for data.
             write: whether to wait for room to send.
-            timeout: seconds, None for ever.
+            timeout: seconds; None for no limit of the caller's.
 
         Returns:
             Whether it is readable, and whether it is writable; an error counts as what was waited for.
         """
+        if timeout is None or timeout > LONGEST_WAIT:
+            timeout = LONGEST_WAIT
         readable, writable, woken = self._impl.wait(read, write, timeout)
         if woken:
             self._waker.clear()
