@@ -92,13 +92,13 @@ class RawServer:
     def _talk(self, plain: socket.socket) -> None:
         connection = self._tls.wrap_socket(plain, server_side=True) if self._tls else plain
         with connection:
-            request = b""
-            while b"\r\n\r\n" not in request:
-                piece = connection.recv(4096)
+            request = bytearray()
+            while not request.endswith(b"\r\n\r\n"):
+                piece = connection.recv(65536)
                 if not piece:
                     return
                 request += piece
-            self.requests.append(request)
+            self.requests.append(bytes(request))
             connection.sendall(self._head.replace(b"%s", accept_key(request)))
             self._script(connection)
 
@@ -114,7 +114,7 @@ class RawServer:
         assert not self._thread.is_alive(), "the server's script did not end"
 
 
-def accept_key(request: bytes) -> bytes:
+def accept_key(request: bytes | bytearray) -> bytes:
     """What a server answers to the key in a handshake (RFC 6455 4.2.2)."""
     key = next(line.split(b": ")[1] for line in request.split(b"\r\n") if line.startswith(b"Sec-WebSocket-Key"))
     return base64.b64encode(hashlib.sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest())  # noqa: S324  # RFC 6455
@@ -158,6 +158,14 @@ def until_closed(connection: socket.socket) -> bytes:
     while piece := connection.recv(65536):
         data += piece
     return bytes(data)
+
+
+def until_close_frame(connection: socket.socket) -> bytes:
+    """Everything that the client sends, to the end of its close frame."""
+    data = b""
+    while not any(opcode == 8 for opcode, _ in client_frames(data)):
+        data += connection.recv(65536)
+    return data
 
 
 def reset(connection: socket.socket) -> None:

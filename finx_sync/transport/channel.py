@@ -58,14 +58,16 @@ class Channel:
         return self.sock.fileno() < 0
 
     def send(self, data: bytes) -> int:
-        """Send a part of the handshake request, waiting for room if need be."""
-        while True:
+        """Send the whole of the handshake request: websocket-client asks once, and forgets what was left over."""
+        rest = memoryview(data)
+        while rest:
             try:
-                return self.sock.send(data)
+                rest = rest[self.sock.send(rest) :]
             except (BlockingIOError, ssl.SSLWantWriteError):
                 self._attempt.wait(self._poller, "sending the handshake", write=True)
             except ssl.SSLWantReadError:
                 self._attempt.wait(self._poller, "sending the handshake", read=True)
+        return len(data)
 
     def recv(self, size: int) -> bytes:
         """Hand out the next bytes of the handshake's answer; b"" when the server closed."""

@@ -102,7 +102,7 @@ class Poller:
         self._impl = (_Poll if hasattr(select, "poll") else _Select)(sock.fileno(), waker.fileno())
 
     def wait(self, *, read: bool = False, write: bool = False, timeout: float | None = None) -> tuple[bool, bool]:
-        """Wait until the socket is ready, the waker is woken, or the time is up; it may end early, so call it in a loop.
+        """Wait until the socket is ready, the waker is woken, or the time is up; may end early, so call it in a loop.
 
         Args:
             read: whether to wait for data.
