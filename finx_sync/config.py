@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from dotenv import dotenv_values, find_dotenv
@@ -37,25 +37,25 @@ class Account:
 
     Attributes:
         base_url: ``wss://host``; None for the embedded sandbox, which is started when needed.
-        key: the API key or what returns it; never shown.
+        key: the API key, or a venue's own credentials, or a function that returns either; never shown.
     """
 
     base_url: str | None
-    key: KeySource
+    key: Any
 
     def __repr__(self) -> str:
         return f"Account({redact(self.base_url or SANDBOX)})"
 
-    def current_key(self) -> str:
-        """The key now.
+    def current_key(self) -> Any:
+        """The key or the credentials now.
 
         Raises:
-            ConfigError: the function did not return one.
+            ConfigError: the function did not return any.
         """
-        if isinstance(self.key, str):
+        if not callable(self.key):
             return self.key
         key = self.key()
-        if not isinstance(key, str) or not key.strip():
+        if not key or (isinstance(key, str) and not key.strip()):
             raise ConfigError("the api_key function returned no key; it must return a non-empty string")
         return key
 

@@ -6,6 +6,7 @@
     ├── ConfigError(ValueError)             a missing key, an unknown environment, a bad URL or option
     ├── InvalidInputError(ValueError)       a bad pair, date, time, instrument name or timeout
     ├── HandlerError(TypeError)             not callable, or it does not take one argument
+    ├── SubscriptionRefusedError            the server does not grant a subscription: it is not asked for again
     ├── HandlerRaisedError                  told to `on_error`: a handler raised; its exception is the cause
     ├── MissingExtraError(ImportError)      an optional part is not installed
     ├── UsageError(RuntimeError)            right call, wrong moment or wrong thread
@@ -59,6 +60,7 @@ __all__ = [
     "ProxyError",
     "ServerRefusedError",
     "StreamTimeoutError",
+    "SubscriptionRefusedError",
     "TLSError",
     "UnexpectedReplyError",
     "UnreadableMessageError",
@@ -97,6 +99,23 @@ class HandlerRaisedError(FinxSyncError):
         super().__init__(f"the handler {name} raised; the stream goes on")
         self.handler = handler
         self.message = message
+
+
+class SubscriptionRefusedError(FinxSyncError):
+    """What `on_error` is given when the server refused a subscription; the stream asks for it no more.
+
+    Attributes:
+        kind, name: what was asked for.
+        said: what the server said, redacted.
+    """
+
+    def __init__(self, kind: str, name: str, said: str) -> None:
+        self.kind = kind
+        self.name = name
+        self.said = redact(said)
+        super().__init__(
+            f"the server refused the subscription {kind} {name} and said {self.said!r}; it is not asked for again"
+        )
 
 
 class InternalError(FinxSyncError, RuntimeError):

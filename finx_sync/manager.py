@@ -15,7 +15,7 @@ from finx_sync.functions.finx import FinxFunctions
 from finx_sync.functions.inputs import checked_name, checked_pair
 from finx_sync.messages import ContractTick, SpotTick
 from finx_sync.session.backoff import Backoff
-from finx_sync.session.supervisor import ConnectionOptions
+from finx_sync.session.options import DEFAULT_QUEUE_SIZE
 from finx_sync.stream import Stream
 from finx_sync.transport.frames import DEFAULT_MAX_SIZE
 from finx_sync.venues.base import Subscription
@@ -28,9 +28,6 @@ __all__ = ["StreamManager"]
 
 ContractHandler = TypeVar("ContractHandler", bound=Callable[[ContractTick], object])
 SpotHandler = TypeVar("SpotHandler", bound=Callable[[SpotTick], object])
-
-DEFAULT_QUEUE_SIZE: Final = 65_536
-"""Messages that may wait for the handlers before the reader is held back; about 50 MB of contract ticks."""
 
 
 class _EmbeddedSandbox:
@@ -115,21 +112,23 @@ class StreamManager(FinxFunctions, Stream):
         if request_form not in ("query", "segment", "message"):
             raise ConfigError(f"request_form is 'query', 'segment' or 'message', not {request_form!r}")
         account = read_account(api_key, environment, url)
-        options = ConnectionOptions(
-            ping_interval=ping_interval,
-            ping_timeout=ping_timeout,
-            connect_timeout=connect_timeout,
-            max_size=max_size,
-            reconnect=reconnect or Backoff(),
-            proxy=proxy,
-            ssl_context=ssl_context,
-        )
         self._path: Path = path
         self._stream_per_url = stream_per_url
         self._request_form: RequestForm = request_form
         self._holds_sandbox = False
         self._finx = FinxDialect(account.base_url or "", path, stream_per_url=stream_per_url)
-        super().__init__(self._finx, account, options, queue_size=queue_size)
+        super().__init__(
+            self._finx,
+            account,
+            proxy=proxy,
+            ssl_context=ssl_context,
+            ping_interval=ping_interval,
+            ping_timeout=ping_timeout,
+            connect_timeout=connect_timeout,
+            reconnect=reconnect or Backoff(),
+            queue_size=queue_size,
+            max_size=max_size,
+        )
 
     # Handlers
 

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     Text = str | None
     Name = str
     NameReader = operator.attrgetter[str]
+    StateReader = operator.attrgetter[Any]
 else:
     # msgspec reads "nan" and "inf" as numbers; a price is none of these.
     Number = Annotated[float, msgspec.Meta(ge=-sys.float_info.max, le=sys.float_info.max)] | _Empty | None
@@ -46,7 +47,7 @@ else:
     # An empty text fails here, and the dialect's second look turns it into None; it is rare.
     Text = Annotated[str, msgspec.Meta(min_length=1)] | None
     Name = Annotated[str, msgspec.Meta(min_length=1)]
-    NameReader = operator.attrgetter
+    NameReader = StateReader = operator.attrgetter
 
 _Message = TypeVar("_Message", bound="Message")
 
@@ -67,6 +68,10 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     name_of: ClassVar[NameReader]
     """Reads `name` at the speed of C; for the dispatch thread."""
+    is_state: ClassVar[bool] = False
+    """Whether a newer message makes an older one of the same `state_of` worthless; else it is an event of its own."""
+    state_of: ClassVar[StateReader]
+    """What tells two states apart, such as name and exchange; for types with `is_state`."""
     _attributes: ClassVar[dict[str, str]] = {}
     """Wire name to attribute name, in the order of the wire."""
 
@@ -178,6 +183,8 @@ class ContractTick(Message, frozen=True, kw_only=True, gc=False):
     high: Number
 
     name_of = operator.attrgetter("instrument_name")
+    is_state = True
+    state_of = name_of
 
     @property
     def name(self) -> str:
@@ -218,6 +225,8 @@ class SpotTick(Message, frozen=True, kw_only=True, gc=False):
     absent: tuple[str, ...] = msgspec.field(default=("date", "time"), name="@absent")
 
     name_of = operator.attrgetter("pair")
+    is_state = True
+    state_of = operator.attrgetter("pair", "exchange")
 
     @property
     def name(self) -> str:

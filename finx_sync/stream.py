@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
 from types import TracebackType
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from finx_sync.config import Account
 from finx_sync.dispatch.feed import Feed
@@ -19,11 +19,14 @@ from finx_sync.dispatch.ledger import Counters
 from finx_sync.dispatch.worker import LastValues
 from finx_sync.errors import FinxSyncError, InvalidInputError, UsageError
 from finx_sync.messages import Message
+from finx_sync.session.options import Options, StreamOptions
 from finx_sync.session.session import Session, SessionParts
 from finx_sync.session.state import ENDED, State, StateChange
 from finx_sync.session.subscriptions import Subscriptions
-from finx_sync.session.supervisor import ConnectionOptions
 from finx_sync.venues.base import Dialect, Subscription
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = ["HandlerStats", "Stats", "Stream"]
 
@@ -70,15 +73,21 @@ class Stream:
     Every method may be called from any thread. Handlers run on the dispatch thread, one at a time, in the order of
     arrival; the blocking methods (`start`, `run`, `ticks`, `take`, `wait_for`) refuse to run there, since they would
     wait for themselves.
+
+    Args:
+        dialect: the venue's protocol.
+        account: where, and as whom.
+        options: see `Options`.
+
+    Raises:
+        ConfigError: an option that cannot be right.
+        TypeError: an option that does not exist.
     """
 
-    def __init__(self, dialect: Dialect, account: Account, options: ConnectionOptions, *, queue_size: int) -> None:
-        if queue_size < 1:
-            raise InvalidInputError("queue_size is a number of messages above 0")
+    def __init__(self, dialect: Dialect, account: Account, **options: Unpack[StreamOptions]) -> None:
         self._dialect = dialect
         self._account = account
-        self._options = options
-        self._queue_size = queue_size
+        self._options = Options(**options)
         self._handlers = Handlers()
         self._subscriptions = Subscriptions(dialect)
         self._latest: LastValues = {kind: {} for kind in dialect.message_types}
@@ -132,8 +141,8 @@ class Stream:
             self._handlers,
             self._subscriptions,
             self._latest,
-            self._queue_size,
             self._listen,
+            self._connection_changed,
         )
 
     def _listen(self, change: StateChange) -> None:
@@ -141,6 +150,9 @@ class Stream:
         if change.new in ENDED:
             for feed in list(self._feeds):
                 feed.end(change.reason if change.new is State.FAILED else None)
+
+    def _connection_changed(self, line: str, is_open: bool) -> None:
+        """A venue's own part: on the dispatch thread, in order with the messages."""
 
     def stop(self, timeout: float = STOP_TIMEOUT, *, drain: bool = False) -> None:
         """End the stream. From any thread, in every state, as often as you like; never raises.
@@ -271,6 +283,17 @@ class Stream:
         if self._session is not None:
             self._session.adjust_lines()
         return removed
+
+    def _resubscribe(self, subscription: Subscription) -> None:
+        """Ask anew for what the server sends wrongly or incompletely: taken back and asked for on one connection."""
+        if self._subscriptions.remove(subscription):
+            self._subscriptions.add(subscription)
+
+    def _derive(self, message: Message) -> None:
+        """Hand a message made of others to the user's handlers. On the dispatch thread only."""
+        session = self._session
+        assert session is not None
+        session.worker.derive(message)
 
     # For the REPL
 

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from finx_sync.dispatch.ledger import Ledger
 
-__all__ = ["Batch", "Event", "Inbox", "Source"]
+__all__ = ["Batch", "Connection", "Event", "Inbox", "Source"]
 
 
 class Source(Protocol):
@@ -27,6 +27,17 @@ class Source(Protocol):
         """Read on."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Connection:
+    """One open connection, from its opening to its end; the next one of the same line is another.
+
+    Attributes:
+        line: the name of the line that it serves.
+    """
+
+    line: str
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
     """What one read of a connection brought.
@@ -34,12 +45,12 @@ class Batch:
     Attributes:
         payloads: complete messages, valid UTF-8, in order.
         received_at: when they were read, UNIX seconds (wall clock).
-        line: the name of the connection.
+        connection: which brought them.
     """
 
     payloads: list[memoryview]
     received_at: float
-    line: str
+    connection: Connection
 
 
 Event = Callable[[], object]

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, Literal
 
 from finx_sync.dispatch.handlers import Handler, Handlers, Route
-from finx_sync.dispatch.inbox import Batch, Inbox
+from finx_sync.dispatch.inbox import Batch, Connection, Inbox
 from finx_sync.dispatch.ledger import Ledger
 from finx_sync.errors import FinxSyncError, HandlerRaisedError, InternalError
 from finx_sync.messages import Message
@@ -44,7 +44,7 @@ class Worker:
         ledger: the books.
         handlers: who wants what.
         decode: payloads to messages, one for each, in order; never raises.
-        on_other: told, on the dispatch thread, of every decoded thing that is no user message, with the name of its
+        on_other: told, on the dispatch thread, of every decoded thing that is no user message, with its
             connection; returns what became of it.
         latest: the table of last values to keep; its types are the user messages.
         on_end: the thread's last act; given the error if it crashed.
@@ -58,7 +58,7 @@ class Worker:
         ledger: Ledger,
         handlers: Handlers,
         decode: Callable[[Sequence[memoryview]], list[Any]],
-        on_other: Callable[[Any, str], Fate],
+        on_other: Callable[[Any, Connection], Fate],
         latest: LastValues,
         on_end: Callable[[FinxSyncError | None], None],
         name: str,
@@ -115,6 +115,16 @@ class Worker:
             self._call(handler, value)
         return bool(handlers)
 
+    def derive(self, message: Message) -> None:
+        """Hand on a message made of others, such as a table's row. On the dispatch thread; it is not in the books."""
+        route = self._handlers.routes.get(type(message), _NOBODY)
+        name = message.name_of(message)
+        table = self._latest.get(type(message))
+        if table is not None:
+            table[name] = message
+        for handler in route.by_name.get(name, route.everyone):
+            self._call(handler, message)
+
     def _run(self) -> None:
         crash: FinxSyncError | None = None
         try:
@@ -151,11 +161,11 @@ class Worker:
         kind, handlers = type(messages[0]), self._handlers
         route = handlers.routes.get(kind, _NOBODY)
         if kind not in self._latest or route.by_name or len(route.everyone) != 1 or "message" in handlers.topics:
-            return self._call_each(messages, payloads, batch.received_at, batch.line)
+            return self._call_each(messages, payloads, batch)
         routes = handlers.routes
         done = self._call_one(messages, kind, route.everyone[0], batch.received_at)
         if done < len(messages) and handlers.routes is routes:  # another type follows
-            done += self._call_each(messages[done:], payloads[done:], batch.received_at, batch.line)
+            done += self._call_each(messages[done:], payloads[done:], batch)
         return done
 
     def _call_one(self, messages: list[Any], kind: type[Message], handler: Handler, received_at: float) -> int:
@@ -181,9 +191,9 @@ class Worker:
         self._ledger.settle(handled=done)
         return done
 
-    def _call_each(self, messages: list[Any], payloads: list[memoryview], received_at: float, line: str) -> int:
+    def _call_each(self, messages: list[Any], payloads: list[memoryview], batch: Batch) -> int:
         """The same for any mixture: several types or handlers, handlers by name, texts, what is no user message."""
-        handlers, latest = self._handlers, self._latest
+        handlers, latest, received_at = self._handlers, self._latest, batch.received_at
         routes, texts = handlers.routes, "message" in handlers.topics
         if self._stopping:  # as above
             return 0
@@ -199,7 +209,7 @@ class Worker:
                     route = routes.get(kind, _NOBODY)
                     everyone, by_name, name_of = route.everyone, route.by_name, kind.name_of
             if table is None:
-                self._book(self._on_other(message, line), heard)
+                self._book(self._on_other(message, batch.connection), heard)
                 continue
             _set_received_at(message, received_at)
             name = name_of(message)

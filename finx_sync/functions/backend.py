@@ -23,7 +23,7 @@ from finx_sync.errors import (
     ServerRefusedError,
 )
 from finx_sync.session.failures import judged
-from finx_sync.session.supervisor import ConnectionOptions
+from finx_sync.session.options import Options
 from finx_sync.transport.app import WebSocketApp, as_finx_error, quiet_thread
 from finx_sync.venues.base import Authentication, KeepAliveReply, ServerError
 from finx_sync.venues.finx import FinxDialect, Reply, parse_reply, request
@@ -69,7 +69,7 @@ class Backend:
     """
 
     def __init__(
-        self, base_url: str, account: Account, options: ConnectionOptions, form: RequestForm, dialect: FinxDialect
+        self, base_url: str, account: Account, options: Options, form: RequestForm, dialect: FinxDialect
     ) -> None:
         self._base_url = base_url.rstrip("/")
         self._account = account

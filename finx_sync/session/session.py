@@ -11,19 +11,20 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from finx_sync.config import Account
 from finx_sync.dispatch.handlers import Handlers
-from finx_sync.dispatch.inbox import Inbox
+from finx_sync.dispatch.inbox import Connection, Inbox
 from finx_sync.dispatch.ledger import Ledger
 from finx_sync.dispatch.worker import Fate, LastValues, Worker
-from finx_sync.errors import AuthorizationError, FinxSyncError, ServerRefusedError, StreamTimeoutError
-from finx_sync.redaction import redact
+from finx_sync.errors import FinxSyncError, StreamTimeoutError
+from finx_sync.session.controls import Controls
+from finx_sync.session.options import Options
 from finx_sync.session.state import ENDED, State, StateBox, StateChange
 from finx_sync.session.subscriptions import Subscriptions
-from finx_sync.session.supervisor import ConnectionOptions, Supervisor
-from finx_sync.venues.base import MAIN_LINE, Authentication, Dialect, KeepAliveReply, ServerError, Unreadable
+from finx_sync.session.supervisor import Supervisor
+from finx_sync.venues.base import MAIN_LINE, Dialect
 
 __all__ = ["Session", "SessionParts"]
 
@@ -42,18 +43,19 @@ class SessionParts:
     Attributes:
         dialect, account, options: see `Supervisor`.
         handlers, subscriptions, latest: the user's, kept from one start to the next.
-        queue_size: messages that may wait for the handlers.
         listen: told of every change of state at once, on the thread that changed it; must not block.
+        connection_changed: told, on the dispatch thread and in order with the messages, of a connection's line and
+            whether it is open now.
     """
 
     dialect: Dialect
     account: Account
-    options: ConnectionOptions
+    options: Options
     handlers: Handlers
     subscriptions: Subscriptions
     latest: LastValues
-    queue_size: int
     listen: Callable[[StateChange], None]
+    connection_changed: Callable[[str, bool], None]
 
 
 class Session:
@@ -62,17 +64,18 @@ class Session:
     def __init__(self, parts: SessionParts) -> None:
         self._parts = parts
         self.ledger = Ledger()
-        self._inbox = Inbox(parts.queue_size, self.ledger)
+        self._inbox = Inbox(parts.options.queue_size, self.ledger)
         self.worker = Worker(
             inbox=self._inbox,
             ledger=self.ledger,
             handlers=parts.handlers,
             decode=parts.dialect.decode,
-            on_other=self._on_other,
+            on_other=self._take_control,
             latest=parts.latest,
             on_end=self._worker_ended,
             name="finx-sync dispatch",
         )
+        self._controls = Controls(parts.dialect, parts.subscriptions, self._line_of, self.worker.tell)
         self.state = StateBox(self._state_changed)
         self._lock = threading.Lock()  # guards _lines
         self._lines: dict[str, Supervisor] = {}
@@ -170,6 +173,11 @@ class Session:
             thread_name=f"finx-sync io {name}".rstrip(),
         )
 
+    def _line_of(self, connection: Connection) -> Supervisor | None:
+        with self._lock:
+            line = self._lines.get(connection.line)
+        return line if line is not None and line.connection is connection else None
+
     def _all_lines(self) -> list[Supervisor]:
         with self._lock:
             return list(self._lines.values())
@@ -181,6 +189,14 @@ class Session:
         return ended
 
     # Observer: on the io threads.
+
+    def line_connected(self, connection: Connection) -> None:
+        """A connection is open; its payloads follow."""
+        self._inbox.post(lambda: self._parts.connection_changed(connection.line, True))
+
+    def line_closed(self, connection: Connection) -> None:
+        """It is gone; no payload of it follows."""
+        self._inbox.post(lambda: self._parts.connection_changed(connection.line, False))
 
     def line_opened(self, line: str) -> None:
         """A connection is ready; the stream is open when all are."""
@@ -205,31 +221,8 @@ class Session:
 
     # On the dispatch thread.
 
-    def _on_other(self, message: Any, line_name: str) -> Fate:
-        if isinstance(message, Unreadable):
-            if not self.worker.tell("error", message.error):
-                logger.warning("a message could not be read: %s", message.error)
-            return "unreadable"
-        with self._lock:
-            line = self._lines.get(line_name)
-        if isinstance(message, Authentication):
-            if line is not None and message.accepted:
-                line.confirm()
-            elif line is not None:
-                line.refuse(_refused("isAuth: false"))
-            return "control"
-        if isinstance(message, ServerError):
-            if line is not None and not line.confirmed:
-                line.refuse(_refused(message.said))
-            else:
-                self._server_error(message)
-            return "control"
-        return "control" if isinstance(message, KeepAliveReply) else "unknown"
-
-    def _server_error(self, message: ServerError) -> None:
-        error = ServerRefusedError("stream", message.said)
-        if not self.worker.tell("error", error):
-            logger.warning("%s: the server reports an error: %s", self._parts.dialect.venue, error.said)
+    def _take_control(self, message: object, connection: Connection) -> Fate:
+        return self._controls.take(message, connection)
 
     def _worker_ended(self, crash: FinxSyncError | None) -> None:
         """The last act of the dispatch thread: the io threads are ending too, and the state says so."""
@@ -246,9 +239,3 @@ class Session:
             self.worker.tell("state", change)
         else:
             self._inbox.post(lambda: self.worker.tell("state", change))
-
-
-def _refused(said: str) -> AuthorizationError:
-    return AuthorizationError(
-        f"the server refused the key and said {redact(said)!r}; check the key (FinX keys change every 24 hours)"
-    )

@@ -8,26 +8,21 @@ from __future__ import annotations
 
 import logging
 import random
-import ssl
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
-from urllib.parse import urlsplit
 
 from finx_sync.config import Account
-from finx_sync.dispatch.inbox import Batch, Inbox
-from finx_sync.errors import ConfigError, ConnectError, ConnectionLostError, FinxSyncError, InternalError
-from finx_sync.redaction import redact
-from finx_sync.session.backoff import Backoff
+from finx_sync.dispatch.inbox import Batch, Connection, Inbox
+from finx_sync.errors import ConnectError, ConnectionLostError, FinxSyncError, InternalError
 from finx_sync.session.failures import is_fatal, judged
+from finx_sync.session.options import Options
 from finx_sync.session.subscriptions import Subscriptions
 from finx_sync.transport.app import WebSocketApp, as_finx_error, quiet_thread
-from finx_sync.transport.frames import DEFAULT_MAX_SIZE
 from finx_sync.venues.base import Dialect
 
-__all__ = ["ConnectionOptions", "Observer", "Supervisor"]
+__all__ = ["Observer", "Supervisor"]
 
 logger = logging.getLogger("finx_sync")
 
@@ -37,61 +32,14 @@ CLOSE_GRACE: Final = 0.4
 """Seconds that a server may take to answer our close frame when the stream stops."""
 
 
-@dataclass(frozen=True)
-class ConnectionOptions:
-    """How to connect and stay connected; times in seconds.
-
-    Attributes:
-        ping_interval, ping_timeout: protocol pings, and how long a pong may take.
-        connect_timeout: from name look-up to the end of the handshake.
-        max_size: bytes of one message.
-        reconnect: how long to wait between attempts.
-        proxy: URL of a proxy; None for the environment's, "" for none.
-        ssl_context: for wss; None verifies against the system's certificates.
-    """
-
-    ping_interval: float = 15.0
-    ping_timeout: float | None = 10.0
-    connect_timeout: float = 10.0
-    max_size: int = DEFAULT_MAX_SIZE
-    reconnect: Backoff = field(default_factory=Backoff)
-    proxy: str | None = None
-    ssl_context: ssl.SSLContext | None = None
-
-    def __post_init__(self) -> None:
-        if (
-            self.ping_interval <= 0
-            or self.connect_timeout <= 0
-            or (self.ping_timeout is not None and self.ping_timeout <= 0)
-        ):
-            raise ConfigError("ping_interval, ping_timeout and connect_timeout are seconds above 0")
-        if self.max_size < 1:
-            raise ConfigError("max_size is a number of bytes above 0")
-
-    def run_arguments(self) -> dict[str, Any]:
-        """TLS and proxy, as `WebSocketApp.run_forever` takes them.
-
-        Raises:
-            ConfigError: the proxy's URL cannot be read.
-        """
-        arguments: dict[str, Any] = {}
-        if self.ssl_context is not None:
-            arguments["sslopt"] = {"context": self.ssl_context}
-        if self.proxy:
-            parts = urlsplit(self.proxy)
-            if not parts.hostname:
-                raise ConfigError(f"{redact(self.proxy)!r} is no proxy URL; it looks like http://host:port")
-            arguments |= {
-                "http_proxy_host": parts.hostname,
-                "http_proxy_port": parts.port or 80,
-                "http_proxy_auth": (parts.username, parts.password or "") if parts.username else None,
-                "proxy_type": parts.scheme,
-            }
-        return arguments
-
-
 class Observer(Protocol):
     """Told by the io thread what becomes of a connection; must not block."""
+
+    def line_connected(self, connection: Connection) -> None:
+        """A connection is open; the payloads that follow are its own."""
+
+    def line_closed(self, connection: Connection) -> None:
+        """That connection is gone; no payload of it follows."""
 
     def line_opened(self, line: str) -> None:
         """The server took the key, or did not refuse it in time."""
@@ -104,10 +52,10 @@ class Observer(Protocol):
 
 
 class Supervisor:
-    """One connection's life. `start`, `stop`, `join`, `confirm` and `refuse` are for any thread.
+    """One line's life: its connections, one after the other. All methods up to `reconnect` are for any thread.
 
     Args:
-        line: the connection's name.
+        line: its name.
         dialect: what to say.
         account: where, and with which key.
         options: how.
@@ -124,7 +72,7 @@ class Supervisor:
         *,
         dialect: Dialect,
         account: Account,
-        options: ConnectionOptions,
+        options: Options,
         subscriptions: Subscriptions,
         inbox: Inbox,
         observer: Observer,
@@ -132,6 +80,8 @@ class Supervisor:
         thread_name: str,
     ) -> None:
         self.line = line
+        self.connection: Connection | None = None
+        """The open one; written by the io thread."""
         self._dialect = dialect
         self._account = account
         self._options = options
@@ -147,7 +97,8 @@ class Supervisor:
         self._error: FinxSyncError | None = None
         self._confirmed = False
         self._opened_at: float | None = None
-        self._has_data = False
+        self._last_data_at: float | None = None  # monotonic
+        self._reflex = dialect.reflex
         self._thread = threading.Thread(target=self._run, name=thread_name, daemon=True)
 
     def start(self) -> None:
@@ -186,6 +137,13 @@ class Supervisor:
         if app is not None:
             app.close(timeout=CLOSE_GRACE, wait=False)
 
+    def reconnect(self, error: FinxSyncError) -> None:
+        """Give the present connection up, for the reason `error`, and open another."""
+        self._error = error
+        app = self._app
+        if app is not None:
+            app.close(timeout=CLOSE_GRACE, wait=False)
+
     # The io thread.
 
     def _run(self) -> None:
@@ -220,14 +178,14 @@ class Supervisor:
                 self._stopping.wait(delay)
 
     def _was_healthy(self) -> bool:
-        if self._opened_at is None or not self._has_data:
+        if self._opened_at is None or self._last_data_at is None:
             return False
         return time.monotonic() - self._opened_at >= self._options.reconnect.healthy_after
 
     def _attempt(self) -> FinxSyncError:
         """Connect and serve until the end; returns why it ended."""
-        self._error = self._refusal = self._opened_at = None
-        self._confirmed = self._has_data = False
+        self._error = self._refusal = self._opened_at = self._last_data_at = None
+        self._confirmed = False
         try:
             key = self._ask_key()
             app = self._new_app(key)
@@ -246,14 +204,18 @@ class Supervisor:
             self._error = error
         finally:
             self._subscriptions.closed(self.line)
+            if (connection := self.connection) is not None:
+                self.connection = None
+                self._observer.line_closed(connection)
             with self._lock:
                 self._app = None
             self._confirmed = False
         return self._refusal or judged(self._error or ConnectionLostError("the connection ended"))
 
-    def _new_app(self, key: str) -> WebSocketApp:
+    def _new_app(self, key: Any) -> WebSocketApp:
         return WebSocketApp(
             self._dialect.url(key, self.line),
+            header=self._dialect.headers(key, self.line, time.time()),
             on_open=lambda app: self._opened(app, key),
             on_error=self._failed,
             on_batch=self._received,
@@ -262,11 +224,11 @@ class Supervisor:
             connect_timeout=self._options.connect_timeout,
         )
 
-    def _ask_key(self) -> str:
+    def _ask_key(self) -> Any:
         """The key; a function that returns it is user code: it runs on its own thread, and cannot hold up a stop."""
-        if isinstance(self._account.key, str):
+        if not callable(self._account.key):
             return self._account.key
-        answer: list[str | Exception] = []
+        answer: list[Any] = []
 
         def ask() -> None:
             try:
@@ -287,21 +249,45 @@ class Supervisor:
             raise ConnectError(f"the api_key function raised {type(answer[0]).__name__}") from answer[0]
         return answer[0]
 
-    def _opened(self, app: WebSocketApp, key: str) -> None:
+    def _opened(self, app: WebSocketApp, key: Any) -> None:
         self._opened_at = time.monotonic()
-        for text in self._dialect.opening(key):
+        self.connection = Connection(self.line)
+        self._observer.line_connected(self.connection)
+        opening = self._dialect.opening(key, time.time())
+        for text in opening:
             app.try_send(text)
         self._subscriptions.opened(self.line, key, app.try_send)
         for message in self._dialect.periodic(key):
             app.call_later(message.interval, _sender(app, message.text), every=message.interval)
-        if self._dialect.opening(key):
+        if self._dialect.idle_ping is not None:
+            self._ping_when_idle(app, *self._dialect.idle_ping)
+        if opening:
             app.call_later(AUTHENTICATION_GRACE, self.confirm)
         else:
             self.confirm()
 
     def _received(self, app: WebSocketApp, payloads: list[memoryview]) -> None:
-        self._has_data = True
-        self._inbox.put(Batch(payloads, time.time(), self.line), app)
+        self._last_data_at = time.monotonic()
+        if self._reflex is not None:
+            for text in self._reflex(payloads):
+                app.try_send(text)
+        assert self.connection is not None
+        self._inbox.put(Batch(payloads, time.time(), self.connection), app)
+
+    def _ping_when_idle(self, app: WebSocketApp, patience: float, text: str) -> None:
+        """Send `text` after `patience` seconds without data, and again after as many more."""
+        pinged_at = time.monotonic()
+
+        def look() -> None:
+            nonlocal pinged_at
+            due = max(pinged_at, self._last_data_at or 0.0) + patience
+            now = time.monotonic()
+            if now >= due:
+                app.try_send(text)
+                pinged_at, due = now, now + patience
+            app.call_later(due - now, look)
+
+        app.call_later(patience, look)
 
     def _failed(self, app: WebSocketApp, error: BaseException) -> None:
         if self._error is None:

@@ -7,9 +7,9 @@ keeps a stream alive is the same for all venues and lives in `session` and `disp
 from __future__ import annotations
 
 import abc
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from finx_sync.errors import UnreadableMessageError
 from finx_sync.messages import Message
@@ -17,9 +17,13 @@ from finx_sync.messages import Message
 __all__ = [
     "MAIN_LINE",
     "Authentication",
+    "Confirmed",
     "Dialect",
+    "Ignored",
     "KeepAliveReply",
     "Periodic",
+    "Reconnect",
+    "Refused",
     "ServerError",
     "Subscription",
     "Unknown",
@@ -80,6 +84,42 @@ class ServerError:
 
 
 @dataclass(frozen=True)
+class Confirmed:
+    """The server granted a subscription."""
+
+    subscription: Subscription
+
+
+@dataclass(frozen=True)
+class Refused:
+    """The server refused a subscription: it is asked for no more.
+
+    Attributes:
+        subscription: which.
+        said: the server's words, not yet redacted.
+    """
+
+    subscription: Subscription
+    said: str
+
+
+@dataclass(frozen=True)
+class Reconnect:
+    """The server wants us to come back on a new connection.
+
+    Attributes:
+        said: the server's words, not yet redacted.
+    """
+
+    said: str
+
+
+@dataclass(frozen=True)
+class Ignored:
+    """A message of the protocol's own that asks for nothing."""
+
+
+@dataclass(frozen=True)
 class Unknown:
     """Readable JSON of a shape that this venue's dialect does not know."""
 
@@ -95,20 +135,28 @@ class Unreadable:
     error: UnreadableMessageError
 
 
-Control = Authentication | KeepAliveReply | ServerError
+Control = Authentication | KeepAliveReply | ServerError | Confirmed | Refused | Reconnect | Ignored
 Decoded = Message | Control | Unknown | Unreadable
 
 
 class Dialect(abc.ABC):
     """One venue's protocol.
 
+    `key` stands for the account's credentials: a string, or the venue's own object where one string is not enough.
+    `now` is the time of the connect, UNIX seconds, for venues that want it signed.
+
     Attributes:
         venue: its name in texts.
         message_types: what `decode` can return for handlers.
+        idle_ping: seconds without a message from the server, and the text to send then; None for none.
+        reflex: given every batch on the io thread, returns texts to send at once, for a server that wants an answer
+            however slow the handlers are; must be cheap. None, the usual case, costs nothing.
     """
 
     venue: ClassVar[str]
     message_types: ClassVar[tuple[type[Message], ...]]
+    idle_ping: ClassVar[tuple[float, str] | None] = None
+    reflex: Callable[[Sequence[memoryview]], Sequence[str]] | None = None
 
     def line_of(self, subscription: Subscription) -> str:
         """The name of the connection that serves `subscription`; one for all unless the venue needs more."""
@@ -120,23 +168,27 @@ class Dialect(abc.ABC):
         return True
 
     @abc.abstractmethod
-    def url(self, key: str, line: str) -> str:
+    def url(self, key: Any, line: str) -> str:
         """Where the connection named `line` goes."""
 
+    def headers(self, key: Any, line: str, now: float) -> dict[str, str]:
+        """HTTP headers of the handshake."""
+        return {}
+
     @abc.abstractmethod
-    def opening(self, key: str) -> Sequence[str]:
+    def opening(self, key: Any, now: float) -> Sequence[str]:
         """What to send first on a new connection; subscriptions follow."""
 
     @abc.abstractmethod
-    def subscribe(self, key: str, subscription: Subscription) -> str | None:
+    def subscribe(self, key: Any, subscription: Subscription) -> str | None:
         """The message that asks for a stream; None where the URL asks for it."""
 
     @abc.abstractmethod
-    def unsubscribe(self, key: str, subscription: Subscription) -> str | None:
+    def unsubscribe(self, key: Any, subscription: Subscription) -> str | None:
         """The message that ends a stream; None where the venue knows none."""
 
     @abc.abstractmethod
-    def periodic(self, key: str) -> Sequence[Periodic]:
+    def periodic(self, key: Any) -> Sequence[Periodic]:
         """What to send regularly while a connection is open."""
 
     @abc.abstractmethod

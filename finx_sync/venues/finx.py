@@ -248,7 +248,7 @@ class FinxDialect(Dialect):
             parts.append(quote(line, safe=":"))
         return "/".join(parts) if len(parts) > 1 else f"{self.base_url}/"
 
-    def opening(self, key: str) -> Sequence[str]:
+    def opening(self, key: str, now: float) -> Sequence[str]:
         return [request(key, "authenticate")]
 
     def subscribe(self, key: str, subscription: Subscription) -> str | None:

@@ -1,0 +1,104 @@
+"""What the library itself does about messages that are for it and not for the user. On the dispatch thread."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from finx_sync.dispatch.inbox import Connection
+from finx_sync.dispatch.worker import Fate
+from finx_sync.errors import (
+    AuthorizationError,
+    ConnectionLostError,
+    FinxSyncError,
+    ServerRefusedError,
+    SubscriptionRefusedError,
+)
+from finx_sync.redaction import redact
+from finx_sync.session.subscriptions import Subscriptions
+from finx_sync.session.supervisor import Supervisor
+from finx_sync.venues.base import (
+    Authentication,
+    Confirmed,
+    Dialect,
+    Ignored,
+    KeepAliveReply,
+    Reconnect,
+    Refused,
+    ServerError,
+    Unreadable,
+)
+
+__all__ = ["Controls"]
+
+logger = logging.getLogger("finx_sync")
+
+
+class Controls:
+    """Acts on control messages.
+
+    Args:
+        venue: its name, for the log.
+        subscriptions: the user's wishes.
+        line_of: the supervisor whose present connection is this one; None when it has gone on to another.
+        tell: calls the handlers of a topic; returns whether there was one.
+    """
+
+    def __init__(
+        self,
+        dialect: Dialect,
+        subscriptions: Subscriptions,
+        line_of: Callable[[Connection], Supervisor | None],
+        tell: Callable[[str, object], bool],
+    ) -> None:
+        self._venue = dialect.venue
+        self._subscriptions = subscriptions
+        self._line_of = line_of
+        self._tell = tell
+
+    def take(self, message: Any, connection: Connection) -> Fate:
+        """Act on a decoded thing that is no user message; returns what became of it."""
+        if isinstance(message, Unreadable):
+            self._report(message.error, "a message could not be read")
+            return "unreadable"
+        line = self._line_of(connection)
+        match message:
+            case Authentication(accepted=accepted):
+                self._authentication(accepted, line)
+            case ServerError(said=said):
+                self._server_error(said, line)
+            case Refused(subscription=wish, said=said):
+                self._subscriptions.remove(wish)
+                self._report(SubscriptionRefusedError(wish.kind, wish.name, said), self._venue)
+            case Reconnect(said=said):
+                if line is not None:
+                    line.reconnect(ConnectionLostError(f"the server asked for a new connection: {redact(said)}"))
+            case Confirmed() | KeepAliveReply() | Ignored():
+                pass
+            case _:
+                return "unknown"
+        return "control"
+
+    def _authentication(self, accepted: bool, line: Supervisor | None) -> None:
+        if line is not None and accepted:
+            line.confirm()
+        elif line is not None:
+            line.refuse(_refused("isAuth: false"))
+
+    def _server_error(self, said: str, line: Supervisor | None) -> None:
+        if line is not None and not line.confirmed:
+            line.refuse(_refused(said))
+        else:
+            self._report(ServerRefusedError("stream", said), f"{self._venue}: the server reports an error")
+
+    def _report(self, error: FinxSyncError, what: str) -> None:
+        """To `on_error`; to the log where nobody listens."""
+        if not self._tell("error", error):
+            logger.warning("%s: %s", what, error)
+
+
+def _refused(said: str) -> AuthorizationError:
+    return AuthorizationError(
+        f"the server refused the key and said {redact(said)!r}; check the key (FinX keys change every 24 hours)"
+    )
