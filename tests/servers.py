@@ -10,10 +10,12 @@ import ssl
 import struct
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.server import ServerConnection, serve
+
+L = TypeVar("L", bound="Listener")
 
 SWITCHING = b"HTTP/1.1 101 OK\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: %s\r\n\r\n"
 """The answer to a handshake; ``%s`` becomes the accept key."""
@@ -49,8 +51,46 @@ def echo(connection: ServerConnection) -> None:
         connection.send(message)
 
 
-class RawServer:
+class Listener:
     """Accepts connections, one after the other, and runs `script(socket)` for each.
+
+    Args:
+        script: the whole conversation; a peer that hangs up in the middle of it is no failure of the test.
+        connections: how many to serve.
+    """
+
+    def __init__(self, script: Callable[[socket.socket], object], *, connections: int = 1) -> None:
+        self._script = script
+        self._connections = connections
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self.accepted = 0
+        self._thread = threading.Thread(target=self._serve)
+
+    def _serve(self) -> None:
+        while self.accepted < self._connections:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:  # the test is over
+                return
+            self.accepted += 1
+            with connection, contextlib.suppress(OSError):
+                self._script(connection)
+
+    def __enter__(self: L) -> L:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)  # ends an accept that nobody answered
+        self._thread.join(10)
+        self._listener.close()
+        assert not self._thread.is_alive(), "the server's script did not end"
+
+
+class RawServer(Listener):
+    """Answers the handshake, then runs `script(socket)`.
 
     Args:
         script: what to do after the handshake.
@@ -67,51 +107,33 @@ class RawServer:
         connections: int = 1,
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        self._script = script
+        super().__init__(self._talk, connections=connections)
+        self._converse = script
         self._head = SWITCHING if head is None else head
-        self._connections = connections
         self._tls = tls
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._listener.getsockname()[1]
         self.url = f"{'wss' if tls else 'ws'}://127.0.0.1:{self.port}/"
         self.requests: list[bytes] = []
-        self._thread = threading.Thread(target=self._serve)
-
-    def _serve(self) -> None:
-        for _ in range(self._connections):
-            try:
-                connection, _ = self._listener.accept()
-            except OSError:  # the test is over
-                return
-            with connection:
-                try:
-                    self._talk(connection)
-                except OSError:
-                    pass
 
     def _talk(self, plain: socket.socket) -> None:
         connection = self._tls.wrap_socket(plain, server_side=True) if self._tls else plain
         with connection:
-            request = bytearray()
-            while not request.endswith(b"\r\n\r\n"):
-                piece = connection.recv(65536)
-                if not piece:
-                    return
-                request += piece
-            self.requests.append(bytes(request))
+            request = read_head(connection)
+            if not request:
+                return
+            self.requests.append(request)
             connection.sendall(self._head.replace(b"%s", accept_key(request)))
-            self._script(connection)
+            self._converse(connection)
 
-    def __enter__(self) -> RawServer:
-        self._thread.start()
-        return self
 
-    def __exit__(self, *_: object) -> None:
-        with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)  # ends an accept that nobody answered
-        self._thread.join(10)
-        self._listener.close()
-        assert not self._thread.is_alive(), "the server's script did not end"
+def read_head(connection: socket.socket) -> bytes:
+    """An HTTP request to the end of its headers; b"" where the client hung up before."""
+    request = bytearray()
+    while not request.endswith(b"\r\n\r\n"):
+        piece = connection.recv(65536)
+        if not piece:
+            return b""
+        request += piece
+    return bytes(request)
 
 
 def accept_key(request: bytes | bytearray) -> bytes:
@@ -174,41 +196,32 @@ def reset(connection: socket.socket) -> None:
     connection.close()
 
 
-class Proxy:
-    """Carries one connection after `greet(client)` returned the address to connect to, or None to end it."""
+class Proxy(Listener):
+    """Carries each connection after `greet(client)` returned the address to connect to, or None to end it.
 
-    def __init__(self, greet: Callable[[socket.socket], tuple[str, int] | None], agreed: bytes) -> None:
+    Args:
+        greet: the proxy's half of the conversation up to the agreement.
+        agreed: how it says that the connection stands.
+        connections: how many to serve.
+    """
+
+    def __init__(
+        self, greet: Callable[[socket.socket], tuple[str, int] | None], agreed: bytes, *, connections: int = 1
+    ) -> None:
+        super().__init__(self._carry, connections=connections)
         self._greet = greet
         self._agreed = agreed
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._listener.getsockname()[1]
-        self._thread = threading.Thread(target=self._serve)
 
-    def _serve(self) -> None:
-        try:
-            client, _ = self._listener.accept()
-        except OSError:  # the test is over
+    def _carry(self, client: socket.socket) -> None:
+        address = self._greet(client)
+        if address is None:
             return
-        with client:
-            address = self._greet(client)
-            if address is None:
-                return
-            with socket.create_connection(address) as server:
-                client.sendall(self._agreed)
-                back = threading.Thread(target=pump, args=(server, client))
-                back.start()
-                pump(client, server)
-                back.join(10)
-
-    def __enter__(self) -> Proxy:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._thread.join(10)
-        self._listener.close()
+        with socket.create_connection(address) as server:
+            client.sendall(self._agreed)
+            back = threading.Thread(target=pump, args=(server, client))
+            back.start()
+            pump(client, server)
+            back.join(10)
 
 
 def pump(source: socket.socket, sink: socket.socket) -> None:
@@ -218,6 +231,15 @@ def pump(source: socket.socket, sink: socket.socket) -> None:
             sink.sendall(data)
     with contextlib.suppress(OSError):
         sink.shutdown(socket.SHUT_WR)
+
+
+def connect_greeting(client: socket.socket) -> tuple[str, int]:
+    """The proxy's half of HTTP CONNECT."""
+    host, _, port = read_head(client).split(b" ")[1].decode().rpartition(":")
+    return host, int(port)
+
+
+HTTP_AGREED = b"HTTP/1.1 200 OK\r\n\r\n"
 
 
 def socks5_greeting(client: socket.socket) -> tuple[str, int]:
@@ -232,6 +254,13 @@ def socks5_greeting(client: socket.socket) -> tuple[str, int]:
 
 
 SOCKS5_AGREED = b"\x05\x00\x00\x01\x7f\x00\x00\x01\x00\x00"
+
+
+def refused_address() -> tuple[str, int]:
+    """An address where nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address: tuple[str, int] = listener.getsockname()
+        return address
 
 
 @contextlib.contextmanager

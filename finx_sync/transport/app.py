@@ -91,8 +91,9 @@ class WebSocketApp(_OriginalApp):
     """A drop-in for `websocket.WebSocketApp`: the same constructor, callbacks and `run_forever`; strict and fast.
 
     Callbacks run on the thread that called `run_forever`, as the original's do. `send` and `close` are safe from any
-    thread. Three things differ on purpose: Ctrl+C leaves `run_forever` as KeyboardInterrupt, redirects are refused
-    (a URL may hold a key), and the pong deadline counts only time spent listening.
+    thread. What differs on purpose: Ctrl+C leaves `run_forever` as KeyboardInterrupt, redirects are refused (a URL may
+    hold a key), the pong deadline counts only time spent listening, and `on_data` is told that a text joined from
+    fragments is TEXT (the original documents this, but says CONT).
 
     Args:
         url: ``ws://`` or ``wss://``.

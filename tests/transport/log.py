@@ -1,10 +1,14 @@
-"""Callbacks that remember."""
+"""Callbacks that remember, and the two ways in which an attempt to connect goes."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from finx_sync import WebSocketApp
+from finx_sync import FinxSyncError, WebSocketApp
+from finx_sync.transport.app import as_finx_error
+
+KEY = "S3cretKey"
+"""What no text may show."""
 
 
 class Log:
@@ -22,3 +26,25 @@ class Log:
         }
         callbacks["on_error"] = lambda app, error: (self.errors.append(error), self.events.append(("on_error",)))
         return WebSocketApp(url, **{**callbacks, **options})
+
+
+def failure(url: str, options: dict[str, Any] | None = None, **app_options: Any) -> FinxSyncError:
+    """What `run_forever` reports; the connection must fail."""
+    log = Log()
+    assert log.app(url, **app_options).run_forever(**(options or {})) is True
+    assert [event[0] for event in log.events] == ["on_error", "on_close"]
+    return as_finx_error(log.errors[0])
+
+
+def connects(url: str, options: dict[str, Any] | None = None, **app_options: Any) -> None:
+    """Open, say something, hear it, and close."""
+    heard: list[str] = []
+
+    def on_message(app: WebSocketApp, message: str) -> None:
+        heard.append(message)
+        app.close()
+
+    log = Log()
+    app = log.app(url, on_open=lambda app: app.send("hello"), on_message=on_message, **app_options)
+    assert app.run_forever(**(options or {})) is False, log.errors
+    assert heard == ["hello"]
