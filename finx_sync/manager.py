@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import ssl
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
+from typing import Any, TypeVar, overload
 
+from finx_sync import embedded
 from finx_sync.config import KeySource, read_account
 from finx_sync.errors import ConfigError
 from finx_sync.functions.backend import Backend, RequestForm
@@ -21,44 +21,10 @@ from finx_sync.transport.frames import DEFAULT_MAX_SIZE
 from finx_sync.venues.base import Subscription
 from finx_sync.venues.finx import CONTRACT, SPOT, FinxDialect, Path
 
-if TYPE_CHECKING:
-    from finx_sync.sandbox import Sandbox
-
 __all__ = ["StreamManager"]
 
 ContractHandler = TypeVar("ContractHandler", bound=Callable[[ContractTick], object])
 SpotHandler = TypeVar("SpotHandler", bound=Callable[[SpotTick], object])
-
-
-class _EmbeddedSandbox:
-    """The sandbox inside this process, shared by all who need it, running as long as one of them does."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._users = 0
-        self._server: Sandbox | None = None
-
-    def acquire(self) -> str:
-        """Its base URL; starts it for the first user."""
-        from finx_sync.sandbox import Sandbox  # an extra, and slow to import: only when asked for
-
-        with self._lock:
-            if self._server is None:
-                self._server = Sandbox().start()
-            self._users += 1
-            return self._server.url
-
-    def release(self) -> None:
-        """One user less; the last one stops it."""
-        with self._lock:
-            self._users -= 1
-            server = self._server if self._users == 0 else None
-            if server is not None:
-                self._server = None
-                server.stop()
-
-
-_sandbox: Final = _EmbeddedSandbox()
 
 
 class StreamManager(FinxFunctions, Stream):
@@ -188,22 +154,22 @@ class StreamManager(FinxFunctions, Stream):
 
     def _before_start(self) -> None:
         if self._account.base_url is None:
-            self._finx.base_url = _sandbox.acquire()
+            self._finx.base_url = embedded.acquire()
             self._holds_sandbox = True
 
     def _after_end(self) -> None:
         if self._holds_sandbox:
             self._holds_sandbox = False
-            _sandbox.release()
+            embedded.release()
 
     @contextmanager
     def _backend(self) -> Iterator[Backend]:
-        embedded = self._account.base_url is None
-        base_url = _sandbox.acquire() if embedded else self._account.base_url
+        in_sandbox = self._account.base_url is None
+        base_url = embedded.acquire() if in_sandbox else self._account.base_url
         assert base_url is not None
         try:
             dialect = FinxDialect(base_url, self._path)
             yield Backend(base_url, self._account, self._options, self._request_form, dialect)
         finally:
-            if embedded:
-                _sandbox.release()
+            if in_sandbox:
+                embedded.release()

@@ -1,0 +1,44 @@
+"""The sandbox inside this process, shared by all who need it, running as long as one of them does. Any thread."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from finx_sync.sandbox import Sandbox
+
+__all__ = ["acquire", "release"]
+
+
+class _EmbeddedSandbox:
+    """The one of this process."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._users = 0
+        self._server: Sandbox | None = None
+
+    def acquire(self) -> str:
+        """Its base URL; starts it for the first user."""
+        from finx_sync.sandbox import Sandbox  # an extra, and slow to import: only when asked for
+
+        with self._lock:
+            if self._server is None:
+                self._server = Sandbox().start()
+            self._users += 1
+            return self._server.url
+
+    def release(self) -> None:
+        """One user less; the last one stops it."""
+        with self._lock:
+            self._users -= 1
+            server = self._server if self._users == 0 else None
+            if server is not None:
+                self._server = None
+                server.stop()
+
+
+_sandbox = _EmbeddedSandbox()
+acquire = _sandbox.acquire
+release = _sandbox.release
