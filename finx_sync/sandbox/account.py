@@ -1,0 +1,357 @@
+"""A simulated trading account: orders that open, fill and close against the simulated market, positions, a balance.
+
+It knows no venue and no wire. A venue says what a symbol is worth (`Terms`) and what the market shows (`quote`),
+listens to what happens (`listen`), and spells it in its own codec. No I/O and no clock: times are handed in,
+milliseconds since 1970. On one thread only, the sandbox's event loop.
+
+How orders fill, for lack of other traders: a limit order that crosses the market takes what stands at the best price,
+and rests with what is left; a resting order fills at its own price once the market comes to it, again no more than what
+stands there; a market order fills wholly at the best price.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Final, Literal
+
+from finx_sync.errors import InvalidInputError
+
+__all__ = ["Account", "Event", "Fill", "Order", "Position", "Quote", "Side", "Status", "Terms"]
+
+Side = Literal["buy", "sell"]
+Status = Literal["open", "filled", "cancelled"]
+
+FILLS_KEPT: Final = 1000
+CLOSED_KEPT: Final = 1000
+_DUST: Final = 1e-9
+"""Sizes below this are the rounding of sums."""
+
+
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """The best prices of a moment and what stands there, in the symbol's own units; `mark` values positions."""
+
+    bid: float
+    bid_size: float
+    ask: float
+    ask_size: float
+    mark: float
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What one unit of a symbol means in the account's currency.
+
+    Attributes:
+        worth: from a price to what one unit is worth, rising with the price: the price itself for a linear contract,
+            ``-1 / price`` for an inverse one, whose profit is paid in the coin.
+        price: the way back.
+        maker_fee, taker_fee: shares of the notional; a negative fee is paid out.
+        initial_margin: share of the notional that an order or position blocks.
+    """
+
+    worth: Callable[[float], float]
+    price: Callable[[float], float]
+    maker_fee: float
+    taker_fee: float
+    initial_margin: float
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """An order at one moment; the account keeps a new one after each change.
+
+    Attributes:
+        id: unique within the sandbox.
+        client_id: the client's own name for it, may be empty.
+        price: the limit; None for a market order.
+        filled: units filled so far; `average_price` is None until then.
+        status: "open", or how it ended.
+        created_at, updated_at: milliseconds since 1970.
+    """
+
+    id: str
+    client_id: str
+    symbol: str
+    side: Side
+    size: float
+    price: float | None
+    status: Status
+    created_at: int
+    updated_at: int
+    filled: float = 0.0
+    average_price: float | None = None
+    post_only: bool = False
+    reduce_only: bool = False
+    ioc: bool = False
+
+    @property
+    def remaining(self) -> float:
+        """Units that can still fill; 0 once it is closed."""
+        return self.size - self.filled if self.status == "open" else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Fill:
+    """One execution of an order, as it stood right after; `fee` is in the account's currency."""
+
+    number: int
+    order: Order
+    size: float
+    price: float
+    fee: float
+    is_maker: bool
+    timestamp: int
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """What is held of a symbol.
+
+    Attributes:
+        size: units, negative when short.
+        entry_worth: what one unit was worth when it was bought, on average; 0 when flat.
+        realised: profit taken, fees apart, in the account's currency, since the account was made.
+        fees: paid so far.
+    """
+
+    symbol: str
+    size: float = 0.0
+    entry_worth: float = 0.0
+    realised: float = 0.0
+    fees: float = 0.0
+
+
+Event = Order | Fill | Position
+"""What listeners are told of, in order: an order's change, then its fill, then the position."""
+
+
+@dataclass
+class Account:
+    """One trader's account.
+
+    Args:
+        number: the venue's number for it.
+        terms: of each symbol that can be traded.
+        quote: the market at a moment.
+        new_id: makes order ids in the venue's own form.
+        balance: in the account's currency; changes with realised profit and fees.
+    """
+
+    number: int
+    terms: Mapping[str, Terms]
+    quote: Callable[[str, int], Quote]
+    new_id: Callable[[], str]
+    balance: float
+    _open: dict[str, Order] = field(default_factory=dict)
+    _closed: deque[Order] = field(default_factory=lambda: deque(maxlen=CLOSED_KEPT))
+    _fills: deque[Fill] = field(default_factory=lambda: deque(maxlen=FILLS_KEPT))
+    _positions: dict[str, Position] = field(default_factory=dict)
+    _listeners: list[Callable[[Event], None]] = field(default_factory=list)
+    _numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
+
+    # reading
+
+    def listen(self, listener: Callable[[Event], None]) -> None:
+        """Call `listener` with every event from now on, at once and in order."""
+        self._listeners.append(listener)
+
+    def open_orders(self, symbol: str | None = None) -> list[Order]:
+        """Orders that can still fill, oldest first: of one symbol, or all."""
+        return [order for order in self._open.values() if symbol in (None, order.symbol)]
+
+    def closed_orders(self) -> list[Order]:
+        """The latest closed orders, oldest first."""
+        return list(self._closed)
+
+    def fills(self) -> list[Fill]:
+        """The latest executions, oldest first."""
+        return list(self._fills)
+
+    def positions(self) -> list[Position]:
+        """Of every symbol ever traded, flat ones too."""
+        return list(self._positions.values())
+
+    def unrealised(self, symbol: str, now: int) -> float:
+        """Profit that closing a position at the mark price would take."""
+        position = self._positions.get(symbol)
+        if position is None or not position.size:
+            return 0.0
+        return position.size * (self.terms[symbol].worth(self.quote(symbol, now).mark) - position.entry_worth)
+
+    def margin_used(self, now: int) -> float:
+        """What positions and open orders block."""
+        blocked = 0.0
+        for position in self._positions.values():
+            mark = self.quote(position.symbol, now).mark
+            blocked += self._margin(position.symbol, position.size, mark)
+        return blocked + sum(self._margin(order.symbol, order.remaining, order.price) for order in self._open.values())
+
+    def equity(self, now: int) -> float:
+        """The balance, and what closing every position at its mark price would add."""
+        return self.balance + sum(self.unrealised(symbol, now) for symbol in self._positions)
+
+    # acting
+
+    def place(
+        self,
+        symbol: str,
+        side: Side,
+        size: float,
+        *,
+        now: int,
+        price: float | None = None,
+        client_id: str = "",
+        post_only: bool = False,
+        reduce_only: bool = False,
+        ioc: bool = False,
+    ) -> Order:
+        """Send an order; it may be filled or cancelled when this returns.
+
+        Args:
+            symbol: one that has terms.
+            side: "buy" or "sell".
+            size: units, above 0.
+            now: milliseconds since 1970.
+            price: the limit; None for a market order.
+            client_id: the client's own name for it.
+            post_only: cancel it rather than take.
+            reduce_only: cut it to what closes the position.
+            ioc: cancel what does not fill at once.
+
+        Raises:
+            InvalidInputError: an unknown symbol or side, a size or price that is not above 0, or too little margin.
+        """
+        if symbol not in self.terms or side not in ("buy", "sell"):
+            raise InvalidInputError(f"no order: {side!r} of {symbol!r}; the account trades {', '.join(self.terms)}")
+        if not size > 0 or (price is not None and not price > 0):
+            raise InvalidInputError("an order's size and price must be above 0")
+        if reduce_only:
+            held = self._positions.get(symbol, Position(symbol)).size
+            size = min(size, max(-held if side == "buy" else held, 0.0))
+        elif self._margin(symbol, size, price or self.quote(symbol, now).ask) > self.equity(now) - self.margin_used(
+            now
+        ):
+            raise InvalidInputError("the account has insufficient available balance for this order")
+        order = Order(
+            self.new_id(), client_id, symbol, side, size, price, "open", now, now,
+            post_only=post_only, reduce_only=reduce_only, ioc=ioc,
+        )  # fmt: skip
+        self._keep(order)
+        self._take(order, now)
+        order = self.order(order.id)
+        if order.status == "open" and (order.ioc or order.price is None or order.remaining <= _DUST):
+            self._close(order, "cancelled", now)
+        return self.order(order.id)
+
+    def order(self, order_id: str) -> Order:
+        """An order as it is now.
+
+        Raises:
+            InvalidInputError: there is none of that id, or it was closed long ago.
+        """
+        if order_id in self._open:
+            return self._open[order_id]
+        for order in reversed(self._closed):
+            if order.id == order_id:
+                return order
+        raise InvalidInputError(f"there is no order {order_id!r}")
+
+    def cancel(self, order_id: str, *, now: int) -> Order:
+        """Cancel what is left of an order; one that is closed stays as it is.
+
+        Raises:
+            InvalidInputError: there is none of that id.
+        """
+        order = self.order(order_id)
+        if order.status == "open":
+            self._close(order, "cancelled", now)
+        return self.order(order_id)
+
+    def cancel_all(self, symbol: str | None = None, *, now: int) -> list[Order]:
+        """Cancel every open order, or those of a symbol; returns them as they ended."""
+        return [self.cancel(order.id, now=now) for order in self.open_orders(symbol)]
+
+    def advance(self, now: int) -> None:
+        """Let the market of this moment meet the resting orders."""
+        for order in self.open_orders():
+            quote = self.quote(order.symbol, now)
+            price = order.price
+            assert price is not None
+            standing = quote.ask_size if order.side == "buy" else quote.bid_size
+            if (quote.ask <= price) if order.side == "buy" else (quote.bid >= price):
+                self._fill(order, min(order.remaining, standing), price, is_maker=True, now=now)
+
+    # what happens
+
+    def _take(self, order: Order, now: int) -> None:
+        """Fill what crosses the market at once."""
+        quote = self.quote(order.symbol, now)
+        best, standing = (quote.ask, quote.ask_size) if order.side == "buy" else (quote.bid, quote.bid_size)
+        if order.price is None:
+            self._fill(order, order.remaining, best, is_maker=False, now=now)
+        elif (best <= order.price) if order.side == "buy" else (best >= order.price):
+            if order.post_only:
+                self._close(order, "cancelled", now)
+            else:
+                self._fill(order, min(order.remaining, standing), best, is_maker=False, now=now)
+
+    def _fill(self, order: Order, size: float, price: float, *, is_maker: bool, now: int) -> None:
+        if size <= _DUST:
+            return
+        terms = self.terms[order.symbol]
+        filled = order.filled + size
+        worth = terms.worth(price)
+        before = terms.worth(order.average_price) * order.filled if order.average_price is not None else 0.0
+        order = replace(
+            order, filled=filled, average_price=terms.price((before + worth * size) / filled), updated_at=now
+        )
+        fee = abs(worth) * size * (terms.maker_fee if is_maker else terms.taker_fee)
+        if order.remaining <= _DUST:
+            self._close(order, "filled", now)
+        else:
+            self._keep(order)
+        execution = Fill(next(self._numbers), self.order(order.id), size, price, fee, is_maker, now)
+        self._fills.append(execution)
+        self._tell(execution)
+        self._hold(order.symbol, size if order.side == "buy" else -size, worth, fee)
+
+    def _hold(self, symbol: str, size: float, worth: float, fee: float) -> None:
+        """Change a position by `size` units at `worth` each."""
+        position = self._positions.get(symbol, Position(symbol))
+        total = position.size + size
+        profit, entry = 0.0, position.entry_worth
+        if position.size * size >= 0:
+            entry = (position.entry_worth * position.size + worth * size) / total
+        else:
+            closed = -size if abs(size) <= abs(position.size) else position.size
+            profit = closed * (worth - position.entry_worth)
+            if abs(size) > abs(position.size):
+                entry = worth
+        if abs(total) <= _DUST:
+            total = entry = 0.0
+        self.balance += profit - fee
+        position = Position(symbol, total, entry, position.realised + profit, position.fees + fee)
+        self._positions[symbol] = position
+        self._tell(position)
+
+    def _keep(self, order: Order) -> None:
+        self._open[order.id] = order
+        self._tell(order)
+
+    def _close(self, order: Order, status: Status, now: int) -> None:
+        self._open.pop(order.id, None)
+        order = replace(order, status=status, updated_at=now)
+        self._closed.append(order)
+        self._tell(order)
+
+    def _margin(self, symbol: str, size: float, price: float | None) -> float:
+        terms = self.terms[symbol]
+        return abs(terms.worth(price)) * abs(size) * terms.initial_margin if price is not None else 0.0
+
+    def _tell(self, event: Event) -> None:
+        for listener in self._listeners:
+            listener(event)
