@@ -14,7 +14,6 @@ VERSION = next(
 EXTRAS = {
     "sandbox": ["aiohttp>=3.9", "rich>=13"],
     "cli": ["rich>=13"],
-    "proxy": ["python-socks>=2.4"],
     "bench": ["aiohttp>=3.9", "orjson", "picows>=1", "uvloop; sys_platform != 'win32'", "websockets>=13", "matplotlib"],
 }
 TOOLS = [
@@ -49,7 +48,7 @@ setup(
     ],
     extras_require={
         **EXTRAS,
-        "dev": sorted({*TOOLS, *(need for name in ("sandbox", "cli", "proxy") for need in EXTRAS[name])}),
+        "dev": sorted({*TOOLS, *(need for name in ("sandbox", "cli") for need in EXTRAS[name])}),
     },
     entry_points={"console_scripts": ["finx-sync=finx_sync.cli.main:main"]},
     classifiers=[

@@ -44,7 +44,7 @@ class StreamManager(FinxFunctions, Stream):
         path: the documented path to stream from: "streaming", "streamer" or "root".
         stream_per_url: one connection for each subscription, as FinX documented it before August 2022.
         request_form: how functions are called: "query", "segment" or "message".
-        proxy: ``http://``, ``socks5://`` or ``socks5h://`` URL; else the environment's (extra ``proxy``).
+        proxy: ``http://``, ``socks5://`` or ``socks5h://`` URL, "" for none; else the environment's.
         ssl_context: for wss; None verifies against the system's certificates.
 
     Raises:

@@ -242,17 +242,71 @@ def connect_greeting(client: socket.socket) -> tuple[str, int]:
 HTTP_AGREED = b"HTTP/1.1 200 OK\r\n\r\n"
 
 
+def read_exactly(client: socket.socket, count: int) -> bytes:
+    """So many bytes."""
+    data = b""
+    while len(data) < count:
+        piece = client.recv(count - len(data))
+        if not piece:
+            raise ConnectionResetError("the client hung up")
+        data += piece
+    return data
+
+
 def socks5_greeting(client: socket.socket) -> tuple[str, int]:
-    """The server's half of RFC 1928, without a password, for a name or an IPv4 address."""
-    methods = client.recv(2)[1]
-    client.recv(methods)
+    """The proxy's half of RFC 1928, without a password."""
+    methods = read_exactly(client, 2)[1]
+    assert 0 in read_exactly(client, methods)
     client.sendall(b"\x05\x00")
-    _, _, _, kind = client.recv(4)
-    host = socket.inet_ntoa(client.recv(4)) if kind == 1 else client.recv(client.recv(1)[0]).decode()
-    (port,) = struct.unpack("!H", client.recv(2))
+    return socks5_request(client)
+
+
+def socks5_request(client: socket.socket) -> tuple[str, int]:
+    """Whom the client wants to reach: a name, an IPv4 or an IPv6 address."""
+    _, _, _, kind = read_exactly(client, 4)
+    if kind == 3:
+        host = read_exactly(client, read_exactly(client, 1)[0]).decode()
+    else:
+        family, size = (socket.AF_INET, 4) if kind == 1 else (socket.AF_INET6, 16)
+        host = socket.inet_ntop(family, read_exactly(client, size))
+    (port,) = struct.unpack("!H", read_exactly(client, 2))
     return host, port
 
 
+def socks5_with_login(user: bytes, password: bytes) -> Callable[[socket.socket], tuple[str, int] | None]:
+    """The same with RFC 1929's password."""
+
+    def greet(client: socket.socket) -> tuple[str, int] | None:
+        if 2 not in read_exactly(client, read_exactly(client, 2)[1]):
+            client.sendall(b"\x05\xff")
+            return None
+        client.sendall(b"\x05\x02")
+        read_exactly(client, 1)
+        given = [read_exactly(client, read_exactly(client, 1)[0]) for _ in range(2)]
+        client.sendall(b"\x01\x00" if given == [user, password] else b"\x01\x01")
+        return socks5_request(client) if given == [user, password] else None
+
+    return greet
+
+
+def socks4_greeting(client: socket.socket) -> tuple[str, int]:
+    """The proxy's half of SOCKS 4 and 4a; the user must be `me` or nobody."""
+    _, _, port, address = struct.unpack("!BBH4s", read_exactly(client, 8))
+    assert until_zero(client) in (b"", b"me")
+    if address == b"\x00\x00\x00\x01":
+        return until_zero(client).decode(), port
+    return socket.inet_ntoa(address), port
+
+
+def until_zero(client: socket.socket) -> bytes:
+    """The bytes before the next zero."""
+    data = b""
+    while not data.endswith(b"\x00"):
+        data += read_exactly(client, 1)
+    return data[:-1]
+
+
+SOCKS4_AGREED = b"\x00\x5a\x00\x00\x7f\x00\x00\x01"
 SOCKS5_AGREED = b"\x05\x00\x00\x01\x7f\x00\x00\x01\x00\x00"
 
 

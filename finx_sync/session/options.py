@@ -5,12 +5,11 @@ from __future__ import annotations
 import ssl
 from dataclasses import dataclass, field
 from typing import Any, Final, TypedDict
-from urllib.parse import urlsplit
 
 from finx_sync.errors import ConfigError
-from finx_sync.redaction import redact
 from finx_sync.session.backoff import Backoff
 from finx_sync.transport.frames import DEFAULT_MAX_SIZE
+from finx_sync.transport.proxy import read_proxy
 
 __all__ = ["DEFAULT_QUEUE_SIZE", "Options", "StreamOptions"]
 
@@ -69,25 +68,14 @@ class Options:
             if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
                 raise ConfigError(f"{name} is a number of {unit} above 0, not {getattr(self, name)!r}")
 
-    def run_arguments(self) -> dict[str, Any]:
-        """TLS and proxy, as `WebSocketApp.run_forever` takes them.
+        if self.proxy:
+            read_proxy(self.proxy)
 
-        Raises:
-            ConfigError: the proxy's URL cannot be read.
-        """
-        arguments: dict[str, Any] = {}
+    def run_arguments(self) -> dict[str, Any]:
+        """TLS and proxy, as `WebSocketApp.run_forever` takes them."""
+        arguments: dict[str, Any] = {"proxy": self.proxy}
         if self.ssl_context is not None:
             arguments["sslopt"] = {"context": self.ssl_context}
-        if self.proxy:
-            parts = urlsplit(self.proxy)
-            if not parts.hostname:
-                raise ConfigError(f"{redact(self.proxy)!r} is no proxy URL; it looks like http://host:port")
-            arguments |= {
-                "http_proxy_host": parts.hostname,
-                "http_proxy_port": parts.port or 80,
-                "http_proxy_auth": (parts.username, parts.password or "") if parts.username else None,
-                "proxy_type": parts.scheme,
-            }
         return arguments
 
 

@@ -30,7 +30,8 @@ from finx_sync.transport.channel import Channel
 from finx_sync.transport.dial import Aborted, Attempt, Target, dial
 from finx_sync.transport.frames import CONT, DEFAULT_MAX_SIZE, PING, PONG, TEXT, Frame, FrameReader, close_payload
 from finx_sync.transport.loop import Heartbeat, ReadLoop
-from finx_sync.transport.options import proxy_url, target_of
+from finx_sync.transport.options import proxy_for, target_of
+from finx_sync.transport.proxy import read_proxy
 from finx_sync.transport.waker import Waker
 
 try:
@@ -187,11 +188,14 @@ class WebSocketApp(_OriginalApp):
         suppress_host: bool = False,
         proxy_type: str | None = None,
         reconnect: int | None = None,
+        *,
+        proxy: str | None = None,
     ) -> bool:
-        """Connect and serve until the connection ends; arguments as in websocket-client.
+        """Connect and serve until the connection ends; arguments as in websocket-client, and one more.
 
         `ping_timeout` may be as long as `ping_interval` or longer. A foreign `dispatcher` (rel, gevent) is refused:
-        the read loop is this class's own.
+        the read loop is this class's own. `proxy` is a URL, "" for none at all; None leaves it to the other arguments,
+        and these to the environment.
 
         Returns:
             False when it was closed in order, True after an error (which `on_error` was given).
@@ -204,15 +208,18 @@ class WebSocketApp(_OriginalApp):
             raise ConfigError("a custom dispatcher is not supported: this WebSocketApp brings its own read loop")
         if ping_interval < 0 or (ping_timeout is not None and ping_timeout <= 0):
             raise ConfigError("ping_interval must not be negative, and ping_timeout must be above 0 or None")
-        proxy = proxy_url(
-            self.url,
-            host=http_proxy_host,
-            port=http_proxy_port,
-            no_proxy=http_no_proxy,
-            auth=http_proxy_auth,
-            kind=proxy_type,
-        )
-        target = target_of(self.url, dict(sslopt or {}), proxy, tuple(sockopt or ()))
+        if proxy is None:
+            address = proxy_for(
+                self.url,
+                host=http_proxy_host,
+                port=http_proxy_port,
+                no_proxy=http_no_proxy,
+                auth=http_proxy_auth,
+                kind=proxy_type,
+            )
+        else:
+            address = read_proxy(proxy) if proxy else None
+        target = target_of(self.url, dict(sslopt or {}), address, tuple(sockopt or ()))
         payload = ping_payload.encode() if isinstance(ping_payload, str) else bytes(ping_payload)
         run = _Run(target, Heartbeat(ping_interval, ping_timeout, payload), skip_utf8_validation)
         if not self._begin(run):

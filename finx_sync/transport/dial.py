@@ -2,8 +2,7 @@
 
 websocket-client's own connect cannot be interrupted and has no time limit over its steps, so the app hands it a socket
 that was opened here. Sockets are non-blocking from the start: each wait is a wait for the socket *or* the waker.
-What can only block (name look-up, the talk with a proxy) runs in a disposable daemon thread that is left behind when
-the caller gives up; it ends by its own time limit and closes what it opened.
+The name look-up, which can only block, runs in a disposable daemon thread that is left behind when the caller gives up.
 """
 
 from __future__ import annotations
@@ -22,12 +21,11 @@ from typing import Any, Final, TypeVar
 from finx_sync.errors import (
     ConnectError,
     ConnectTimeoutError,
-    MissingExtraError,
     NameResolutionError,
     ProxyError,
     TLSError,
 )
-from finx_sync.redaction import redact
+from finx_sync.transport.proxy import ProxyAddress, Talk, talk
 from finx_sync.transport.waker import Poller, Waker
 
 __all__ = ["Aborted", "Attempt", "Target", "dial"]
@@ -38,6 +36,11 @@ SOCKET_OPTIONS: Final[tuple[tuple[int, int, int], ...]] = (
     (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
 )
+
+_CHECK_CLOCK: Final = "check this machine's clock, or tell the server's operator"
+_CHECK_NAME: Final = "check the address: this server shows another one's certificate"
+CERTIFICATE_REMEDIES: Final = {9: _CHECK_CLOCK, 10: _CHECK_CLOCK, 62: _CHECK_NAME, 64: _CHECK_NAME}
+"""By OpenSSL's verify code: not valid yet, expired, another name, another IP address."""
 
 
 class Aborted(BaseException):
@@ -55,7 +58,7 @@ class Target:
         host, port: the server's address.
         tls: the context for wss, None for ws.
         server_hostname: the name that the certificate must carry; the host where None.
-        proxy: ``http://``, ``socks4://``, ``socks5://`` or ``socks5h://`` URL, None for none.
+        proxy: None for none.
         socket_options: further (level, option, value) triples.
     """
 
@@ -63,7 +66,7 @@ class Target:
     port: int
     tls: ssl.SSLContext | None = None
     server_hostname: str | None = None
-    proxy: str | None = None
+    proxy: ProxyAddress | None = None
     socket_options: tuple[tuple[Any, ...], ...] = field(default=())
 
 
@@ -181,7 +184,7 @@ def dial(target: Target, attempt: Attempt) -> socket.socket:
         ConnectError: one of its kinds, saying which step failed and why.
         Aborted: `attempt.abort` was called meanwhile.
     """
-    sock = _straight(target, attempt) if target.proxy is None else _through_proxy(target, attempt)
+    sock = _open(target.host, target.port, attempt) if target.proxy is None else _through_proxy(target, attempt)
     try:
         for option in (*SOCKET_OPTIONS, *target.socket_options):
             sock.setsockopt(*option)
@@ -193,8 +196,9 @@ def dial(target: Target, attempt: Attempt) -> socket.socket:
         raise
 
 
-def _straight(target: Target, attempt: Attempt) -> socket.socket:
-    addresses = _resolve(target.host, target.port, attempt)
+def _open(host: str, port: int, attempt: Attempt) -> socket.socket:
+    """Open TCP to the first of a host's addresses that answers."""
+    addresses = _resolve(host, port, attempt)
     failure: OSError | None = None
     for index, (family, kind, protocol, _, address) in enumerate(addresses):
         sock = socket.socket(family, kind, protocol)
@@ -203,7 +207,7 @@ def _straight(target: Target, attempt: Attempt) -> socket.socket:
             sock.setblocking(False)
             error = sock.connect_ex(address)
             if error:
-                doing = f"opening TCP to {target.host}:{target.port}"
+                doing = f"opening TCP to {host}:{port}"
                 ready = attempt.wait(Poller(sock, attempt.waker), doing, write=True, share=share)
                 error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) if ready else errno.ETIMEDOUT
             if not error:
@@ -215,7 +219,7 @@ def _straight(target: Target, attempt: Attempt) -> socket.socket:
         sock.close()
     why = failure.strerror if failure is not None else "it has no address"
     raise ConnectError(
-        f"cannot connect to {target.host}:{target.port}: {why}; check the address, and that the server is running"
+        f"cannot connect to {host}:{port}: {why}; check the address, and that the server is running"
     ) from failure
 
 
@@ -241,30 +245,76 @@ def _resolve(host: str, port: int, attempt: Attempt) -> list[_AddressInfo]:
 
 
 def _through_proxy(target: Target, attempt: Attempt) -> socket.socket:
+    proxy = target.proxy
+    assert proxy is not None
+    host = target.host if proxy.looks_up else _address_for(proxy, target, attempt)
     try:
-        import python_socks  # an extra
-        from python_socks.sync import Proxy
-    except ImportError as error:
-        raise MissingExtraError('connecting through a proxy needs an extra: pip install "finx-sync[proxy]"') from error
-    url = target.proxy or ""
-    shown = redact(url)
+        sock = _open(proxy.host, proxy.port, attempt)
+    except ConnectTimeoutError:
+        raise
+    except ConnectError as error:
+        raise ProxyError(f"the proxy {proxy} cannot be reached: {error}") from error
     try:
-        proxy = Proxy.from_url(url.replace("socks5h://", "socks5://"), rdns=True if "socks5h" in url else None)
-    except ValueError as error:
-        raise ProxyError(f"the proxy URL {shown!r} cannot be read; it looks like http://host:port") from error
-    left = attempt.remaining("reaching the proxy")
-    try:
-        sock: socket.socket = attempt.run_disposable(
-            lambda: proxy.connect(target.host, target.port, timeout=left or 60.0),
-            lambda late: late.close(),
-            f"proxying through {shown}",
-        )
-    except (python_socks.ProxyError, python_socks.ProxyConnectionError, python_socks.ProxyTimeoutError) as error:
-        raise ProxyError(
-            f"the proxy {shown} gave no connection to {target.host}:{target.port}: {redact(str(error))}"
-        ) from error
-    sock.setblocking(False)
+        _converse(sock, proxy, talk(proxy, host, target.port), attempt)
+    except OSError as error:
+        sock.close()
+        if isinstance(error, ConnectError):
+            raise
+        raise ProxyError(f"the proxy {proxy} hung up: {error}") from error
+    except BaseException:
+        sock.close()
+        raise
     return sock
+
+
+def _address_for(proxy: ProxyAddress, target: Target, attempt: Attempt) -> str:
+    """The address that a proxy is given that looks up no names."""
+    addresses = _resolve(target.host, target.port, attempt)
+    wanted = [info for info in addresses if proxy.scheme != "socks4" or info[0] == socket.AF_INET]
+    if not wanted:
+        raise NameResolutionError(f"{target.host} has no address that the proxy {proxy} could be given; use socks5h://")
+    return str(wanted[0][4][0])
+
+
+def _converse(sock: socket.socket, proxy: ProxyAddress, conversation: Talk, attempt: Attempt) -> None:
+    """Have the talk with a proxy: send and read as it asks, until it ends."""
+    doing = f"talking to the proxy {proxy}"
+    poller = Poller(sock, attempt.waker)
+    answer = b""
+    try:
+        wanted = next(conversation)
+        while True:
+            if isinstance(wanted, int):
+                answer = _read_exactly(sock, wanted, poller, doing, attempt)
+            else:
+                _send_all(sock, wanted, poller, doing, attempt)
+            wanted = conversation.send(answer)
+    except StopIteration:
+        return
+
+
+def _read_exactly(sock: socket.socket, count: int, poller: Poller, doing: str, attempt: Attempt) -> bytes:
+    data = bytearray()
+    while len(data) < count:
+        attempt.remaining(doing)
+        try:
+            piece = sock.recv(count - len(data))
+        except BlockingIOError:
+            attempt.wait(poller, doing, read=True)
+            continue
+        if not piece:
+            raise ConnectionResetError("it closed the connection in the middle of its answer")
+        data += piece
+    return bytes(data)
+
+
+def _send_all(sock: socket.socket, data: bytes, poller: Poller, doing: str, attempt: Attempt) -> None:
+    rest = memoryview(data)
+    while rest:
+        try:
+            rest = rest[sock.send(rest) :]
+        except BlockingIOError:
+            attempt.wait(poller, doing, write=True)
 
 
 def _tls(sock: socket.socket, target: Target, attempt: Attempt) -> ssl.SSLSocket:
@@ -286,9 +336,10 @@ def _tls(sock: socket.socket, target: Target, attempt: Attempt) -> ssl.SSLSocket
                 attempt.wait(poller, f"agreeing on TLS with {name}", write=True)
     except ssl.SSLCertVerificationError as error:
         secure.close()
+        remedy = CERTIFICATE_REMEDIES.get(error.verify_code, "pass an ssl_context that trusts its issuer")
         raise TLSError(
-            f"the certificate of {name} was not accepted: {error.verify_message}; "
-            "pass an ssl_context that trusts its issuer (verification is never turned off silently)"
+            f"the certificate of {name} was not accepted: {error.verify_message}; {remedy} "
+            "(verification is never turned off silently)"
         ) from error
     except (ssl.SSLError, OSError) as error:
         secure.close()

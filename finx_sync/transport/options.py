@@ -11,11 +11,12 @@ from urllib.request import getproxies_environment, proxy_bypass_environment  # t
 from finx_sync.errors import ConfigError
 from finx_sync.redaction import redact
 from finx_sync.transport.dial import Target
+from finx_sync.transport.proxy import ProxyAddress, read_proxy
 
-__all__ = ["proxy_url", "target_of"]
+__all__ = ["proxy_for", "target_of"]
 
 
-def proxy_url(
+def proxy_for(
     url: str,
     *,
     host: str | None,
@@ -23,8 +24,12 @@ def proxy_url(
     no_proxy: list[str] | None,
     auth: tuple[str, str] | None,
     kind: str | None,
-) -> str | None:
-    """The proxy for `url`: the one named, else the environment's; None for none."""
+) -> ProxyAddress | None:
+    """The proxy for `url`: the one named, else the environment's; None for none.
+
+    Raises:
+        ConfigError: no port, or no proxy's URL.
+    """
     if not host:
         return _environment_proxy(url)
     if no_proxy and proxy_bypass_environment(urlsplit(url).hostname or "", {"no": ",".join(no_proxy)}):
@@ -32,10 +37,13 @@ def proxy_url(
     if not port:
         raise ConfigError("http_proxy_port must be given with http_proxy_host")
     login = f"{quote(auth[0], safe='')}:{quote(auth[1] or '', safe='')}@" if auth and auth[0] else ""
-    return f"{kind or 'http'}://{login}{host}:{port}"
+    shown = f"[{host}]" if ":" in host else host
+    return read_proxy(f"{kind or 'http'}://{login}{shown}:{port}")
 
 
-def target_of(url: str, sslopt: dict[str, Any], proxy: str | None, options: tuple[tuple[Any, ...], ...]) -> Target:
+def target_of(
+    url: str, sslopt: dict[str, Any], proxy: ProxyAddress | None, options: tuple[tuple[Any, ...], ...]
+) -> Target:
     """Where `url` and `sslopt` lead.
 
     Raises:
@@ -83,11 +91,11 @@ def _tls_context(sslopt: dict[str, Any]) -> ssl.SSLContext:
     return context
 
 
-def _environment_proxy(url: str) -> str | None:
+def _environment_proxy(url: str) -> ProxyAddress | None:
     """The proxy that the environment asks for (``https_proxy``, ``http_proxy``, ``all_proxy``, ``no_proxy``)."""
     parts = urlsplit(url)
     proxies = getproxies_environment()
     proxy = proxies.get("https" if parts.scheme == "wss" else "http") or proxies.get("all")
     if not proxy or proxy_bypass_environment(parts.netloc.rpartition("@")[2]):
         return None
-    return proxy if "://" in proxy else f"http://{proxy}"
+    return read_proxy(proxy)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import socket
 from typing import Any
 
+import pytest
+
 from finx_sync import FinxSyncError, WebSocketApp
+from finx_sync.transport import dial
 from finx_sync.transport.app import as_finx_error
 
 KEY = "S3cretKey"
@@ -48,3 +52,14 @@ def connects(url: str, options: dict[str, Any] | None = None, **app_options: Any
     app = log.app(url, on_open=lambda app: app.send("hello"), on_message=on_message, **app_options)
     assert app.run_forever(**(options or {})) is False, log.errors
     assert heard == ["hello"]
+
+
+def resolve_to(monkeypatch: pytest.MonkeyPatch, *addresses: tuple[str, int]) -> None:
+    """Let every name have these addresses."""
+    infos = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", address) for address in addresses]
+    real = socket.getaddrinfo
+
+    def look_up(host: str, *rest: Any) -> Any:
+        return infos if host.endswith(".test") else real(host, *rest)
+
+    monkeypatch.setattr(dial.socket, "getaddrinfo", look_up)

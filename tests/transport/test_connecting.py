@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import socket
 import ssl
 import threading
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 import trustme
 
-from finx_sync import ConfigError, WebSocketApp
+from finx_sync import ConfigError, StreamManager, WebSocketApp
 from finx_sync.errors import ConnectError, ConnectTimeoutError, HandshakeError, NameResolutionError, TLSError
 from finx_sync.transport import dial
 from tests.servers import (
@@ -25,19 +26,7 @@ from tests.servers import (
     swallowing_address,
     until_closed,
 )
-from tests.transport.log import KEY, Log, connects, failure
-
-
-def resolve_to(monkeypatch: pytest.MonkeyPatch, *addresses: tuple[str, int]) -> None:
-    """Let every name have these addresses."""
-    infos = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", address) for address in addresses]
-    real = socket.getaddrinfo
-
-    def look_up(host: str, *rest: Any) -> Any:
-        return infos if host.endswith(".test") else real(host, *rest)
-
-    monkeypatch.setattr(dial.socket, "getaddrinfo", look_up)
-
+from tests.transport.log import KEY, Log, connects, failure, resolve_to
 
 # Names and addresses.
 
@@ -155,15 +144,48 @@ def test_a_certificate_is_trusted_as_the_options_say(
         connects(server.url, {"sslopt": sslopt})
 
 
-def test_a_certificate_for_another_name_is_refused(authority: trustme.CA, client_tls: ssl.SSLContext) -> None:
+@pytest.mark.parametrize(
+    ("fault", "hint"),
+    [
+        ("another name", "check the address"),
+        ("another address", "check the address"),
+        ("expired", "clock"),
+        ("not valid yet", "clock"),
+        ("self-signed", "trusts its issuer"),
+        ("unknown issuer", "trusts its issuer"),
+    ],
+)
+def test_a_bad_certificate_is_refused_with_its_remedy(
+    fault: str, hint: str, authority: trustme.CA, client_tls: ssl.SSLContext
+) -> None:
     """Anyone with any certificate could read the key."""
+    now = dt.datetime.now(dt.timezone.utc)
+    day = dt.timedelta(days=1)
+    host = {"another name": "other.test", "another address": "127.0.0.2"}.get(fault, "127.0.0.1")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("other.test").configure_cert(context)
+    issuer = trustme.CA() if fault == "unknown issuer" else authority
+    issuer.issue_cert(
+        host,
+        not_before=now + day if fault == "not valid yet" else now - 2 * day,
+        not_after=now - day if fault == "expired" else now + 2 * day,
+    ).configure_cert(context)
+    if fault == "self-signed":
+        with authority.cert_pem.tempfile() as certificate, authority.private_key_pem.tempfile() as key:
+            context.load_cert_chain(certificate, key)
+        client_tls = ssl.create_default_context()
     with Server(echo, ssl=context) as server:
-        error = failure(server.url, {"sslopt": {"context": client_tls}})
+        error = failure(f"{server.url}streaming/{KEY}", {"sslopt": {"context": client_tls}})
         assert isinstance(error, TLSError)
         assert "certificate" in str(error)
-        connects(server.url, {"sslopt": {"context": client_tls, "server_hostname": "other.test"}})
+        assert hint in str(error)
+        stream = StreamManager(KEY, url=server.url, ssl_context=client_tls)
+        with pytest.raises(TLSError, match=hint):
+            stream.start()
+        with pytest.raises(TLSError, match=hint):
+            stream.get_tick_snap("BTC:USD", timeout=5)
+        assert KEY not in str(error)
+        if fault == "another name":
+            connects(server.url, {"sslopt": {"context": client_tls, "server_hostname": "other.test"}})
 
 
 def test_a_client_certificate_is_shown(
