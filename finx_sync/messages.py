@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar
 
 import msgspec
 
-__all__ = ["ContractTick", "Message", "SpotTick", "Tick"]
+__all__ = ["ContractTick", "Message", "SpotTick", "Tick", "wire_fields"]
 
 UTC = dt.timezone.utc
 
@@ -117,14 +117,14 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return f"{type(self).__name__}({fields})"
 
 
-def _wire_fields(kind: type[_Message]) -> type[_Message]:
+def wire_fields(kind: type[_Message]) -> type[_Message]:
     """Fill in `_attributes`: the class's own fields, its base's apart."""
     own = [field for field in msgspec.structs.fields(kind) if not field.encode_name.startswith("@")]
     kind._attributes = {field.encode_name: field.name for field in own}
     return kind
 
 
-@_wire_fields
+@wire_fields
 class ContractTick(Message, frozen=True, kw_only=True, gc=False):
     """One contract's whole state: prices, volatilities, greeks.
 
@@ -199,7 +199,7 @@ class ContractTick(Message, frozen=True, kw_only=True, gc=False):
         return dt.datetime.fromtimestamp(self.timestamp / 1000, UTC)
 
 
-@_wire_fields
+@wire_fields
 class SpotTick(Message, frozen=True, kw_only=True, gc=False):
     """One exchange's price of a pair.
 
@@ -243,7 +243,7 @@ class SpotTick(Message, frozen=True, kw_only=True, gc=False):
         return dt.datetime.fromtimestamp(self.unix_date, UTC)
 
 
-@_wire_fields
+@wire_fields
 class Tick(Message, frozen=True, kw_only=True, gc=False):
     """A row of tick history, or a tick snap: one exchange's price of a pair at one moment.
 

@@ -1,0 +1,218 @@
+"""BitMEX's realtime protocol: topics, tables, and the frames around them.
+
+Sources: BitMEX documentation, *WebSocket API* and *API Key Usage*; frames captured in July 2021; BitMEX's own clients.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, cast
+from urllib.parse import urlsplit, urlunsplit
+
+import msgspec
+
+from finx_sync.errors import UnreadableMessageError
+from finx_sync.venues.base import (
+    MAIN_LINE,
+    Authentication,
+    Confirmed,
+    Decoded,
+    Dialect,
+    Ignored,
+    KeepAliveReply,
+    Periodic,
+    Reconnect,
+    Refused,
+    ServerError,
+    Subscription,
+    Unknown,
+    Unreadable,
+)
+from finx_sync.venues.bitmex.messages import TableUpdate
+
+__all__ = ["ENDPOINTS", "PRIVATE_TABLES", "SYMBOLLESS_TABLES", "BitmexCredentials", "BitmexDialect", "sign", "topic"]
+
+ENDPOINTS: Final = {
+    "mainnet": ("wss://ws.bitmex.com/realtime", "wss://www.bitmex.com/realtimePlatform"),
+    "testnet": ("wss://ws.testnet.bitmex.com/realtime", "wss://testnet.bitmex.com/realtimePlatform"),
+}
+"""Main and platform URL of each network, since November 2021."""
+
+PLATFORM_LINE: Final = "platform"
+PLATFORM_TABLES: Final = frozenset({"announcement", "chat", "connected", "publicNotifications"})
+"""Served on a connection of their own, without symbols."""
+PRIVATE_TABLES: Final = frozenset(
+    {"account", "affiliate", "execution", "margin", "order", "position", "privateNotifications", "transact", "wallet"}
+)
+"""Account-locked: they need credentials."""
+SYMBOLLESS_TABLES: Final = PLATFORM_TABLES | frozenset(
+    {
+        "account", "affiliate", "funds", "historical", "insurance", "margin", "privateNotifications", "transact",
+        "wallet",
+    }
+)  # fmt: skip
+
+TOPIC: Final = "topic"
+"""The kind of every subscription; its name is the topic, like "trade:XBTUSD"."""
+SIGNED_PATH: Final = "/realtime"
+"""What a websocket's signature is of, on whatever path it is opened."""
+SIGNATURE_LIFE: Final = 300
+"""Seconds that a signature is good for; so much may the local clock be slow."""
+SWITCH_INTERVAL: Final = 15.0
+"""Seconds between two renewals of the dead man's switch, as the documentation recommends."""
+IDLE: Final = 5.0
+"""Seconds of silence before a ping, as the documentation recommends."""
+
+RATE_LIMITED: Final = frozenset({429, 503})
+TOKEN_EXPIRED: Final = 419
+BAD_KEY: Final = ("Signature not valid", "Invalid API Key")
+ALREADY: Final = "You are already subscribed"
+
+
+@dataclass(frozen=True, repr=False)
+class BitmexCredentials:
+    """An API key and its secret; never shown."""
+
+    key: str
+    secret: str
+
+    def __repr__(self) -> str:
+        return "BitmexCredentials(***)"
+
+
+def sign(secret: str, verb: str, path: str, expires: int, body: str = "") -> str:
+    """The signature of a request (documentation, *API Key Usage*): HMAC-SHA256 in lower-case hex.
+
+    Args:
+        secret: the API secret.
+        verb: in capitals.
+        path: with its query, but without one for a websocket.
+        expires: UNIX seconds; the server takes any number greater than its own time.
+        body: of the request.
+    """
+    return hmac.new(secret.encode(), f"{verb}{path}{expires}{body}".encode(), hashlib.sha256).hexdigest()
+
+
+def topic(table: str, symbol: str | None = None) -> Subscription:
+    """The subscription of a table, or of one symbol in it."""
+    return Subscription(TOPIC, f"{table}:{symbol}" if symbol else table)
+
+
+class BitmexDialect(Dialect):
+    """BitMEX's protocol.
+
+    Args:
+        url: ``wss://host/realtime``; the path may be left out.
+        platform_url: where announcements and the like come from; None for the same host.
+        switch_after: milliseconds of the dead man's switch; None for none.
+    """
+
+    venue = "BitMEX"
+    message_types = (TableUpdate,)
+    idle_ping = (IDLE, "ping")
+
+    def __init__(self, url: str, platform_url: str | None = None, switch_after: int | None = None) -> None:
+        parts = urlsplit(url)
+        path = parts.path.rstrip("/") or SIGNED_PATH
+        self._url = urlunsplit((parts.scheme, parts.netloc, path, "", ""))
+        platform = f"{path.rpartition('/')[0]}/realtimePlatform"
+        self._platform_url = platform_url or urlunsplit((parts.scheme, parts.netloc, platform, "", ""))
+        self._switch = None if switch_after is None else _command("cancelAllAfter", switch_after)
+
+    def line_of(self, subscription: Subscription) -> str:
+        return PLATFORM_LINE if subscription.name in PLATFORM_TABLES else MAIN_LINE
+
+    def url(self, key: Any, line: str) -> str:
+        return self._platform_url if line == PLATFORM_LINE else self._url
+
+    def headers(self, key: Any, line: str, now: float) -> dict[str, str]:
+        if not key:
+            return {}
+        expires = int(now) + SIGNATURE_LIFE
+        return {
+            "api-expires": str(expires),
+            "api-key": key.key,
+            "api-signature": sign(key.secret, "GET", SIGNED_PATH, expires),
+        }
+
+    def opening(self, key: Any, now: float) -> Sequence[str]:
+        return [self._switch] if self._switch else []
+
+    def subscribe(self, key: Any, subscription: Subscription) -> str | None:
+        return _command("subscribe", [subscription.name])
+
+    def unsubscribe(self, key: Any, subscription: Subscription) -> str | None:
+        return _command("unsubscribe", [subscription.name])
+
+    def periodic(self, key: Any) -> Sequence[Periodic]:
+        return [Periodic(SWITCH_INTERVAL, self._switch)] if self._switch else []
+
+    def decode(self, payloads: Sequence[memoryview]) -> list[Decoded]:
+        messages: list[Decoded] = []
+        rest = iter(payloads)
+        while len(messages) < len(payloads):
+            try:
+                messages.extend(map(_decode_table, rest))  # one call in C for a run of table updates
+            except _NOT_A_TABLE:  # what was decoded before is in the list, so this is the one that failed
+                messages.append(_decode_frame(payloads[len(messages)]))
+        return messages
+
+
+_decode_table = cast(Callable[[memoryview], TableUpdate], msgspec.json.Decoder(TableUpdate).decode)
+_NOT_A_TABLE: Final = (msgspec.MsgspecError, ValueError, RecursionError)
+
+
+def _command(op: str, args: Any) -> str:
+    return json.dumps({"op": op, "args": args}, separators=(",", ":"))
+
+
+def _decode_frame(payload: memoryview) -> Decoded:
+    """Read whatever is no table update."""
+    text = str(payload, "utf-8", "replace")  # the transport has checked it; a replay may not have
+    if text == "pong":
+        return KeepAliveReply()
+    try:
+        frame = msgspec.json.decode(text)
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        return Unreadable(UnreadableMessageError(f"not JSON: {error}", text))
+    if not isinstance(frame, dict):
+        return Unknown()
+    if "table" in frame:
+        try:
+            return msgspec.convert(frame, TableUpdate)
+        except msgspec.ValidationError as error:
+            return Unreadable(UnreadableMessageError(str(error), text))
+    if "error" in frame:
+        return _error(frame)
+    if "cancelTime" in frame:  # only an authorized account is answered so
+        return Authentication(accepted=True)
+    if frame.get("success") is True:
+        granted = frame.get("subscribe")
+        return Confirmed(Subscription(TOPIC, granted)) if isinstance(granted, str) else Ignored()
+    if "info" in frame:  # the welcome, and the answer to "help"
+        return Ignored()
+    return Unknown()
+
+
+def _error(frame: dict[str, Any]) -> Decoded:
+    """What an error frame means for us; it echoes the request that it is about."""
+    status, said = frame.get("status"), str(frame["error"])
+    request = frame.get("request")
+    request = request if isinstance(request, dict) else {}
+    if status == TOKEN_EXPIRED:
+        return Reconnect(said)  # with a fresh signature
+    if said.startswith(BAD_KEY):
+        return Authentication(accepted=False)
+    args = request.get("args")
+    topics = args if isinstance(args, list) else [args]
+    if request.get("op") == "subscribe" and len(topics) == 1 and isinstance(topics[0], str):
+        wish = Subscription(TOPIC, topics[0])
+        if said.startswith(ALREADY):
+            return Confirmed(wish)
+        if status not in RATE_LIMITED:
+            return Refused(wish, said if status is None else f"{status}: {said}")
+    return ServerError(said if status is None else f"{status}: {said}")

@@ -1,0 +1,95 @@
+"""BitMEX's one kind of message, the table update, and what a handler is given of it.
+
+Source: BitMEX documentation, *WebSocket API*: sections *Response Format* and *Subscriptions*; frames of July 2021.
+"""
+
+from __future__ import annotations
+
+import operator
+from typing import Any, Literal, NamedTuple
+
+import msgspec
+
+from finx_sync.messages import Message, wire_fields
+
+__all__ = ["Action", "Level", "OrderBook", "Row", "TableItem", "TableUpdate"]
+
+Action = Literal["partial", "insert", "update", "delete"]
+Row = dict[str, Any]
+"""A table's row: wire names and JSON values."""
+
+
+@wire_fields
+class TableUpdate(Message, frozen=True, kw_only=True, gc=False):
+    """What the server says about a table: its image, new rows, changed fields of rows, or the keys of deleted ones.
+
+    Attributes:
+        table: its name, like "quote" or "order".
+        action: "partial" is the image that everything else builds on.
+        data: rows, or parts of rows.
+        key_fields: names of the fields that identify a row; empty for tables that only grow. This and what follows
+            come with a partial and are None otherwise.
+        filter: which rows the partial is the image of, like ``{"symbol": "XBTUSD"}``; empty for all.
+        types: field names and their types.
+        foreign_keys, attributes: field names and what they refer to, or how they are indexed.
+    """
+
+    table: str
+    action: Action
+    data: list[Row]
+    key_fields: list[str] | None = msgspec.field(default=None, name="keys")
+    filter: dict[str, Any] | None = None
+    types: dict[str, str] | None = None
+    foreign_keys: dict[str, str] | None = msgspec.field(default=None, name="foreignKeys")
+    attributes: dict[str, str] | None = None
+
+    name_of = operator.attrgetter("table")
+
+    @property
+    def name(self) -> str:
+        """The table."""
+        return self.table
+
+
+class TableItem(NamedTuple):
+    """What handlers and iterators get: one row after it was merged.
+
+    Attributes:
+        item: the whole row, the receiver's own copy.
+        symbol: the row's; None where the table is not about symbols.
+        table: its table.
+        action: what the server did: "partial", "insert", "update", or "delete" where deletes are asked for.
+    """
+
+    item: Row
+    symbol: str | None
+    table: str
+    action: Action
+
+
+class Level(NamedTuple):
+    """One price of an order book.
+
+    Attributes:
+        price: in the symbol's quote currency.
+        size: contracts.
+        id: BitMEX's number for this price of this symbol; None in orderBook10.
+    """
+
+    price: float
+    size: float
+    id: int | None
+
+
+class OrderBook(NamedTuple):
+    """A symbol's book at one moment.
+
+    Attributes:
+        symbol: whose.
+        bids: best, which is highest, first.
+        asks: best, which is lowest, first.
+    """
+
+    symbol: str
+    bids: list[Level]
+    asks: list[Level]

@@ -1,0 +1,196 @@
+"""The tables as the server has them: partials, inserts, updates and deletes, merged. No clock: times are handed in.
+
+Rules (BitMEX documentation, *WebSocket API*; in brackets what other clients do): nothing counts until a topic's partial
+has come; a partial replaces the rows of its own filter and no others [the official client throws the other symbols'
+rows away]; rows are found by the partial's keys, each in one step [others search from the first row]; an update holds
+the changed fields only, and one of a book has no price, which its id stands for. A row is never changed, only replaced:
+whoever holds one has a picture of its moment.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Final
+
+from finx_sync.errors import InvalidInputError
+from finx_sync.venues.bitmex.messages import Level, OrderBook, Row, TableUpdate
+from finx_sync.venues.bitmex.tables import BOOKS, KeyedTable, Table, new_table
+
+__all__ = ["Storage"]
+
+FINISHED_ORDERS_KEPT: Final = 60.0
+"""Seconds that a filled, cancelled or rejected order can still be looked up."""
+FINISHED: Final = frozenset({"Filled", "Canceled", "Rejected", "Expired", "DoneForDay", "Stopped"})
+"""`ordStatus` of an order that cannot fill any more (FIX 4.4, tag 39, in BitMEX's words)."""
+
+
+class _Tables(Mapping[str, list[Row]]):
+    """The tables by name, each as a list made when it is asked for."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+
+    def __getitem__(self, name: str) -> list[Row]:
+        if name not in self._storage.keys:
+            raise KeyError(name)
+        return self._storage.rows(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._storage.keys)
+
+    def __len__(self) -> int:
+        return len(self._storage.keys)
+
+
+class Storage:
+    """All tables of a stream.
+
+    Args:
+        lock: held while a message is merged and while rows are read, so that no reader sees half a message.
+
+    Attributes:
+        data: table name to its rows, in lists made at the moment they are asked for. Rows are shared, so do not change
+            them; none of them ever changes afterwards.
+        lost: (table, symbol) of what could not be merged: changes of rows that are not there, rows without their keys.
+            Whoever keeps the tables right takes these out and asks for their partials again.
+    """
+
+    def __init__(self, lock: AbstractContextManager[Any] | None = None) -> None:
+        self._lock = nullcontext() if lock is None else lock
+        self._tables: dict[str, Table] = {}
+        self._finished: deque[tuple[float, Row]] = deque()
+        self.lost: set[tuple[str, str | None]] = set()
+        self.data: Mapping[str, list[Row]] = _Tables(self)
+
+    @property
+    def keys(self) -> dict[str, list[str]]:
+        """Table name to the fields that identify its rows; of the tables that have come."""
+        with self._lock:
+            return {name: list(table.keys) for name, table in self._tables.items()}
+
+    def rows(self, table: str, symbol: str | None = None) -> list[Row]:
+        """The rows of a table, or those of a symbol in it; none where nothing has come yet."""
+        with self._lock:
+            found = self._tables.get(table)
+            return [] if found is None else found.rows(symbol)
+
+    def is_ready(self, table: str, symbol: str | None = None) -> bool:
+        """Whether the partial has come: of a whole table, or the one that covers a symbol in it."""
+        with self._lock:
+            found = self._tables.get(table)
+            return found is not None and found.is_ready(symbol)
+
+    def find_item_by_keys(self, table: str, match: Mapping[str, Any]) -> Row | None:
+        """The row of a table whose key fields have these values, in one step however large the table is.
+
+        In a table without keys (quote, trade and their bins) it is the newest row that agrees with all of `match`.
+
+        Raises:
+            InvalidInputError: `match` lacks a key field.
+        """
+        with self._lock:
+            found = self._tables.get(table)
+            if found is None:
+                return None
+            for name in found.keys:
+                if name not in match:
+                    raise InvalidInputError(f"a row of {table} is found by {', '.join(found.keys)}; {name} is missing")
+            return found.find(match)
+
+    def order_book(self, symbol: str) -> OrderBook:
+        """A symbol's book, best prices first, from the fullest book table that has come; empty without one."""
+        with self._lock:
+            for name in BOOKS:
+                table = self._tables.get(name)
+                if table is not None and table.is_ready(symbol):
+                    rows = table.rows(symbol)
+                    break
+            else:
+                return self._short_book(symbol)
+        levels: dict[str, list[Level]] = {"Buy": [], "Sell": []}
+        for row in rows:
+            levels[row["side"]].append(Level(row["price"], row["size"], row["id"]))
+        return OrderBook(symbol, sorted(levels["Buy"], reverse=True), sorted(levels["Sell"]))
+
+    def _short_book(self, symbol: str) -> OrderBook:
+        table = self._tables.get("orderBook10")
+        rows = table.rows(symbol) if table is not None else []
+        sides = (rows[-1]["bids"], rows[-1]["asks"]) if rows else ([], [])
+        bids, asks = ([Level(price, size, None) for price, size in side] for side in sides)
+        return OrderBook(symbol, bids, asks)
+
+    # writing
+
+    def apply(self, update: TableUpdate, now: float) -> list[Row]:
+        """Merge a message.
+
+        Args:
+            update: the message.
+            now: seconds on any clock that only goes forward.
+
+        Returns:
+            The whole rows that it put in or changed, or those that it deleted; none before the partial.
+        """
+        with self._lock:
+            if self._finished:
+                self._forget_finished(now)
+            try:
+                rows = self._merge(update)
+            except (KeyError, TypeError):  # a row without its keys, or with none that can be one
+                self.lost.add((update.table, (update.filter or {}).get("symbol")))
+                return []
+            if update.table == "order":
+                self._finished.extend((now + FINISHED_ORDERS_KEPT, row) for row in rows if _is_finished(row))
+            return rows
+
+    def _merge(self, update: TableUpdate) -> list[Row]:
+        name, action, data = update.table, update.action, update.data
+        table = self._tables.get(name)
+        if action == "partial":
+            keys = update.key_fields or []
+            if table is None or table.keys != keys:
+                table = self._tables[name] = new_table(name, keys)
+            return table.partial(update.filter or {}, data)
+        if table is None:
+            return []
+        if len(data) != 1:
+            data = [row for row in data if table.is_ready(row.get("symbol"))]
+        elif not table.is_ready(data[0].get("symbol")):
+            return []
+        if action == "insert":
+            return table.insert(data)
+        lost: list[Row] = []
+        rows = table.update(data, lost) if action == "update" else table.delete(data, lost)
+        self.lost.update((name, row.get("symbol")) for row in lost)
+        return rows
+
+    def expire(self, now: float) -> None:
+        """Remove the orders that have been finished for a minute; `now` as in `apply`."""
+        with self._lock:
+            self._forget_finished(now)
+
+    def forget(self, table: str, symbol: str | None = None) -> None:
+        """Drop what is known of a topic; news about it are ignored until its next partial."""
+        with self._lock:
+            if table in self._tables:
+                self._tables[table].forget({} if symbol is None else {"symbol": symbol})
+
+    def clear(self) -> None:
+        """Drop everything: the connection that kept it up to date is gone."""
+        with self._lock:
+            self._tables.clear()
+            self._finished.clear()
+            self.lost.clear()
+
+    def _forget_finished(self, now: float) -> None:
+        table = self._tables.get("order")
+        while self._finished and self._finished[0][0] <= now:
+            _, order = self._finished.popleft()
+            if isinstance(table, KeyedTable) and (row := table.find(order)) is not None and _is_finished(row):
+                table.delete([row], [])
+
+
+def _is_finished(order: Row) -> bool:
+    return order.get("leavesQty") == 0 or order.get("ordStatus") in FINISHED
