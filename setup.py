@@ -14,6 +14,7 @@ VERSION = next(
 EXTRAS = {
     "sandbox": ["aiohttp>=3.9", "rich>=13"],
     "cli": ["rich>=13"],
+    "greeks": ["numpy>=1.24", "scipy>=1.15"],
     "bench": ["aiohttp>=3.9", "orjson", "picows>=1", "uvloop; sys_platform != 'win32'", "websockets>=13", "matplotlib"],
 }
 TOOLS = [
@@ -28,6 +29,7 @@ TOOLS = [
     "mypy>=1.11",
     "import-linter>=2.0",
     "types-requests",
+    "QuantLib>=1.30",
 ]
 
 setup(
@@ -48,7 +50,7 @@ setup(
     ],
     extras_require={
         **EXTRAS,
-        "dev": sorted({*TOOLS, *(need for name in ("sandbox", "cli") for need in EXTRAS[name])}),
+        "dev": sorted({*TOOLS, *(need for name in EXTRAS if name != "bench" for need in EXTRAS[name])}),
     },
     entry_points={"console_scripts": ["finx-sync=finx_sync.cli.main:main"]},
     classifiers=[

@@ -20,6 +20,7 @@ from finx_sync.oneshot import (
     get_tick_snap,
     list_contracts,
 )
+from finx_sync.pricing import Greeks, Instrument, calculate_greeks, parse_instrument
 from finx_sync.session.backoff import Backoff
 from finx_sync.session.state import State, StateChange
 from finx_sync.stream import Stats
@@ -34,6 +35,8 @@ __all__ = [
     "ContractTick",
     "FinxSyncError",
     "FunctionError",
+    "Greeks",
+    "Instrument",
     "InvalidInputError",
     "SpotTick",
     "State",
@@ -43,12 +46,14 @@ __all__ = [
     "Tick",
     "WebSocketApp",
     "authenticate",
+    "calculate_greeks",
     "call",
     "get_five_minute_matrix",
     "get_reference_data",
     "get_tick_history",
     "get_tick_snap",
     "list_contracts",
+    "parse_instrument",
 ]
 
 __version__ = "0.1.0"

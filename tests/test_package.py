@@ -15,9 +15,10 @@ from finx_sync.config import read_account
 
 PUBLIC = [
     "AuthorizationError", "Backoff", "ConfigError", "ConnectError", "ConnectionLostError", "ContractTick",
-    "FinxSyncError", "FunctionError", "InvalidInputError", "SpotTick", "State", "StateChange", "Stats",
-    "StreamManager", "Tick", "WebSocketApp", "authenticate", "call", "get_five_minute_matrix", "get_reference_data",
-    "get_tick_history", "get_tick_snap", "list_contracts",
+    "FinxSyncError", "FunctionError", "Greeks", "Instrument", "InvalidInputError", "SpotTick", "State", "StateChange",
+    "Stats", "StreamManager", "Tick", "WebSocketApp", "authenticate", "calculate_greeks", "call",
+    "get_five_minute_matrix", "get_reference_data",
+    "get_tick_history", "get_tick_snap", "list_contracts", "parse_instrument",
 ]  # fmt: skip
 
 
@@ -37,7 +38,18 @@ def test_one_root_of_errors() -> None:
 
 def test_importing_is_light() -> None:
     """Every script would pay for parts that it does not use."""
-    heavy = ("aiohttp", "asyncio", "numpy", "pandas", "rich", "redis", "finx_sync.sandbox", "finx_sync.cli")
+    heavy = (
+        "aiohttp",
+        "asyncio",
+        "numpy",
+        "scipy",
+        "pandas",
+        "matplotlib",
+        "rich",
+        "redis",
+        "finx_sync.sandbox",
+        "finx_sync.cli",
+    )
     program = f"import sys, finx_sync; print([name for name in {heavy!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=True)
     assert done.stdout == "[]\n"

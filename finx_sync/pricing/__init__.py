@@ -1,0 +1,33 @@
+"""What options are worth: names, prices, greeks, implied volatilities. No I/O, no clock.
+
+Three doors, all on the same formulas:
+
+- `calculate_greeks`: any option, in FinX's own parameters; European, Black-76 or American; numbers or arrays.
+- `black76` and `implied_volatility`: a contract in the conventions of its message on the wire.
+- `parse_instrument`: what a contract's name says.
+
+From the bottom up: `maths` (what the standard library or NumPy must provide) → `european`, `implied`, `american` →
+`greeks`, `wire`. Only the standard library is needed for numbers and European exercise; arrays and American exercise
+need the extra ``greeks``, which is imported when it is first used.
+"""
+
+from __future__ import annotations
+
+from finx_sync.pricing.greeks import Greeks, OptionType, calculate_greeks
+from finx_sync.pricing.instruments import EXPIRY_HOUR_UTC, Instrument, OptionSide, expiry_code, parse_instrument
+from finx_sync.pricing.wire import OptionValue, black76, implied_volatility, years_to_expiry
+
+__all__ = [
+    "EXPIRY_HOUR_UTC",
+    "Greeks",
+    "Instrument",
+    "OptionSide",
+    "OptionType",
+    "OptionValue",
+    "black76",
+    "calculate_greeks",
+    "expiry_code",
+    "implied_volatility",
+    "parse_instrument",
+    "years_to_expiry",
+]
