@@ -16,7 +16,7 @@ from dotenv import dotenv_values, find_dotenv
 from finx_sync.errors import ConfigError
 from finx_sync.redaction import redact
 
-__all__ = ["ENVIRONMENTS", "SANDBOX", "Account", "KeySource", "read_account"]
+__all__ = ["ENVIRONMENTS", "SANDBOX", "Account", "KeySource", "checked_url", "read_account"]
 
 SANDBOX: Final = "sandbox"
 SANDBOX_KEY: Final = "sandbox-key"
@@ -77,7 +77,7 @@ def read_account(api_key: KeySource | None = None, environment: str | None = Non
         names = ", ".join(repr(name) for name in ENVIRONMENTS)
         raise ConfigError(f"there is no environment {chosen!r}; choose one of {names}, or give url=")
     address = url if url is not None else (None if environment else variables.get("FINX_URL"))
-    base_url = ENVIRONMENTS[chosen] if not address else _checked_url(address)
+    base_url = ENVIRONMENTS[chosen] if not address else checked_url(address)
     key = api_key if api_key is not None else variables.get("FINX_API_KEY")
     if chosen == SANDBOX and api_key is None:
         key = SANDBOX_KEY  # a real key has no business in the sandbox
@@ -96,12 +96,17 @@ def _variables() -> dict[str, str]:
     return {**{name: value for name, value in found.items() if value is not None}, **os.environ}
 
 
-def _checked_url(url: str) -> str:
+def checked_url(url: str, example: str = "wss://ws.finx.io") -> str:
+    """Return a websocket URL without a slash at its end.
+
+    Raises:
+        ConfigError: it is none; the text shows `example`.
+    """
     try:
         parts = urlsplit(url)
         ok = parts.scheme in ("ws", "wss") and bool(parts.hostname) and parts.port != 0
     except (ValueError, AttributeError, TypeError):
         ok = False
     if not ok:
-        raise ConfigError(f"{redact(str(url))!r} is no websocket URL; it looks like wss://ws.finx.io")
+        raise ConfigError(f"{redact(str(url))!r} is no websocket URL; it looks like {example}")
     return url.rstrip("/")

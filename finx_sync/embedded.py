@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from finx_sync.sandbox import Sandbox
 
-__all__ = ["acquire", "release"]
+__all__ = ["Stay", "acquire", "release"]
 
 
 class _EmbeddedSandbox:
@@ -42,3 +42,25 @@ class _EmbeddedSandbox:
 _sandbox = _EmbeddedSandbox()
 acquire = _sandbox.acquire
 release = _sandbox.release
+
+
+class Stay:
+    """One stream's use of it: from `begin` to `end`, which may be called more often."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lasts = False
+
+    def begin(self) -> str:
+        """The sandbox's base URL; starts it if need be."""
+        url = acquire()
+        with self._lock:
+            self._lasts = True
+        return url
+
+    def end(self) -> None:
+        """Let it go, if it was held."""
+        with self._lock:
+            lasts, self._lasts = self._lasts, False
+        if lasts:
+            release()

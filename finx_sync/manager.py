@@ -81,7 +81,7 @@ class StreamManager(FinxFunctions, Stream):
         self._path: Path = path
         self._stream_per_url = stream_per_url
         self._request_form: RequestForm = request_form
-        self._holds_sandbox = False
+        self._stay = embedded.Stay()
         self._finx = FinxDialect(account.base_url or "", path, stream_per_url=stream_per_url)
         super().__init__(
             self._finx,
@@ -154,13 +154,10 @@ class StreamManager(FinxFunctions, Stream):
 
     def _before_start(self) -> None:
         if self._account.base_url is None:
-            self._finx.base_url = embedded.acquire()
-            self._holds_sandbox = True
+            self._finx.base_url = self._stay.begin()
 
     def _after_end(self) -> None:
-        if self._holds_sandbox:
-            self._holds_sandbox = False
-            embedded.release()
+        self._stay.end()
 
     @contextmanager
     def _backend(self) -> Iterator[Backend]:

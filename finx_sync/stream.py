@@ -23,7 +23,8 @@ from finx_sync.session.options import Options, StreamOptions
 from finx_sync.session.session import Session, SessionParts
 from finx_sync.session.state import ENDED, State, StateChange
 from finx_sync.session.subscriptions import Subscriptions
-from finx_sync.venues.base import Dialect, Subscription
+from finx_sync.transport.app import WebSocketApp
+from finx_sync.venues.base import MAIN_LINE, Dialect, Subscription
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -271,6 +272,12 @@ class Stream:
         self._handlers.add(kind, first, names or None)
         return first
 
+    @property
+    def ws(self) -> WebSocketApp | None:
+        """The websocket of the main connection while it is open, else None. To look at: sending is the stream's own."""
+        session = self._session
+        return None if session is None else session.app(MAIN_LINE)
+
     # Subscriptions
 
     def _subscribe(self, subscription: Subscription) -> None:
@@ -297,7 +304,7 @@ class Stream:
 
     # For the REPL
 
-    def latest(self, name: str) -> Message | None:
+    def latest(self, name: str) -> Any:
         """The newest message of a name, None when there was none yet. Never waits."""
         for table in self._latest.values():
             if (message := table.get(name)) is not None:
@@ -326,11 +333,15 @@ class Stream:
             raise UsageError("the stream is not running; start() it first")
         feed = Feed(size, timeout, self._close_feed)
         self._feeds.add(feed)
-        for kind in self._dialect.message_types:
-            self._handlers.add(kind, feed.put, names or None)
+        self._fill(feed, names)
         if session.state.state in ENDED:  # it ended meanwhile, and may have missed the feed
             feed.end(session.state.failure)
         return feed
+
+    def _fill(self, feed: Feed, names: tuple[str, ...]) -> None:
+        """Let an iterator have the messages of some names, or all without."""
+        for kind in self._dialect.message_types:
+            self._handlers.add(kind, feed.put, names or None)
 
     def _close_feed(self, feed: Feed) -> None:
         self._feeds.discard(feed)

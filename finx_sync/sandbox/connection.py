@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import socket
 import struct
 from collections import deque
@@ -50,7 +51,7 @@ class Limits:
 
     Attributes:
         idle_timeout: seconds without a message from the client; protocol pings do not count (FinX docs: the socket
-            closes after five minutes unless a message is sent).
+            closes after five minutes unless a message is sent). Infinite for venues that do not do so.
         backlog: characters that may wait in the queue.
     """
 
@@ -112,6 +113,7 @@ class Connection:
         self._room.set()
         self._end: asyncio.Future[tuple[int, str]] = self._loop.create_future()
         self._streams: dict[str, _Stream] = {}
+        self._joined: dict[str, None] = {}
         self._last_heard = self._loop.time()
         self._idle_timer: asyncio.TimerHandle | None = None
         self.gone: Final = asyncio.Event()
@@ -170,10 +172,18 @@ class Connection:
             if stream.timer is not None:
                 stream.timer.cancel()
 
+    def join(self, name: str) -> None:
+        """List a name among the subscriptions whose messages the venue itself sends, without a timer of its own."""
+        self._joined[name] = None
+
+    def leave(self, name: str) -> None:
+        """Take a name that was joined off the list."""
+        self._joined.pop(name, None)
+
     @property
     def subscriptions(self) -> tuple[str, ...]:
         """The names streamed on this connection, in the order of subscription."""
-        return tuple(self._streams)
+        return (*self._streams, *self._joined)
 
     def finish(self, code: int, reason: str) -> None:
         """End the connection once everything queued is written."""
@@ -293,6 +303,8 @@ class Connection:
         stream.timer = self._loop.call_at(at, self._tick, stream)
 
     def _watch_idle(self) -> None:
+        if self._limits.idle_timeout == math.inf:
+            return
         due = self._last_heard + self._limits.idle_timeout
         if self._loop.time() >= due:
             self.end(1001, f"no message for {self._limits.idle_timeout:g} s")

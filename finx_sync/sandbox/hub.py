@@ -12,7 +12,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from aiohttp import web
@@ -65,8 +65,17 @@ class Hub:
 
     # on the event loop
 
-    async def accept(self, request: web.Request, path: str) -> tuple[Connection, web.WebSocketResponse]:
-        """Complete the upgrade; the connection is listed from here until `serve` returns."""
+    async def accept(
+        self, request: web.Request, path: str, *, idle_timeout: float | None = None
+    ) -> tuple[Connection, web.WebSocketResponse]:
+        """Complete the upgrade; the connection is listed from here until `serve` returns.
+
+        Args:
+            request: the upgrade.
+            path: for people, without the key.
+            idle_timeout: seconds, for a venue whose limit is not the sandbox's own.
+        """
+        limits = self._limits if idle_timeout is None else replace(self._limits, idle_timeout=idle_timeout)
         # Deflate would cost more than it saves on one machine, and no source says that FinX offers it.
         websocket = web.WebSocketResponse(compress=False, max_msg_size=MAX_MESSAGE_SIZE)
         await websocket.prepare(request)
@@ -78,9 +87,7 @@ class Hub:
         def written(name: str | None, numbered: bool) -> None:
             self._count(number, name, numbered)
 
-        connection = Connection(
-            number, path, websocket=websocket, transport=transport, limits=self._limits, written=written
-        )
+        connection = Connection(number, path, websocket=websocket, transport=transport, limits=limits, written=written)
         with self._changed:
             self._open[number] = (connection, time.time())
             self._sent[number], self._numbered[number] = Counter(), Counter()

@@ -24,6 +24,7 @@ from finx_sync.session.options import Options
 from finx_sync.session.state import ENDED, State, StateBox, StateChange
 from finx_sync.session.subscriptions import Subscriptions
 from finx_sync.session.supervisor import Supervisor
+from finx_sync.transport.app import WebSocketApp
 from finx_sync.venues.base import MAIN_LINE, Dialect
 
 __all__ = ["Session", "SessionParts"]
@@ -158,6 +159,12 @@ class Session:
                 line.start()
         for line in surplus:
             line.stop()
+
+    def app(self, line: str) -> WebSocketApp | None:
+        """The open websocket of a line; None while it is not connected."""
+        with self._lock:
+            supervisor = self._lines.get(line)
+        return None if supervisor is None else supervisor.app
 
     def _new_line(self, name: str, *, patient: bool) -> Supervisor:
         parts = self._parts

@@ -120,6 +120,11 @@ class Supervisor:
         return not self._thread.is_alive()
 
     @property
+    def app(self) -> WebSocketApp | None:
+        """The websocket of the present connection; None while there is none."""
+        return self._app if self.connection is not None else None
+
+    @property
     def confirmed(self) -> bool:
         """Whether the present connection is open and its key taken."""
         return self._confirmed

@@ -186,7 +186,7 @@ def test_news_before_the_partial_are_ignored() -> None:
     assert not storage.is_ready("quote", "XBTUSD")
     storage.forget("quote", "ETHUSD")
     assert storage.apply(change("quote", "insert", {"symbol": "ETHUSD"}), 0.0) == []
-    storage.clear()
+    storage.clear(["quote"])
     assert dict(storage.data) == {}
 
 

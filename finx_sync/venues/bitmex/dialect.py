@@ -116,12 +116,16 @@ class BitmexDialect(Dialect):
     idle_ping = (IDLE, "ping")
 
     def __init__(self, url: str, platform_url: str | None = None, switch_after: int | None = None) -> None:
+        self._switch = None if switch_after is None else _command("cancelAllAfter", switch_after)
+        self.go_to(url, platform_url)
+
+    def go_to(self, url: str, platform_url: str | None = None) -> None:
+        """Connect there from now on; the arguments are those of the constructor."""
         parts = urlsplit(url)
         path = parts.path.rstrip("/") or SIGNED_PATH
         self._url = urlunsplit((parts.scheme, parts.netloc, path, "", ""))
         platform = f"{path.rpartition('/')[0]}/realtimePlatform"
         self._platform_url = platform_url or urlunsplit((parts.scheme, parts.netloc, platform, "", ""))
-        self._switch = None if switch_after is None else _command("cancelAllAfter", switch_after)
 
     def line_of(self, subscription: Subscription) -> str:
         return PLATFORM_LINE if subscription.name in PLATFORM_TABLES else MAIN_LINE

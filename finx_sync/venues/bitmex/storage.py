@@ -10,7 +10,7 @@ whoever holds one has a picture of its moment.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final
 
@@ -177,12 +177,12 @@ class Storage:
             if table in self._tables:
                 self._tables[table].forget({} if symbol is None else {"symbol": symbol})
 
-    def clear(self) -> None:
-        """Drop everything: the connection that kept it up to date is gone."""
+    def clear(self, tables: Iterable[str]) -> None:
+        """Drop whole tables: the connection that kept them up to date is gone."""
         with self._lock:
-            self._tables.clear()
-            self._finished.clear()
-            self.lost.clear()
+            for name in tables:
+                self._tables.pop(name, None)
+                self.lost = {one for one in self.lost if one[0] != name}
 
     def _forget_finished(self, now: float) -> None:
         table = self._tables.get("order")

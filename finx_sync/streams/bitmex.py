@@ -1,0 +1,324 @@
+"""`BitmexStream`: BitMEX's tables, merged, into callbacks."""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
+
+from finx_sync import embedded
+from finx_sync.config import SANDBOX, Account, checked_url
+from finx_sync.dispatch.feed import Feed
+from finx_sync.errors import ConfigError, InvalidInputError, StreamTimeoutError, UsageError
+from finx_sync.session.options import StreamOptions
+from finx_sync.session.state import ENDED
+from finx_sync.stream import Stream
+from finx_sync.venues.base import Subscription
+from finx_sync.venues.bitmex.dialect import (
+    ENDPOINTS,
+    PRIVATE_TABLES,
+    SYMBOLLESS_TABLES,
+    BitmexCredentials,
+    BitmexDialect,
+    topic,
+)
+from finx_sync.venues.bitmex.messages import TableItem, TableUpdate
+from finx_sync.venues.bitmex.storage import Storage
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+__all__ = ["BitmexStream"]
+
+logger = logging.getLogger("finx_sync")
+
+TableHandler = TypeVar("TableHandler", bound=Callable[[TableItem], object])
+
+CHANNELS: Final = ("instrument", "quote", "trade", "tradeBin1m")
+"""What each symbol subscribes, as in the seed of this venue (bitmex-trio-websocket)."""
+PRIVATE_CHANNELS: Final = ("margin", "position", "order", "execution")
+"""What an account subscribes, likewise."""
+SWITCH_DEFAULT: Final = 60.0
+SWITCH_MINIMUM: Final = 20.0
+"""Seconds; it is renewed every 15."""
+HEAL_INTERVAL: Final = 5.0
+"""Seconds between two requests for the same table's image: a server that errs is not to be hammered."""
+
+_TABLE: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+_SYMBOL: Final = re.compile(r"[^\s,:\"\\]+")
+_ALL: Final = "table"
+"""Event name of all rows; those of a table or of a symbol in it have the topic behind it."""
+
+
+class BitmexStream(Stream):
+    """Streams from BitMEX. Making one does no I/O.
+
+    Handlers and iterators get a `TableItem`, which unpacks into ``(item, symbol, table, action)``: `item` is the whole
+    row after the change. `storage` holds all tables; a new connection empties it, and the server's images fill it.
+
+    Args:
+        endpoint: "mainnet", "testnet", "sandbox" (embedded), or a URL like "wss://host/realtime".
+        symbols: one, or several; each subscribes all of `channels`.
+        api_key, api_secret: both or none. With them the account's channels are subscribed as well: margin, position,
+            order, execution.
+        dead_mans_switch: seconds after which BitMEX cancels all orders of the account if it does not hear of us;
+            renewed every 15 seconds while connected, so not below 20. True is 60 seconds. Stopping the stream leaves
+            it running.
+        channels: tables for each symbol; tables that know no symbols are subscribed as they are.
+        deletes: hand on deleted rows too, as they were, with the action "delete".
+        options: what every stream takes; see `finx_sync.session.options.Options`.
+
+    Raises:
+        ConfigError: an unknown endpoint, half of the credentials, or an option that cannot be right.
+        InvalidInputError: no symbol, no table.
+    """
+
+    def __init__(
+        self,
+        endpoint: str,
+        symbols: str | Iterable[str] | None = None,
+        *,
+        api_key: str | None = None,
+        api_secret: str | None = None,
+        dead_mans_switch: float | bool | None = None,
+        channels: Iterable[str] = CHANNELS,
+        deletes: bool = False,
+        **options: Unpack[StreamOptions],
+    ) -> None:
+        credentials = _credentials(api_key, api_secret)
+        url, platform_url = _addresses(endpoint)
+        self._bitmex = BitmexDialect(url or "", platform_url, _switch_after(dead_mans_switch, credentials))
+        super().__init__(self._bitmex, Account(url, credentials), **options)
+        self._deletes = deletes
+        self._stay = embedded.Stay()
+        self._storage = Storage(threading.Lock())
+        self._filled = threading.Condition()  # notified when a table's image has come, and at the end
+        self._healed_at: dict[str, float] = {}
+        self._handlers.add(TableUpdate, self._apply)
+        self._channels = tuple(channels)
+        for symbol in [symbols] if isinstance(symbols, str) else (symbols or ()):
+            for channel in self._channels:
+                self.subscribe(channel if channel in SYMBOLLESS_TABLES else f"{channel}:{symbol}")
+        if credentials is not None:
+            self.subscribe(*PRIVATE_CHANNELS)
+
+    # Handlers
+
+    @overload
+    def on_table(self, handler: TableHandler, /, *names: str) -> TableHandler: ...
+    @overload
+    def on_table(self, handler: str, /, *names: str) -> Callable[[TableHandler], TableHandler]: ...
+    def on_table(self, handler: Any, /, *names: Any) -> Any:
+        """Call a function with every row that changes (``@stream.on_table``), or with those of a table, or of symbols.
+
+        ``@stream.on_table("order")`` is for a table, ``@stream.on_table("order", "XBTUSD")`` for a symbol in it. A
+        plain call serves as well, ``stream.on_table(handler, "order", "XBTUSD")``, and returns the handler. It runs on
+        the dispatch thread.
+
+        Raises:
+            HandlerError: it cannot be called with one argument.
+            InvalidInputError: no table, no symbol.
+        """
+        if isinstance(handler, str):
+            wanted = (handler, *names)
+
+            def decorator(function: TableHandler) -> TableHandler:
+                return self._add(function, wanted)
+
+            return decorator
+        return self._add(handler, names)
+
+    def _add(self, handler: TableHandler, names: tuple[str, ...]) -> TableHandler:
+        if not names:
+            self._handlers.add(_ALL, handler)
+        elif len(names) == 1:
+            self._handlers.add(f"{_ALL} {_checked(names[0]).name}", handler)
+        else:
+            for symbol in names[1:]:
+                self._handlers.add(f"{_ALL} {_checked(f'{names[0]}:{symbol}').name}", handler)
+        return handler
+
+    def _fill(self, feed: Feed, names: tuple[str, ...]) -> None:
+        for event in [f"{_ALL} {name}" for name in names] or [_ALL]:
+            self._handlers.add(event, feed.put)
+
+    def __iter__(self) -> Feed:
+        """Iterate over ``(item, symbol, table, action)``; as `ticks` without arguments."""
+        return self.ticks()
+
+    # Subscriptions
+
+    def subscribe(self, *topics: str) -> None:
+        """Ask for tables, now or when the stream starts, and again after every reconnect.
+
+        Args:
+            topics: a table ("margin"; "trade" is that of all symbols), or a symbol's part of one ("trade:XBTUSD").
+
+        Raises:
+            InvalidInputError: no topic.
+            ConfigError: a table of the account, and the stream has no credentials.
+        """
+        for wish in [_checked(one) for one in topics]:
+            table = wish.name.partition(":")[0]
+            if table in PRIVATE_TABLES and self._account.key is None:
+                raise ConfigError(f"the table {table} is an account's own: give api_key and api_secret")
+            self._subscribe(wish)
+
+    def unsubscribe(self, *topics: str) -> None:
+        """Want tables no more; their rows are dropped at once."""
+        for wish in [_checked(one) for one in topics]:
+            if not self._unsubscribe(wish):
+                continue
+            table, _, symbol = wish.name.partition(":")
+            self._storage.forget(table, symbol or None)
+            if not symbol:  # parts of it that are wanted on their own were dropped with it
+                for other in self._subscriptions.desired():
+                    if other.name.startswith(f"{table}:"):
+                        self._resubscribe(other)
+
+    @property
+    def topics(self) -> list[str]:
+        """What is subscribed, in the order in which it was asked for; what the server refused is not among it."""
+        return [wish.name for wish in self._subscriptions.desired()]
+
+    # The tables
+
+    @property
+    def storage(self) -> Storage:
+        """All tables as they stand. Safe from any thread; not emptied by `stop`."""
+        self._storage.expire(time.monotonic())
+        return self._storage
+
+    def latest(self, name: str) -> Any:
+        """The newest row of a topic, like "quote:XBTUSD", as a dictionary of its own; None where there is none."""
+        table, _, symbol = name.partition(":")
+        rows = self.storage.rows(table, symbol or None)
+        return dict(rows[-1]) if rows else None
+
+    def wait_until_filled(self, *topics: str, timeout: float = 10.0) -> None:
+        """Wait until the images of tables have come.
+
+        Args:
+            topics: which; all that are subscribed without. One that the server refuses is not waited for.
+            timeout: seconds.
+
+        Raises:
+            StreamTimeoutError: some did not come in time.
+            UsageError: the stream is not running, or this is the dispatch thread.
+            FinxSyncError: why the stream failed.
+        """
+        self._refuse_on_dispatch_thread("wait_until_filled")
+        deadline = time.monotonic() + timeout
+        with self._filled:
+            while missing := self._missing(topics):
+                if self.state in ENDED:
+                    raise self.failure or UsageError("the stream is not running; start() it first")
+                if (left := deadline - time.monotonic()) <= 0:
+                    raise StreamTimeoutError(f"no image of {', '.join(missing)} within {timeout:g} s")
+                self._filled.wait(min(left, 0.1))  # a refusal is not announced here, so look again soon
+
+    def _missing(self, topics: tuple[str, ...]) -> list[str]:
+        wanted = [name for name in self.topics if not topics or name in topics]
+        return [name for name in wanted if not self._storage.is_ready(*_split(name))]
+
+    # On the dispatch thread.
+
+    def _apply(self, update: TableUpdate) -> None:
+        """Merge a message, and hand its rows on."""
+        now = time.monotonic()
+        storage, table, action = self._storage, update.table, update.action
+        rows = storage.apply(update, now)
+        if storage.lost:
+            self._heal(now)
+        if action == "partial":
+            with self._filled:
+                self._filled.notify_all()
+        session = self._session
+        if session is None or (action == "delete" and not self._deletes):
+            return
+        topics, tell = self._handlers.topics, session.worker.tell
+        event = f"{_ALL} {table}"
+        for row in rows:
+            symbol = row.get("symbol")
+            for name in (_ALL, event, f"{event}:{symbol}"):
+                if name in topics:
+                    tell(name, TableItem(dict(row), symbol, table, action))
+
+    def _heal(self, now: float) -> None:
+        """Ask for new images of tables that a change did not fit: something was lost, or the server erred."""
+        for table, symbol in list(self._storage.lost):
+            names = {table, f"{table}:{symbol}"}
+            for wish in self._subscriptions.desired():
+                due = self._healed_at.get(wish.name, -HEAL_INTERVAL) + HEAL_INTERVAL
+                if wish.name not in names or now < due:
+                    continue
+                logger.warning("BitMEX: a change of %s did not fit its table; asking for the table anew", wish.name)
+                self._healed_at[wish.name] = now
+                self._storage.lost.discard((table, symbol))
+                self._storage.forget(*_split(wish.name))
+                self._resubscribe(wish)
+
+    def _connection_changed(self, line: str, is_open: bool) -> None:
+        if is_open:
+            mine = [name for name in self._storage.keys if self._bitmex.line_of(topic(name)) == line]
+            self._storage.clear(mine)
+            self._healed_at.clear()
+
+    # The embedded sandbox
+
+    def _before_start(self) -> None:
+        if self._account.base_url is None:
+            self._bitmex.go_to(self._stay.begin())
+
+    def _after_end(self) -> None:
+        self._stay.end()
+
+
+def _split(name: str) -> tuple[str, str | None]:
+    table, _, symbol = name.partition(":")
+    return table, symbol or None
+
+
+def _checked(name: str) -> Subscription:
+    """The subscription of a topic.
+
+    Raises:
+        InvalidInputError: it is no topic.
+    """
+    table, colon, symbol = name.partition(":") if isinstance(name, str) else ("", "", "")
+    if not _TABLE.fullmatch(table) or (colon and not _SYMBOL.fullmatch(symbol)):
+        raise InvalidInputError(f"{name!r} is no topic; it looks like 'margin' or 'trade:XBTUSD'")
+    return topic(table, symbol or None)
+
+
+def _credentials(api_key: str | None, api_secret: str | None) -> BitmexCredentials | None:
+    if not api_key and not api_secret:
+        return None
+    if not api_key or not api_secret:
+        raise ConfigError("api_key and api_secret belong together: give both, or none for public data")
+    return BitmexCredentials(api_key, api_secret)
+
+
+def _addresses(endpoint: str) -> tuple[str | None, str | None]:
+    if endpoint == SANDBOX:
+        return None, None
+    if endpoint in ENDPOINTS:
+        return ENDPOINTS[endpoint]
+    if "://" not in str(endpoint):
+        raise ConfigError(f"there is no endpoint {endpoint!r}; it is 'mainnet', 'testnet', 'sandbox', or a URL")
+    return checked_url(endpoint, "wss://ws.bitmex.com/realtime"), None
+
+
+def _switch_after(seconds: float | bool | None, credentials: BitmexCredentials | None) -> int | None:
+    """The dead man's switch in milliseconds."""
+    if seconds is None or seconds is False:
+        return None
+    if credentials is None:
+        raise ConfigError("dead_mans_switch cancels an account's orders: give api_key and api_secret")
+    after = SWITCH_DEFAULT if seconds is True else seconds
+    if not after >= SWITCH_MINIMUM:
+        raise ConfigError(f"dead_mans_switch is renewed every 15 s; it must be {SWITCH_MINIMUM:g} s or more")
+    return int(after * 1000)
