@@ -15,6 +15,7 @@ EXTRAS = {
     "sandbox": ["aiohttp>=3.9", "rich>=13"],
     "cli": ["rich>=13"],
     "greeks": ["numpy>=1.24", "scipy>=1.15"],
+    "testing": ["aiohttp>=3.9", "pytest>=8"],
     "bench": ["aiohttp>=3.9", "orjson", "picows>=1", "uvloop; sys_platform != 'win32'", "websockets>=13", "matplotlib"],
 }
 TOOLS = [
@@ -52,12 +53,17 @@ setup(
         **EXTRAS,
         "dev": sorted({*TOOLS, *(need for name in EXTRAS if name != "bench" for need in EXTRAS[name])}),
     },
-    entry_points={"console_scripts": ["finx-sync=finx_sync.cli.main:main"]},
+    entry_points={
+        "console_scripts": ["finx-sync=finx_sync.cli.main:main"],
+        # Its module as its name, so that naming it again (`-p`, `pytest_plugins`) does no harm.
+        "pytest11": ["finx_sync.testing.plugin=finx_sync.testing.plugin"],
+    },
     classifiers=[
         "Development Status :: 4 - Beta",
         "Intended Audience :: Developers",
         "Intended Audience :: Financial and Insurance Industry",
         "Programming Language :: Python :: 3",
+        "Framework :: Pytest",
         "Programming Language :: Python :: 3.10",
         "Programming Language :: Python :: 3.11",
         "Programming Language :: Python :: 3.12",

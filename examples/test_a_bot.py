@@ -1,0 +1,46 @@
+"""A test of a bot under faults: `pytest examples/test_a_bot.py`, with `pip install "finx-sync[testing]"`.
+
+The fixtures come with finx-sync. The bot is a plain program that knows nothing of them: it reads FINX_URL and
+FINX_API_KEY, which the fixture `finx_environment` points at a sandbox behind a proxy.
+"""
+
+import pytest
+
+from finx_sync import ContractTick, StreamManager
+from finx_sync.testing import Answer, Close, Corrupt, Cut, Fault, FaultProxy
+
+
+class Bot:
+    """Remembers the lowest price."""
+
+    def __init__(self) -> None:
+        self.lowest = float("inf")
+        self.stream = StreamManager(connect_timeout=2)
+        self.stream.on_contract(self.on_tick)
+        self.stream.subscribe_contract("BTC-26AUG22-20000-C")
+
+    def on_tick(self, tick: ContractTick) -> None:
+        """Called with every tick."""
+        if tick.mark_price is not None:
+            self.lowest = min(self.lowest, tick.mark_price)
+
+
+@pytest.mark.parametrize(
+    "faults",
+    [
+        (Cut(),),
+        (Answer(503), Cut()),  # cut, and the first attempt to come back finds the server busy
+        (Corrupt("header"),),
+        (Close(1012, "service restart"),),
+    ],
+    ids=repr,
+)
+def test_bot_comes_back(faults: tuple[Fault, ...], finx_environment: str, fault_proxy: FaultProxy) -> None:
+    """The bot gets ticks again, on a new connection, and has not been fed nonsense."""
+    bot = Bot()
+    with bot.stream:
+        fault_proxy.inject(*faults)
+        # Each of these faults costs one connection.
+        bot.stream.wait_for(lambda tick: fault_proxy.accepted == 1 + len(faults), timeout=30)
+    assert len(fault_proxy.effects) == len(faults)
+    assert 0 < bot.lowest < 1

@@ -1,0 +1,270 @@
+"""What a `FaultProxy` can do to a connection: values that are checked when made and print as the code that makes them.
+
+Faults of an open connection work at once; faults of the handshake wait for the next one. Those marked *frames* need to
+see the websocket: plain TCP, or TLS that the proxy ends itself.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Final, Literal, get_args
+
+from finx_sync.errors import InvalidInputError
+
+__all__ = [
+    "Answer",
+    "BlackHole",
+    "Close",
+    "Corrupt",
+    "Cut",
+    "Delay",
+    "Direction",
+    "Fault",
+    "Mute",
+    "Reset",
+    "Split",
+    "SwallowHandshake",
+    "Throttle",
+]
+
+Direction = Literal["both", "to_client", "to_server"]
+"""Which way: from the server to the client, back, or both."""
+OneWay = Literal["to_client", "to_server"]
+Part = Literal["header", "utf8", "json"]
+
+MAX_CLOSE_CODE: Final = 0xFFFF
+MAX_CLOSE_REASON: Final = 123
+"""Bytes that fit into a close frame beside the code (RFC 6455 5.5)."""
+
+
+class Fault:
+    """The base of all faults.
+
+    Attributes:
+        needs_frames: whether the proxy must see the websocket's frames or HTTP for it.
+        at_handshake: whether it waits for the next handshake instead of hitting open connections.
+    """
+
+    needs_frames = False
+    at_handshake = False
+
+
+@dataclass(frozen=True)
+class Cut(Fault):
+    """End the TCP connection on both sides with a FIN, in the middle of whatever is on its way."""
+
+
+@dataclass(frozen=True)
+class Reset(Fault):
+    """End the TCP connection on both sides with a RST."""
+
+
+@dataclass(frozen=True)
+class BlackHole(Fault):
+    """Let nothing pass, and say nothing. What was sent meanwhile arrives when it is over, as TCP would send it again.
+
+    A client that gives up and leaves frees the server at once.
+
+    Attributes:
+        direction: which way.
+        lasting: seconds; None until the connection ends or `FaultProxy.clear`.
+    """
+
+    direction: Direction = "both"
+    lasting: float | None = None
+
+    def __post_init__(self) -> None:
+        _check_direction(self.direction)
+        _check_lasting(self.lasting)
+
+
+@dataclass(frozen=True)
+class Delay(Fault):
+    """Let everything arrive later; nothing overtakes.
+
+    Attributes:
+        seconds: how much later.
+        direction, lasting: as in `BlackHole`.
+    """
+
+    seconds: float
+    direction: Direction = "both"
+    lasting: float | None = None
+
+    def __post_init__(self) -> None:
+        _check_positive("seconds", self.seconds)
+        _check_direction(self.direction)
+        _check_lasting(self.lasting)
+
+
+@dataclass(frozen=True)
+class Throttle(Fault):
+    """Let only so many bytes a second pass.
+
+    Attributes:
+        bytes_per_second: each way.
+        direction, lasting: as in `BlackHole`.
+    """
+
+    bytes_per_second: float
+    direction: Direction = "both"
+    lasting: float | None = None
+
+    def __post_init__(self) -> None:
+        _check_positive("bytes_per_second", self.bytes_per_second)
+        _check_direction(self.direction)
+        _check_lasting(self.lasting)
+
+
+@dataclass(frozen=True)
+class Split(Fault):
+    """Hand what passes to the network in small pieces.
+
+    Attributes:
+        size: bytes of a piece.
+        pause: seconds between two pieces. With 0 the receiver's system may put them together again.
+        count: bytes that pass like this, each way; None for all to come.
+        direction: as in `BlackHole`.
+    """
+
+    size: int = 1
+    pause: float = 0.0
+    count: int | None = None
+    direction: Direction = "both"
+
+    def __post_init__(self) -> None:
+        _check_whole("size", self.size)
+        if self.count is not None:
+            _check_whole("count", self.count)
+        if not 0 <= self.pause < math.inf:
+            raise InvalidInputError(f"pause is {self.pause!r}; it is a number of seconds, 0 or more")
+        _check_direction(self.direction)
+
+
+@dataclass(frozen=True)
+class Corrupt(Fault):
+    """Damage the next messages so that whoever reads them must notice (frames).
+
+    Attributes:
+        part: "header" makes a frame that RFC 6455 forbids, "utf8" puts a byte into a text that UTF-8 does not know,
+            "json" damages a bracket, colon or comma outside of strings. Which one, and where, the seed decides.
+        times: how many messages.
+        direction: one way; both would be two faults.
+    """
+
+    needs_frames = True
+
+    part: Part = "header"
+    times: int = 1
+    direction: OneWay = "to_client"
+
+    def __post_init__(self) -> None:
+        _check_choice("part", self.part, get_args(Part))
+        _check_choice("direction", self.direction, get_args(OneWay))
+        _check_whole("times", self.times)
+
+
+@dataclass(frozen=True)
+class Mute(Fault):
+    """Swallow whole messages, while pings, pongs and close frames still pass: the peer looks alive (frames).
+
+    Attributes:
+        direction, lasting: as in `BlackHole`; what was swallowed never arrives.
+    """
+
+    needs_frames = True
+
+    direction: Direction = "to_client"
+    lasting: float | None = None
+
+    def __post_init__(self) -> None:
+        _check_direction(self.direction)
+        _check_lasting(self.lasting)
+
+
+@dataclass(frozen=True)
+class Close(Fault):
+    """Close the websocket towards the client at the next end of a frame, as its server would (frames).
+
+    Attributes:
+        code: any number of two bytes, also one that RFC 6455 forbids; None for a close frame without a code.
+        reason: at most 123 bytes.
+    """
+
+    needs_frames = True
+
+    code: int | None = 1000
+    reason: str = ""
+
+    def __post_init__(self) -> None:
+        if self.code is not None and not (isinstance(self.code, int) and 0 <= self.code <= MAX_CLOSE_CODE):
+            raise InvalidInputError(f"code is {self.code!r}; it is a whole number from 0 to {MAX_CLOSE_CODE}, or None")
+        if len(self.reason.encode()) > MAX_CLOSE_REASON or (self.reason and self.code is None):
+            raise InvalidInputError(f"reason needs a code, and at most {MAX_CLOSE_REASON} bytes fit")
+
+
+@dataclass(frozen=True)
+class SwallowHandshake(Fault):
+    """Take the connection and what the client says, and never answer; the server hears nothing of it."""
+
+    at_handshake = True
+
+
+@dataclass(frozen=True)
+class Answer(Fault):
+    """Answer the handshake with an HTTP status instead of asking the server (frames).
+
+    Attributes:
+        status: like 401, 403, 429, 503 or 302.
+        retry_after: for a ``Retry-After`` header: seconds, or a text such as an HTTP date.
+        location: for a ``Location`` header, where a redirect points.
+        headers: further (name, value) pairs.
+        body: text behind the headers.
+    """
+
+    needs_frames = True
+    at_handshake = True
+
+    status: int
+    retry_after: float | str | None = None
+    location: str | None = None
+    headers: tuple[tuple[str, str], ...] = ()
+    body: str = ""
+
+    def __post_init__(self) -> None:
+        if not (isinstance(self.status, int) and 200 <= self.status <= 599):
+            raise InvalidInputError(f"status is {self.status!r}; it is an HTTP status from 200 to 599")
+        for name, value in self.all_headers():
+            if not name or any(character in name + value for character in "\r\n"):
+                raise InvalidInputError("a header has a name, and no line break in it")
+
+    def all_headers(self) -> list[tuple[str, str]]:
+        """The headers that are asked for, the two special ones first."""
+        after = f"{self.retry_after:g}" if isinstance(self.retry_after, (int, float)) else self.retry_after
+        special = (("Retry-After", after), ("Location", self.location))
+        return [(name, value) for name, value in special if value is not None] + list(self.headers)
+
+
+def _check_direction(direction: str) -> None:
+    _check_choice("direction", direction, get_args(Direction))
+
+
+def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise InvalidInputError(f"{name} is {value!r}; it is one of {', '.join(choices)}")
+
+
+def _check_lasting(lasting: float | None) -> None:
+    if lasting is not None:
+        _check_positive("lasting", lasting)
+
+
+def _check_positive(name: str, value: float) -> None:
+    if not 0 < value < math.inf:
+        raise InvalidInputError(f"{name} is {value!r}; it must be above 0, and finite")
+
+
+def _check_whole(name: str, value: int) -> None:
+    if not isinstance(value, int) or value < 1:
+        raise InvalidInputError(f"{name} is {value!r}; it is a whole number above 0")

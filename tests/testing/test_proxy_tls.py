@@ -1,0 +1,131 @@
+"""The fault proxy in front of TLS: passing it through, and ending it itself."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+
+import pytest
+from websockets.exceptions import ConnectionClosed, InvalidMessage, InvalidStatus
+from websockets.sync.client import ClientConnection, connect
+
+from finx_sync.errors import UsageError
+from finx_sync.testing import Answer, BlackHole, Close, Corrupt, Cut, Delay, FaultProxy, Mute, Reset, Split
+from finx_sync.testing.faults import Fault
+from tests.servers import Server, echo
+
+SOON = 10.0
+
+
+def echoed(connection: ClientConnection, message: str | bytes = "hello") -> bool:
+    """Whether a message comes back."""
+    connection.send(message)
+    return connection.recv(timeout=SOON) == message
+
+
+@pytest.mark.parametrize("ends_tls", [False, True])
+def test_everything_passes(server_tls: ssl.SSLContext, client_tls: ssl.SSLContext, ends_tls: bool) -> None:
+    """The proxy itself would be a fault."""
+    options = {"server_context": server_tls, "upstream_context": client_tls} if ends_tls else {}
+    with Server(echo, ssl=server_tls) as server, FaultProxy(server.url, **options) as proxy:  # type: ignore[arg-type]
+        assert proxy.url.startswith("wss://")
+        with connect(proxy.url, ssl=client_tls, max_size=None) as connection:
+            assert echoed(connection, bytes(3_000_000))
+            assert proxy.connections()[0].is_websocket is ends_tls
+        assert proxy.wait_for_connections(0, SOON)
+
+
+def test_tls_can_end_in_front_of_a_plain_server(server_tls: ssl.SSLContext, client_tls: ssl.SSLContext) -> None:
+    """A sandbox without TLS could not play a wss server."""
+    with Server(echo) as server, FaultProxy(server.url, server_context=server_tls) as proxy:
+        assert proxy.url.startswith("wss://")
+        with connect(proxy.url, ssl=client_tls) as connection:
+            assert echoed(connection)
+
+
+@pytest.mark.parametrize("fault", [Cut(), Reset(), BlackHole(lasting=0.2), Delay(0.1), Split(7, count=500)], ids=repr)
+def test_faults_of_bytes_need_no_certificate(
+    server_tls: ssl.SSLContext, client_tls: ssl.SSLContext, fault: Fault
+) -> None:
+    """A service that only speaks TLS could not be put behind the proxy."""
+    with (
+        Server(echo, ssl=server_tls) as server,
+        FaultProxy(server.url) as proxy,
+        connect(proxy.url, ssl=client_tls, close_timeout=SOON) as connection,
+    ):
+        assert proxy.inject(fault).wait(SOON)
+        if isinstance(fault, (Cut, Reset)):
+            with pytest.raises(ConnectionClosed):
+                connection.recv(timeout=SOON)
+        else:
+            assert echoed(connection)
+
+
+def test_faults_of_frames_need_a_certificate(server_tls: ssl.SSLContext) -> None:
+    """A fault would silently not happen."""
+    proxy = FaultProxy("wss://127.0.0.1:1")
+    assert not proxy.sees_frames
+    for fault in (Corrupt(), Mute(), Close(), Answer(401)):
+        with pytest.raises(UsageError, match="server_context"):
+            proxy.arm(fault)
+    assert FaultProxy("wss://127.0.0.1:1", server_context=server_tls).sees_frames
+
+
+def test_faults_of_frames_work_inside_tls(server_tls: ssl.SSLContext, client_tls: ssl.SSLContext) -> None:
+    """Half of the faults could not be tested over wss."""
+    with (
+        Server(echo, ssl=server_tls) as server,
+        FaultProxy(server.url, server_context=server_tls, upstream_context=client_tls) as proxy,
+    ):
+        proxy.arm(Answer(503))
+        with pytest.raises(InvalidStatus), connect(proxy.url, ssl=client_tls):
+            pass
+        with connect(proxy.url, ssl=client_tls) as connection:
+            proxy.inject(Close(4001))
+            with pytest.raises(ConnectionClosed) as caught:
+                connection.recv(timeout=SOON)
+            assert caught.value.rcvd is not None
+            assert caught.value.rcvd.code == 4001
+        with connect(proxy.url, ssl=client_tls) as connection:
+            assert echoed(connection)
+            proxy.inject(Corrupt("utf8"))
+            with pytest.raises(ConnectionClosed):
+                echoed(connection)
+
+
+def test_an_untrusted_certificate_is_the_clients_to_refuse(server_tls: ssl.SSLContext) -> None:
+    """The proxy would die of the first client that refuses it."""
+    with Server(echo) as server, FaultProxy(server.url, server_context=server_tls) as proxy:
+        for _ in range(2):
+            with pytest.raises(ssl.SSLCertVerificationError), connect(proxy.url):
+                pass
+        assert proxy.wait_for_connections(0, SOON)
+
+
+@pytest.mark.parametrize("fault", [Cut(), Reset(), None], ids=repr)
+def test_a_client_that_says_nothing_can_be_ended(server_tls: ssl.SSLContext, fault: Fault | None) -> None:
+    """A TLS handshake that hangs would outlive the test."""
+    with Server(echo) as server, FaultProxy(server.url, server_context=server_tls) as proxy:
+        with socket.create_connection(("127.0.0.1", proxy.port)) as raw:
+            raw.settimeout(SOON)
+            assert proxy.wait_for_connections(1, SOON)
+            if fault is None:
+                proxy.stop()
+            else:
+                proxy.inject(fault)
+                assert proxy.wait_for_connections(0, SOON)
+            with contextlib.suppress(ConnectionResetError):
+                assert raw.recv(1) == b""
+        proxy.stop()
+
+
+def test_the_target_is_verified(server_tls: ssl.SSLContext, client_tls: ssl.SSLContext) -> None:
+    """The proxy would talk to anyone who calls himself the target."""
+    with (
+        Server(echo, ssl=server_tls) as server,
+        FaultProxy(server.url, server_context=server_tls) as proxy,
+        pytest.raises((InvalidMessage, ConnectionClosed, OSError)),
+        connect(proxy.url, ssl=client_tls, open_timeout=SOON),
+    ):
+        pass
