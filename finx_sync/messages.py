@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar
 
 import msgspec
 
+from finx_sync.pricing import ContractGreeks, recompute
+
 __all__ = ["ContractTick", "Message", "SpotTick", "Tick", "wire_fields"]
 
 UTC = dt.timezone.utc
@@ -197,6 +199,21 @@ class ContractTick(Message, frozen=True, kw_only=True, gc=False):
         if self.timestamp is None:
             return None
         return dt.datetime.fromtimestamp(self.timestamp / 1000, UTC)
+
+    def greeks(self, days: float | None = None) -> ContractGreeks:
+        """Recompute price, greeks and quoted volatilities from this message's own fields, beside what the feed says.
+
+        `interest_rate` is not used: it has been 0 in every message that was seen, and what it would mean is unknown.
+
+        Args:
+            days: to expiry; None takes them from the name and `timestamp`. (The sandbox lists the documentation's own
+                contract for ever, with 20.144 days left.)
+
+        Raises:
+            InvalidInputError: it is no option, it had expired, or it lacks `underlying_price`, `mark_iv` or
+                `timestamp`.
+        """
+        return recompute(self.instrument_name, self, days)
 
 
 @wire_fields

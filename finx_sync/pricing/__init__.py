@@ -7,7 +7,7 @@ Three doors, all on the same formulas:
 - `parse_instrument`: what a contract's name says.
 
 From the bottom up: `maths` (what the standard library or NumPy must provide) → `european`, `implied`, `american` →
-`greeks`, `wire`. Only the standard library is needed for numbers and European exercise; arrays and American exercise
+`greeks`, `wire` → `recompute`. Only the standard library is needed for numbers and European exercise; arrays and American exercise
 need the extra ``greeks``, which is imported when it is first used.
 """
 
@@ -15,10 +15,12 @@ from __future__ import annotations
 
 from finx_sync.pricing.greeks import Greeks, OptionType, calculate_greeks
 from finx_sync.pricing.instruments import EXPIRY_HOUR_UTC, Instrument, OptionSide, expiry_code, parse_instrument
+from finx_sync.pricing.recompute import ContractGreeks, recompute
 from finx_sync.pricing.wire import OptionValue, black76, implied_volatility, years_to_expiry
 
 __all__ = [
     "EXPIRY_HOUR_UTC",
+    "ContractGreeks",
     "Greeks",
     "Instrument",
     "OptionSide",
@@ -29,5 +31,6 @@ __all__ = [
     "expiry_code",
     "implied_volatility",
     "parse_instrument",
+    "recompute",
     "years_to_expiry",
 ]

@@ -1,0 +1,125 @@
+"""A contract's numbers computed from its own message, beside those that it carried."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from finx_sync.errors import InvalidInputError
+from finx_sync.pricing.instruments import OptionSide, parse_instrument
+from finx_sync.pricing.wire import black76, implied_volatility, years_to_expiry
+
+__all__ = ["RECOMPUTED", "ContractGreeks", "recompute"]
+
+RECOMPUTED: Final = ("mark_price", "delta", "gamma", "vega", "theta", "rho", "bid_iv", "ask_iv")
+"""The fields of a contract message that follow from its others."""
+NEEDED: Final = ("underlying_price", "mark_iv", "timestamp")
+MINUTE_MS: Final = 60_000
+QUOTES: Final = ("best_bid_price", "best_ask_price")
+
+
+@dataclass(frozen=True, slots=True)
+class ContractGreeks:
+    """Recomputed numbers of an option, in the wire's units and unrounded; and what the feed said.
+
+    Small differences are the feed's rounding (a hundredth of a point of volatility) and, in the mark price, its age:
+    see `finx_sync.pricing.wire`.
+
+    Attributes:
+        instrument_name: whose.
+        mark_price: from `underlying_price` and `mark_iv`, in the unit of the feed's.
+        delta, gamma, vega, theta, rho: from the same.
+        bid_iv, ask_iv: from the quotes, percent; 0 where a quote does not exceed the intrinsic value, None where there
+            is no quote.
+        feed: what the message said of each of these; None where it was silent.
+    """
+
+    instrument_name: str
+    mark_price: float
+    delta: float
+    gamma: float
+    vega: float
+    theta: float
+    rho: float
+    bid_iv: float | None
+    ask_iv: float | None
+    feed: Mapping[str, float | None]
+
+    @property
+    def differences(self) -> dict[str, float | None]:
+        """Ours less the feed's; None where either is silent."""
+        result: dict[str, float | None] = {}
+        for name in RECOMPUTED:
+            ours, theirs = getattr(self, name), self.feed.get(name)
+            result[name] = None if ours is None or theirs is None else ours - theirs
+        return result
+
+    def __str__(self) -> str:
+        lines = [f"{self.instrument_name:<22}{'recomputed':>14}{'feed':>14}{'difference':>14}"]
+        for name, difference in self.differences.items():
+            cells = (getattr(self, name), self.feed.get(name), difference)
+            lines.append(f"{name:<22}" + "".join(f"{_shown(value):>14}" for value in cells))
+        return "\n".join(lines)
+
+
+def _shown(value: float | None) -> str:
+    return "-" if value is None else f"{value:.6g}"
+
+
+def recompute(
+    instrument_name: str, message: Mapping[str, float | None], days: float | None = None
+) -> ContractGreeks:
+    """Recompute an option's numbers.
+
+    Args:
+        instrument_name: like ``BTC-26AUG22-20000-C``.
+        message: the contract's other fields, by their wire names.
+        days: to expiry; None takes them from the name and the message's timestamp.
+
+    Raises:
+        InvalidInputError: it is no option, it had expired, or a field that is needed is missing or impossible.
+    """
+    instrument = parse_instrument(instrument_name)
+    strike, side, expiry = instrument.strike, instrument.option_side, instrument.expiry
+    if strike is None or side is None or expiry is None:
+        raise InvalidInputError(f"{instrument_name} is a {instrument.kind}; only options have greeks")
+    forward, iv, timestamp = (_needed(instrument_name, message, name) for name in NEEDED)
+    if days is None and timestamp > expiry.timestamp() * 1000 + MINUTE_MS:
+        raise InvalidInputError(
+            f"{instrument_name} had expired when the message was sent; if its clock stands still, say days=..."
+        )
+    years = years_to_expiry(int(timestamp), expiry) if days is None else days / 365
+    value = black76(forward, strike, years, iv, side)
+    # Options that are quoted in USDC have their prices in USDC; the others in their base currency.
+    unit = 1.0 if instrument.quote == "USD" else forward
+    quotes = (_quoted(message.get(name), unit, forward, strike, years, side) for name in QUOTES)
+    return ContractGreeks(
+        instrument_name,
+        value.mark_price * unit,
+        value.delta,
+        value.gamma,
+        value.vega,
+        value.theta,
+        value.rho,
+        *quotes,
+        feed={name: message.get(name) for name in RECOMPUTED},
+    )
+
+
+def _needed(instrument_name: str, message: Mapping[str, float | None], name: str) -> float:
+    value = message.get(name)
+    if value is None:
+        raise InvalidInputError(f"the message of {instrument_name} has no {name}, which the greeks follow from")
+    return value
+
+
+def _quoted(
+    price: float | None, unit: float, forward: float, strike: float, years: float, side: OptionSide
+) -> float | None:
+    if not price:
+        return None
+    try:
+        return implied_volatility(price / unit, forward, strike, years, side)
+    except InvalidInputError:
+        return None  # a quote above what any volatility gives
