@@ -19,6 +19,7 @@ from finx_sync.oneshot import (
     get_tick_history,
     get_tick_snap,
     list_contracts,
+    option_chain,
 )
 from finx_sync.pricing import Greeks, Instrument, calculate_greeks, parse_instrument
 from finx_sync.session.backoff import Backoff
@@ -53,6 +54,7 @@ __all__ = [
     "get_tick_history",
     "get_tick_snap",
     "list_contracts",
+    "option_chain",
     "parse_instrument",
 ]
 

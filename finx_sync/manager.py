@@ -5,12 +5,13 @@ from __future__ import annotations
 import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
 from finx_sync import embedded
+from finx_sync.analytics.chain import chain_frame
 from finx_sync.config import KeySource, read_account
 from finx_sync.errors import ConfigError
-from finx_sync.functions.backend import Backend, RequestForm
+from finx_sync.functions.backend import DEFAULT_TIMEOUT, Backend, RequestForm
 from finx_sync.functions.finx import FinxFunctions
 from finx_sync.functions.inputs import checked_name, checked_pair
 from finx_sync.messages import ContractTick, SpotTick
@@ -20,6 +21,11 @@ from finx_sync.stream import Stream
 from finx_sync.transport.frames import DEFAULT_MAX_SIZE
 from finx_sync.venues.base import Subscription
 from finx_sync.venues.finx import CONTRACT, SPOT, FinxDialect, Path
+
+if TYPE_CHECKING:
+    import datetime as dt
+
+    import pandas as pd
 
 __all__ = ["StreamManager"]
 
@@ -149,6 +155,44 @@ class StreamManager(FinxFunctions, Stream):
         """Want pairs no more; see `unsubscribe_contract`."""
         for pair in pairs:
             self._unsubscribe(Subscription(SPOT, pair))
+
+    # Options
+
+    def option_chain(
+        self,
+        base: str,
+        expiry: str | dt.date | None = None,
+        *,
+        at: str | dt.datetime | None = None,
+        timeout: float = DEFAULT_TIMEOUT,
+    ) -> pd.DataFrame:
+        """The options of a base instrument as a frame of strikes by expiry; see `finx_sync.analytics.chain_frame`.
+
+        Its ``attrs["source"]`` says where it came from: "live" for the newest ticks of this stream, which hold what is
+        subscribed to; "snapped" for a five-minute matrix, which holds everything.
+
+        Args:
+            base: "BTC", "ETH", "SOL" or "USDC".
+            expiry: only this one, like "26AUG22" or a date; None for all.
+            at: snap the chain of then: "latest", or a moment on the five-minute grid like "2022-08-04T04:05". None
+                takes live ticks where there are any, else "latest".
+            timeout: seconds, for snapping.
+
+        Raises:
+            MissingExtraError: pandas is not installed.
+            InvalidInputError: no base, expiry or moment.
+            FunctionError, ConnectError, ConnectionLostError: as `get_five_minute_matrix`.
+        """
+        checked_name(base, "a base instrument", "BTC")
+        if at is None:
+            live = chain_frame(cast("list[ContractTick]", list(self._latest[ContractTick].values())), base, expiry)
+            if len(live):
+                live.attrs["source"] = "live"
+                return live
+        ticks = self.get_five_minute_matrix(base, "latest" if at is None else at, timeout=timeout)
+        chain = chain_frame(ticks, None if base == "USDC" else base, expiry)
+        chain.attrs["source"] = "snapped"
+        return chain
 
     # The embedded sandbox runs while the stream does, and during calls of functions.
 

@@ -7,11 +7,14 @@
 from __future__ import annotations
 
 import datetime as dt
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from finx_sync.functions.backend import DEFAULT_TIMEOUT
 from finx_sync.manager import StreamManager
 from finx_sync.messages import ContractTick, Tick
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = [
     "authenticate",
@@ -21,6 +24,7 @@ __all__ = [
     "get_tick_history",
     "get_tick_snap",
     "list_contracts",
+    "option_chain",
 ]
 
 
@@ -68,6 +72,18 @@ def get_five_minute_matrix(
 ) -> list[ContractTick]:
     """All contracts of a base instrument at one moment; see `StreamManager.get_five_minute_matrix`."""
     return StreamManager(**where).get_five_minute_matrix(base, at, timeout=timeout)
+
+
+def option_chain(
+    base: str,
+    expiry: str | dt.date | None = None,
+    *,
+    at: str | dt.datetime = "latest",
+    timeout: float = DEFAULT_TIMEOUT,
+    **where: Any,
+) -> pd.DataFrame:
+    """The options of a base instrument as a frame; see `StreamManager.option_chain`."""
+    return StreamManager(**where).option_chain(base, expiry, at=at, timeout=timeout)
 
 
 def call(

@@ -18,7 +18,7 @@ PUBLIC = [
     "FinxSyncError", "FunctionError", "Greeks", "Instrument", "InvalidInputError", "SpotTick", "State", "StateChange",
     "Stats", "StreamManager", "Tick", "WebSocketApp", "authenticate", "calculate_greeks", "call",
     "get_five_minute_matrix", "get_reference_data",
-    "get_tick_history", "get_tick_snap", "list_contracts", "parse_instrument",
+    "get_tick_history", "get_tick_snap", "list_contracts", "option_chain", "parse_instrument",
 ]  # fmt: skip
 
 

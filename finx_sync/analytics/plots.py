@@ -120,6 +120,9 @@ def plot_term_structure(chain: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
         target.plot(
             known["days"], known[column], "o-", color=colour, label=label, linewidth=width, markersize=3 + width
         )
+    # Room below the lines for the names of the expiries.
+    low, high = target.get_ylim()
+    target.set_ylim(low - (high - low) / 6, high)
     for expiry, days in table["days"].items():
         target.text(
             days, 0.02, expiry_code(expiry), transform=target.get_xaxis_transform(), rotation=90, ha="right",

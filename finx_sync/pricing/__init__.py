@@ -1,14 +1,15 @@
 """What options are worth: names, prices, greeks, implied volatilities. No I/O, no clock.
 
-Three doors, all on the same formulas:
+The doors, all on the same formulas:
 
 - `calculate_greeks`: any option, in FinX's own parameters; European, Black-76 or American; numbers or arrays.
 - `black76` and `implied_volatility`: a contract in the conventions of its message on the wire.
+- `recompute`: a contract's numbers beside those that its message carried.
 - `parse_instrument`: what a contract's name says.
 
 From the bottom up: `maths` (what the standard library or NumPy must provide) → `european`, `implied`, `american` →
-`greeks`, `wire` → `recompute`. Only the standard library is needed for numbers and European exercise; arrays and American exercise
-need the extra ``greeks``, which is imported when it is first used.
+`greeks`, `wire` → `recompute`. Only the standard library is needed for numbers and European exercise; arrays and
+American exercise need the extra ``greeks``, which is imported when it is first used.
 """
 
 from __future__ import annotations

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final, Protocol
 
 from finx_sync.errors import InvalidInputError
-from finx_sync.pricing.instruments import OptionSide, parse_instrument
+from finx_sync.pricing.instruments import parse_instrument
 from finx_sync.pricing.wire import black76, implied_volatility, years_to_expiry
 
 __all__ = ["RECOMPUTED", "ContractGreeks", "recompute"]
@@ -16,7 +16,13 @@ RECOMPUTED: Final = ("mark_price", "delta", "gamma", "vega", "theta", "rho", "bi
 """The fields of a contract message that follow from its others."""
 NEEDED: Final = ("underlying_price", "mark_iv", "timestamp")
 MINUTE_MS: Final = 60_000
-QUOTES: Final = ("best_bid_price", "best_ask_price")
+
+
+class Fields(Protocol):
+    """A message, or a dictionary, by wire names."""
+
+    def get(self, name: str, /) -> Any:
+        """A field's value, None where there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +73,7 @@ def _shown(value: float | None) -> str:
     return "-" if value is None else f"{value:.6g}"
 
 
-def recompute(
-    instrument_name: str, message: Mapping[str, float | None], days: float | None = None
-) -> ContractGreeks:
+def recompute(instrument_name: str, message: Fields, days: float | None = None) -> ContractGreeks:
     """Recompute an option's numbers.
 
     Args:
@@ -93,33 +97,31 @@ def recompute(
     value = black76(forward, strike, years, iv, side)
     # Options that are quoted in USDC have their prices in USDC; the others in their base currency.
     unit = 1.0 if instrument.quote == "USD" else forward
-    quotes = (_quoted(message.get(name), unit, forward, strike, years, side) for name in QUOTES)
+
+    def volatility_of(price: float | None) -> float | None:
+        if not price:
+            return None
+        try:
+            return implied_volatility(price / unit, forward, strike, years, side)
+        except InvalidInputError:
+            return None  # a quote above what any volatility gives
+
     return ContractGreeks(
         instrument_name,
-        value.mark_price * unit,
-        value.delta,
-        value.gamma,
-        value.vega,
-        value.theta,
-        value.rho,
-        *quotes,
+        mark_price=value.mark_price * unit,
+        delta=value.delta,
+        gamma=value.gamma,
+        vega=value.vega,
+        theta=value.theta,
+        rho=value.rho,
+        bid_iv=volatility_of(message.get("best_bid_price")),
+        ask_iv=volatility_of(message.get("best_ask_price")),
         feed={name: message.get(name) for name in RECOMPUTED},
     )
 
 
-def _needed(instrument_name: str, message: Mapping[str, float | None], name: str) -> float:
-    value = message.get(name)
+def _needed(instrument_name: str, message: Fields, name: str) -> float:
+    value: float | None = message.get(name)
     if value is None:
         raise InvalidInputError(f"the message of {instrument_name} has no {name}, which the greeks follow from")
     return value
-
-
-def _quoted(
-    price: float | None, unit: float, forward: float, strike: float, years: float, side: OptionSide
-) -> float | None:
-    if not price:
-        return None
-    try:
-        return implied_volatility(price / unit, forward, strike, years, side)
-    except InvalidInputError:
-        return None  # a quote above what any volatility gives
