@@ -100,8 +100,8 @@ def read_expiry(expiry: str | dt.date) -> dt.date:
 def term_structure(chain: pd.DataFrame) -> pd.DataFrame:
     """Volatility by expiry: at the money, and at a delta of a quarter on either side.
 
-    Expiries that have passed are left out. Between strikes the mark volatility is interpolated: by strike for the money, by delta for the quarters. Where a
-    chain does not reach, the value is NaN.
+    Expiries that have passed are left out. Between strikes the mark volatility is interpolated: by strike for the
+    money, by delta for the quarters. Where a chain does not reach, the value is NaN.
 
     Args:
         chain: as `chain_frame` returns it.
