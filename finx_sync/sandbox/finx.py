@@ -53,7 +53,7 @@ class Settings:
     Attributes:
         contract_interval: seconds between two messages of a contract stream.
         spot_interval: seconds between two messages of a spot stream.
-        numbered: whether streamed messages carry a running ``seq`` per connection and name.
+        numbered: whether streamed messages carry a running ``seq`` per connection and name, and their ``connection``.
     """
 
     contract_interval: float
@@ -160,7 +160,7 @@ class _Session:
                 return
             if venue.settings.numbered:
                 number += 1
-                message["seq"] = number
+                message["seq"], message["connection"] = number, self._connection.number
             self._connection.send(dumps(message), name, numbered=venue.settings.numbered)
 
         self._connection.subscribe(name, interval, emit, delay)

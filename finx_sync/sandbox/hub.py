@@ -10,6 +10,7 @@ import asyncio
 import itertools
 import threading
 import time
+from array import array
 from collections import Counter, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -60,7 +61,7 @@ class Hub:
         self._subscriptions: dict[int, list[str]] = {}
         self._requests: deque[tuple[int, Any]] = deque(maxlen=REQUESTS_KEPT)
         self._sent: dict[int, Counter[str]] = {}
-        self._numbered: dict[int, Counter[str]] = {}
+        self._numbered: dict[int, dict[str, array[float]]] = {}  # when each number was written
         self._sent_ever: Counter[str] = Counter()
 
     # on the event loop
@@ -90,7 +91,7 @@ class Hub:
         connection = Connection(number, path, websocket=websocket, transport=transport, limits=limits, written=written)
         with self._changed:
             self._open[number] = (connection, time.time())
-            self._sent[number], self._numbered[number] = Counter(), Counter()
+            self._sent[number], self._numbered[number] = Counter(), {}
         return connection, websocket
 
     async def serve(self, connection: Connection, session: Session) -> None:
@@ -152,7 +153,8 @@ class Hub:
         with self._changed:
             self._sent_ever[name] += 1
             self._sent[number][name] += 1
-            self._numbered[number][name] += numbered
+            if numbered:
+                self._numbered[number].setdefault(name, array("d")).append(time.time())
 
     def _forget_oldest(self) -> None:
         """Keep the counts of closed connections from growing without bound; the caller holds the lock."""
@@ -183,7 +185,17 @@ class Hub:
     def numbered_count(self, name: str, connection: int) -> int:
         """Return the last running number of a name that was handed to a connection's transport."""
         with self._changed:
-            return self._numbered.get(connection, Counter())[name]
+            return len(self._numbered.get(connection, {}).get(name, ()))
+
+    def numbered_at(self, name: str, connection: int) -> list[float]:
+        """Return when each number of a name was handed to a connection's transport."""
+        with self._changed:
+            return list(self._numbered.get(connection, {}).get(name, ()))
+
+    def numbered_connections(self) -> list[int]:
+        """Return the connections whose numbers are known."""
+        with self._changed:
+            return list(self._numbered)
 
     def wait_for_subscribers(self, name: str, count: int, timeout: float) -> bool:
         """Wait until `count` connections stream a name; return whether they do."""

@@ -47,7 +47,8 @@ class Sandbox:
         port: 0 takes a free one. A sandbox that is started again takes the same port again.
         seed: equal seeds give equal prices and history.
         keys: accepted keys.
-        numbered: add a running ``seq`` to each streamed message, per connection and name, from 1.
+        numbered: add a running ``seq`` to each streamed message, per connection and name, from 1, and the
+            ``connection`` itself, by its id.
         contract_interval: seconds between two messages of a contract stream.
         spot_interval: seconds between two messages of a spot stream.
         idle_timeout: seconds after which a connection is closed whose client sent no message (FinX docs: five minutes).
@@ -228,6 +229,14 @@ class Sandbox:
     def sent_numbers(self, name: str, connection: int) -> range:
         """Return the running numbers written on a connection for a name; published messages have none."""
         return range(1, self._hub.numbered_count(name, connection) + 1)
+
+    def sent_at(self, name: str, connection: int) -> list[float]:
+        """Return when each running number was written, seconds since 1970, in the order of the numbers."""
+        return self._hub.numbered_at(name, connection)
+
+    def numbered_connections(self) -> list[int]:
+        """Return the ids of the connections whose numbers are known, also of closed ones, oldest first."""
+        return self._hub.numbered_connections()
 
     def wait_for_subscribers(self, name: str, count: int = 1, timeout: float = 5.0) -> bool:
         """Wait until at least `count` open connections stream `name`; return whether they do."""

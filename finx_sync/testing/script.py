@@ -46,7 +46,7 @@ RECOVERABLE: Final[Mapping[str, tuple[Fault, ...]]] = {
     "close 1012": (Close(1012, "service restart"),),
     "close with a forbidden code": (Close(1005),),
     "swallowed handshake": (SwallowHandshake(), Cut()),
-    "429": (Answer(429, retry_after=0.2), Cut()),
+    "429": (Answer(429, retry_after=1), Cut()),
     "503": (Answer(503), Cut()),
     "redirect": (Answer(302, location="http://127.0.0.1:9/"), Cut()),
 }

@@ -183,6 +183,8 @@ def test_numbers_are_gapless_per_connection_and_name(connect: Connect) -> None:
             message = client.hear()
             seen[message["pair"]].append(message["seq"])
         (info,) = numbered.connections()
+        assert message["connection"] == info.id
+        assert numbered.numbered_connections() == [info.id]
         client.close()
         assert numbered.wait_for_connections(0)
         for pair, numbers in seen.items():
@@ -190,6 +192,10 @@ def test_numbers_are_gapless_per_connection_and_name(connect: Connect) -> None:
             written = numbered.sent_numbers(pair, info.id)
             assert numbers[-1] in written
             assert len(written) == numbered.sent_count(pair) == numbered.sent_count(pair, info.id)
+            times = numbered.sent_at(pair, info.id)
+            assert len(times) == len(written)
+            assert times == sorted(times)
+            assert info.opened_at <= times[0]
 
 
 def test_published_frames_arrive_exactly_and_in_order(connect: Connect, sandbox: Sandbox) -> None:
