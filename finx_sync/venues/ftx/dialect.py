@@ -1,0 +1,302 @@
+"""FTX's websocket protocol: frames to messages and back.
+
+The exchange is gone; bots, recordings and simulators that speak its protocol are not. Sources: FTX documentation,
+*Websocket API*; frames captured in July 2021; the clients of that time, for what the documentation leaves out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from finx_sync.errors import UnreadableMessageError
+from finx_sync.messages import Message
+from finx_sync.venues.base import (
+    Authentication,
+    Confirmed,
+    Decoded,
+    Dialect,
+    Ignored,
+    KeepAliveReply,
+    Periodic,
+    Reconnect,
+    Refused,
+    ServerError,
+    Subscription,
+    Unknown,
+    Unreadable,
+)
+from finx_sync.venues.ftx.conversation import Conversation, Request
+from finx_sync.venues.ftx.messages import (
+    BookUpdate,
+    Events,
+    FtxFill,
+    FtxMarkets,
+    FtxOrder,
+    FtxPay,
+    FtxTicker,
+    FtxTrade,
+    Level,
+    _InMarket,
+)
+from finx_sync.venues.ftx.requests import PING, command, login
+
+__all__ = ["ENDPOINT", "FtxDialect"]
+
+ENDPOINT: Final = "wss://ftx.com/ws/"
+PING_INTERVAL: Final = 15.0
+"""Seconds between two pings, which are messages of FTX's own (documentation)."""
+RESTART: Final = 20001
+"""Code of the info frame that asks for a new connection (documentation)."""
+
+BAD_LOGIN: Final = "Invalid login credentials"
+LOGGED_IN: Final = "Already logged in"
+NOT_LOGGED_IN: Final = "Not logged in"
+ALREADY: Final = "Already subscribed"
+BROKEN: Final = "Internal server error"
+_NO_MARKET: Final = re.compile(r"No such market: (.*)", re.S)
+
+_set_market: Final = _InMarket.__dict__["market"].__set__
+"""Past `frozen`: a message is completed here, before anyone sees it."""
+
+
+class _Frame(msgspec.Struct, gc=False):
+    """Any frame of the server's; the data is looked at once the channel is known."""
+
+    type: str
+    channel: str | None = None
+    market: str | None = None
+    data: msgspec.Raw = msgspec.Raw()
+    code: int | None = None
+    msg: str | None = None
+
+
+class _Book(msgspec.Struct, gc=False):
+    """An order book's data; the grouped one has neither action nor checksum, nor always a time."""
+
+    bids: list[Level]
+    asks: list[Level]
+    action: str | None = None
+    time: float | None = None
+    checksum: int | None = None
+
+
+class _Market(msgspec.Struct, gc=False):
+    """The market that a fill or an order names in its data."""
+
+    market: str
+
+
+class _Markets(msgspec.Struct, gc=False):
+    """The data of `markets`, which is called data once more."""
+
+    data: dict[str, dict[str, Any]]
+    action: str | None = None
+
+
+class FtxDialect(Dialect):
+    """FTX's protocol. It remembers what was asked, since the answers do not tell; see `conversation`.
+
+    Args:
+        url: ``wss://host/ws/``.
+    """
+
+    venue = "FTX"
+    message_types = (FtxTicker, FtxMarkets, Events, BookUpdate)
+
+    def __init__(self, url: str = ENDPOINT) -> None:
+        self._url = url
+        self._conversation = Conversation()
+
+    def go_to(self, url: str) -> None:
+        """Connect there from now on."""
+        self._url = url
+
+    def connected(self) -> None:
+        """What is decoded from now on comes from the next connection. On the thread that decodes."""
+        self._conversation.connected()
+
+    def url(self, key: Any, line: str) -> str:
+        return self._url
+
+    def opening(self, key: Any, now: float) -> Sequence[str]:
+        """Log in, and once more: the first login succeeds in silence, the second is told so."""
+        self._conversation.opened()
+        if not key:
+            return []
+        text = login(key, now)
+        for _ in range(2):
+            self._conversation.asked(Request("login"))
+        return [text, text]
+
+    def subscribe(self, key: Any, subscription: Subscription) -> str | None:
+        self._conversation.asked(Request("subscribe", subscription))
+        return command("subscribe", subscription)
+
+    def unsubscribe(self, key: Any, subscription: Subscription) -> str | None:
+        self._conversation.asked(Request("unsubscribe", subscription))
+        return command("unsubscribe", subscription)
+
+    def probe(self, key: Any) -> str | None:
+        return PING
+
+    def periodic(self, key: Any) -> Sequence[Periodic]:
+        return [Periodic(PING_INTERVAL, PING)]
+
+    def decode(self, payloads: Sequence[memoryview]) -> list[Decoded]:
+        return [self._decode(payload) for payload in payloads]
+
+    def _decode(self, payload: memoryview) -> Decoded:
+        try:
+            frame = _decode_frame(payload)
+            if frame.type in ("update", "partial"):
+                read = _READERS.get(frame.channel or "")
+                return Unknown() if read is None else read(frame)
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+            return _unreadable(payload, error)
+        return self._answer(frame)
+
+    def _answer(self, frame: _Frame) -> Decoded:
+        """What a frame that is no data means for us."""
+        said = f"{frame.code}: {frame.msg}" if frame.code is not None else str(frame.msg)
+        match frame.type:
+            case "pong":
+                return KeepAliveReply()
+            case "subscribed" | "unsubscribed":
+                return self._acknowledged(frame)
+            case "info":
+                return Reconnect(said) if frame.code == RESTART else Ignored()
+            case "error":
+                return self._error(frame.msg or "", said)
+            case _:
+                return Unknown()
+
+    def _acknowledged(self, frame: _Frame) -> Decoded:
+        op = "subscribe" if frame.type == "subscribed" else "unsubscribe"
+        request = self._conversation.granted(op, frame.channel or "", frame.market or "")
+        if request is None or request.wish is None:  # a recording's: nobody asked
+            return Ignored()
+        return Confirmed(request.wish) if op == "subscribe" else Ignored()
+
+    def _error(self, message: str, said: str) -> Decoded:
+        """What an error frame means, and for which request."""
+        conversation = self._conversation
+        if message.startswith((BAD_LOGIN, LOGGED_IN)):
+            conversation.login_answered()
+            conversation.login_refused |= message.startswith(BAD_LOGIN)
+            return Authentication(accepted=message.startswith(LOGGED_IN))
+        if message.startswith(BROKEN):  # whatever was asked may have been lost; a new connection asks again
+            return Reconnect(said)
+        named = _NO_MARKET.fullmatch(message)
+        request = conversation.failed(None if named is None else named[1])
+        if request is None or request.wish is None:
+            return ServerError(said)
+        if request.op == "unsubscribe":
+            return ServerError(f"{said} (to: {request})")
+        if message.startswith(ALREADY):
+            return Confirmed(request.wish)
+        if message.startswith(NOT_LOGGED_IN) and conversation.login_refused:
+            return Ignored()  # a consequence of what is known; the wish itself is as good as ever
+        return Refused(request.wish, said)
+
+
+# Reading data
+
+
+def _whole(kind: type[Message]) -> Callable[[msgspec.Raw], Any]:
+    """Reads one type of data: in one go where all its fields are there, else field by field."""
+    decode = msgspec.json.Decoder(kind).decode
+    names = tuple(field.encode_name for field in msgspec.structs.fields(kind) if not field.encode_name.startswith("@"))
+
+    def read(data: msgspec.Raw) -> Any:
+        try:
+            return decode(data)
+        except msgspec.ValidationError:
+            row = msgspec.json.decode(data)
+            absent = tuple(name for name in names if name not in row) if isinstance(row, dict) else ()
+            if not absent:
+                raise
+        return msgspec.convert({**row, **dict.fromkeys(absent), "@absent": absent}, kind)
+
+    return read
+
+
+def _unreadable(payload: memoryview, error: Exception) -> Unreadable:
+    text = str(payload, "utf-8", "replace")  # the transport has checked it; a replay may not have
+    return Unreadable(UnreadableMessageError(f"no message of FTX: {error}", text))
+
+
+_decode_frame = msgspec.json.Decoder(_Frame).decode
+_decode_market = msgspec.json.Decoder(_Market).decode
+_decode_markets = msgspec.json.Decoder(_Markets).decode
+_decode_book = msgspec.json.Decoder(_Book).decode
+_decode_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_decode_object = msgspec.json.Decoder(dict[str, Any]).decode
+_whole_ticker, _whole_trade = _whole(FtxTicker), _whole(FtxTrade)
+_whole_fill, _whole_order = _whole(FtxFill), _whole(FtxOrder)
+
+
+def _named(frame: _Frame) -> str:
+    if not frame.market:
+        raise msgspec.ValidationError("Object missing required field `market`")
+    return frame.market
+
+
+def _ticker(frame: _Frame) -> Message:
+    ticker: FtxTicker = _whole_ticker(frame.data)
+    _set_market(ticker, _named(frame))
+    return ticker
+
+
+def _trades(frame: _Frame) -> Message:
+    market = _named(frame)
+    trades: list[Message] = [_whole_trade(data) for data in _decode_list(frame.data)]
+    for trade in trades:
+        _set_market(trade, market)
+    return Events(channel="trades", events=trades)
+
+
+def _private(channel: str, whole: Callable[[msgspec.Raw], Any]) -> Callable[[_Frame], Message]:
+    def read(frame: _Frame) -> Message:
+        message = whole(frame.data)
+        _set_market(message, _decode_market(frame.data).market)
+        return Events(channel=channel, events=[message])
+
+    return read
+
+
+def _payment(frame: _Frame) -> Message:
+    return Events(channel="ftxpay", events=[FtxPay(data=_decode_object(frame.data))])
+
+
+def _markets(frame: _Frame) -> Message:
+    markets = _decode_markets(frame.data)
+    return FtxMarkets(action=markets.action or frame.type, markets=markets.data)
+
+
+def _book(frame: _Frame) -> Message:
+    book = _decode_book(frame.data)
+    return BookUpdate(
+        market=_named(frame),
+        grouped=frame.channel == "orderbookGrouped",
+        action="partial" if (book.action or frame.type) == "partial" else "update",
+        bids=book.bids,
+        asks=book.asks,
+        time=book.time,
+        checksum=book.checksum,
+    )
+
+
+_READERS: Final[dict[str, Callable[[_Frame], Message]]] = {
+    "ticker": _ticker,
+    "trades": _trades,
+    "orderbook": _book,
+    "orderbookGrouped": _book,
+    "markets": _markets,
+    "fills": _private("fills", _whole_fill),
+    "orders": _private("orders", _whole_order),
+    "ftxpay": _payment,
+}

@@ -1,0 +1,380 @@
+"""FTX's messages: what handlers are given, and the two that the stream keeps to itself.
+
+A frame of FTX has its data inside: ``{"channel": "ticker", "market": "BTC-PERP", "type": "update", "data": {...}}``.
+A message here is that data and its market in one; `[]`, `get` and `items` know it by the wire's names.
+
+Sources: FTX documentation, *Websocket API*; frames captured in July 2021; the clients of that time.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import operator
+import sys
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+
+import msgspec
+
+from finx_sync.messages import UTC, Message, Number, wire_fields
+
+__all__ = [
+    "BookUpdate",
+    "Events",
+    "FtxFill",
+    "FtxGroupedOrderBook",
+    "FtxMarkets",
+    "FtxOrder",
+    "FtxOrderBook",
+    "FtxPay",
+    "FtxTicker",
+    "FtxTrade",
+    "Level",
+    "Side",
+]
+
+Side = Literal["buy", "sell"]
+if TYPE_CHECKING:
+    Finite = float
+else:
+    # 1e999 is JSON and reads as infinity, which is no price.
+    Finite = Annotated[float, msgspec.Meta(ge=-sys.float_info.max, le=sys.float_info.max)]
+Level = tuple[Finite, Finite]
+"""Price and size."""
+
+_M = TypeVar("_M", bound=type[Message])
+
+
+def _in_market(kind: _M) -> _M:
+    """Let a message know its market by its wire name too: it stands outside of the data."""
+    wire_fields(kind)
+    kind._attributes = {"market": "market", **kind._attributes}
+    return kind
+
+
+class _InMarket(Message, frozen=True, kw_only=True, gc=False):
+    """What the messages of one market share."""
+
+    market: str = msgspec.field(default="", name="@market")
+
+    name_of = operator.attrgetter("market")
+
+    @property
+    def name(self) -> str:
+        """The market."""
+        return self.market
+
+
+@_in_market
+class FtxTicker(_InMarket, frozen=True, kw_only=True, gc=False):
+    """The best prices of a market at one moment.
+
+    Attributes:
+        market: like "BTC-PERP" or "BTC/USD".
+        bid, ask: best prices; None where there is none.
+        bid_size, ask_size: what stands there; frames of 2019 have none.
+        last: price of the last trade.
+        time: of the server, UNIX seconds.
+    """
+
+    bid: Number
+    ask: Number
+    bid_size: Number = msgspec.field(name="bidSize")
+    ask_size: Number = msgspec.field(name="askSize")
+    last: Number
+    time: Finite
+
+    is_state = True
+    state_of = operator.attrgetter("market")
+
+    @property
+    def datetime(self) -> dt.datetime:
+        """`time` in UTC."""
+        return dt.datetime.fromtimestamp(self.time, UTC)
+
+
+@_in_market
+class FtxTrade(_InMarket, frozen=True, kw_only=True, gc=False):
+    """One trade.
+
+    Attributes:
+        market: where.
+        id: the exchange's number; None in frames of 2019.
+        price, size: as traded.
+        side: of the one who took.
+        liquidation: whether it closed a position by force.
+        time: ISO 8601 with microseconds.
+    """
+
+    id: int | None
+    price: Finite
+    size: Finite
+    side: Side
+    liquidation: bool | None
+    time: str
+
+    @property
+    def datetime(self) -> dt.datetime:
+        """`time` in UTC.
+
+        Raises:
+            ValueError: it is no time.
+        """
+        return _moment(self.time)
+
+
+@_in_market
+class FtxFill(_InMarket, frozen=True, kw_only=True, gc=False):
+    """One execution of an order of the account.
+
+    Attributes:
+        market: where. The data of this frame and of an order holds it itself.
+        id: unique among fills.
+        order_id, trade_id: the order's and the trade's numbers.
+        side: "buy" or "sell".
+        price, size: as executed.
+        liquidity: "maker" or "taker".
+        fee, fee_rate, fee_currency: what it cost; a negative fee was paid out.
+        future: name of the future; None on spot.
+        base_currency, quote_currency: None on futures.
+        type: "order".
+        time: ISO 8601 with microseconds.
+    """
+
+    id: int
+    future: str | None
+    base_currency: str | None = msgspec.field(name="baseCurrency")
+    quote_currency: str | None = msgspec.field(name="quoteCurrency")
+    type: str | None
+    side: Side
+    price: Finite
+    size: Finite
+    order_id: int | None = msgspec.field(name="orderId")
+    time: str
+    trade_id: int | None = msgspec.field(name="tradeId")
+    fee_rate: Number = msgspec.field(name="feeRate")
+    fee: Number
+    fee_currency: str | None = msgspec.field(name="feeCurrency")
+    liquidity: str | None
+
+    @property
+    def datetime(self) -> dt.datetime:
+        """`time` in UTC.
+
+        Raises:
+            ValueError: it is no time.
+        """
+        return _moment(self.time)
+
+
+@_in_market
+class FtxOrder(_InMarket, frozen=True, kw_only=True, gc=False):
+    """One change of an order of the account, as it stood then.
+
+    Attributes:
+        market: where.
+        id: the exchange's number; `client_id` the account's own.
+        type: "limit" or "market".
+        side: "buy" or "sell".
+        price: the limit; None for a market order.
+        size, filled_size, remaining_size: in the market's units.
+        status: "new", "open" or "closed"; a closed one is filled, cancelled, or partly either: see `is_filled`.
+        avg_fill_price: None until something was filled.
+        reduce_only, post_only, ioc: how it was sent.
+        liquidation: whether the exchange sent it to close a position by force.
+        created_at: ISO 8601 with microseconds.
+    """
+
+    id: int
+    client_id: str | None = msgspec.field(name="clientId")
+    type: str
+    side: Side
+    price: Number
+    size: Finite
+    status: str
+    filled_size: Finite = msgspec.field(name="filledSize")
+    remaining_size: Finite = msgspec.field(name="remainingSize")
+    reduce_only: bool | None = msgspec.field(name="reduceOnly")
+    liquidation: bool | None
+    avg_fill_price: Number = msgspec.field(name="avgFillPrice")
+    post_only: bool | None = msgspec.field(name="postOnly")
+    ioc: bool | None
+    created_at: str | None = msgspec.field(name="createdAt")
+
+    @property
+    def is_filled(self) -> bool:
+        """Whether all of it was executed; a closed order that is not was cancelled, wholly or in part."""
+        return self.filled_size >= self.size
+
+    @property
+    def datetime(self) -> dt.datetime | None:
+        """`created_at` in UTC.
+
+        Raises:
+            ValueError: it is no time.
+        """
+        return None if self.created_at is None else _moment(self.created_at)
+
+
+class FtxPay(Message, frozen=True, kw_only=True, gc=False):
+    """A payment by FTX Pay. No source shows one, so it is what the wire carried: `[]`, `get` and `items` read it.
+
+    Attributes:
+        data: the wire's object.
+    """
+
+    data: dict[str, Any]
+
+    name_of = operator.attrgetter("name")
+
+    @property
+    def name(self) -> str:
+        """Payments belong to no market: always empty."""
+        return ""
+
+    def __getitem__(self, name: str) -> Any:
+        return self.data[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.data
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def keys(self) -> list[str]:
+        """The wire's names."""
+        return list(self.data)
+
+    def __repr__(self) -> str:
+        return f"FtxPay({self.data!r})"
+
+
+class FtxMarkets(Message, frozen=True, kw_only=True, gc=False):
+    """What can be traded; the first message after a subscription has all of it.
+
+    Attributes:
+        action: "partial" for all markets, "update" for those that changed.
+        markets: by name, as the wire has them: enabled, postOnly, priceIncrement, sizeIncrement, type ("spot" or
+            "future"), baseCurrency, quoteCurrency, underlying, restricted, and future (None or an object).
+    """
+
+    action: str
+    markets: dict[str, dict[str, Any]]
+
+    name_of = operator.attrgetter("name")
+
+    @property
+    def name(self) -> str:
+        """It is about all markets: always empty."""
+        return ""
+
+    def __getitem__(self, name: str) -> Any:
+        return self.markets[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.markets
+
+    def __len__(self) -> int:
+        return len(self.markets)
+
+    def keys(self) -> list[str]:
+        """The markets' names."""
+        return list(self.markets)
+
+    def __repr__(self) -> str:
+        return f"FtxMarkets({self.action}, {len(self.markets)} markets)"
+
+
+@wire_fields
+class FtxOrderBook(Message, frozen=True, kw_only=True, gc=False):
+    """A market's order book as it stood at one moment; nobody changes it afterwards.
+
+    Attributes:
+        market: whose.
+        bids: (price, size), highest price first; at most 100.
+        asks: (price, size), lowest price first; at most 100.
+        time: of the server, UNIX seconds; None where it sent none.
+        checksum: the server's, which this book was found to have; None where it sent none.
+    """
+
+    market: str
+    bids: list[Level]
+    asks: list[Level]
+    time: float | None = None
+    checksum: int | None = None
+
+    name_of = operator.attrgetter("market")
+
+    @property
+    def name(self) -> str:
+        """The market."""
+        return self.market
+
+    @property
+    def datetime(self) -> dt.datetime | None:
+        """`time` in UTC."""
+        return None if self.time is None else dt.datetime.fromtimestamp(self.time, UTC)
+
+
+@wire_fields
+class FtxGroupedOrderBook(FtxOrderBook, frozen=True, kw_only=True, gc=False):
+    """An order book whose levels are gathered in steps of `grouping`. It has no checksum.
+
+    Attributes:
+        grouping: the step, in units of the price.
+    """
+
+    grouping: float
+
+
+@wire_fields
+class BookUpdate(Message, frozen=True, kw_only=True, gc=False):
+    """What the server says about a book; the stream merges it.
+
+    Attributes:
+        market: whose.
+        grouped: whether it is of the grouped book.
+        action: "partial" is the image that updates build on.
+        bids, asks: the levels, or those that changed; size 0 removes one.
+        time, checksum: see `FtxOrderBook`.
+    """
+
+    market: str
+    grouped: bool
+    action: Literal["partial", "update"]
+    bids: list[Level]
+    asks: list[Level]
+    time: float | None = None
+    checksum: int | None = None
+
+    name_of = operator.attrgetter("market")
+
+    @property
+    def name(self) -> str:
+        """The market."""
+        return self.market
+
+
+@wire_fields
+class Events(Message, frozen=True, kw_only=True, gc=False):
+    """A frame of trades, fills, orders or payments; the stream hands them on one by one.
+
+    Attributes:
+        channel: which of these.
+        events: in the order of the wire.
+    """
+
+    channel: str
+    events: list[Message]
+
+    name_of = operator.attrgetter("channel")
+
+    @property
+    def name(self) -> str:
+        """The channel."""
+        return self.channel
+
+
+def _moment(text: str) -> dt.datetime:
+    # fromisoformat does not take "Z" before Python 3.11.
+    moment = dt.datetime.fromisoformat(text.replace("Z", "+00:00"))
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)

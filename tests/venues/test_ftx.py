@@ -1,0 +1,423 @@
+"""FTX's dialect: what is sent, what is read, which request an answer belongs to, and a capture of the real service."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from finx_sync.messages import Message
+from finx_sync.venues.base import (
+    Authentication,
+    Confirmed,
+    Ignored,
+    KeepAliveReply,
+    Reconnect,
+    Refused,
+    ServerError,
+    Subscription,
+    Unknown,
+    Unreadable,
+)
+from finx_sync.venues.ftx import (
+    Book,
+    FtxCredentials,
+    FtxDialect,
+    FtxFill,
+    FtxMarkets,
+    FtxOrder,
+    FtxPay,
+    FtxTicker,
+    FtxTrade,
+)
+from finx_sync.venues.ftx.messages import BookUpdate, Events
+from finx_sync.venues.ftx.requests import CHANNELS, sign, wish
+from tests.material import material
+
+KEY = FtxCredentials("sandbox-key", "sandbox-secret")
+TICKER = {
+    "bid": 39170.0, "ask": 39171.0, "bidSize": 0.067, "askSize": 0.0004, "last": 39168.0, "time": 1642753717.9538262,
+}  # fmt: skip
+FILL = {
+    "fee": 78.05799225, "feeRate": 0.0014, "future": "BTC-PERP", "id": 7828307, "liquidity": "taker",
+    "market": "BTC-PERP", "orderId": 38065410, "tradeId": 19129310, "price": 3723.75, "side": "buy", "size": 14.973,
+    "time": "2019-05-07T16:40:58.358438+00:00", "type": "order", "baseCurrency": None, "quoteCurrency": None,
+    "feeCurrency": "USD",
+}  # fmt: skip
+ORDER = {
+    "id": 24852229, "clientId": None, "market": "XRP-PERP", "type": "limit", "side": "buy", "size": 42353.0,
+    "price": 0.2977, "reduceOnly": False, "ioc": False, "postOnly": False, "status": "closed", "filledSize": 100.0,
+    "remainingSize": 0.0, "avgFillPrice": 0.2978, "liquidation": False, "createdAt": "2021-05-02T22:40:07.217963+00:00",
+}  # fmt: skip
+TRADE = {
+    "id": 1473821857, "price": 32818.0, "size": 0.0376, "side": "sell", "liquidation": False,
+    "time": "2021-07-22T22:45:25.398750+00:00",
+}  # fmt: skip
+MARKET = {"name": "BTC-PERP", "enabled": True, "priceIncrement": 1.0, "type": "future", "future": {"expired": False}}
+
+
+def decode(dialect: FtxDialect, *frames: Any) -> list[Any]:
+    """Payloads through the dialect."""
+    texts = [frame if isinstance(frame, str) else json.dumps(frame) for frame in frames]
+    return dialect.decode([memoryview(text.encode()) for text in texts])
+
+
+def update(channel: str, data: Any, market: str | None = "BTC-PERP", kind: str = "update") -> dict[str, Any]:
+    """A frame with data."""
+    return {"channel": channel, **({} if market is None else {"market": market}), "type": kind, "data": data}
+
+
+def error(message: str, code: int = 400) -> dict[str, Any]:
+    """An error frame, which does not repeat what it is about."""
+    return {"type": "error", "code": code, "msg": message}
+
+
+def read(frame: dict[str, Any]) -> Any:
+    """The one message of a frame."""
+    (message,) = decode(FtxDialect(), frame)
+    if isinstance(message, Events):
+        (message,) = message.events
+    return message
+
+
+def connected(*wishes: Subscription, key: FtxCredentials | None = None) -> FtxDialect:
+    """A dialect that has asked for something on a new connection."""
+    dialect = FtxDialect()
+    dialect.opening(key, 1e9)
+    for one in wishes:
+        dialect.subscribe(key, one)
+    dialect.connected()
+    return dialect
+
+
+# What is sent
+
+
+def test_signature_is_openssls() -> None:
+    """The exchange would refuse the key."""
+    vector = json.loads(material("vectors/signatures.json").read_text())["ftx"]
+    assert sign(vector["secret"], vector["time"]) == vector["sign"]
+
+
+def test_each_connect_signs_anew_and_logs_in_twice() -> None:
+    """A login that is sent again after a reconnect is stale and refused; and success is silent, so nobody knows."""
+    dialect = FtxDialect()
+    first, second = dialect.opening(KEY, 1557246346.499), dialect.opening(KEY, 2e9)
+    assert first[0] == first[1] != second[0]
+    message = json.loads(first[0])
+    assert message["op"] == "login"
+    assert message["args"]["time"] == 1557246346499
+    assert "subaccount" not in message["args"]
+    assert KEY.secret not in first[0]
+    assert json.loads(dialect.opening(FtxCredentials("k", "s", "desk 1"), 2e9)[0])["args"]["subaccount"] == "desk 1"
+    assert dialect.opening(None, 2e9) == []
+    assert "sandbox" not in repr(KEY)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "expected"),
+    [
+        (wish("ticker", "BTC-PERP"), {"channel": "ticker", "market": "BTC-PERP"}),
+        (
+            wish("orderbookGrouped", "BTC-PERP", 500),
+            {"channel": "orderbookGrouped", "market": "BTC-PERP", "grouping": 500},
+        ),
+        (
+            wish("orderbookGrouped", "XRP/USD", 0.0005),
+            {"channel": "orderbookGrouped", "market": "XRP/USD", "grouping": 0.0005},
+        ),
+        (wish("markets"), {"channel": "markets"}),
+        (wish("fills"), {"channel": "fills"}),
+    ],
+)
+def test_subscriptions_are_spelled_as_documented(wanted: Subscription, expected: dict[str, Any]) -> None:
+    """The server would not understand what is asked for."""
+    dialect = FtxDialect()
+    assert json.loads(dialect.subscribe(None, wanted) or "") == {"op": "subscribe", **expected}
+    assert json.loads(dialect.unsubscribe(None, wanted) or "") == {"op": "unsubscribe", **expected}
+
+
+def test_ping_is_json_every_fifteen_seconds() -> None:
+    """A server that only knows FTX's own pings would close the connection."""
+    (ping,) = FtxDialect().periodic(None)
+    assert (ping.interval, ping.text) == (15.0, '{"op":"ping"}')
+
+
+# What is read
+
+
+def test_ticker_is_typed_and_is_a_state() -> None:
+    """A bot would read wrong prices, or a burst would queue old ones."""
+    ticker = read(update("ticker", TICKER))
+    assert isinstance(ticker, FtxTicker)
+    assert FtxTicker.is_state
+    assert (ticker.market, ticker.bid, ticker.ask, ticker.bid_size) == ("BTC-PERP", 39170.0, 39171.0, 0.067)
+    assert ticker["askSize"] == 0.0004
+    assert ticker["market"] == ticker.name == "BTC-PERP"
+    assert ticker.datetime.isoformat() == "2022-01-21T08:28:37.953826+00:00"
+    assert ticker.to_dict() == {"market": "BTC-PERP", **TICKER}
+
+
+def test_missing_and_null_prices_are_none_and_told_apart() -> None:
+    """An empty side of a book would break the stream, or an old frame would invent fields."""
+    ticker = read(update("ticker", {**TICKER, "bid": None}))
+    assert ticker.bid is None
+    assert "bid" in ticker
+    old = read(update("ticker", {name: value for name, value in TICKER.items() if not name.endswith("Size")}))
+    assert (old.bid, old.bid_size) == (39170.0, None)
+    assert "bidSize" not in old
+    with pytest.raises(KeyError):
+        old["bidSize"]
+
+
+def test_private_messages_are_typed_events() -> None:
+    """A fill or an order would lose a field, or be replaced by a newer one."""
+    fill, order = read(update("fills", FILL, None)), read(update("orders", ORDER, None))
+    assert isinstance(fill, FtxFill)
+    assert not any(kind.is_state for kind in (FtxFill, FtxOrder, Events))
+    assert (fill.id, fill.market, fill.price, fill.fee, fill.liquidity) == (
+        7828307, "BTC-PERP", 3723.75, 78.05799225, "taker",
+    )  # fmt: skip
+    assert fill.to_dict() == FILL
+    assert fill.datetime.year == 2019
+    assert isinstance(order, FtxOrder)
+    assert order.to_dict() == ORDER
+    assert not order.is_filled
+    assert order.name == "XRP-PERP"
+
+
+def test_older_order_lacks_fields() -> None:
+    """The documentation's older example would not be read."""
+    old = {name: value for name, value in ORDER.items() if name not in ("liquidation", "createdAt")}
+    order = read(update("orders", old, None))
+    assert order.liquidation is None
+    assert order.datetime is None
+    assert order.to_dict() == old
+
+
+def test_trades_come_in_lists() -> None:
+    """All but the first trade of a frame would be lost."""
+    (frame,) = decode(FtxDialect(), update("trades", [TRADE, {**TRADE, "id": 2}], "BTC-1231"))
+    assert [trade.id for trade in frame.events] == [1473821857, 2]
+    trade = frame.events[0]
+    assert isinstance(trade, FtxTrade)
+    assert (trade.market, trade.side, trade.datetime.microsecond) == ("BTC-1231", "sell", 398750)
+
+
+def test_markets_have_their_data_inside_data() -> None:
+    """Every market would be lost: this channel alone wraps its data twice."""
+    frame = update("markets", {"data": {"BTC-PERP": MARKET}, "action": "partial"}, None, "partial")
+    markets = read(frame)
+    assert isinstance(markets, FtxMarkets)
+    assert (markets.action, markets["BTC-PERP"]["priceIncrement"]) == ("partial", 1.0)
+    assert markets.keys() == ["BTC-PERP"]
+
+
+def test_grouped_book_tells_its_action_outside() -> None:
+    """The grouped book's image would be taken for an update, and the book stay empty."""
+    frame = read(update("orderbookGrouped", {"bids": [[100, 1]], "asks": []}, kind="partial"))
+    assert (frame.action, frame.grouped, frame.checksum, frame.bids) == ("partial", True, None, [(100.0, 1.0)])
+
+
+def test_payments_are_handed_on_as_they_are() -> None:
+    """A payment would be lost because no source shows its fields."""
+    payment = read(update("ftxpay", {"app": {"id": 1}, "status": "paid"}, None))
+    assert isinstance(payment, FtxPay)
+    assert (payment["status"], payment.to_dict()) == ("paid", {"app": {"id": 1}, "status": "paid"})
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        update("ticker", {**TICKER, "bid": "39170"}),
+        update("ticker", TICKER, None),
+        '{"channel": "ticker", "market": "A", "type": "update", "data": {"bid": 1e999, "ask": 1, "bidSize": 1, '
+        '"askSize": 1, "last": 1, "time": 1}}',
+        update("fills", {**FILL, "id": None}, None),
+        update("trades", {"id": 1}),
+        update("orderbook", {"bids": [[1]], "asks": []}),
+        {"no": "type"},
+        "[]",
+        "{",
+        '{"type": "update", "channel": "ticker", "market": "A"}',
+    ],
+)
+def test_what_is_no_message_is_told_so(frame: Any) -> None:
+    """Garbage would end the stream or pass for a price."""
+    (message,) = decode(FtxDialect(), frame)
+    assert isinstance(message, Unreadable)
+
+
+@pytest.mark.parametrize("frame", [update("candles", {}), {"type": "hello"}])
+def test_unknown_frames_are_no_errors(frame: dict[str, Any]) -> None:
+    """A channel that is added later would break old programs."""
+    assert decode(FtxDialect(), frame) == [Unknown()]
+
+
+@given(st.permutations(list(update("ticker", TICKER))), st.sampled_from([(",", ":"), (", ", ": ")]))
+def test_layout_of_json_does_not_matter(order: list[str], separators: tuple[str, str]) -> None:
+    """FTX-TR writes its frames without spaces, and a simulator may order the keys otherwise."""
+    frame = update("ticker", TICKER)
+    text = json.dumps({name: frame[name] for name in order}, separators=separators)
+    (message,) = decode(FtxDialect(), text)
+    assert message == read(frame)
+
+
+@given(st.binary(max_size=200) | st.text(max_size=200).map(str.encode))
+def test_decoding_never_raises(payload: bytes) -> None:
+    """One bad frame would end the stream."""
+    (message,) = FtxDialect().decode([memoryview(payload)])
+    assert isinstance(message, (Unreadable, Unknown, Message)) or message is not None
+
+
+names = st.sampled_from(["bid", "data", "bids", "asks", "action", "market", "id", "time"])
+values = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(names, inner),
+    max_leaves=8,
+)
+
+
+@given(values, st.sampled_from(sorted(CHANNELS)))
+def test_any_data_is_read_or_refused(data: Any, channel: str) -> None:
+    """Data of a shape that nobody expected would raise on the dispatch thread."""
+    (message,) = decode(FtxDialect(), update(channel, data))
+    assert isinstance(message, (Unreadable, Message))
+
+
+# Which request an answer belongs to
+
+A, B, FILLS = wish("ticker", "A"), wish("trades", "B"), wish("fills")
+
+
+def test_acknowledgements_confirm() -> None:
+    """Nobody would know that a subscription was granted."""
+    dialect = connected(A, FILLS)
+    assert decode(dialect, {"type": "subscribed", "channel": "ticker", "market": "A"}) == [Confirmed(A)]
+    assert decode(dialect, {"type": "subscribed", "channel": "fills"}) == [Confirmed(FILLS)]
+    assert decode(dialect, {"type": "subscribed", "channel": "fills"}) == [Ignored()]
+
+
+def test_an_error_belongs_to_the_first_request_without_an_answer() -> None:
+    """The wrong subscription would be given up, and the refused one asked for for ever."""
+    dialect = connected(A, B, FILLS)
+    assert decode(
+        dialect,
+        {"type": "subscribed", "channel": "ticker", "market": "A"},
+        error("Something new"),
+        error("Not logged in"),
+        error("Something else"),
+    ) == [Confirmed(A), Refused(B, "400: Something new"), Refused(FILLS, "400: Not logged in"),
+          ServerError("400: Something else")]  # fmt: skip
+
+
+def test_an_error_that_names_a_market_belongs_to_that_market() -> None:
+    """A server that answers out of order would have the wrong subscription given up."""
+    dialect = connected(A, B, FILLS)
+    assert decode(dialect, error("No such market: B", 404)) == [Refused(B, "404: No such market: B")]
+    assert decode(dialect, error("No such market: C", 404)) == [ServerError("404: No such market: C")]
+
+
+def test_a_silent_login_is_confirmed_by_the_second() -> None:
+    """A login's success could not be told from a server that has not read it yet."""
+    dialect = connected(FILLS, key=KEY)
+    assert decode(dialect, error("Already logged in"), {"type": "subscribed", "channel": "fills"}) == [
+        Authentication(accepted=True),
+        Confirmed(FILLS),
+    ]
+
+
+def test_a_refused_login_is_fatal_but_gives_no_subscription_up() -> None:
+    """A wrong key would show as silence; and after it is mended, the fills would never come."""
+    dialect = connected(FILLS, key=KEY)
+    bad = error("Invalid login credentials")
+    refused = Authentication(accepted=False)
+    assert decode(dialect, bad, bad, error("Not logged in")) == [refused, refused, Ignored()]
+
+
+def test_answers_of_the_old_connection_are_read_with_its_own_requests() -> None:
+    """A slow handler lets a new connection open while frames of the old one wait: they would be mixed up."""
+    dialect = connected(A)
+    dialect.opening(None, 1e9)
+    dialect.subscribe(None, B)
+    assert decode(dialect, error("late")) == [Refused(A, "400: late")]
+    assert decode(dialect, error("later")) == [ServerError("400: later")]
+    dialect.connected()
+    assert decode(dialect, error("now")) == [Refused(B, "400: now")]
+
+
+def test_refused_unsubscribe_gives_nothing_up() -> None:
+    """A wish that was renewed meanwhile would be forgotten."""
+    dialect = connected()
+    dialect.unsubscribe(None, A)
+    assert decode(dialect, error("Not subscribed")) == [ServerError("400: Not subscribed (to: unsubscribe ticker A)")]
+    dialect.subscribe(None, A)
+    assert decode(dialect, error("Already subscribed")) == [Confirmed(A)]
+
+
+def test_other_control_frames() -> None:
+    """A restart of the server would be waited out, or its pong be taken for news."""
+    dialect = connected()
+    assert decode(
+        dialect,
+        {"type": "pong"},
+        {"type": "info", "code": 20001, "msg": "restart"},
+        {"type": "info", "code": 20002, "msg": "hello"},
+        {"type": "error", "msg": "Internal server error"},
+    ) == [KeepAliveReply(), Reconnect("20001: restart"), Ignored(), Reconnect("Internal server error")]
+
+
+@given(st.lists(st.sampled_from([A, B, FILLS, wish("ticker", "B"), wish("orderbook", "A")]), unique=True), st.data())
+def test_every_request_gets_its_own_answer(wishes: list[Subscription], data: st.DataObject) -> None:
+    """One grant or refusal in the middle would shift all that follow."""
+    dialect = connected(*wishes, key=KEY)
+    for one in wishes:
+        if data.draw(st.booleans()):
+            frame = {"type": "subscribed", "channel": one.kind, **({"market": one.name} if one.name else {})}
+            assert decode(dialect, frame) == [Confirmed(one)]
+        else:
+            assert decode(dialect, error("no")) == [Refused(one, "400: no")]
+
+
+# The real service
+
+
+def test_capture_is_read_whole_and_every_checksum_is_right() -> None:
+    """The real service's frames would be misread, or a sound book be taken for a broken one."""
+    lines = material("captures/ftx-2021-07-22.txt").read_text(encoding="utf-8").splitlines()
+    payloads = [memoryview(line.split(": ", 1)[1].encode()) for line in lines if re.match(r"\d", line)]
+    messages = FtxDialect().decode(payloads)
+    assert Counter(type(message).__name__ for message in messages) == {
+        "FtxTicker": 988,
+        "BookUpdate": 971,
+        "Ignored": 30,
+        "Events": 6,
+    }
+    books: dict[str, Book] = {}
+    right = 0
+    for message, payload in zip(messages, payloads, strict=True):
+        if isinstance(message, (FtxTicker, Events)):
+            data = json.loads(bytes(payload))["data"]
+            rows = [message] if isinstance(message, FtxTicker) else message.events
+            rest = [{name: value for name, value in row.items() if name != "market"} for row in rows]
+            assert rest == ([data] if isinstance(data, dict) else data)
+        if isinstance(message, BookUpdate):
+            book = books.setdefault(message.market, Book())
+            right += message.checksum is not None and book.apply(message)
+            assert not book.is_crossed
+            assert max(len(book.bids()), len(book.asks())) <= 100
+    assert right == 971
+    assert len(books) == 10
+
+
+def test_attributes_are_those_of_the_wire() -> None:
+    """`[]` with the wire's name would not find a field."""
+    for kind in (FtxTicker, FtxTrade, FtxFill, FtxOrder):
+        wire = [field.encode_name for field in msgspec.structs.fields(kind) if field.encode_name[0] != "@"]
+        assert list(kind._attributes) == ["market", *wire]
