@@ -368,7 +368,10 @@ class WebSocketApp(_OriginalApp):
 
     def _on_payloads(self, payloads: list[memoryview]) -> None:
         if self.on_batch is not None:
-            self._callback(self.on_batch, payloads)
+            try:
+                self.on_batch(self, payloads)
+            except BaseException as error:  # noqa: BLE001  # reported as `_callback` reports it
+                self._callback(_raise, error)
             return
         raw = self._run is not None and self._run.skip_utf8
         for payload in payloads:
@@ -393,6 +396,10 @@ class WebSocketApp(_OriginalApp):
                 data = frame.data.decode("utf-8", "replace")  # a first fragment may end inside a character
             self._callback(self.on_data, data, frame.opcode, True)
             self._callback(self.on_message, data)
+
+
+def _raise(_: object, error: BaseException) -> None:
+    raise error
 
 
 class _Run:

@@ -172,8 +172,9 @@ class FrameReader:
         event: object = None
         while event is None:
             self._cut_plain(payloads)
-            event = self._cut_one(payloads)
-        if self._check_utf8 and payloads:
+            event = _MORE if self._start == self._end else self._cut_one(payloads)
+        # One pass in C over the whole batch, since market data is ASCII; else each by itself.
+        if self._check_utf8 and payloads and not b"".join(payloads).isascii():
             bad = _first_invalid_utf8(payloads)
             if bad is not None:
                 del payloads[bad:]
@@ -302,8 +303,6 @@ def _control(opcode: int, data: bytes) -> Frame | Violation:
 
 
 def _first_invalid_utf8(payloads: list[memoryview]) -> int | None:
-    if b"".join(payloads).isascii():  # one pass in C over the whole batch; market data is ASCII
-        return None
     for index, payload in enumerate(payloads):
         try:
             str(payload, "utf-8")

@@ -31,7 +31,7 @@ from finx_sync.transport.frames import (
     encode_frame,
     parse_close,
 )
-from finx_sync.transport.waker import Poller, Waker
+from finx_sync.transport.waker import LONGEST_WAIT, Poller, Waker
 
 __all__ = ["Closed", "Heartbeat", "Outbox", "ReadLoop"]
 
@@ -249,7 +249,7 @@ class ReadLoop:
                 timeout = None if deadline is None else deadline - before
             readable, _ = poller.wait(read=not held, write=pending, timeout=timeout)
             if readable or (self._unseen and not held):
-                if not receive(sock):
+                if not receive(sock) or not (pending or self._read_on(sock, poller, receive)):
                     return self._ended()
             elif self._pong_left is not None and not held:
                 # Only time spent listening counts, and only an empty read convicts: neither a slow handler
@@ -260,6 +260,21 @@ class ReadLoop:
                         f"the peer answered no ping for {self._heartbeat.timeout:g} s; the connection is dead"
                     )
         return self._farewell if isinstance(self._farewell, Closed) else Closed(by_peer=False)
+
+    def _read_on(self, sock: socket.socket, poller: Poller, receive: Callable[[socket.socket], bool]) -> bool:
+        """Only read, until anything else is to be done; returns False at the end of the stream.
+
+        The common case by far, and what a message's latency is made of, so a turn here is short. Whatever else there
+        may be to do wakes the waker, is a timer's, or shows in one of these fields.
+        """
+        monotonic, timers, readable = time.monotonic, self._timers, poller.wait_for_data
+        while not (self._closing or self._held or self._unseen or self._pong_left is not None):
+            left = timers[0][0] - monotonic() if timers else LONGEST_WAIT
+            if left <= 0 or not readable(left):
+                return True
+            if not receive(sock):
+                return False
+        return True
 
     def _flush(self, send: Callable[[memoryview], int]) -> bool:
         """Send what the socket takes; returns whether something is left."""

@@ -7,7 +7,7 @@ import select
 import socket
 from typing import Final
 
-__all__ = ["Poller", "Waker"]
+__all__ = ["LONGEST_WAIT", "Poller", "Waker"]
 
 LONGEST_WAIT: Final = 1.0
 """Seconds. A signal that comes just before the system call does not end it, and Ctrl+C must not wait for a tick."""
@@ -61,16 +61,10 @@ class _Poll:
         self._poll = select.poll()
         self._poll.register(waker, select.POLLIN)
         self._interest = -1
+        self._just_data = [(sock, select.POLLIN)]
 
     def wait(self, read: bool, write: bool, timeout: float) -> tuple[bool, bool, bool]:
-        interest = (select.POLLIN if read else 0) | (select.POLLOUT if write else 0)
-        if interest != self._interest:
-            # An fd without interest is taken out, since poll reports its errors all the same, again and again.
-            if interest:
-                self._poll.register(self._sock, interest)
-            elif self._interest > 0:
-                self._poll.unregister(self._sock)
-            self._interest = interest
+        self._want((select.POLLIN if read else 0) | (select.POLLOUT if write else 0))
         readable = writable = woken = False
         for fd, events in self._poll.poll(max(0.0, timeout * 1000)):
             if fd == self._waker:
@@ -79,6 +73,21 @@ class _Poll:
                 readable = bool(events & (select.POLLIN | self._ERROR)) and read
                 writable = bool(events & (select.POLLOUT | self._ERROR)) and write
         return readable, writable, woken
+
+    def wait_for_data(self, timeout: float) -> bool:
+        if self._interest != select.POLLIN:
+            self._want(select.POLLIN)
+        return self._poll.poll(timeout * 1000) == self._just_data
+
+    def _want(self, interest: int) -> None:
+        if interest == self._interest:
+            return
+        # An fd without interest is taken out, since poll reports its errors all the same, again and again.
+        if interest:
+            self._poll.register(self._sock, interest)
+        elif self._interest > 0:
+            self._poll.unregister(self._sock)
+        self._interest = interest
 
 
 class _Select:
@@ -93,6 +102,9 @@ class _Select:
         ready, able, failed = select.select(readers, writers, writers, max(0.0, timeout))
         return self._sock in ready, bool(able or failed), self._waker in ready
 
+    def wait_for_data(self, timeout: float) -> bool:
+        return select.select([self._waker, self._sock], [], [], timeout)[0] == [self._sock]
+
 
 class Poller:
     """Waits for one socket and one waker. Used by one thread."""
@@ -100,6 +112,10 @@ class Poller:
     def __init__(self, sock: socket.socket, waker: Waker) -> None:
         self._waker = waker
         self._impl = (_Poll if hasattr(select, "poll") else _Select)(sock.fileno(), waker.fileno())
+
+    def wait_for_data(self, timeout: float) -> bool:
+        """Wait up to `timeout` seconds, at most `LONGEST_WAIT`; whether there is data, and no wake and no error."""
+        return self._impl.wait_for_data(min(timeout, LONGEST_WAIT))
 
     def wait(self, *, read: bool = False, write: bool = False, timeout: float | None = None) -> tuple[bool, bool]:
         """Wait until the socket is ready, the waker is woken, or the time is up; may end early, so call it in a loop.
