@@ -20,6 +20,8 @@ from typing import Any, Final, TypeVar
 from aiohttp import web
 
 from finx_sync.errors import ConfigError, InvalidInputError, StreamTimeoutError, UsageError
+from finx_sync.sandbox.bitmex import BitmexVenue
+from finx_sync.sandbox.bitmex_controls import BitmexControls
 from finx_sync.sandbox.codec import dumps, tick_row
 from finx_sync.sandbox.connection import BACKLOG_LIMIT, Limits
 from finx_sync.sandbox.finx import FinxVenue, Settings
@@ -47,10 +49,13 @@ class Sandbox:
         port: 0 takes a free one. A sandbox that is started again takes the same port again.
         seed: equal seeds give equal prices and history.
         keys: accepted keys.
+        secret: what every key signs with, on the venues that want signatures.
+        robots: let a robot trade on each account, so that private streams have something to show.
         numbered: add a running ``seq`` to each streamed message, per connection and name, from 1, and the
             ``connection`` itself, by its id.
         contract_interval: seconds between two messages of a contract stream.
         spot_interval: seconds between two messages of a spot stream.
+        exchange_interval: seconds between two steps of the exchanges' tables.
         idle_timeout: seconds after which a connection is closed whose client sent no message (FinX docs: five minutes).
         ssl_context: for ``wss`` and ``https``.
         backlog_limit: characters that may wait for a client that does not read, before it is closed with 1013.
@@ -67,10 +72,13 @@ class Sandbox:
         # what
         seed: int = 20220805,
         keys: Iterable[str] = ("sandbox-key",),
+        secret: str = "sandbox-secret",  # noqa: S107 - everybody's
+        robots: bool = True,
         numbered: bool = False,
         # pace, seconds
         contract_interval: float = 0.1,
         spot_interval: float = 0.1,
+        exchange_interval: float = 0.1,
         idle_timeout: float = 300.0,
         # limits
         backlog_limit: int = BACKLOG_LIMIT,
@@ -79,6 +87,7 @@ class Sandbox:
         for name, value in (
             ("contract_interval", contract_interval),
             ("spot_interval", spot_interval),
+            ("exchange_interval", exchange_interval),
             ("idle_timeout", idle_timeout),
         ):
             if not value > 0:
@@ -94,6 +103,10 @@ class Sandbox:
         self._market = Market(seed)
         self._history = History(seed, self._market.path)
         self._hub = Hub(Limits(idle_timeout, backlog_limit))
+        self._secret = secret
+        self._bitmex = BitmexVenue(
+            self._hub, self._market, self._secret_of, self._now, exchange_interval, robots=robots
+        )
         # Guards the fields below against two threads that start or stop at once; never held while waiting for the loop.
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -264,6 +277,11 @@ class Sandbox:
         """
         return self._call(self._hub.publish(name, texts), timeout=None)
 
+    @property
+    def bitmex(self) -> BitmexControls:
+        """The BitMEX service: its tables, its accounts."""
+        return BitmexControls(self._bitmex, self._run_there)
+
     def disconnect_all(self, code: int = 1001, reason: str = "") -> int:
         """Close every websocket and wait until they are gone; return how many there were."""
         return self._call(self._hub.end_all(code, reason))
@@ -315,6 +333,12 @@ class Sandbox:
             pending.cancel()
             raise StreamTimeoutError(f"the sandbox did not answer within {timeout} s") from None
 
+    def _run_there(self, function: Callable[[], _T]) -> _T:
+        async def run() -> _T:
+            return function()
+
+        return self._call(run())
+
     # the sandbox's thread
 
     def _run(self, listener: socket.socket, ready: concurrent.futures.Future[None]) -> None:
@@ -344,6 +368,7 @@ class Sandbox:
         finally:
             # A closing loop takes calls in and never runs them. Take no more, and let those already taken begin, so
             # that the end of `asyncio.run` cancels them and nobody waits for ever.
+            self._bitmex.close()
             with self._lock:
                 self._loop = self._stopping = None
             await asyncio.sleep(0)
@@ -356,7 +381,11 @@ class Sandbox:
         FinxVenue(self._hub, self._market, functions, self._settings, accepts=self._accepts, now=self._now).add_routes(
             app.router
         )
+        self._bitmex.add_routes(app.router)
         return app
+
+    def _secret_of(self, key: str) -> str | None:
+        return self._secret if self._accepts(key) else None
 
     def _accepts(self, key: str) -> bool:
         return key in self._keys
