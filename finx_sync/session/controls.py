@@ -27,6 +27,7 @@ from finx_sync.venues.base import (
     Reconnect,
     Refused,
     ServerError,
+    Several,
     Unreadable,
 )
 
@@ -76,6 +77,9 @@ class Controls:
                     line.reconnect(ConnectionLostError(f"the server asked for a new connection: {redact(said)}"))
             case Confirmed() | KeepAliveReply() | Ignored():
                 pass
+            case Several(parts=parts):
+                for part in parts:
+                    self.take(part, connection)
             case _:
                 return "unknown"
         return "control"

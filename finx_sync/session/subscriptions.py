@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from finx_sync.venues.base import Dialect, Subscription
 
@@ -34,13 +34,13 @@ class Subscriptions:
         """The names of the connections that the wishes need."""
         return list(dict.fromkeys(self._dialect.line_of(one) for one in self.desired()))
 
-    def add(self, subscription: Subscription) -> bool:
-        """Want a stream; asks for it at once where its connection is open. Returns whether the wish is new."""
+    def add(self, *subscriptions: Subscription) -> bool:
+        """Want streams; asks for them at once where their connection is open. Returns whether any wish is new."""
         with self._lock:
-            new = subscription not in self._desired
-            self._desired[subscription] = None
-            if (connection := self._open.get(self._dialect.line_of(subscription))) is not None:
-                self._ask(subscription, *connection)
+            new = any(one not in self._desired for one in subscriptions)
+            self._desired.update(dict.fromkeys(subscriptions))
+            for line in self._open:
+                self._ask(line, subscriptions)
             return new
 
     def remove(self, subscription: Subscription) -> bool:
@@ -61,21 +61,19 @@ class Subscriptions:
     def opened(self, line: str, key: str, send: Send) -> None:
         """A connection is open: ask for all that is wanted of it."""
         with self._lock:
-            connection = self._open[line] = (key, send, set())
-            for subscription in self._desired:
-                if self._dialect.line_of(subscription) == line:
-                    self._ask(subscription, *connection)
+            self._open[line] = (key, send, set())
+            self._ask(line, self._desired)
 
     def closed(self, line: str) -> None:
         """A connection is gone, and with it what it was asked for."""
         with self._lock:
             self._open.pop(line, None)
 
-    def _ask(self, subscription: Subscription, key: str, send: Send, sent: set[Subscription]) -> None:
+    def _ask(self, line: str, subscriptions: Iterable[Subscription]) -> None:
+        """Ask for those that are this connection's, unless it carries them: some venues cannot take one back."""
         assert self._lock.locked()
-        if subscription in sent:
-            return  # the venue cannot take a subscription back, so this connection still carries it
-        sent.add(subscription)
-        text = self._dialect.subscribe(key, subscription)
-        if text is not None:
+        key, send, sent = self._open[line]
+        missing = [one for one in subscriptions if one not in sent and self._dialect.line_of(one) == line]
+        sent.update(missing)
+        for text in self._dialect.subscribe_all(key, missing):
             send(text)

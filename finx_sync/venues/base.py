@@ -25,6 +25,7 @@ __all__ = [
     "Reconnect",
     "Refused",
     "ServerError",
+    "Several",
     "Subscription",
     "Unknown",
     "Unreadable",
@@ -120,6 +121,17 @@ class Ignored:
 
 
 @dataclass(frozen=True)
+class Several:
+    """More than one of these in one payload, such as the answer to a request for many streams.
+
+    Attributes:
+        parts: in order.
+    """
+
+    parts: tuple[Control, ...]
+
+
+@dataclass(frozen=True)
 class Unknown:
     """Readable JSON of a shape that this venue's dialect does not know."""
 
@@ -135,7 +147,7 @@ class Unreadable:
     error: UnreadableMessageError
 
 
-Control = Authentication | KeepAliveReply | ServerError | Confirmed | Refused | Reconnect | Ignored
+Control = Authentication | KeepAliveReply | ServerError | Confirmed | Refused | Reconnect | Ignored | Several
 Decoded = Message | Control | Unknown | Unreadable
 
 
@@ -182,6 +194,11 @@ class Dialect(abc.ABC):
     @abc.abstractmethod
     def subscribe(self, key: Any, subscription: Subscription) -> str | None:
         """The message that asks for a stream; None where the URL asks for it."""
+
+    def subscribe_all(self, key: Any, subscriptions: Sequence[Subscription]) -> list[str]:
+        """The messages that ask for several streams of one connection; for venues that take many in one message."""
+        texts = [self.subscribe(key, subscription) for subscription in subscriptions]
+        return [text for text in texts if text is not None]
 
     @abc.abstractmethod
     def unsubscribe(self, key: Any, subscription: Subscription) -> str | None:

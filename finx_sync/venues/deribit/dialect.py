@@ -1,0 +1,224 @@
+"""Deribit's JSON-RPC: requests, their answers, heartbeats, notifications.
+
+Sources: Deribit API documentation, *JSON-RPC*, *Notifications*, *public/subscribe*, *public/unsubscribe*,
+*public/set_heartbeat*, *public/test*, *RPC Error Codes*; frames captured in July 2021. Where they are silent, chosen
+here: a channel that is not among the accepted ones is refused; an error that will pass (too many requests,
+maintenance) makes us come back, since a new connection asks for everything in few requests.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Literal, get_args
+
+import msgspec
+
+from finx_sync.errors import ConfigError, UnreadableMessageError
+from finx_sync.messages import ContractTick, SpotTick
+from finx_sync.venues.base import (
+    Authentication,
+    Confirmed,
+    Control,
+    Decoded,
+    Dialect,
+    Ignored,
+    KeepAliveReply,
+    Periodic,
+    Reconnect,
+    Refused,
+    ServerError,
+    Several,
+    Subscription,
+    Unknown,
+    Unreadable,
+)
+from finx_sync.venues.deribit.tickers import ChannelUpdate, index_of, read_index, read_ticker, tick_of
+from finx_sync.venues.finx import SPOT
+
+__all__ = ["DeribitDialect", "Interval", "rpc", "websocket_url", "words_of"]
+
+PATH: Final = "/ws/api/v2"
+
+Interval = Literal["100ms", "agg2", "raw"]
+"""How often a ticker may come: every 0.1 s, every 2 s, or with every change, which Deribit grants to who logs in."""
+
+HEARTBEAT_INTERVAL: Final = 30
+"""Seconds, 10 at least: the server shows itself so often, and cuts off who does not answer its test requests."""
+HEARTBEAT_ID: Final = 1
+TEST_ID: Final = 2
+FIRST_ID: Final = 3
+ASKED_KEPT: Final = 1024
+"""Requests whose answer is waited for; a lost connection leaves its own without one, so the oldest are forgotten."""
+CHANNELS_AT_ONCE: Final = 250
+"""In one request; larger ones have been refused with "request entity too large"."""
+SHORT: Final = 200
+"""Bytes; a heartbeat is shorter, a ticker longer."""
+PASSING: Final = frozenset({10028, 10041, 10047, 10066, 11051, 13028, 13888})
+"""Too many requests, settlement, a full queue, too many at once, maintenance, no service, timed out."""
+
+
+def websocket_url(base_url: str) -> str:
+    """Where the protocol is spoken; `base_url` may have the path already."""
+    return base_url.rstrip("/").removesuffix(PATH) + PATH
+
+
+def rpc(number: int, method: str, /, **params: Any) -> str:
+    """A request."""
+    return json.dumps({"jsonrpc": "2.0", "id": number, "method": method, "params": params}, separators=(",", ":"))
+
+
+def words_of(error: Any) -> str:
+    """What an error object says, its code in front."""
+    if not isinstance(error, dict):
+        return str(error)
+    said = f"{error.get('code')}: {error.get('message')}"
+    return f"{said} {json.dumps(error['data'])}" if error.get("data") else said
+
+
+class DeribitDialect(Dialect):
+    """Deribit's protocol, for one stream.
+
+    Args:
+        base_url: ``wss://host``.
+        interval: how often a ticker may come.
+
+    Raises:
+        ConfigError: there is no such interval.
+    """
+
+    venue = "Deribit"
+    message_types = (ContractTick, SpotTick, ChannelUpdate)
+
+    def __init__(self, base_url: str, interval: Interval = "100ms") -> None:
+        if interval not in get_args(Interval):
+            raise ConfigError(f"interval is '100ms', 'agg2' or 'raw', not {interval!r}")
+        self.base_url = base_url
+        self._interval = interval
+        self._numbers = itertools.count(FIRST_ID)
+        self._asked: dict[int, Sequence[Subscription]] = {}  # by request; each step on it is atomic
+
+    def url(self, key: Any, line: str) -> str:
+        return websocket_url(self.base_url)
+
+    def opening(self, key: Any, now: float) -> Sequence[str]:
+        return [rpc(HEARTBEAT_ID, "public/set_heartbeat", interval=HEARTBEAT_INTERVAL)]
+
+    def reflex(self, payloads: Sequence[memoryview]) -> Sequence[str]:
+        """Answer test requests from the io thread: a server that waits for a slow handler would cut us off."""
+        return [
+            rpc(TEST_ID, "public/test")
+            for payload in payloads
+            if len(payload) < SHORT and b'"test_request"' in bytes(payload)
+        ]
+
+    def subscribe(self, key: Any, subscription: Subscription) -> str | None:
+        return self._ask("subscribe", [subscription])
+
+    def subscribe_all(self, key: Any, subscriptions: Sequence[Subscription]) -> list[str]:
+        return [
+            self._ask("subscribe", subscriptions[begin : begin + CHANNELS_AT_ONCE])
+            for begin in range(0, len(subscriptions), CHANNELS_AT_ONCE)
+        ]
+
+    def unsubscribe(self, key: Any, subscription: Subscription) -> str | None:
+        return rpc(next(self._numbers), "public/unsubscribe", channels=[self._channel(subscription)])
+
+    def periodic(self, key: Any) -> Sequence[Periodic]:
+        return []
+
+    def _ask(self, method: str, wishes: Sequence[Subscription]) -> str:
+        number = next(self._numbers)
+        self._asked[number] = wishes
+        self._asked.pop(number - ASKED_KEPT, None)
+        return rpc(number, f"public/{method}", channels=[self._channel(wish) for wish in wishes])
+
+    def _channel(self, wish: Subscription) -> str:
+        if wish.kind == SPOT:
+            return f"deribit_price_index.{index_of(wish.name)}"
+        return f"ticker.{wish.name}.{self._interval}"
+
+    # Reading
+
+    def decode(self, payloads: Sequence[memoryview]) -> list[Decoded]:
+        messages: list[Decoded] = []
+        append, readers = messages.append, _BY_CHANNEL
+        for payload in payloads:
+            try:
+                append(readers[payload[CHANNEL_AT]](payload))
+            except _NOT_PLAIN:
+                append(self._decode_frame(payload))
+        return messages
+
+    def _decode_frame(self, payload: memoryview) -> Decoded:
+        """Read whatever is no ticker or index price as they usually come."""
+        text = str(payload, "utf-8", "replace")  # the transport has checked it; a replay may not have
+        try:
+            frame = msgspec.json.decode(text)
+        except (msgspec.DecodeError, ValueError, RecursionError) as error:
+            return Unreadable(UnreadableMessageError(f"not JSON: {error}", text))
+        if not isinstance(frame, dict):
+            return Unknown()
+        if "method" in frame:
+            try:
+                return _notification(frame, payload)
+            except _NOT_PLAIN as error:
+                return Unreadable(UnreadableMessageError(str(error), text))
+        return self._answer(frame) if "result" in frame or "error" in frame else Unknown()
+
+    def _answer(self, frame: dict[str, Any]) -> Decoded:
+        """What the answer to a request means; it repeats the request's id."""
+        number, result, error = frame.get("id"), frame.get("result"), frame.get("error")
+        wishes = self._asked.pop(number, ()) if isinstance(number, int) else ()
+        if error is not None:
+            return _failure(number, error, wishes)
+        if number == HEARTBEAT_ID:
+            return Authentication(accepted=True)  # the server serves us; there is no key that it could have taken
+        if number == TEST_ID:
+            return KeepAliveReply()
+        if not wishes:
+            return Ignored()
+        accepted = set(result) if isinstance(result, list) else set()
+        return Several(
+            tuple(
+                Confirmed(wish) if self._channel(wish) in accepted else Refused(wish, "no such channel")
+                for wish in wishes
+            )
+        )
+
+
+CHANNEL_AT: Final = len('{"jsonrpc":"2.0","method":"subscription","params":{"channel":"')
+_BY_CHANNEL: Final[dict[int, Callable[[memoryview], Decoded]]] = {ord("t"): read_ticker, ord("d"): read_index}
+"""A peek at the channel's first letter: a guess at what is there, which decoding confirms."""
+_NOT_PLAIN: Final = (msgspec.MsgspecError, ValueError, LookupError, OverflowError, RecursionError)
+"""What reading raises when the guess is wrong, or fields are missing."""
+
+
+def _failure(number: object, error: Any, wishes: Sequence[Subscription]) -> Control:
+    said = words_of(error)
+    if isinstance(error, dict) and error.get("code") in PASSING:
+        return Reconnect(said)
+    if number == HEARTBEAT_ID:  # a server without heartbeats serves us all the same
+        return Several((Authentication(accepted=True), ServerError(said)))
+    if wishes:
+        return Several(tuple(Refused(wish, said) for wish in wishes))
+    return ServerError(said)
+
+
+def _notification(frame: dict[str, Any], payload: memoryview) -> Decoded:
+    """Read a notification of any form.
+
+    Raises:
+        msgspec.MsgspecError, ValueError, LookupError, OverflowError: it has impossible values.
+    """
+    if frame["method"] == "heartbeat":
+        return Ignored()  # `reflex` has answered what is to be answered
+    if frame["method"] != "subscription":
+        return Unknown()
+    update = msgspec.convert(frame["params"], ChannelUpdate)
+    if update.channel.startswith("ticker."):
+        return tick_of(update.data)
+    if update.channel.startswith("deribit_price_index."):
+        return read_index(payload)
+    return update
