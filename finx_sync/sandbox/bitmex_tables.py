@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import count
 from typing import Any, Final, Literal, Protocol
 
 from finx_sync.sandbox.bitmex_market import INDICES, PERIODS, PRODUCTS, BitmexMarket, Row
@@ -193,8 +194,10 @@ def public_tables(market: BitmexMarket) -> dict[str, Table]:
     def trades(symbol: str, now: int, last: Row | None) -> list[Row]:
         if symbol in INDICES:
             now = now // INDEX_INTERVAL * INDEX_INTERVAL
-        rows = market.trade_rows(symbol, now, None if last is None else last["price"])
-        return rows if last is None or not rows or rows[0]["timestamp"] > last["timestamp"] else []
+        if last is None:  # whatever traded last: a partial is never empty
+            return next(rows for at in count(now, -1) if (rows := market.trade_rows(symbol, at, None)))
+        rows = market.trade_rows(symbol, now, last["price"])
+        return rows if rows and rows[0]["timestamp"] > last["timestamp"] else []
 
     def book(depth: int) -> Callable[[str, int], dict[Any, Row]]:
         def state(symbol: str, now: int) -> dict[Any, Row]:
