@@ -21,6 +21,7 @@
     ├── ConnectionLostError(ConnectionError) an open connection ended
     │   ├── PeerTimeoutError(TimeoutError)  the peer stopped answering pings
     │   └── ProtocolError                   the peer broke RFC 6455; carries the close code we sent
+    ├── ChecksumError                       an order book is not the server's; it is asked for anew
     ├── UnreadableMessageError(ValueError)  a payload that is no message of this service
     ├── InternalError(RuntimeError)         a defect of this library
     └── FunctionError                       a blocking function failed
@@ -41,6 +42,7 @@ from finx_sync.redaction import redact
 
 __all__ = [
     "AuthorizationError",
+    "ChecksumError",
     "ConfigError",
     "ConnectError",
     "ConnectTimeoutError",
@@ -116,6 +118,20 @@ class SubscriptionRefusedError(FinxSyncError):
         super().__init__(
             f"the server refused the subscription {kind} {name} and said {self.said!r}; it is not asked for again"
         )
+
+
+class ChecksumError(FinxSyncError):
+    """What `on_error` is given when an order book does not have the checksum that the server sent with an update.
+
+    Attributes:
+        market: whose book.
+    """
+
+    def __init__(self, market: str) -> None:
+        super().__init__(
+            f"the order book of {market} does not have the server's checksum; it is dropped and asked anew"
+        )
+        self.market = market
 
 
 class InternalError(FinxSyncError, RuntimeError):

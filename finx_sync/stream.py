@@ -302,6 +302,12 @@ class Stream:
         assert session is not None
         session.worker.derive(message)
 
+    def _report(self, error: FinxSyncError) -> None:
+        """Tell `on_error`; the log where nobody listens. On the dispatch thread only."""
+        session = self._session
+        if session is None or not session.worker.tell("error", error):
+            logger.warning("%s: %s", self._dialect.venue, error)
+
     # For the REPL
 
     def latest(self, name: str) -> Any:

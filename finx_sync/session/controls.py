@@ -65,8 +65,8 @@ class Controls:
             return "unreadable"
         line = self._line_of(connection)
         match message:
-            case Authentication(accepted=accepted):
-                self._authentication(accepted, line)
+            case Authentication():
+                self._authentication(message, line)
             case ServerError(said=said):
                 self._server_error(said, line)
             case Refused(subscription=wish, said=said):
@@ -84,11 +84,11 @@ class Controls:
                 return "unknown"
         return "control"
 
-    def _authentication(self, accepted: bool, line: Supervisor | None) -> None:
-        if line is not None and accepted:
+    def _authentication(self, verdict: Authentication, line: Supervisor | None) -> None:
+        if line is not None and verdict.accepted:
             line.confirm()
         elif line is not None:
-            line.refuse(_refused("isAuth: false"))
+            line.refuse(_refused(verdict.said or "isAuth: false"))
 
     def _server_error(self, said: str, line: Supervisor | None) -> None:
         if line is not None and not line.confirmed:
@@ -104,5 +104,6 @@ class Controls:
 
 def _refused(said: str) -> AuthorizationError:
     return AuthorizationError(
-        f"the server refused the key and said {redact(said)!r}; check the key (FinX keys change every 24 hours)"
+        f"the server refused the key and said {redact(said)!r}; check the key (FinX keys change every 24 hours; "
+        "a signature also needs the right secret and a clock that is right)"
     )

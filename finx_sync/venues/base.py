@@ -63,9 +63,15 @@ class Periodic:
 
 @dataclass(frozen=True)
 class Authentication:
-    """The server's verdict on the key."""
+    """The server's verdict on the key.
+
+    Attributes:
+        accepted: what it is.
+        said: the server's words where it refused, not yet redacted.
+    """
 
     accepted: bool
+    said: str = ""
 
 
 @dataclass(frozen=True)

@@ -328,7 +328,7 @@ def test_a_silent_login_is_confirmed_by_the_second() -> None:
     """A login's success could not be told from a server that has not read it yet."""
     dialect = connected(FILLS, key=KEY)
     assert decode(dialect, error("Already logged in"), {"type": "subscribed", "channel": "fills"}) == [
-        Authentication(accepted=True),
+        Authentication(True, "400: Already logged in"),
         Confirmed(FILLS),
     ]
 
@@ -337,7 +337,7 @@ def test_a_refused_login_is_fatal_but_gives_no_subscription_up() -> None:
     """A wrong key would show as silence; and after it is mended, the fills would never come."""
     dialect = connected(FILLS, key=KEY)
     bad = error("Invalid login credentials")
-    refused = Authentication(accepted=False)
+    refused = Authentication(False, "400: Invalid login credentials")
     assert decode(dialect, bad, bad, error("Not logged in")) == [refused, refused, Ignored()]
 
 

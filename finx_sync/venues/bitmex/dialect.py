@@ -210,7 +210,7 @@ def _error(frame: dict[str, Any]) -> Decoded:
     if status == TOKEN_EXPIRED:
         return Reconnect(said)  # with a fresh signature
     if said.startswith(BAD_KEY):
-        return Authentication(accepted=False)
+        return Authentication(False, said)
     args = request.get("args")
     topics = args if isinstance(args, list) else [args]
     if request.get("op") == "subscribe" and len(topics) == 1 and isinstance(topics[0], str):

@@ -1,6 +1,13 @@
-"""FTX: the dialect, its messages, the order book."""
+"""FTX: the dialect, its messages, the order book; and the stream, which is made above and found here.
+
+::
+
+    from finx_sync.venues.ftx import FtxStream
+"""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 from finx_sync.venues.ftx.book import Book
 from finx_sync.venues.ftx.dialect import FtxDialect
@@ -16,6 +23,9 @@ from finx_sync.venues.ftx.messages import (
 )
 from finx_sync.venues.ftx.requests import FtxCredentials
 
+if TYPE_CHECKING:
+    from finx_sync.streams.ftx import FtxStream
+
 __all__ = [
     "Book",
     "FtxCredentials",
@@ -26,6 +36,16 @@ __all__ = [
     "FtxOrder",
     "FtxOrderBook",
     "FtxPay",
+    "FtxStream",
     "FtxTicker",
     "FtxTrade",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Fetch the stream from the layer above when it is asked for: the dialect itself needs nothing of it."""
+    if name == "FtxStream":
+        from finx_sync.streams.ftx import FtxStream
+
+        return FtxStream
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

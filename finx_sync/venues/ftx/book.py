@@ -71,6 +71,7 @@ class Book:
         is_valid: whether it has had its image, and every checksum since was right.
         time: of the last update, the server's UNIX seconds; None where it sent none.
         expected: the server's last checksum.
+        received_at: of the last update, UNIX seconds.
     """
 
     def __init__(self) -> None:
@@ -78,6 +79,7 @@ class Book:
         self.is_valid = False
         self.time: float | None = None
         self.expected: int | None = None
+        self.received_at = 0.0
 
     def apply(self, update: BookUpdate) -> bool:
         """Merge an image or an update; one that comes before the image is ignored.
@@ -92,7 +94,7 @@ class Book:
             return True
         self._bids.apply(update.bids)
         self._asks.apply(update.asks)
-        self.time, self.expected = update.time, update.checksum
+        self.time, self.expected, self.received_at = update.time, update.checksum, update.received_at
         if update.checksum is not None and update.checksum != self.checksum():
             self.drop()
             return False

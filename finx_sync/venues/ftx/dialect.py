@@ -187,7 +187,7 @@ class FtxDialect(Dialect):
         if message.startswith((BAD_LOGIN, LOGGED_IN)):
             conversation.login_answered()
             conversation.login_refused |= message.startswith(BAD_LOGIN)
-            return Authentication(accepted=message.startswith(LOGGED_IN))
+            return Authentication(message.startswith(LOGGED_IN), said)
         if message.startswith(BROKEN):  # whatever was asked may have been lost; a new connection asks again
             return Reconnect(said)
         named = _NO_MARKET.fullmatch(message)

@@ -317,13 +317,7 @@ class FtxOrderBook(Message, frozen=True, kw_only=True, gc=False):
 
 @wire_fields
 class FtxGroupedOrderBook(FtxOrderBook, frozen=True, kw_only=True, gc=False):
-    """An order book whose levels are gathered in steps of `grouping`. It has no checksum.
-
-    Attributes:
-        grouping: the step, in units of the price.
-    """
-
-    grouping: float
+    """An order book whose levels are gathered in steps, as it was subscribed. It has no checksum."""
 
 
 @wire_fields

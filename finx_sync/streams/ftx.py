@@ -1,0 +1,356 @@
+"""`FtxStream`: FTX's tickers, trades, books, fills and orders into callbacks."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit, urlunsplit
+
+import msgspec
+
+from finx_sync import embedded
+from finx_sync.config import SANDBOX, Account, checked_url
+from finx_sync.dispatch.feed import Feed
+from finx_sync.errors import ChecksumError, ConfigError, InvalidInputError
+from finx_sync.messages import Message
+from finx_sync.session.options import StreamOptions
+from finx_sync.streams.ftx_handlers import FtxHandlers
+from finx_sync.venues.ftx.book import Book
+from finx_sync.venues.ftx.dialect import ENDPOINT, FtxDialect
+from finx_sync.venues.ftx.messages import (
+    BookUpdate,
+    Events,
+    FtxFill,
+    FtxGroupedOrderBook,
+    FtxMarkets,
+    FtxOrder,
+    FtxOrderBook,
+    FtxPay,
+    FtxTicker,
+    FtxTrade,
+)
+from finx_sync.venues.ftx.repair import Once, Repairs
+from finx_sync.venues.ftx.requests import PRIVATE_CHANNELS, FtxCredentials, wish
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+__all__ = ["FtxStream"]
+
+DERIVED: Final = (FtxTrade, FtxFill, FtxOrder, FtxPay)
+"""What frames of several, or of what may come twice, are taken apart into."""
+BOOKS: Final = (FtxOrderBook, FtxGroupedOrderBook)
+TOLD: Final = (FtxTicker, *DERIVED, FtxMarkets, *BOOKS)
+"""What handlers and iterators get."""
+
+_MARKET: Final = re.compile(r"[^\s@\"\\]+")
+_set_received_at: Final = Message.__dict__["received_at"].__set__
+"""Past `frozen`: events are completed here, before anyone sees them."""
+
+
+class FtxStream(FtxHandlers):
+    """Streams from FTX, or from whatever speaks its protocol. Making one does no I/O.
+
+    Args:
+        api_key, api_secret: both or none; for fills, orders and payments. Each connect signs anew.
+        subaccount: to log in to; None for the main account.
+        url: of the websocket, like "wss://host/ws/" (which is the path where it has none), or "sandbox" (embedded).
+        options: what every stream takes; see `finx_sync.session.options.Options`.
+
+    Raises:
+        ConfigError: half of the credentials, no URL, or an option that cannot be right.
+    """
+
+    def __init__(
+        self,
+        api_key: str | None = None,
+        api_secret: str | None = None,
+        subaccount: str | None = None,
+        url: str = ENDPOINT,
+        **options: Unpack[StreamOptions],
+    ) -> None:
+        credentials = _credentials(api_key, api_secret, subaccount)
+        address = None if url == SANDBOX else _address(url)
+        self._ftx = FtxDialect(address or ENDPOINT)
+        super().__init__(self._ftx, Account(address, credentials), **options)
+        self._latest.update({kind: {} for kind in DERIVED})
+        self._stay = embedded.Stay()
+        self._lock = threading.Lock()  # guards _books: the dispatch thread merges, others look
+        self._books: dict[tuple[type[FtxOrderBook], str], Book] = {}
+        self._repairs = Repairs()
+        self._seen = Once()
+        self._duplicates = 0
+        self._handlers.add(Events, self._hand_on)
+        self._handlers.add(BookUpdate, self._merge)
+
+    # Subscriptions
+
+    def subscribe_ticker(self, *markets: str) -> None:
+        """Ask for the best prices of markets, now or when the stream starts, and again after every reconnect.
+
+        Raises:
+            InvalidInputError: no market, like "BTC-PERP" or "BTC/USD".
+        """
+        self._ask("ticker", markets)
+
+    def subscribe_trades(self, *markets: str) -> None:
+        """Ask for the trades of markets; otherwise as `subscribe_ticker`."""
+        self._ask("trades", markets)
+
+    def subscribe_orderbook(self, *markets: str) -> None:
+        """Ask for the order books of markets; every update's checksum is verified. Otherwise as `subscribe_ticker`."""
+        for market in _checked(markets):
+            self._want_book(FtxOrderBook, market)
+            self._subscribe(wish("orderbook", market))
+
+    def subscribe_orderbook_grouped(self, market: str, grouping: float) -> None:
+        """Ask for a market's order book in steps of `grouping`, in units of the price.
+
+        Raises:
+            InvalidInputError: no market, a grouping that is not above 0, or another one of this market is subscribed:
+                the server's messages do not say which they are of.
+        """
+        _checked((market,))
+        if not isinstance(grouping, (int, float)) or not 0 < grouping < float("inf"):
+            raise InvalidInputError(f"grouping is a step of the price, above 0, not {grouping!r}")
+        wanted = wish("orderbookGrouped", market, grouping)
+        if any(other != wanted for other in self._groupings(market)):
+            raise InvalidInputError(f"the book of {market} is subscribed in other steps; unsubscribe it first")
+        self._want_book(FtxGroupedOrderBook, market)
+        self._subscribe(wanted)
+
+    def subscribe_markets(self) -> None:
+        """Ask for the list of markets, and its changes."""
+        self._subscribe(wish("markets"))
+
+    def subscribe_fills(self) -> None:
+        """Ask for the account's executions.
+
+        Raises:
+            ConfigError: the stream has no credentials.
+        """
+        self._ask_private("fills")
+
+    def subscribe_orders(self) -> None:
+        """Ask for every change of every order of the account; raises as `subscribe_fills`."""
+        self._ask_private("orders")
+
+    def subscribe_ftxpay(self) -> None:
+        """Ask for the account's payments by FTX Pay; raises as `subscribe_fills`."""
+        self._ask_private("ftxpay")
+
+    def unsubscribe_ticker(self, *markets: str) -> None:
+        """Want the tickers of markets no more."""
+        self._give_up("ticker", markets)
+
+    def unsubscribe_trades(self, *markets: str) -> None:
+        """Want the trades of markets no more."""
+        self._give_up("trades", markets)
+
+    def unsubscribe_orderbook(self, *markets: str) -> None:
+        """Want the order books of markets no more; `order_book` forgets them at once."""
+        self._give_up("orderbook", markets)
+        self._forget_books(FtxOrderBook, markets)
+
+    def unsubscribe_orderbook_grouped(self, *markets: str) -> None:
+        """Want the grouped order books of markets no more."""
+        for market in markets:
+            for wanted in self._groupings(market):
+                self._unsubscribe(wanted)
+        self._forget_books(FtxGroupedOrderBook, markets)
+
+    def unsubscribe_markets(self) -> None:
+        """Want the list of markets no more."""
+        self._unsubscribe(wish("markets"))
+
+    def unsubscribe_fills(self) -> None:
+        """Want the account's executions no more."""
+        self._unsubscribe(wish("fills"))
+
+    def unsubscribe_orders(self) -> None:
+        """Want the account's orders no more."""
+        self._unsubscribe(wish("orders"))
+
+    def unsubscribe_ftxpay(self) -> None:
+        """Want the account's payments no more."""
+        self._unsubscribe(wish("ftxpay"))
+
+    def _ask(self, channel: str, markets: tuple[str, ...]) -> None:
+        for market in _checked(markets):
+            self._subscribe(wish(channel, market))
+
+    def _ask_private(self, channel: str) -> None:
+        assert channel in PRIVATE_CHANNELS
+        if self._account.key is None:
+            raise ConfigError(f"{channel} are an account's own: give api_key and api_secret")
+        self._subscribe(wish(channel))
+
+    def _give_up(self, channel: str, markets: tuple[str, ...]) -> None:
+        for market in markets:
+            self._unsubscribe(wish(channel, market))
+
+    def _groupings(self, market: str) -> list[Any]:
+        return [
+            one
+            for one in self._subscriptions.desired()
+            if one.kind == "orderbookGrouped" and one.name.startswith(f"{market}@")
+        ]
+
+    # What is known
+
+    def order_book(self, market: str) -> FtxOrderBook | None:
+        """A market's order book as it stands, verified by its checksum; safe from any thread, never waits.
+
+        Returns:
+            None while there is none that can be trusted: before the server's image, while not connected, and after a
+            wrong checksum until the next image.
+        """
+        with self._lock:
+            return self._picture(FtxOrderBook, market)
+
+    def order_book_grouped(self, market: str) -> FtxGroupedOrderBook | None:
+        """A market's grouped order book as it stands; otherwise as `order_book`, but for the checksum."""
+        with self._lock:
+            book = self._picture(FtxGroupedOrderBook, market)
+        assert book is None or isinstance(book, FtxGroupedOrderBook)
+        return book
+
+    def latest(self, name: str) -> Any:
+        """A market's newest ticker, or else trade, fill or order; None when there was none yet. Never waits."""
+        for kind in (FtxTicker, *DERIVED):
+            if (message := self._latest[kind].get(name)) is not None:
+                return message
+        return None
+
+    @property
+    def duplicates(self) -> int:
+        """Fills and orders that came again, as after a reconnect, and were not handed on again."""
+        return self._duplicates
+
+    def _fill(self, feed: Feed, names: tuple[str, ...]) -> None:
+        for kind in TOLD:
+            self._handlers.add(kind, feed.put, names or None)
+
+    # On the dispatch thread.
+
+    def _hand_on(self, frame: Events) -> None:
+        """Take a frame apart; what was handed on before is not handed on again."""
+        for event in frame.events:
+            if self._is_new(event):
+                _set_received_at(event, frame.received_at)
+                self._derive(event)
+            else:
+                self._duplicates += 1
+
+    def _is_new(self, event: Message) -> bool:
+        if isinstance(event, FtxFill):
+            return self._seen.is_new(event.id)
+        if isinstance(event, FtxOrder):  # an order changes under its id, so it is the id in this very state
+            return self._seen.is_new(msgspec.structs.astuple(event))
+        return True
+
+    def _merge(self, update: BookUpdate) -> None:
+        """Merge what the server says about a book, verify it, and hand the whole book on."""
+        kind = FtxGroupedOrderBook if update.grouped else FtxOrderBook
+        now = time.monotonic()
+        with self._lock:
+            book = self._books.get((kind, update.market))
+            if book is None:  # not wanted any more
+                return
+            fits = book.apply(update)
+            wanted = book.is_valid and kind in self._handlers.routes
+            picture = self._picture(kind, update.market) if wanted else None
+        if not fits:
+            self._report(ChecksumError(update.market))
+        if not book.is_valid:
+            self._repair(kind, update.market, now)
+        elif picture is not None:
+            self._derive(picture)
+
+    def _repair(self, kind: type[FtxOrderBook], market: str, now: float) -> None:
+        """Ask for a book's image, unless that was done just now: then the next update asks again."""
+        wishes = self._groupings(market) if kind is FtxGroupedOrderBook else [wish("orderbook", market)]
+        if self._repairs.is_due((kind, market), now):
+            for wanted in wishes:
+                self._resubscribe(wanted)
+
+    def _connection_changed(self, line: str, is_open: bool) -> None:
+        """Books are as old as their connection; a new one sends their images."""
+        if is_open:
+            self._ftx.connected()
+        now = time.monotonic()
+        with self._lock:
+            for what, book in self._books.items():
+                book.drop()
+                self._repairs.asked(what, now)
+
+    # Books; the callers hold the lock, or have it taken here.
+
+    def _want_book(self, kind: type[FtxOrderBook], market: str) -> None:
+        with self._lock:
+            if (kind, market) not in self._books:
+                self._books[kind, market] = Book()
+                self._repairs.asked((kind, market), time.monotonic())
+
+    def _forget_books(self, kind: type[FtxOrderBook], markets: tuple[str, ...]) -> None:
+        with self._lock:
+            for market in markets:
+                self._books.pop((kind, market), None)
+
+    def _picture(self, kind: type[FtxOrderBook], market: str) -> FtxOrderBook | None:
+        assert self._lock.locked()
+        book = self._books.get((kind, market))
+        if book is None or not book.is_valid:
+            return None
+        return kind(
+            received_at=book.received_at,
+            market=market,
+            bids=book.bids(),
+            asks=book.asks(),
+            time=book.time,
+            checksum=book.expected,
+        )
+
+    # The embedded sandbox
+
+    def _before_start(self) -> None:
+        if self._account.base_url is None:
+            self._ftx.go_to(_address(self._stay.begin()))
+
+    def _after_end(self) -> None:
+        self._stay.end()
+
+
+def _checked(markets: tuple[str, ...]) -> tuple[str, ...]:
+    """The same names.
+
+    Raises:
+        InvalidInputError: one of them is no market, or there is none.
+    """
+    for market in markets:
+        if not isinstance(market, str) or not _MARKET.fullmatch(market):
+            raise InvalidInputError(f"{market!r} is no market; it looks like 'BTC-PERP' or 'BTC/USD'")
+    if not markets:
+        raise InvalidInputError("name at least one market, like 'BTC-PERP'")
+    return markets
+
+
+def _credentials(api_key: str | None, api_secret: str | None, subaccount: str | None) -> FtxCredentials | None:
+    if not api_key and not api_secret:
+        if subaccount is not None:
+            raise ConfigError("a subaccount is logged in to: give api_key and api_secret as well")
+        return None
+    if not api_key or not api_secret:
+        raise ConfigError("api_key and api_secret belong together: give both, or none for public data")
+    if subaccount == "":
+        raise ConfigError("subaccount is a name, or None for the main account; it is empty")
+    return FtxCredentials(api_key, api_secret, subaccount)
+
+
+def _address(url: str) -> str:
+    """The websocket's URL, with FTX's path where it has none."""
+    checked_url(url, ENDPOINT)
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(path=parts.path if parts.path.strip("/") else "/ws/"))
