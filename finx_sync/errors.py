@@ -6,6 +6,8 @@
     ├── ConfigError(ValueError)             a missing key, an unknown environment, a bad URL or option
     ├── InvalidInputError(ValueError)       a bad pair, date, time, instrument name or timeout
     ├── HandlerError(TypeError)             not callable, or it does not take one argument
+    ├── SlowConsumerError                   overflow="error": the handlers fell too far behind
+    ├── StaleDataError                      `guard`: the newest message of a name is too old to act on
     ├── SubscriptionRefusedError            the server does not grant a subscription: it is not asked for again
     ├── HandlerRaisedError                  told to `on_error`: a handler raised; its exception is the cause
     ├── MissingExtraError(ImportError)      an optional part is not installed
@@ -61,6 +63,8 @@ __all__ = [
     "ProtocolError",
     "ProxyError",
     "ServerRefusedError",
+    "SlowConsumerError",
+    "StaleDataError",
     "StreamTimeoutError",
     "SubscriptionRefusedError",
     "TLSError",
@@ -101,6 +105,25 @@ class HandlerRaisedError(FinxSyncError):
         super().__init__(f"the handler {name} raised; the stream goes on")
         self.handler = handler
         self.message = message
+
+
+class SlowConsumerError(FinxSyncError):
+    """The handlers fell too far behind, and the overflow rule is "error"."""
+
+
+class StaleDataError(FinxSyncError):
+    """The newest message of a name is too old, or there is none: better no order than one on old prices.
+
+    Attributes:
+        name: whose.
+        age: its age in seconds; None where there is none.
+    """
+
+    def __init__(self, name: str, age: float | None, max_age: float) -> None:
+        self.name = name
+        self.age = age
+        what = "has not come yet" if age is None else f"is {age:.2f} s old"
+        super().__init__(f"the newest message of {name} {what}; at most {max_age:g} s were allowed")
 
 
 class SubscriptionRefusedError(FinxSyncError):

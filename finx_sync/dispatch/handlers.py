@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import inspect
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from finx_sync.errors import HandlerError
 from finx_sync.messages import Message
@@ -18,6 +19,9 @@ from finx_sync.messages import Message
 __all__ = ["Handler", "Handlers", "Route", "Routes", "check_handler"]
 
 Function = Callable[[Any], object]
+
+TIMED_CALLS: Final = 512
+"""Calls of one handler whose times are remembered."""
 
 
 @dataclass(eq=False)
@@ -30,6 +34,7 @@ class Handler:
         names: whose messages it wants; None for all.
         calls: how often it was called. Written by the dispatch thread.
         failures: how often it raised.
+        times: seconds of its newest timed calls. Written by the dispatch thread.
     """
 
     function: Function
@@ -37,6 +42,7 @@ class Handler:
     names: frozenset[str] | None = None
     calls: int = 0
     failures: int = 0
+    times: deque[float] = field(default_factory=lambda: deque(maxlen=TIMED_CALLS))
     label: str = field(init=False)
 
     def __post_init__(self) -> None:

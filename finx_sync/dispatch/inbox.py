@@ -1,20 +1,24 @@
 """Between the threads: batches go in on the io threads and come out on the dispatch thread.
 
-Bounded by holding the readers back, never by dropping: when too many messages wait, the connection that brought the
-last batch stops reading, the kernel's buffers fill, and TCP makes the server wait.
+Bounded, and what happens at the bound is the overflow rule's: as a rule the connection that brought the last batch
+stops reading, the kernel's buffers fill, and TCP makes the server wait. `drop_oldest` reads on instead and throws away
+what has waited longest; `error` ends the stream.
 """
 
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
-from typing import Protocol
+from typing import Literal, Protocol
 
 from finx_sync.dispatch.ledger import Ledger
 
-__all__ = ["Batch", "Connection", "Event", "Inbox", "Source"]
+__all__ = ["Batch", "Connection", "Dropped", "Event", "Inbox", "Item", "Ordered", "Overflow", "Source"]
+
+Overflow = Literal["auto", "block", "drop_oldest", "latest", "error"]
 
 
 class Source(Protocol):
@@ -38,49 +42,90 @@ class Connection:
     line: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Batch:
-    """What one read of a connection brought.
+    """What one read of a connection brought. Not frozen, since that would double the cost of making one.
 
     Attributes:
         payloads: complete messages, valid UTF-8, in order.
         received_at: when they were read, UNIX seconds (wall clock).
+        arrived: the same on the monotonic clock.
         connection: which brought them.
     """
 
     payloads: list[memoryview]
     received_at: float
+    arrived: float
     connection: Connection
 
 
+@dataclass(slots=True, eq=False)
+class Dropped:
+    """Messages that were thrown away unread, in their place.
+
+    Attributes:
+        start, end: when the first and the last of them were received, UNIX seconds.
+        count: how many.
+    """
+
+    start: float
+    end: float
+    count: int
+
+
 Event = Callable[[], object]
-"""Something else for the dispatch thread to do, in its place between the batches."""
+"""Something for the dispatch thread to do, in its place between the batches."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ordered:
+    """An event that must not overtake any message before it, not even while the dispatch thread catches up."""
+
+    event: Event
+
+
+Item = Batch | Dropped | Ordered | Event
 
 
 class Inbox:
     """A queue of batches and events.
 
-    `put`, `post` and `close` are for any thread; `get`, `take` and `throw_away` for the dispatch thread.
+    `put`, `post`, `close` and the properties are for any thread; the rest for the dispatch thread.
 
     Args:
-        limit: messages that may wait before readers are held back.
+        limit: messages that may wait.
         ledger: the books.
+        overflow: what happens when more come.
+        on_overflow: called on the io thread at every batch beyond the limit, where the rule is "error".
     """
 
-    def __init__(self, limit: int, ledger: Ledger) -> None:
+    def __init__(
+        self, limit: int, ledger: Ledger, overflow: Overflow = "block", on_overflow: Callable[[], object] | None = None
+    ) -> None:
         self._limit = limit
         self._low_water = limit // 2
         self._ledger = ledger
         # SimpleQueue is one C call on either side; a Condition would double the latency.
-        self._queue: SimpleQueue[Batch | Event | None] = SimpleQueue()
+        self._queue: SimpleQueue[Item | None] | DroppingQueue = (
+            DroppingQueue() if overflow == "drop_oldest" else SimpleQueue()
+        )
+        self._on_overflow = on_overflow if overflow == "error" else None
         self._lock = threading.Lock()  # guards _held
         self._held: set[Source] = set()
 
     def put(self, batch: Batch, source: Source) -> None:
-        """Queue a batch; holds `source` back when too much waits."""
+        """Queue a batch; makes room by the overflow rule when too much waits."""
         waiting = self._ledger.receive(len(batch.payloads))
         self._queue.put(batch)
-        if waiting >= self._limit:
+        if waiting > self._limit:
+            self._overflow(waiting - self._limit, source)
+
+    def _overflow(self, surplus: int, source: Source) -> None:
+        if isinstance(self._queue, DroppingQueue):
+            self._ledger.drop_waiting(self._queue.drop_oldest(surplus))
+        elif self._on_overflow is not None:
+            self._on_overflow()
+        else:
             self._hold(source)
 
     def _hold(self, source: Source) -> None:
@@ -98,7 +143,7 @@ class Inbox:
             for source in held:
                 source.resume_reading()
 
-    def post(self, event: Event) -> None:
+    def post(self, event: Event | Ordered) -> None:
         """Queue something to be called on the dispatch thread after all that waits now."""
         self._queue.put(event)
 
@@ -106,13 +151,28 @@ class Inbox:
         """Make `get` return None once all that waits now has been taken."""
         self._queue.put(None)
 
-    def get(self) -> Batch | Event | None:
-        """Wait for the next batch or event; None means the end."""
+    def get(self) -> Item | None:
+        """Wait for the next item; None means the end."""
         return self._queue.get()
 
+    def get_waiting(self) -> Item | None:
+        """The next item if there is one now; None also at the end, which `get` still tells."""
+        try:
+            item = self._queue.get_nowait()
+        except Empty:
+            return None
+        if item is None:
+            self._queue.put(None)
+        return item
+
     def take(self, count: int) -> None:
-        """`count` messages of the last batch are in hand now; lets held readers go on when little waits."""
+        """`count` messages are in hand now; lets held readers go on when little waits."""
         self._release(self._ledger.take(count))
+
+    @property
+    def is_holding(self) -> bool:
+        """Whether a reader is held back now."""
+        return bool(self._held)
 
     def throw_away(self) -> list[Event]:
         """Drop the batches that wait, counted; returns the events among them, which are not dropped."""
@@ -121,9 +181,73 @@ class Inbox:
             try:
                 item = self._queue.get_nowait()
             except Empty:
+                self._release(self._ledger.waiting)
                 return events
             if isinstance(item, Batch):
-                self.take(len(item.payloads))
-                self._ledger.settle(dropped=len(item.payloads))
-            elif item is not None:
+                self._ledger.drop_waiting(len(item.payloads))
+            elif isinstance(item, Ordered):
+                events.append(item.event)
+            elif item is not None and not isinstance(item, Dropped):
                 events.append(item)
+
+
+class DroppingQueue:
+    """A queue that can lose its oldest messages. Safe from any thread; slower than SimpleQueue, which cannot."""
+
+    def __init__(self) -> None:
+        self._condition = threading.Condition()
+        self._items: deque[Item | None] = deque()
+
+    def put(self, item: Item | None) -> None:
+        """Add an item; None is the end."""
+        with self._condition:
+            self._items.append(item)
+            self._condition.notify()
+
+    def get(self) -> Item | None:
+        """Wait for the oldest item."""
+        with self._condition:
+            self._condition.wait_for(lambda: self._items)
+            return self._items.popleft()
+
+    def get_nowait(self) -> Item | None:
+        """The oldest item.
+
+        Raises:
+            queue.Empty: there is none.
+        """
+        with self._condition:
+            if not self._items:
+                raise Empty
+            return self._items.popleft()
+
+    def drop_oldest(self, surplus: int) -> int:
+        """Throw the oldest messages away; what is no message stays, in its order. Returns how many went.
+
+        Args:
+            surplus: how many should go; fewer go when the dispatch thread has taken some meanwhile.
+        """
+        with self._condition:
+            kept: deque[Item | None] = deque()
+            left = surplus
+            while left and self._items:
+                item = self._items.popleft()
+                if not isinstance(item, Batch):
+                    kept.append(item)
+                    continue
+                count = min(left, len(item.payloads))
+                left -= count
+                _note_dropped(kept, Dropped(item.received_at, item.received_at, count))
+                if count < len(item.payloads):
+                    kept.append(Batch(item.payloads[count:], item.received_at, item.arrived, item.connection))
+            self._items.extendleft(reversed(kept))
+            return surplus - left
+
+
+def _note_dropped(kept: deque[Item | None], more: Dropped) -> None:
+    """One note for drops in a row: the earlier one grows."""
+    last = kept[-1] if kept else None
+    if isinstance(last, Dropped):
+        kept[-1] = Dropped(last.start, more.end, last.count + more.count)
+    else:
+        kept.append(more)

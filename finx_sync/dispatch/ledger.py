@@ -1,6 +1,6 @@
 """The books: what came in, and what became of it. They balance at every moment.
 
-received = handled + unclaimed + control + unreadable + dropped + in_hand + waiting
+received = handled + unclaimed + control + unreadable + duplicate + dropped + in_hand + waiting
 """
 
 from __future__ import annotations
@@ -21,10 +21,12 @@ class Counters:
         unclaimed: could be read, but nobody wanted them.
         control: replies to the library's own messages, and error frames.
         unreadable: no message at all; told to `on_error`.
-        dropped: thrown away by `stop`.
+        duplicate: came on two connections while one replaced the other, and were handed on once.
+        dropped: thrown away: by an overflow rule, told to `on_gap`, or by `stop`.
         in_hand: decoded, on their way through the handlers now.
         waiting: in the inbox.
         unknown: those of `unclaimed` and `handled` whose shape no source describes.
+        backfilled: fetched afterwards to fill a gap; not among `received`.
     """
 
     received: int = 0
@@ -32,10 +34,12 @@ class Counters:
     unclaimed: int = 0
     control: int = 0
     unreadable: int = 0
+    duplicate: int = 0
     dropped: int = 0
     in_hand: int = 0
     waiting: int = 0
     unknown: int = 0
+    backfilled: int = 0
 
 
 class Ledger:
@@ -44,7 +48,8 @@ class Ledger:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._received = self._waiting = self._in_hand = 0
-        self._handled = self._unclaimed = self._control = self._unreadable = self._dropped = self._unknown = 0
+        self._handled = self._unclaimed = self._control = self._unreadable = self._duplicate = self._dropped = 0
+        self._unknown = self._backfilled = 0
 
     def receive(self, count: int) -> int:
         """`count` messages came in; returns how many wait now."""
@@ -60,6 +65,13 @@ class Ledger:
             self._in_hand += count
             return self._waiting
 
+    def drop_waiting(self, count: int) -> int:
+        """`count` waiting messages are thrown away unread; returns how many wait now."""
+        with self._lock:
+            self._waiting -= count
+            self._dropped += count
+            return self._waiting
+
     def settle(
         self,
         *,
@@ -67,6 +79,7 @@ class Ledger:
         unclaimed: int = 0,
         control: int = 0,
         unreadable: int = 0,
+        duplicate: int = 0,
         dropped: int = 0,
         unknown: int = 0,
     ) -> None:
@@ -76,14 +89,25 @@ class Ledger:
             self._unclaimed += unclaimed
             self._control += control
             self._unreadable += unreadable
+            self._duplicate += duplicate
             self._dropped += dropped
             self._unknown += unknown
-            self._in_hand -= handled + unclaimed + control + unreadable + dropped
+            self._in_hand -= handled + unclaimed + control + unreadable + duplicate + dropped
+
+    def backfill(self, count: int) -> None:
+        """`count` messages were fetched afterwards."""
+        with self._lock:
+            self._backfilled += count
 
     @property
     def waiting(self) -> int:
         """Messages in the inbox now."""
         return self._waiting
+
+    @property
+    def dropped(self) -> int:
+        """Messages thrown away so far."""
+        return self._dropped
 
     def snapshot(self) -> Counters:
         """The books as they stand now."""
@@ -94,8 +118,10 @@ class Ledger:
                 unclaimed=self._unclaimed,
                 control=self._control,
                 unreadable=self._unreadable,
+                duplicate=self._duplicate,
                 dropped=self._dropped,
                 in_hand=self._in_hand,
                 waiting=self._waiting,
                 unknown=self._unknown,
+                backfilled=self._backfilled,
             )

@@ -1,7 +1,7 @@
 """The dispatch thread: the only one that runs user code.
 
-It takes batches from the inbox, has the dialect decode them, keeps the last value of each name, and calls the handlers
-in the order of arrival.
+It takes batches from the inbox, has the dialect decode them and the delivery hand them on, in the order of arrival. When
+the handlers are too slow for that, it catches up by the overflow rule.
 """
 
 from __future__ import annotations
@@ -9,31 +9,31 @@ from __future__ import annotations
 import logging
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
-from typing import Any, Final, Literal
+from typing import Any, Final
 
-from finx_sync.dispatch.handlers import Handler, Handlers, Route
-from finx_sync.dispatch.inbox import Batch, Connection, Inbox
+from finx_sync.dispatch.catchup import Backlog, Conflated, Waiting
+from finx_sync.dispatch.delivery import Delivery, Judgement
+from finx_sync.dispatch.delivery import __file__ as delivery_file
+from finx_sync.dispatch.handlers import Handlers
+from finx_sync.dispatch.inbox import Batch, Dropped, Inbox, Item, Ordered
 from finx_sync.dispatch.ledger import Ledger
-from finx_sync.errors import FinxSyncError, HandlerRaisedError, InternalError
+from finx_sync.errors import FinxSyncError, InternalError
 from finx_sync.messages import Message
 
-__all__ = ["Fate", "LastValues", "Worker"]
+__all__ = ["Worker"]
 
 logger = logging.getLogger("finx_sync")
 
 SLICE: Final = 128
-"""Messages between two entries in the books."""
+"""Messages between two entries in the books, at most."""
+SLOW_SLICE: Final = 0.02
+"""Seconds; slices that take longer get shorter, so that slow handlers are noticed soon."""
 
-Fate = Literal["unclaimed", "unknown", "control", "unreadable"]
-"""What became of a decoded thing that is no user message."""
-
-LastValues = dict[type[Message], dict[str, Message]]
-"""The newest message by type and name. Written by the dispatch thread only; the types in it are the venue's own."""
-
-_set_received_at: Final = Message.__dict__["received_at"].__set__
-"""Past `frozen`: here is where a decoded message is completed, before anyone sees it."""
-_NOBODY: Final = Route()
+OnMissed = Callable[[Dropped | Conflated], object]
+OURS: Final = frozenset({__file__, delivery_file})
+"""Where the dispatch thread is when no user code runs."""
 
 
 class Worker:
@@ -43,10 +43,12 @@ class Worker:
         inbox: where batches come from.
         ledger: the books.
         handlers: who wants what.
+        delivery: calls them.
         decode: payloads to messages, one for each, in order; never raises.
-        on_other: told, on the dispatch thread, of every decoded thing that is no user message, with its
-            connection; returns what became of it.
-        latest: the table of last values to keep; its types are the user messages.
+        message_types: what of these is for the user.
+        max_lag: seconds that a message may wait before old states make way for new ones; None for ever.
+        backlog_limit: messages that may wait while catching up.
+        on_missed: told, before the first message after them, of messages that were dropped or replaced.
         on_end: the thread's last act; given the error if it crashed.
         name: the thread's name.
     """
@@ -57,20 +59,28 @@ class Worker:
         inbox: Inbox,
         ledger: Ledger,
         handlers: Handlers,
+        delivery: Delivery,
         decode: Callable[[Sequence[memoryview]], list[Any]],
-        on_other: Callable[[Any, Connection], Fate],
-        latest: LastValues,
+        message_types: tuple[type[Message], ...],
+        max_lag: float | None,
+        backlog_limit: int,
+        on_missed: OnMissed,
         on_end: Callable[[FinxSyncError | None], None],
         name: str,
     ) -> None:
         self._inbox = inbox
         self._ledger = ledger
         self._handlers = handlers
+        self._delivery = delivery
         self._decode = decode
-        self._on_other = on_other
-        self._latest = latest
+        self._message_types = frozenset(message_types)
+        self._max_lag = max_lag
+        self._backlog_limit = backlog_limit
+        self._on_missed = on_missed
         self._on_end = on_end
-        self._stopping = False
+        self._slice = 1
+        self._arrived: float | None = None  # monotonic, of what is being handed on; read by the watch
+        self._busy_since: float | None = None  # likewise: since when the dispatch thread has not come up for air
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
@@ -85,7 +95,7 @@ class Worker:
     def stop(self, *, drain: bool) -> None:
         """Make the thread end: after all that waits (`drain`), or after the handler that runs. Returns at once."""
         if not drain:
-            self._stopping = True
+            self._delivery.stopping = True
             self._handlers.touch()
         self._inbox.close()
 
@@ -103,36 +113,31 @@ class Worker:
         frame = sys._current_frames().get(self._thread.ident or 0)
         inner: str | None = None
         while frame is not None:
-            if frame.f_code.co_filename == __file__:
+            if frame.f_code.co_filename in OURS:
                 return inner
             inner, frame = frame.f_code.co_name, frame.f_back
         return None
 
-    def tell(self, topic: str, value: object) -> bool:
-        """Call the handlers of an event. On the dispatch thread. Returns whether there was one."""
-        handlers = self._handlers.topics.get(topic, ())
-        for handler in handlers:
-            self._call(handler, value)
-        return bool(handlers)
+    def lag(self, now: float) -> float:
+        """Seconds since the message arrived that is being handed on now; 0 when none is. Any thread."""
+        arrived = self._arrived
+        return 0.0 if arrived is None else max(0.0, now - arrived)
 
-    def derive(self, message: Message) -> None:
-        """Hand on a message made of others, such as a table's row. On the dispatch thread; it is not in the books."""
-        route = self._handlers.routes.get(type(message), _NOBODY)
-        name = message.name_of(message)
-        table = self._latest.get(type(message))
-        if table is not None:
-            table[name] = message
-        for handler in route.by_name.get(name, route.everyone):
-            self._call(handler, message)
+    def busy_for(self, now: float) -> float:
+        """Seconds that the dispatch thread has been in one handler, or a few fast ones; 0 when idle. Any thread."""
+        since = self._busy_since
+        return 0.0 if since is None else max(0.0, now - since)
+
+    def look_up(self, now: float) -> None:
+        """Make the dispatch thread look at the time after the handler that runs, if it has fallen behind. Any thread."""
+        if self._max_lag is not None and self.lag(now) > self._max_lag:
+            self._handlers.touch()
 
     def _run(self) -> None:
         crash: FinxSyncError | None = None
         try:
             while (item := self._inbox.get()) is not None:
-                if isinstance(item, Batch):
-                    self._dispatch(item)
-                else:
-                    item()
+                self._take(item)
         except BaseException as error:  # not the user's code, which is guarded: ours. Never silent.
             logger.critical("the dispatch thread has crashed", exc_info=error)
             crash = InternalError(f"the dispatch thread has crashed: {type(error).__name__}; please report it")
@@ -141,117 +146,109 @@ class Worker:
             event()
         self._on_end(crash)
 
-    def _dispatch(self, batch: Batch) -> None:
-        payloads = batch.payloads
-        if self._stopping:
-            self._inbox.take(len(payloads))
-            self._ledger.settle(dropped=len(payloads))
-            return
-        for begin in range(0, len(payloads), SLICE):
-            part = payloads[begin : begin + SLICE]
-            self._inbox.take(len(part))
-            messages = self._decode(part)  # not the whole batch at once: these stay in the processor's cache
-            done = 0
-            while done < len(part) and not self._stopping:
-                done += self._dispatch_run(messages[done:], part[done:], batch)
-            self._ledger.settle(dropped=len(part) - done)
-
-    def _dispatch_run(self, messages: list[Any], payloads: list[memoryview], batch: Batch) -> int:
-        """Dispatch messages in order, until the handlers change or the stream stops; returns how many."""
-        kind, handlers = type(messages[0]), self._handlers
-        route = handlers.routes.get(kind, _NOBODY)
-        if kind not in self._latest or route.by_name or len(route.everyone) != 1 or "message" in handlers.topics:
-            return self._call_each(messages, payloads, batch)
-        routes = handlers.routes
-        done = self._call_one(messages, kind, route.everyone[0], batch.received_at)
-        if done < len(messages) and handlers.routes is routes:  # another type follows
-            done += self._call_each(messages[done:], payloads[done:], batch)
-        return done
-
-    def _call_one(self, messages: list[Any], kind: type[Message], handler: Handler, received_at: float) -> int:
-        """The hot path: one handler for all messages of a type. Nothing here that need not be."""
-        handlers, table, name_of, function = self._handlers, self._latest[kind], kind.name_of, handler.function
-        routes = handlers.routes
-        if self._stopping:  # looked at after the routes, which a stop replaces after it has set this
-            return 0
-        done = 0
-        for message in messages:
-            if type(message) is not kind:
-                break
-            _set_received_at(message, received_at)
-            table[name_of(message)] = message
-            done += 1
-            try:
-                function(message)
-            except BaseException as error:  # noqa: BLE001  # whatever user code raises, the stream goes on
-                self._failed(handler, message, error)
-            if handlers.routes is not routes:  # a handler came or went, or the stream was stopped
-                break
-        handler.calls += done
-        self._ledger.settle(handled=done)
-        return done
-
-    def _call_each(self, messages: list[Any], payloads: list[memoryview], batch: Batch) -> int:
-        """The same for any mixture: several types or handlers, handlers by name, texts, what is no user message."""
-        handlers, latest, received_at = self._handlers, self._latest, batch.received_at
-        routes, texts = handlers.routes, "message" in handlers.topics
-        if self._stopping:  # as above
-            return 0
-        handled = unclaimed = done = 0
-        kind: type | None = None
-        for message in messages:
-            heard = texts and self.tell("message", str(payloads[done], "utf-8"))
-            done += 1
-            if type(message) is not kind:
-                kind = type(message)
-                table = latest.get(kind)
-                if table is not None:
-                    route = routes.get(kind, _NOBODY)
-                    everyone, by_name, name_of = route.everyone, route.by_name, kind.name_of
-            if table is None:
-                self._book(self._on_other(message, batch.connection), heard)
-                continue
-            _set_received_at(message, received_at)
-            name = name_of(message)
-            table[name] = message
-            wanted = by_name.get(name, everyone) if by_name else everyone
-            if not (wanted or heard):
-                unclaimed += 1
-                continue
-            handled += 1
-            for handler in wanted:
-                handler.calls += 1
-                try:
-                    handler.function(message)
-                except BaseException as error:  # noqa: BLE001  # as above
-                    self._failed(handler, message, error)
-            if handlers.routes is not routes:
-                break
-        self._ledger.settle(handled=handled, unclaimed=unclaimed)
-        return done
-
-    def _book(self, fate: Fate, heard: bool) -> None:
-        """Enter a message that is no user message; `heard` tells that `on_message` handlers had its text."""
-        if fate in ("control", "unreadable"):
-            self._ledger.settle(**{fate: 1})
+    def _take(self, item: Item) -> None:
+        if isinstance(item, Batch):
+            self._arrived = item.arrived
+            self._dispatch(item)
+            self._arrived = self._busy_since = None
+        elif isinstance(item, Dropped):
+            self._on_missed(item)
+        elif isinstance(item, Ordered):
+            item.event()
         else:
-            claimed = "handled" if heard else "unclaimed"
-            self._ledger.settle(**{claimed: 1, "unknown": int(fate == "unknown")})
+            item()
 
-    def _call(self, handler: Handler, value: object) -> None:
-        handler.calls += 1
-        try:
-            handler.function(value)
-        except BaseException as error:  # noqa: BLE001  # whatever user code raises, the stream goes on
-            self._failed(handler, value, error)
+    def _dispatch(self, batch: Batch) -> None:
+        payloads, position = batch.payloads, 0
+        while position < len(payloads):
+            if self._delivery.stopping:
+                self._ledger.drop_waiting(len(payloads) - position)
+                return
+            begun = self._busy_since = time.monotonic()
+            if self._is_behind(batch, len(payloads) - position, begun):
+                self._catch_up(Batch(payloads[position:], batch.received_at, batch.arrived, batch.connection))
+                return
+            part = payloads[position : position + self._slice]
+            position += len(part)
+            if not self._dispatch_slice(part, batch):
+                continue
+            if time.monotonic() - begun > SLOW_SLICE:
+                self._slice = max(1, self._slice // 4)
+            elif self._slice < SLICE:
+                self._slice = min(SLICE, self._slice * 2)
 
-    def _failed(self, handler: Handler, value: object, error: BaseException) -> None:
-        handler.failures += 1
-        if handler.failures == 1:
-            logger.error("the handler %s raised; the stream goes on", handler.label, exc_info=error)
-        elif str(handler.failures).strip("0") == "1":  # 10, 100, 1000: a flood of tracebacks helps nobody
-            logger.error("the handler %s has raised %d times, now: %r", handler.label, handler.failures, error)
-        if handler.topic != "error":  # a raising error handler is logged and counted, not told to itself
-            failure = HandlerRaisedError(handler.label, handler.function, value)
-            failure.__cause__ = error
-            self.tell("error", failure)
+    def _dispatch_slice(self, part: list[memoryview], batch: Batch) -> bool:
+        """Decode and hand on; returns whether it was done without a break."""
+        self._inbox.take(len(part))
+        messages = self._decode(part)  # not the whole batch at once: these stay in the processor's cache
+        deliver, delivery = self._delivery.run, self._delivery
+        done = 0
+        if len(part) > 1:  # one alone first: its time is taken
+            done = deliver(messages[:1], part[:1], batch.received_at, batch.connection)
+        whole = True
+        while done < len(part) and not delivery.stopping:
+            whole = done <= 1
+            done += deliver(messages[done:], part[done:], batch.received_at, batch.connection)
+        self._ledger.settle(dropped=len(part) - done)
+        return whole
+
+    # Catching up
+
+    def _is_behind(self, batch: Batch, left: int, now: float) -> bool:
+        if self._max_lag is None:
+            return False
+        if self._max_lag > 0:
+            return now - batch.arrived > self._max_lag
+        return self._ledger.waiting > 1 or left > 1
+
+    def _catch_up(self, batch: Batch) -> None:
+        """Take in all that waits, keep the newest states and every event, hand on the oldest; until nothing is left."""
+        backlog = Backlog()
+        self._absorb(batch, backlog)
+        while len(backlog) and not self._delivery.stopping:
+            self._absorb_waiting(backlog)
+            if backlog.conflated is not None:
+                self._on_missed(backlog.conflated)
+                backlog.conflated = None
+            self._deliver_oldest(backlog)
+        self._ledger.settle(dropped=backlog.messages())
+        for event in backlog.events():  # the stream is stopping: no message follows that they could be early for
+            event.event()
+
+    def _absorb_waiting(self, backlog: Backlog) -> None:
+        while len(backlog) < self._backlog_limit and (item := self._inbox.get_waiting()) is not None:
+            if isinstance(item, Batch):
+                self._absorb(item, backlog)
+            elif isinstance(item, Ordered):
+                backlog.add_event(item)
+            else:
+                self._take(item)
+
+    def _absorb(self, batch: Batch, backlog: Backlog) -> None:
+        delivery, received_at, connection = self._delivery, batch.received_at, batch.connection
+        wants_text = "message" in self._handlers.topics
+        self._inbox.take(len(batch.payloads))
+        messages = self._decode(batch.payloads)
+        if delivery.gate is not None:
+            delivery.gate.prepare(messages, received_at, connection)
+        replaced = duplicates = 0
+        for message, payload in zip(messages, batch.payloads, strict=True):
+            if type(message) not in self._message_types:
+                delivery.other(message, payload, connection)
+                continue
+            if delivery.gate is not None:
+                judgement = delivery.gate.judge(message, payload, received_at, connection)
+                if judgement is not Judgement.PASS:
+                    duplicates += judgement is Judgement.DUPLICATE
+                    continue
+            text = memoryview(bytes(payload)) if wants_text else None
+            replaced += backlog.add(Waiting(message, text, received_at, batch.arrived))
+        self._ledger.settle(dropped=replaced, duplicate=duplicates)
+
+    def _deliver_oldest(self, backlog: Backlog) -> None:
+        oldest = backlog.pop()
+        if isinstance(oldest, Ordered):
+            oldest.event()
+            return
+        self._arrived, self._busy_since = oldest.arrived, time.monotonic()
+        self._delivery.deliver(oldest.message, oldest.payload, oldest.received_at)

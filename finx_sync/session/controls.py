@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from finx_sync.dispatch.inbox import Connection
-from finx_sync.dispatch.worker import Fate
+from finx_sync.dispatch.delivery import Fate
 from finx_sync.errors import (
     AuthorizationError,
     ConnectionLostError,
@@ -16,12 +16,12 @@ from finx_sync.errors import (
     SubscriptionRefusedError,
 )
 from finx_sync.redaction import redact
+from finx_sync.session.continuity import Continuity
 from finx_sync.session.subscriptions import Subscriptions
 from finx_sync.session.supervisor import Supervisor
 from finx_sync.venues.base import (
     Authentication,
     Confirmed,
-    Dialect,
     Ignored,
     KeepAliveReply,
     Reconnect,
@@ -42,19 +42,22 @@ class Controls:
     Args:
         venue: its name, for the log.
         subscriptions: the user's wishes.
+        continuity: told of what proves that subscriptions flow.
         line_of: the supervisor whose present connection is this one; None when it has gone on to another.
         tell: calls the handlers of a topic; returns whether there was one.
     """
 
     def __init__(
         self,
-        dialect: Dialect,
+        venue: str,
         subscriptions: Subscriptions,
+        continuity: Continuity,
         line_of: Callable[[Connection], Supervisor | None],
         tell: Callable[[str, object], bool],
     ) -> None:
-        self._venue = dialect.venue
+        self._venue = venue
         self._subscriptions = subscriptions
+        self._continuity = continuity
         self._line_of = line_of
         self._tell = tell
 
@@ -71,11 +74,20 @@ class Controls:
                 self._server_error(said, line)
             case Refused(subscription=wish, said=said):
                 self._subscriptions.remove(wish)
+                self._continuity.unwanted(wish)
                 self._report(SubscriptionRefusedError(wish.kind, wish.name, said), self._venue)
             case Reconnect(said=said):
                 if line is not None:
-                    line.reconnect(ConnectionLostError(f"the server asked for a new connection: {redact(said)}"))
-            case Confirmed() | KeepAliveReply() | Ignored():
+                    line.reconnect(
+                        ConnectionLostError(f"the server asked for a new connection: {redact(said)}"), "server"
+                    )
+            case Confirmed(subscription=wish):
+                self._continuity.confirmed(wish)
+            case KeepAliveReply():
+                if line is not None:
+                    line.answers_probes = True
+                self._continuity.answered(connection)
+            case Ignored():
                 pass
             case Several(parts=parts):
                 for part in parts:

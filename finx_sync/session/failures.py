@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from email.utils import parsedate_to_datetime
 from typing import Final
 
 from finx_sync.errors import (
@@ -11,14 +12,22 @@ from finx_sync.errors import (
     FinxSyncError,
     HandshakeError,
     MissingExtraError,
+    ProtocolError,
 )
+from finx_sync.notices import GapReason
 
-__all__ = ["is_fatal", "judged"]
+__all__ = ["gap_reason", "is_fatal", "judged", "retry_after"]
 
 POLICY_VIOLATION: Final = 1008
 """Close code; IME documents it for a refused key or contract, and others use it likewise."""
 REFUSING_STATUS: Final = frozenset({401, 403})
 """A server that closes with 1008 before accepting the websocket shows these instead (Starlette does)."""
+
+
+LONGEST_RETRY_AFTER: Final = 3600.0
+"""Seconds; a server that asks for more is asked again after this."""
+ABNORMAL: Final = 1006
+"""The code of RFC 6455 7.4.1 for an end without a close frame."""
 
 
 def judged(error: FinxSyncError) -> FinxSyncError:
@@ -43,3 +52,29 @@ def judged(error: FinxSyncError) -> FinxSyncError:
 def is_fatal(error: FinxSyncError) -> bool:
     """Whether trying again cannot help."""
     return isinstance(error, (AuthorizationError, ConfigError, MissingExtraError))
+
+
+def gap_reason(error: FinxSyncError) -> GapReason:
+    """What to call the gap that the loss of an open connection leaves."""
+    if isinstance(error, ConnectionLostError) and not isinstance(error, ProtocolError) and error.code != ABNORMAL:
+        return "server"
+    return "connection lost"
+
+
+def retry_after(error: FinxSyncError, now: float) -> float:
+    """The seconds that the server asked to be left alone for (RFC 9110 10.2.3: seconds, or an HTTP date); 0 for none.
+
+    Args:
+        error: why the attempt failed.
+        now: UNIX seconds.
+    """
+    said = error.headers.get("retry-after", "").strip() if isinstance(error, HandshakeError) else ""
+    if not said:
+        return 0.0
+    if said.isdigit():
+        return min(float(said), LONGEST_RETRY_AFTER)
+    try:
+        wait = parsedate_to_datetime(said).timestamp() - now
+    except (TypeError, ValueError, OverflowError):
+        return 0.0
+    return min(max(wait, 0.0), LONGEST_RETRY_AFTER)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 from dataclasses import dataclass, field
-from typing import Any, Final, TypedDict
+from typing import Any, Final, Literal, TypedDict, get_args
 
+from finx_sync.dispatch.inbox import Overflow
 from finx_sync.errors import ConfigError
 from finx_sync.session.backoff import Backoff
 from finx_sync.transport.frames import DEFAULT_MAX_SIZE
@@ -15,6 +17,15 @@ __all__ = ["DEFAULT_QUEUE_SIZE", "Options", "StreamOptions"]
 
 DEFAULT_QUEUE_SIZE: Final = 65_536
 """Messages that may wait for the handlers before the reader is held back; about 50 MB of contract ticks."""
+SECONDS: Final = (
+    "ping_interval",
+    "ping_timeout",
+    "connect_timeout",
+    "max_lag",
+    "stale_after",
+    "overlap",
+    "backfill_timeout",
+)
 
 
 class StreamOptions(TypedDict, total=False):
@@ -28,6 +39,14 @@ class StreamOptions(TypedDict, total=False):
     ssl_context: ssl.SSLContext | None
     queue_size: int
     max_size: int
+    overflow: Overflow
+    max_lag: float
+    stale_after: float | None
+    overlap: float
+    backfill: bool
+    backfill_timeout: float
+    handler_errors: Literal["report", "raise"]
+    flight_recorder: bool | str | os.PathLike[str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +61,18 @@ class Options:
         ssl_context: for wss; None verifies against the system's certificates.
         queue_size: messages that may wait for the handlers before the reader is held back.
         max_size: bytes of one message; a larger one closes with 1009.
+        overflow: what happens when handlers are slower than the feed. "auto" holds the reader back, so that a burst
+            loses nothing, and lets newer states replace older ones once a message has waited for `max_lag`; "block"
+            only ever holds the reader back; "latest" always keeps just the newest states; "drop_oldest" reads on and
+            drops what has waited longest; "error" ends the stream. What is dropped is counted, and told to `on_gap`.
+        max_lag: how long a message may wait, under "auto".
+        stale_after: how long a subscription may be silent before `on_stale` is told; None for ever.
+        overlap: how long two connections serve the stream, at most, when one replaces the other.
+        backfill: whether gaps in spot rates are filled from tick history.
+        backfill_timeout: how long live ticks wait for that.
+        handler_errors: "report" tells `on_error` and goes on; "raise" ends the stream, and `run` and iterators raise.
+        flight_recorder: where its report is written when the stream stalls or fails: a directory, True for the one for
+            temporary files, False for nowhere.
 
     Raises:
         ConfigError: a value that cannot be right.
@@ -58,15 +89,29 @@ class Options:
     # limits
     queue_size: int = DEFAULT_QUEUE_SIZE
     max_size: int = DEFAULT_MAX_SIZE
+    overflow: Overflow = "auto"
+    max_lag: float = 1.0
+    # guarantees
+    stale_after: float | None = None
+    overlap: float = 2.0
+    backfill: bool = False
+    backfill_timeout: float = 5.0
+    # when something goes wrong
+    handler_errors: Literal["report", "raise"] = "report"
+    flight_recorder: bool | str | os.PathLike[str] = True
 
     def __post_init__(self) -> None:
-        for name in ("ping_interval", "ping_timeout", "connect_timeout"):
+        for name in SECONDS:
             value = getattr(self, name)
-            if not (value is None and name == "ping_timeout") and not _is_above_zero(value):
+            if not (value is None and name in ("ping_timeout", "stale_after")) and not _is_above_zero(value):
                 raise ConfigError(f"{name} is a number of seconds above 0, not {value!r}")
         for name, unit in (("queue_size", "messages"), ("max_size", "bytes")):
             if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
                 raise ConfigError(f"{name} is a number of {unit} above 0, not {getattr(self, name)!r}")
+        for name, choices in (("overflow", get_args(Overflow)), ("handler_errors", ("report", "raise"))):
+            if getattr(self, name) not in choices:
+                known = ", ".join(repr(choice) for choice in choices)
+                raise ConfigError(f"{name} is one of {known}, not {getattr(self, name)!r}")
 
         if self.proxy:
             read_proxy(self.proxy)

@@ -1,7 +1,7 @@
-"""One run of a stream, from start to stop: its connections, its inbox, its dispatch thread, its state.
+"""One run of a stream, from start to stop: its connections, its inbox, its threads, its state.
 
-Threads: an io thread for each connection (`Supervisor`), one dispatch thread (`Worker`), and whoever calls `start` and
-`stop`. The io threads report here; what concerns the user is queued to the dispatch thread.
+Threads: an io thread for each connection (`Supervisor`), one dispatch thread (`Worker`), one watch (`Watch`), and
+whoever calls `start` and `stop`. All report here; what concerns the user is queued to the dispatch thread.
 """
 
 from __future__ import annotations
@@ -9,23 +9,32 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
 from finx_sync.config import Account
+from finx_sync.dispatch.delivery import Delivery, Fate, LastValues
 from finx_sync.dispatch.handlers import Handlers
-from finx_sync.dispatch.inbox import Connection, Inbox
+from finx_sync.dispatch.inbox import Connection, Inbox, Ordered
 from finx_sync.dispatch.ledger import Ledger
-from finx_sync.dispatch.worker import Fate, LastValues, Worker
-from finx_sync.errors import FinxSyncError, StreamTimeoutError
+from finx_sync.dispatch.worker import Worker
+from finx_sync.errors import ConnectionLostError, FinxSyncError, HandlerRaisedError, SlowConsumerError, StreamTimeoutError
+from finx_sync.notices import Gap, GapReason
+from finx_sync.session.clock import Clock
+from finx_sync.session.continuity import Continuity
 from finx_sync.session.controls import Controls
+from finx_sync.session.flight import FlightRecorder
+from finx_sync.session.lines import Lines, Replacement
+from finx_sync.session.lookout import Lookout
 from finx_sync.session.options import Options
+from finx_sync.session.staleness import Staleness
 from finx_sync.session.state import ENDED, State, StateBox, StateChange
 from finx_sync.session.subscriptions import Subscriptions
 from finx_sync.session.supervisor import Supervisor
+from finx_sync.session.watch import Watch
 from finx_sync.transport.app import WebSocketApp
-from finx_sync.venues.base import MAIN_LINE, Dialect
+from finx_sync.venues.base import Dialect, Subscription
 
 __all__ = ["Session", "SessionParts"]
 
@@ -34,7 +43,7 @@ logger = logging.getLogger("finx_sync")
 OVER: Final = ENDED | {State.STOPPING}
 """States that a late report from a connection does not change."""
 LAST_JOIN: Final = 1.0
-"""Seconds that the dispatch thread gives the io threads at its end; they are on their way out by then."""
+"""Seconds that the dispatch thread gives the other threads at its end; they are on their way out by then."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +53,11 @@ class SessionParts:
     Attributes:
         dialect, account, options: see `Supervisor`.
         handlers, subscriptions, latest: the user's, kept from one start to the next.
+        stale_limits: the subscriptions with the seconds that each may be silent.
         listen: told of every change of state at once, on the thread that changed it; must not block.
         connection_changed: told, on the dispatch thread and in order with the messages, of a connection's line and
             whether it is open now.
+        missed: told, on the dispatch thread, of every gap.
     """
 
     dialect: Dialect
@@ -55,31 +66,59 @@ class SessionParts:
     handlers: Handlers
     subscriptions: Subscriptions
     latest: LastValues
+    stale_limits: Callable[[], Iterable[tuple[Subscription, float]]]
     listen: Callable[[StateChange], None]
     connection_changed: Callable[[str, bool], None]
+    missed: Callable[[Gap], object]
 
 
 class Session:
     """Runs a stream once. `start` and `stop` are for any thread but the io threads."""
 
-    def __init__(self, parts: SessionParts) -> None:
+    def __init__(self, parts: SessionParts, clock: Clock | None = None) -> None:
+        options = parts.options
         self._parts = parts
+        self._clock = clock or Clock()
         self.ledger = Ledger()
-        self._inbox = Inbox(parts.options.queue_size, self.ledger)
+        self.flight = FlightRecorder(self._clock.offset)
+        self.state = StateBox(self._state_changed)
+        self._inbox = Inbox(options.queue_size, self.ledger, options.overflow, self._overflowed)
+        self.delivery = Delivery(parts.handlers, self.ledger, parts.latest, self._take_control, self._handler_raised)
+        self.continuity = Continuity(
+            parts.dialect, parts.subscriptions.desired, self.delivery, self._clock, parts.missed, options.overlap
+        )
         self.worker = Worker(
             inbox=self._inbox,
             ledger=self.ledger,
             handlers=parts.handlers,
+            delivery=self.delivery,
             decode=parts.dialect.decode,
-            on_other=self._take_control,
-            latest=parts.latest,
+            message_types=parts.dialect.message_types,
+            max_lag={"auto": options.max_lag, "latest": 0.0}.get(options.overflow),
+            backlog_limit=options.queue_size,
+            on_missed=self.continuity.missed,
             on_end=self._worker_ended,
             name="finx-sync dispatch",
         )
-        self._controls = Controls(parts.dialect, parts.subscriptions, self._line_of, self.worker.tell)
-        self.state = StateBox(self._state_changed)
-        self._lock = threading.Lock()  # guards _lines
-        self._lines: dict[str, Supervisor] = {}
+        self.lines = Lines(parts.dialect, parts.subscriptions, self._new_line, self._replacement_failed)
+        self._controls = Controls(
+            parts.dialect.venue, parts.subscriptions, self.continuity, self.lines.of, self.delivery.tell
+        )
+        self.lookout = Lookout(
+            clock=self._clock,
+            inbox=self._inbox,
+            ledger=self.ledger,
+            worker=self.worker,
+            staleness=Staleness(parts.dialect, parts.stale_limits, parts.latest),
+            continuity=self.continuity,
+            tell=self.delivery.tell,
+            is_open=lambda: self.state.state is State.OPEN,
+            on_suspend=self._woke,
+            on_stall=lambda handler: self.write_report(f"the handler {handler} does not return"),
+            lag_limit=options.max_lag,
+        )
+        self._watch = Watch(self.lookout.interval(options), self._clock, self.lookout.look)
+        self._lock = threading.Lock()  # guards the moment of the start
         self._reconnects = 0
 
     @property
@@ -97,6 +136,7 @@ class Session:
             if self.state.state is not State.NEW:
                 return
             self.worker.start()
+            self._watch.start()
         self.state.move(State.CONNECTING, unless=OVER - {State.NEW})
         try:
             self.adjust_lines()
@@ -124,10 +164,9 @@ class Session:
                 self.state.move(State.STOPPED)
                 return True
         self.state.move(State.STOPPING, unless=OVER - {State.NEW})
-        for line in self._all_lines():
-            line.stop()
+        self._stop_others()
         if drain and not self.worker.on_this_thread():
-            self._join_lines(deadline)
+            self.lines.join(deadline)
         self.worker.stop(drain=drain)
         if self.worker.on_this_thread():
             return False
@@ -136,74 +175,84 @@ class Session:
     def join(self, timeout: float) -> bool:
         """Wait for the threads to end; returns whether they have."""
         deadline = time.monotonic() + timeout
-        ended = self._join_lines(deadline)
+        ended = self.lines.join(deadline)
         if self.worker.on_this_thread():
             return False
-        return self.worker.join(max(0.0, deadline - time.monotonic())) and ended
+        ended = self.worker.join(max(0.0, deadline - time.monotonic())) and ended
+        return self._watch.join(max(0.0, deadline - time.monotonic())) and ended
+
+    def _stop_others(self) -> None:
+        self._watch.stop()
+        self.lines.stop()
+
+    # What the user asks for while it runs; any thread
+
+    def wanted(self, wish: Subscription) -> None:
+        """A subscription was added."""
+        self._inbox.post(lambda: self.continuity.wanted(wish))
+        self.adjust_lines()
+
+    def unwanted(self, wish: Subscription) -> None:
+        """A subscription was removed."""
+        self._inbox.post(lambda: self.continuity.unwanted(wish))
+        self.adjust_lines()
 
     def adjust_lines(self) -> None:
         """Have exactly the connections that the subscriptions need."""
-        parts = self._parts
-        wanted = parts.subscriptions.lines()
-        if parts.dialect.has_main_line and MAIN_LINE not in wanted:
-            wanted.append(MAIN_LINE)
-        patient = self.state.state is not State.CONNECTING
-        with self._lock:
-            if self.state.state in OVER:
-                return
-            surplus = [self._lines.pop(name) for name in list(self._lines) if name not in wanted]
-            missing = [name for name in wanted if name not in self._lines]
-            new = [self._new_line(name, patient=patient) for name in missing]
-            self._lines.update(zip(missing, new, strict=True))
-            for line in new:
-                line.start()
-        for line in surplus:
-            line.stop()
+        if self.state.state not in OVER:
+            self.lines.adjust(patient=self.state.state is not State.CONNECTING)
+            if self.state.state in OVER:  # a stop has passed by meanwhile, and may have missed the new ones
+                self.lines.stop()
 
     def app(self, line: str) -> WebSocketApp | None:
         """The open websocket of a line; None while it is not connected."""
-        with self._lock:
-            supervisor = self._lines.get(line)
-        return None if supervisor is None else supervisor.app
+        return next((one.app for one in self.lines.all() if one.line == line), None)
 
-    def _new_line(self, name: str, *, patient: bool) -> Supervisor:
-        parts = self._parts
-        return Supervisor(
-            name,
-            dialect=parts.dialect,
-            account=parts.account,
-            options=parts.options,
-            subscriptions=parts.subscriptions,
-            inbox=self._inbox,
-            observer=self,
-            patient=patient,
-            thread_name=f"finx-sync io {name}".rstrip(),
+    def renew(self, reason: GapReason, on_refused: Callable[[], object]) -> None:
+        """Replace every connection: the new one is open and subscribed before the old one goes, where that can be.
+
+        Args:
+            reason: what a gap is called that this leaves all the same.
+            on_refused: called when the server refuses the key on the new connection; the old one goes on.
+        """
+        for line in self.lines.all():
+            if self._parts.dialect.can_overlap and line.confirmed:
+                self.lines.replace(Replacement(line, reason, on_refused), self.continuity, self._inbox.post)
+            else:
+                line.reconnect(_asked_for(reason), reason)
+
+    def dump(self, why: str) -> str:
+        """The flight recorder's report; also written to a file when the stream stalls or fails."""
+        counters = self.ledger.snapshot()
+        return self.flight.report(
+            ("why", why),
+            ("state", f"{self.state.state.value}\n{counters}\n{self._reconnects} reconnects"),
+            ("handlers", "\n".join(f"{one.label}: {one.calls} calls" for one in self._parts.handlers.snapshot())),
         )
 
-    def _line_of(self, connection: Connection) -> Supervisor | None:
-        with self._lock:
-            line = self._lines.get(connection.line)
-        return line if line is not None and line.connection is connection else None
-
-    def _all_lines(self) -> list[Supervisor]:
-        with self._lock:
-            return list(self._lines.values())
-
-    def _join_lines(self, deadline: float) -> bool:
-        ended = True
-        for line in self._all_lines():
-            ended = line.join(max(0.0, deadline - time.monotonic())) and ended
-        return ended
+    def write_report(self, why: str) -> None:
+        """Write the report where the options say; the log tells where it is."""
+        where = self._parts.options.flight_recorder
+        if where is False:
+            return
+        try:
+            path = self.flight.write(None if where is True else where, self.dump(why))
+        except OSError as error:
+            logger.warning("the flight recorder's report could not be written: %s", error)
+        else:
+            logger.warning("%s; what happened before is in %s", why, path)
 
     # Observer: on the io threads.
 
     def line_connected(self, connection: Connection) -> None:
         """A connection is open; its payloads follow."""
-        self._inbox.post(lambda: self._parts.connection_changed(connection.line, True))
+        self._inbox.post(lambda: self.continuity.opened(connection))
+        self._inbox.post(Ordered(lambda: self._parts.connection_changed(connection.line, True)))
 
-    def line_closed(self, connection: Connection) -> None:
+    def line_closed(self, connection: Connection, covered_until: float, reason: GapReason) -> None:
         """It is gone; no payload of it follows."""
-        self._inbox.post(lambda: self._parts.connection_changed(connection.line, False))
+        self._inbox.post(lambda: self.continuity.closed(connection, covered_until, reason))
+        self._inbox.post(Ordered(lambda: self._parts.connection_changed(connection.line, False)))
 
     def line_opened(self, line: str) -> None:
         """A connection is ready; the stream is open when all are."""
@@ -216,33 +265,86 @@ class Session:
 
     def line_failed(self, line: str, error: FinxSyncError) -> None:
         """A connection is gone for good, and the stream with it."""
+        self._fail(error, drain=True)
+
+    def _overflowed(self) -> None:
+        self._fail(
+            SlowConsumerError(
+                f"more than {self._parts.options.queue_size} messages wait for the handlers; make them faster, or "
+                "choose another overflow rule"
+            ),
+            drain=True,
+        )
+
+    def _fail(self, error: FinxSyncError, *, drain: bool) -> None:
+        was_open = self.state.state not in (State.NEW, State.CONNECTING)
         if self.state.move(State.FAILED, error, unless=OVER):
             logger.error("%s: the stream has ended: %s", self._parts.dialect.venue, error)
-        for other in self._all_lines():
-            other.stop()
-        self.worker.stop(drain=True)
+            if was_open:
+                self.write_report(f"the stream has failed: {error}")
+        self._stop_others()
+        self.worker.stop(drain=drain)
 
     def _settle_state(self) -> None:
-        if all(line.confirmed for line in self._all_lines()):
+        if all(line.confirmed for line in self.lines.all()):
             self.state.move(State.OPEN, unless=OVER)
+
+    def _new_line(self, name: str, patient: bool) -> Supervisor:
+        parts = self._parts
+        return Supervisor(
+            name,
+            dialect=parts.dialect,
+            account=parts.account,
+            options=parts.options,
+            subscriptions=parts.subscriptions,
+            inbox=self._inbox,
+            observer=self,
+            clock=self._clock,
+            flight=self.flight,
+            patient=patient,
+            thread_name=f"finx-sync io {name}".rstrip(),
+        )
+
+    def _replacement_failed(self, error: FinxSyncError) -> None:
+        def tell() -> None:
+            if not self.delivery.tell("error", error):
+                logger.warning("%s: a second connection could not take over: %s", self._parts.dialect.venue, error)
+
+        self._inbox.post(tell)
+
+    # On the watch's thread.
+
+    def _woke(self, slept: float) -> None:
+        """The machine has slept: no connection can be trusted, and nobody waits for a back-off."""
+        logger.warning("the machine slept for %.0f s; connecting anew", slept)
+        for line in self.lines.all():
+            line.reconnect(_asked_for("suspend"), "suspend")
 
     # On the dispatch thread.
 
     def _take_control(self, message: object, connection: Connection) -> Fate:
         return self._controls.take(message, connection)
 
+    def _handler_raised(self, error: HandlerRaisedError) -> None:
+        if self._parts.options.handler_errors == "raise":
+            self._fail(error, drain=False)
+
     def _worker_ended(self, crash: FinxSyncError | None) -> None:
-        """The last act of the dispatch thread: the io threads are ending too, and the state says so."""
+        """The last act of the dispatch thread: the others are ending too, and the state says so."""
         if crash is not None:
-            self.state.move(State.FAILED, crash, unless=OVER)
-            for line in self._all_lines():
-                line.stop()
-        self._join_lines(time.monotonic() + LAST_JOIN)
+            self._fail(crash, drain=False)
+        self._stop_others()
+        self.lines.join(time.monotonic() + LAST_JOIN)
         self.state.move(State.STOPPED, unless=ENDED)
 
     def _state_changed(self, change: StateChange) -> None:
+        self.flight.note("state", f"{change.old.value} -> {change.new.value} {change.reason or ''}")
         self._parts.listen(change)
         if self.worker.on_this_thread():
-            self.worker.tell("state", change)
+            self.delivery.tell("state", change)
         else:
-            self._inbox.post(lambda: self.worker.tell("state", change))
+            self._inbox.post(lambda: self.delivery.tell("state", change))
+
+
+def _asked_for(reason: GapReason) -> FinxSyncError:
+    return ConnectionLostError(f"a new connection was asked for ({reason})")

@@ -64,10 +64,11 @@ class Subscriptions:
             self._open[line] = (key, send, set())
             self._ask(line, self._desired)
 
-    def closed(self, line: str) -> None:
-        """A connection is gone, and with it what it was asked for."""
+    def closed(self, line: str, send: Send) -> None:
+        """A connection is gone, and with it what it was asked for; another one of the same line may be open already."""
         with self._lock:
-            self._open.pop(line, None)
+            if line in self._open and self._open[line][1] == send:
+                del self._open[line]
 
     def _ask(self, line: str, subscriptions: Iterable[Subscription]) -> None:
         """Ask for those that are this connection's, unless it carries them: some venues cannot take one back."""

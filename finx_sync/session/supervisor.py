@@ -15,8 +15,11 @@ from typing import Any, Final, Protocol
 
 from finx_sync.config import Account
 from finx_sync.dispatch.inbox import Batch, Connection, Inbox
-from finx_sync.errors import ConnectError, ConnectionLostError, FinxSyncError, InternalError
-from finx_sync.session.failures import is_fatal, judged
+from finx_sync.errors import ConnectError, ConnectionLostError, FinxSyncError, InternalError, PeerTimeoutError
+from finx_sync.notices import GapReason
+from finx_sync.session.clock import Clock
+from finx_sync.session.failures import gap_reason, is_fatal, judged, retry_after
+from finx_sync.session.flight import FlightRecorder
 from finx_sync.session.options import Options
 from finx_sync.session.subscriptions import Subscriptions
 from finx_sync.transport.app import WebSocketApp, as_finx_error, quiet_thread
@@ -28,6 +31,10 @@ logger = logging.getLogger("finx_sync")
 
 AUTHENTICATION_GRACE: Final = 1.0
 """Seconds that a server may take to refuse a key; silence beyond it is consent, since FinX documents no refusal."""
+PROBE_AFTER: Final = 60.0
+"""Seconds without any data after which the server is asked for a sign of life, where no `stale_after` is set."""
+MIN_LOOK: Final = 0.05
+"""Seconds between two looks at a quiet connection, at least."""
 CLOSE_GRACE: Final = 0.4
 """Seconds that a server may take to answer our close frame when the stream stops."""
 
@@ -38,8 +45,8 @@ class Observer(Protocol):
     def line_connected(self, connection: Connection) -> None:
         """A connection is open; the payloads that follow are its own."""
 
-    def line_closed(self, connection: Connection) -> None:
-        """That connection is gone; no payload of it follows."""
+    def line_closed(self, connection: Connection, covered_until: float, reason: GapReason) -> None:
+        """That connection is gone; no payload of it follows, and all up to `covered_until` (UNIX seconds) came."""
 
     def line_opened(self, line: str) -> None:
         """The server took the key, or did not refuse it in time."""
@@ -62,8 +69,16 @@ class Supervisor:
         subscriptions: what to ask for.
         inbox: where the payloads go.
         observer: who is told.
+        clock: times.
+        flight: the flight recorder.
         patient: whether a failure before the first open is retried.
         thread_name: of the io thread.
+
+    Attributes:
+        connection: the open one; None while there is none. Written by the io thread.
+        answers_probes: whether this server has ever answered a keep-alive: only then does silence convict it.
+        on_failure: for a connection that is to replace another: told when it ends, and nothing is tried again; None
+            from the moment at which it has taken over.
     """
 
     def __init__(
@@ -76,18 +91,23 @@ class Supervisor:
         subscriptions: Subscriptions,
         inbox: Inbox,
         observer: Observer,
+        clock: Clock,
+        flight: FlightRecorder,
         patient: bool,
         thread_name: str,
     ) -> None:
         self.line = line
         self.connection: Connection | None = None
-        """The open one; written by the io thread."""
+        self.answers_probes = False
         self._dialect = dialect
         self._account = account
         self._options = options
         self._subscriptions = subscriptions
         self._inbox = inbox
         self._observer = observer
+        self.on_failure: Callable[[FinxSyncError], object] | None = None
+        self._clock = clock
+        self._flight = flight
         self._patient = patient
         self._lock = threading.Lock()  # guards _app against a stop that meets the beginning of an attempt
         self._app: WebSocketApp | None = None
@@ -98,6 +118,8 @@ class Supervisor:
         self._confirmed = False
         self._opened_at: float | None = None
         self._last_data_at: float | None = None  # monotonic
+        self._gap_reason: GapReason | None = None
+        self._hurry = threading.Event()  # ends a wait between attempts
         self._reflex = dialect.reflex
         self._thread = threading.Thread(target=self._run, name=thread_name, daemon=True)
 
@@ -110,19 +132,26 @@ class Supervisor:
         with self._lock:
             self._stopping.set()
             self._nudge.set()
+            self._hurry.set()
             app = self._app
         if app is not None:
             app.close(timeout=CLOSE_GRACE, wait=False)
 
     def join(self, timeout: float) -> bool:
         """Wait for the io thread's end; cuts the connection if it does not come. Returns whether it came."""
-        self._thread.join(timeout)
+        if self._thread.ident is not None:
+            self._thread.join(timeout)
         return not self._thread.is_alive()
 
     @property
     def app(self) -> WebSocketApp | None:
         """The websocket of the present connection; None while there is none."""
         return self._app if self.connection is not None else None
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the io thread runs."""
+        return self._thread.is_alive()
 
     @property
     def confirmed(self) -> bool:
@@ -142,12 +171,13 @@ class Supervisor:
         if app is not None:
             app.close(timeout=CLOSE_GRACE, wait=False)
 
-    def reconnect(self, error: FinxSyncError) -> None:
-        """Give the present connection up, for the reason `error`, and open another."""
-        self._error = error
+    def reconnect(self, error: FinxSyncError, reason: GapReason) -> None:
+        """Give the present connection, attempt or wait up, and connect anew at once."""
         app = self._app
         if app is not None:
+            self._error, self._gap_reason = error, reason
             app.close(timeout=CLOSE_GRACE, wait=False)
+        self._hurry.set()
 
     # The io thread.
 
@@ -167,11 +197,14 @@ class Supervisor:
                 error = self._attempt()
                 if self._stopping.is_set():
                     return
+                if self.on_failure is not None:
+                    self.on_failure(error)
+                    return
                 if is_fatal(error) or not self._patient:
                     self._observer.line_failed(self.line, error)
                     return
                 failures = 1 if self._was_healthy() else failures + 1
-                delay = self._options.reconnect.delay(failures, random.random)
+                delay = self._delay(failures, error)
                 logger.log(
                     logging.WARNING if failures == 1 else logging.DEBUG,  # one outage, one warning
                     "%s: connection lost: %s; trying again in %.1f s",
@@ -180,7 +213,14 @@ class Supervisor:
                     delay,
                 )
                 self._observer.line_lost(self.line, error)
-                self._stopping.wait(delay)
+                if self._hurry.wait(delay):
+                    self._hurry.clear()
+
+    def _delay(self, failures: int, error: FinxSyncError) -> float:
+        """Seconds to wait before the next attempt: none where it is ours to choose, never less than the server asks."""
+        if self._gap_reason in ("reconnect", "rotation", "suspend"):
+            return 0.0
+        return max(self._options.reconnect.delay(failures, random.random), retry_after(error, self._clock.wall()))
 
     def _was_healthy(self) -> bool:
         if self._opened_at is None or self._last_data_at is None:
@@ -189,7 +229,7 @@ class Supervisor:
 
     def _attempt(self) -> FinxSyncError:
         """Connect and serve until the end; returns why it ended."""
-        self._error = self._refusal = self._opened_at = self._last_data_at = None
+        self._error = self._refusal = self._opened_at = self._last_data_at = self._gap_reason = None
         self._confirmed = False
         try:
             key = self._ask_key()
@@ -208,14 +248,22 @@ class Supervisor:
         except FinxSyncError as error:
             self._error = error
         finally:
-            self._subscriptions.closed(self.line)
-            if (connection := self.connection) is not None:
-                self.connection = None
-                self._observer.line_closed(connection)
+            self._subscriptions.closed(self.line, app.try_send)
             with self._lock:
                 self._app = None
             self._confirmed = False
-        return self._refusal or judged(self._error or ConnectionLostError("the connection ended"))
+        error = self._refusal or judged(self._error or ConnectionLostError("the connection ended"))
+        self._report_closed(error)
+        return error
+
+    def _report_closed(self, error: FinxSyncError) -> None:
+        if (connection := self.connection) is None:
+            return
+        self.connection = None
+        last = self._last_data_at if self._last_data_at is not None else self._opened_at
+        assert last is not None
+        self._flight.note("closed", f"{self.line} {error}")
+        self._observer.line_closed(connection, last + self._clock.offset, self._gap_reason or gap_reason(error))
 
     def _new_app(self, key: Any) -> WebSocketApp:
         return WebSocketApp(
@@ -257,11 +305,13 @@ class Supervisor:
     def _opened(self, app: WebSocketApp, key: Any) -> None:
         self._opened_at = time.monotonic()
         self.connection = Connection(self.line)
-        self._observer.line_connected(self.connection)
-        opening = self._dialect.opening(key, time.time())
+        self._flight.note("open", self.line)
+        opening = self._dialect.opening(key, self._clock.wall())
         for text in opening:
             app.try_send(text)
         self._subscriptions.opened(self.line, key, app.try_send)
+        self._observer.line_connected(self.connection)
+        self._probe_when_quiet(app, self._dialect.probe(key))
         for message in self._dialect.periodic(key):
             app.call_later(message.interval, _sender(app, message.text), every=message.interval)
         if self._dialect.idle_ping is not None:
@@ -272,12 +322,13 @@ class Supervisor:
             self.confirm()
 
     def _received(self, app: WebSocketApp, payloads: list[memoryview]) -> None:
-        self._last_data_at = time.monotonic()
+        arrived = self._last_data_at = time.monotonic()
         if self._reflex is not None:
             for text in self._reflex(payloads):
                 app.try_send(text)
         assert self.connection is not None
-        self._inbox.put(Batch(payloads, time.time(), self.connection), app)
+        self._inbox.put(Batch(payloads, arrived + self._clock.offset, arrived, self.connection), app)
+        self._flight.frames(arrived, payloads)
 
     def _ping_when_idle(self, app: WebSocketApp, patience: float, text: str) -> None:
         """Send `text` after `patience` seconds without data, and again after as many more."""
@@ -291,6 +342,37 @@ class Supervisor:
                 app.try_send(text)
                 pinged_at, due = now, now + patience
             app.call_later(due - now, look)
+
+        app.call_later(patience, look)
+
+    def _probe_when_quiet(self, app: WebSocketApp, text: str | None) -> None:
+        """Prove that the subscriptions have been read, then tell a quiet feed from a dead one.
+
+        After `stale_after` (else `PROBE_AFTER`) seconds without data the server is asked for a sign of life. Without one in `ping_timeout`
+        the connection is given up, if this server has answered before: no source promises that all of them do.
+        """
+        if text is None:
+            return
+        app.try_send(text)
+        patience, grace = self._options.stale_after or PROBE_AFTER, self._options.ping_timeout
+        if grace is None:
+            return
+        asked_at: float | None = None
+
+        def look() -> None:
+            nonlocal asked_at
+            now = time.monotonic()
+            quiet_since = max(self._last_data_at or 0.0, self._opened_at or 0.0)
+            if self._inbox.is_holding or quiet_since + patience > now:
+                asked_at = None
+            elif asked_at is None:
+                asked_at = now
+                app.try_send(text)
+            elif now - asked_at > grace and self.answers_probes:
+                self.reconnect(PeerTimeoutError("the server answers pings, but no keep-alive: its feed is dead"), "stale")
+                return
+            due = quiet_since + patience - now if asked_at is None else grace / 2
+            app.call_later(max(due, MIN_LOOK), look)
 
         app.call_later(patience, look)
 

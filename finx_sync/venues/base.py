@@ -166,6 +166,10 @@ class Dialect(abc.ABC):
     Attributes:
         venue: its name in texts.
         message_types: what `decode` can return for handlers.
+        kinds: the kind of subscription that each message type comes from, where its `name` is the subscription's: the
+            first such message proves that the subscription flows.
+        can_overlap: whether a second connection may carry the same messages for a moment, and comparing payloads tells
+            which came twice.
         idle_ping: seconds without a message from the server, and the text to send then; None for none.
         reflex: given every batch on the io thread, returns texts to send at once, for a server that wants an answer
             however slow the handlers are; must be cheap. None, the usual case, costs nothing.
@@ -173,7 +177,9 @@ class Dialect(abc.ABC):
 
     venue: ClassVar[str]
     message_types: ClassVar[tuple[type[Message], ...]]
+    kinds: ClassVar[dict[type, str]] = {}
     idle_ping: ClassVar[tuple[float, str] | None] = None
+    can_overlap: ClassVar[bool] = False
     reflex: Callable[[Sequence[memoryview]], Sequence[str]] | None = None
 
     def line_of(self, subscription: Subscription) -> str:
@@ -209,6 +215,10 @@ class Dialect(abc.ABC):
     @abc.abstractmethod
     def unsubscribe(self, key: Any, subscription: Subscription) -> str | None:
         """The message that ends a stream; None where the venue knows none."""
+
+    def probe(self, key: Any) -> str | None:
+        """A message that the server answers with `KeepAliveReply`; None where the venue knows none."""
+        return None
 
     @abc.abstractmethod
     def periodic(self, key: Any) -> Sequence[Periodic]:

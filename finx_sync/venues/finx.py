@@ -227,6 +227,8 @@ class FinxDialect(Dialect):
 
     venue = "FinX"
     message_types = (ContractTick, SpotTick, Tick)
+    kinds = {ContractTick: CONTRACT, SpotTick: SPOT}  # noqa: RUF012  # a ClassVar of the base
+    can_overlap = True
 
     def __init__(self, base_url: str, path: Path = "streaming", *, stream_per_url: bool = False) -> None:
         self.base_url = base_url.rstrip("/")
@@ -260,6 +262,9 @@ class FinxDialect(Dialect):
 
     def unsubscribe(self, key: str, subscription: Subscription) -> str | None:
         return None
+
+    def probe(self, key: str) -> str | None:
+        return request(key, "keepAlive")
 
     def periodic(self, key: str) -> Sequence[Periodic]:
         return [Periodic(KEEP_ALIVE_INTERVAL, request(key, "keepAlive"))]

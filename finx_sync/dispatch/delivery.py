@@ -1,0 +1,250 @@
+"""From decoded messages to the user's functions, and into the books. On the dispatch thread only."""
+
+from __future__ import annotations
+
+import enum
+import logging
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Literal, Protocol
+
+from finx_sync.dispatch.handlers import Handler, Handlers, Route
+from finx_sync.dispatch.inbox import Connection
+from finx_sync.dispatch.ledger import Ledger
+from finx_sync.errors import HandlerRaisedError
+from finx_sync.messages import Message
+
+__all__ = ["Delivery", "Fate", "Gate", "Judgement", "LastValues"]
+
+logger = logging.getLogger("finx_sync")
+
+Fate = Literal["unclaimed", "unknown", "control", "unreadable"]
+"""What became of a decoded thing that is no user message."""
+
+LastValues = dict[type[Message], dict[str, Message]]
+"""The newest message by type and name. Written by the dispatch thread only; the types in it are the venue's own."""
+
+_set_received_at: Final = Message.__dict__["received_at"].__set__
+"""Past `frozen`: here is where a decoded message is completed, before anyone sees it."""
+_NOBODY: Final = Route()
+
+
+class Judgement(enum.Enum):
+    """What a gate says of a message."""
+
+    PASS = "pass"
+    DUPLICATE = "duplicate"
+    KEPT = "kept"
+    """The gate hands it on later, by `Delivery.deliver`; until then it is in hand."""
+
+
+class Gate(Protocol):
+    """Looks at user messages before the handlers do, while there is something to look for."""
+
+    def prepare(self, messages: Sequence[Any], received_at: float, connection: Connection) -> None:
+        """Told of the messages that come next."""
+
+    def judge(self, message: Message, payload: memoryview, received_at: float, connection: Connection) -> Judgement:
+        """Whether `message` may pass."""
+
+
+class Delivery:
+    """Calls handlers.
+
+    Args:
+        handlers: who wants what.
+        ledger: the books.
+        latest: the table of last values to keep; its types are the user messages.
+        on_other: told of every decoded thing that is no user message, with its connection; returns what became of it.
+        on_raise: told of a handler's exception, after the books, the log and `on_error` have been.
+
+    Attributes:
+        gate: looks at every message first; None, the usual case, costs nothing.
+        stopping: set by any thread to end after the handler that runs, with `handlers.touch()` after it.
+    """
+
+    def __init__(
+        self,
+        handlers: Handlers,
+        ledger: Ledger,
+        latest: LastValues,
+        on_other: Callable[[Any, Connection], Fate],
+        on_raise: Callable[[HandlerRaisedError], object] | None = None,
+    ) -> None:
+        self._handlers = handlers
+        self._ledger = ledger
+        self._latest = latest
+        self._on_other = on_other
+        self._on_raise = on_raise
+        self.gate: Gate | None = None
+        self.stopping = False
+
+    def run(
+        self, messages: list[Any], payloads: Sequence[memoryview], received_at: float, connection: Connection
+    ) -> int:
+        """Hand messages on, in order, until the handlers change or the stream stops; returns how many were."""
+        if self.gate is not None:
+            self.gate.prepare(messages, received_at, connection)
+        kind, handlers = type(messages[0]), self._handlers
+        route = handlers.routes.get(kind, _NOBODY)
+        if (
+            kind not in self._latest
+            or route.by_name
+            or len(route.everyone) != 1
+            or "message" in handlers.topics
+            or self.gate is not None
+        ):
+            return self._call_each(messages, payloads, received_at, connection)
+        routes = handlers.routes
+        done = self._call_one(messages, kind, route.everyone[0], received_at)
+        if done < len(messages) and handlers.routes is routes:  # another type follows
+            done += self._call_each(messages[done:], payloads[done:], received_at, connection)
+        return done
+
+    def deliver(self, message: Message, payload: memoryview | None, received_at: float) -> None:
+        """Hand one message on that was in hand already and that no gate keeps."""
+        self._ledger.settle(**{self._deliver(message, payload, received_at): 1})
+
+    def duplicates(self, count: int) -> None:
+        """So many messages that a gate has kept are not handed on: they came, or come, on another connection."""
+        self._ledger.settle(duplicate=count)
+
+    def deliver_unbooked(self, message: Message) -> None:
+        """Hand on a message that never was in the books: derived from others, or fetched afterwards."""
+        name = message.name_of(message)
+        table = self._latest.get(type(message))
+        if table is not None:
+            table[name] = message
+        route = self._handlers.routes.get(type(message), _NOBODY)
+        for handler in route.by_name.get(name, route.everyone):
+            self._call(handler, message)
+
+    def tell(self, topic: str, value: object) -> bool:
+        """Call the handlers of an event. Returns whether there was one."""
+        handlers = self._handlers.topics.get(topic, ())
+        for handler in handlers:
+            self._call(handler, value)
+        return bool(handlers)
+
+    def _call_one(self, messages: list[Any], kind: type[Message], handler: Handler, received_at: float) -> int:
+        """The hot path: one handler for all messages of a type. Nothing here that need not be."""
+        handlers, table, name_of, function = self._handlers, self._latest[kind], kind.name_of, handler.function
+        routes = handlers.routes
+        if self.stopping:  # looked at after the routes, which a stop replaces after it has set this
+            return 0
+        done = 0
+        begun = time.perf_counter()
+        for message in messages:
+            if type(message) is not kind:
+                break
+            _set_received_at(message, received_at)
+            table[name_of(message)] = message
+            done += 1
+            try:
+                function(message)
+            except BaseException as error:  # noqa: BLE001  # whatever user code raises, the stream goes on
+                self._failed(handler, message, error)
+            if handlers.routes is not routes:  # a handler came or went, or the stream was stopped
+                break
+        if done == 1:  # the worker sees to it that enough runs have just one message
+            handler.times.append(time.perf_counter() - begun)
+        handler.calls += done
+        self._ledger.settle(handled=done)
+        return done
+
+    def _call_each(
+        self, messages: list[Any], payloads: Sequence[memoryview], received_at: float, connection: Connection
+    ) -> int:
+        """The same for any mixture: several types or handlers, handlers by name, texts, what is no user message."""
+        handlers, latest, gate = self._handlers, self._latest, self.gate
+        routes, texts = handlers.routes, "message" in handlers.topics
+        if self.stopping:  # as above
+            return 0
+        counts = {"handled": 0, "unclaimed": 0, "duplicate": 0}
+        kind: type | None = None
+        done = 0
+        timed = len(messages) == 1
+        for message in messages:
+            done += 1
+            if type(message) is not kind:
+                kind = type(message)
+                table = latest.get(kind)
+                if table is not None:
+                    route = routes.get(kind, _NOBODY)
+                    everyone, by_name, name_of = route.everyone, route.by_name, kind.name_of
+            if table is None:
+                heard = texts and self.tell("message", str(payloads[done - 1], "utf-8"))
+                self._book(self._on_other(message, connection), heard)
+                gate = self.gate  # a control message may have opened or closed one
+                continue
+            if gate is not None:
+                judgement = gate.judge(message, payloads[done - 1], received_at, connection)
+                if judgement is not Judgement.PASS:
+                    counts["duplicate"] += judgement is Judgement.DUPLICATE
+                    continue
+            heard = texts and self.tell("message", str(payloads[done - 1], "utf-8"))
+            _set_received_at(message, received_at)
+            name = name_of(message)
+            table[name] = message
+            wanted = by_name.get(name, everyone) if by_name else everyone
+            counts["handled" if wanted or heard else "unclaimed"] += 1
+            for handler in wanted:
+                if timed:
+                    self._call(handler, message)
+                    continue
+                handler.calls += 1
+                try:
+                    handler.function(message)
+                except BaseException as error:  # noqa: BLE001  # as above
+                    self._failed(handler, message, error)
+            if handlers.routes is not routes:
+                break
+        self._ledger.settle(**counts)
+        return done
+
+    def _deliver(self, message: Message, payload: memoryview | None, received_at: float) -> str:
+        """One message to its handlers; returns what became of it."""
+        heard = payload is not None and self.tell("message", str(payload, "utf-8"))
+        _set_received_at(message, received_at)
+        name = message.name_of(message)
+        self._latest[type(message)][name] = message
+        route = self._handlers.routes.get(type(message), _NOBODY)
+        wanted = route.by_name.get(name, route.everyone)
+        for handler in wanted:
+            self._call(handler, message)
+        return "handled" if wanted or heard else "unclaimed"
+
+    def other(self, message: Any, payload: memoryview, connection: Connection) -> None:
+        """What is no user message, in hand: act on it, and enter it."""
+        heard = "message" in self._handlers.topics and self.tell("message", str(payload, "utf-8"))
+        self._book(self._on_other(message, connection), heard)
+
+    def _book(self, fate: Fate, heard: bool) -> None:
+        """Enter a message that is no user message; `heard` tells that `on_message` handlers had its text."""
+        if fate in ("control", "unreadable"):
+            self._ledger.settle(**{fate: 1})
+        else:
+            claimed = "handled" if heard else "unclaimed"
+            self._ledger.settle(**{claimed: 1, "unknown": int(fate == "unknown")})
+
+    def _call(self, handler: Handler, value: object) -> None:
+        handler.calls += 1
+        begun = time.perf_counter()
+        try:
+            handler.function(value)
+        except BaseException as error:  # noqa: BLE001  # whatever user code raises, the stream goes on
+            self._failed(handler, value, error)
+        handler.times.append(time.perf_counter() - begun)
+
+    def _failed(self, handler: Handler, value: object, error: BaseException) -> None:
+        handler.failures += 1
+        if handler.failures == 1:
+            logger.error("the handler %s raised; the stream goes on", handler.label, exc_info=error)
+        elif str(handler.failures).strip("0") == "1":  # 10, 100, 1000: a flood of tracebacks helps nobody
+            logger.error("the handler %s has raised %d times, now: %r", handler.label, handler.failures, error)
+        failure = HandlerRaisedError(handler.label, handler.function, value)
+        failure.__cause__ = error
+        if handler.topic != "error":  # a raising error handler is logged and counted, not told to itself
+            self.tell("error", failure)
+        if self._on_raise is not None:
+            self._on_raise(failure)

@@ -1,0 +1,298 @@
+"""Lossless or labelled: keeps the account of each subscription, and tells of every gap before the message after it.
+
+Everything here runs on the dispatch thread, in order with the messages; only `coverage` is for any thread.
+
+A subscription *flows* from the first message after it was asked for, from the server's confirmation, or from the answer
+to the probe that follows it; servers read in order, so an answer to what was sent later proves what was sent before.
+Where none of these comes, it is taken to flow after `SETTLE` seconds. It is *lost* with its connection, and what may be
+missing is what came after the last message of that connection: up to there TCP has brought everything.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from finx_sync.dispatch.catchup import Conflated
+from finx_sync.dispatch.delivery import Delivery, Judgement
+from finx_sync.dispatch.inbox import Connection, Dropped
+from finx_sync.messages import Message
+from finx_sync.notices import Gap, GapReason, Interval
+from finx_sync.session.clock import Clock
+from finx_sync.session.coverage import Coverage
+from finx_sync.session.handover import Handover
+from finx_sync.venues.base import Dialect, Subscription
+
+__all__ = ["Continuity", "Filler"]
+
+SETTLE: Final = 5.0
+"""Seconds after which a subscription is taken to flow, where nothing proves it."""
+
+
+class Filler(Protocol):
+    """Fills gaps from history; on the dispatch thread."""
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether it keeps messages back."""
+
+    def fill(self, gap: Gap, subscription: Subscription) -> bool:
+        """Begin to fill the gap of one subscription; returns False where that is not possible."""
+
+    def judge(self, subscription: Subscription | None, message: Message, received_at: float) -> Judgement:
+        """Whether a live message may pass."""
+
+
+@dataclass
+class _Pending:
+    """A subscription that does not flow.
+
+    Attributes:
+        connection: that was asked for it; None while there is none.
+        asked_at: when, monotonic.
+        since, reason: of the gap; None where it has never flowed.
+    """
+
+    connection: Connection | None
+    asked_at: float
+    since: float | None = None
+    reason: GapReason = "connection lost"
+
+
+class Continuity:
+    """The account of each subscription.
+
+    Args:
+        dialect: whose message types have which kind of subscription.
+        wishes: the subscriptions of one line, or of all.
+        delivery: whose gate this is.
+        clock: times.
+        on_missed: the venue's own part: told of each gap.
+        overlap: seconds that two connections serve one line at most.
+
+    Attributes:
+        filler: fills gaps; None where nothing can.
+    """
+
+    def __init__(
+        self,
+        dialect: Dialect,
+        wishes: Callable[[str | None], Iterable[Subscription]],
+        delivery: Delivery,
+        clock: Clock,
+        on_missed: Callable[[Gap], object],
+        overlap: float,
+    ) -> None:
+        self._overlap = overlap
+        self._dialect = dialect
+        self._wishes = wishes
+        self._delivery = delivery
+        self._clock = clock
+        self._on_missed = on_missed
+        self._lock = threading.Lock()  # guards _coverage
+        self._coverage = Coverage()
+        self._pending: dict[Subscription, _Pending] = {}
+        self._open: dict[str, Connection] = {}
+        self._handovers: dict[str, Handover] = {}
+        self.filler: Filler | None = None
+
+    def coverage(self, name: str) -> list[Interval]:
+        """What was received of `name` and what is missing, up to now. Any thread."""
+        with self._lock:
+            return self._coverage.of(name, self._clock.wall())
+
+    # Connections
+
+    def opened(self, connection: Connection) -> None:
+        """A connection is open and has been asked for all its subscriptions."""
+        handover = self._handovers.get(connection.line)
+        if handover is not None:
+            handover.new, handover.deadline = connection, self._clock.monotonic() + self._overlap
+            return
+        self._open[connection.line] = connection
+        for wish in self._wishes(connection.line):
+            pending = self._pending.get(wish)
+            if pending is None:
+                self._pending[wish] = _Pending(connection, self._clock.monotonic())
+            else:
+                pending.connection, pending.asked_at = connection, self._clock.monotonic()
+        self._set_gate()
+
+    def closed(self, connection: Connection, covered_until: float, reason: GapReason) -> None:
+        """It is gone; everything up to `covered_until` (UNIX seconds) has been received on it."""
+        handover = self._handovers.get(connection.line)
+        if handover is not None and connection is handover.new:
+            self._dissolve(handover, covered_until)
+        elif handover is not None and handover.new is not None:
+            self._finish(handover, covered_until)
+        elif self._open.get(connection.line) is connection:
+            self._lose(connection.line, covered_until, reason)
+            if handover is not None:
+                del self._handovers[connection.line]
+                handover.cancel()
+        self._set_gate()
+
+    def _lose(self, line: str, covered_until: float, reason: GapReason) -> None:
+        del self._open[line]
+        for wish in self._wishes(line):
+            pending = self._pending.setdefault(wish, _Pending(None, 0.0, covered_until, reason))
+            pending.connection = None
+            with self._lock:
+                if pending.since is None:  # asked for, and lost before anything came
+                    pending.since, pending.reason = covered_until, reason
+                    self._coverage.begin(wish.name, covered_until)
+                self._coverage.lose(wish.name, covered_until, reason)
+
+    def wanted(self, wish: Subscription) -> None:
+        """A subscription was added."""
+        line = self._dialect.line_of(wish)
+        handover = self._handovers.get(line)
+        connection = self._open.get(line) if handover is None or handover.new is None else handover.new
+        if connection is not None and wish not in self._pending:
+            self._pending[wish] = _Pending(connection, self._clock.monotonic())
+            self._set_gate()
+
+    def unwanted(self, wish: Subscription) -> None:
+        """A subscription was removed."""
+        self._pending.pop(wish, None)
+        with self._lock:
+            self._coverage.end(wish.name, self._clock.wall())
+        self._set_gate()
+
+    def answered(self, connection: Connection) -> None:
+        """The server answered what was sent after the subscriptions: all of them flow."""
+        self._flow([wish for wish, one in self._pending.items() if one.connection is connection], self._clock.wall())
+
+    def confirmed(self, wish: Subscription) -> None:
+        """The server confirmed a subscription."""
+        if wish in self._pending and self._pending[wish].connection is not None:
+            self._flow([wish], self._clock.wall())
+
+    def settle(self) -> None:
+        """Take what has been asked for long ago to flow, and end overlaps whose time is up. Called now and then."""
+        now = self._clock.monotonic()
+        self._flow(
+            [wish for wish, one in self._pending.items() if one.connection is not None and now - one.asked_at > SETTLE],
+            self._clock.wall(),
+        )
+        for handover in list(self._handovers.values()):
+            if now >= handover.deadline or (handover.new is not None and handover.is_complete):
+                self._finish(handover, self._clock.wall())
+
+    # Make before break
+
+    def hand_over(self, handover: Handover) -> None:
+        """A second connection is being opened for a line: remember the first one's messages, to compare with."""
+        self._handovers[handover.old.line] = handover
+        self._set_gate()
+
+    def _finish(self, handover: Handover, now: float) -> None:
+        """The old connection goes, or is gone; the new one serves the line."""
+        assert handover.new is not None
+        line = handover.old.line
+        del self._handovers[line]
+        self._open[line] = handover.new
+        doubtful, kept = handover.finish()
+        self._doubt(doubtful, handover.doubt_since(now), now)
+        for message, payload, received_at in kept:
+            self._delivery.deliver(message, payload, received_at)
+        handover.retire()
+        self._set_gate()
+
+    def _dissolve(self, handover: Handover, now: float) -> None:
+        """The new connection failed; the old one goes on serving the line."""
+        del self._handovers[handover.old.line]
+        gone_over, repeated = handover.dissolve()
+        self._delivery.duplicates(repeated)
+        self._doubt(gone_over, now, self._clock.wall())
+
+    def _doubt(self, wishes: list[Subscription], since: float, now: float) -> None:
+        if wishes:
+            self._tell(Gap(since, max(since, now), tuple(sorted({wish.name for wish in wishes})), "rotation"))
+
+    def cancelled(self, line: str) -> None:
+        """The second connection could not be opened."""
+        handover = self._handovers.get(line)
+        if handover is not None and handover.new is None:
+            del self._handovers[line]
+            self._set_gate()
+
+    # The gate
+
+    def _set_gate(self) -> None:
+        busy = self._pending or self._handovers or (self.filler is not None and self.filler.is_busy)
+        self._delivery.gate = self if busy else None
+
+    def prepare(self, messages: Sequence[Any], received_at: float, connection: Connection) -> None:
+        """Tell of the gaps that end with one of `messages`."""
+        if not self._pending:
+            return
+        flowing = []
+        for message in messages:
+            wish = self._wish_of(message)
+            pending = self._pending.get(wish) if wish is not None else None
+            if wish is not None and pending is not None and pending.connection is connection:
+                flowing.append(wish)
+        if flowing:
+            self._flow(dict.fromkeys(flowing), received_at)
+
+    def judge(self, message: Message, payload: memoryview, received_at: float, connection: Connection) -> Judgement:
+        """Whether `message` may pass: not what two connections brought, nor what must wait for a gap to be filled."""
+        wish = self._wish_of(message)
+        handover = self._handovers.get(connection.line)
+        if handover is not None and wish is not None:
+            judgement = handover.judge(wish, message, payload, received_at, connection, self._delivery)
+            if judgement is not Judgement.PASS:
+                return judgement
+        if self.filler is not None and self.filler.is_busy:
+            return self.filler.judge(wish, message, received_at)
+        return Judgement.PASS
+
+    def _wish_of(self, message: object) -> Subscription | None:
+        kind = self._dialect.kinds.get(type(message))
+        return None if kind is None else Subscription(kind, type(message).name_of(message))  # type: ignore[attr-defined]
+
+    # Gaps
+
+    def _flow(self, wishes: Iterable[Subscription], now: float) -> None:
+        """These flow from `now` on; tell of the gaps that end here, one for each beginning and reason."""
+        gaps: dict[tuple[float, GapReason], list[Subscription]] = {}
+        for wish in list(wishes):
+            pending = self._pending.pop(wish)
+            if pending.since is None:
+                with self._lock:
+                    self._coverage.begin(wish.name, now)
+            else:
+                gaps.setdefault((pending.since, pending.reason), []).append(wish)
+        for (since, reason), lost in gaps.items():
+            self._end_gap(since, now, reason, lost)
+        self._set_gate()
+
+    def _end_gap(self, since: float, now: float, reason: GapReason, lost: list[Subscription]) -> None:
+        gap = Gap(since, max(since, now), tuple(sorted({wish.name for wish in lost})), reason)
+        fillable = [wish for wish in lost if self.filler is not None and self.filler.fill(gap, wish)]
+        told = sorted({wish.name for wish in lost if wish not in fillable})
+        with self._lock:
+            for wish in lost:
+                self._coverage.regain(wish.name, now, backfilled=wish in fillable)
+        if told:
+            self._announce(Gap(gap.start, gap.end, tuple(told), reason))
+
+    def missed(self, what: Dropped | Conflated) -> None:
+        """Messages were dropped or replaced."""
+        if isinstance(what, Conflated):
+            self._tell(Gap(what.start, what.end, tuple(sorted(what.names)), "conflated", what.count))
+        else:
+            names = tuple(sorted({wish.name for wish in self._wishes(None)}))
+            self._tell(Gap(what.start, what.end, names, "slow consumer", what.count))
+
+    def _tell(self, gap: Gap) -> None:
+        with self._lock:
+            self._coverage.hole(Interval(gap.start, gap.end, "missing", gap.reason, gap.missed), *gap.names)
+        self._announce(gap)
+
+    def _announce(self, gap: Gap) -> None:
+        self._delivery.tell("gap", gap)
+        self._on_missed(gap)

@@ -1,0 +1,96 @@
+"""The flight recorder: what happened last, for the report that a maintainer asks for.
+
+A few thousand small notes in memory: states, errors, connections, and the beginning of a frame of each batch. They are
+redacted when they are written out, never before, so that keeping them costs next to nothing.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import platform
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from finx_sync.redaction import redact
+
+__all__ = ["FlightRecorder"]
+
+NOTES: Final = 500
+"""Events that are kept."""
+FRAMES: Final = 500
+"""Batches of which a frame's beginning is kept."""
+EXCERPT: Final = 160
+"""Bytes of a frame that are kept."""
+
+
+class FlightRecorder:
+    """Keeps the last notes of one stream. All methods are safe from any thread.
+
+    Args:
+        offset: what turns monotonic seconds into UNIX seconds.
+    """
+
+    def __init__(self, offset: float) -> None:
+        self._offset = offset
+        self._notes: deque[tuple[float, str, str]] = deque(maxlen=NOTES)
+        self._frames: deque[tuple[float, int, bytes]] = deque(maxlen=FRAMES)
+
+    def note(self, what: str, text: str = "") -> None:
+        """Remember an event."""
+        self._notes.append((time.monotonic(), what, text))
+
+    def frames(self, arrived: float, payloads: list[memoryview]) -> None:
+        """Remember a batch: when it came (monotonic), how many payloads, how the last one begins."""
+        self._frames.append((arrived, len(payloads), bytes(payloads[-1][:EXCERPT])))
+
+    def report(self, *sections: tuple[str, str]) -> str:
+        """Everything as text, redacted: the given sections, the notes, the frames, the stacks of all threads."""
+        parts = [
+            ("finx_sync", f"Python {platform.python_version()} on {platform.system()} {platform.machine()}"),
+            *sections,
+            ("events", "\n".join(self._event_lines())),
+            ("frames (of each batch the last)", "\n".join(self._frame_lines())),
+            ("threads", "\n".join(_stacks())),
+        ]
+        return "\n\n".join(f"== {title} ==\n{redact(text)}" for title, text in parts) + "\n"
+
+    def write(self, directory: str | os.PathLike[str] | None, text: str) -> Path:
+        """Write a report to a new file, readable by its owner alone; into the directory for temporary files if None.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        handle, name = tempfile.mkstemp(".txt", f"finx_sync-{os.getpid()}-", directory)
+        with open(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        return Path(name)
+
+    def _event_lines(self) -> Iterator[str]:
+        for moment, what, text in list(self._notes):
+            yield f"{self._stamp(moment)} {what} {text}".rstrip()
+
+    def _frame_lines(self) -> Iterator[str]:
+        for moment, count, excerpt in list(self._frames):
+            yield f"{self._stamp(moment)} {count:5} {excerpt.decode('utf-8', 'replace')}"
+
+    def _stamp(self, moment: float) -> str:
+        when = dt.datetime.fromtimestamp(moment + self._offset, dt.timezone.utc)
+        return when.strftime("%H:%M:%S.%f")
+
+
+def _stacks() -> Iterator[str]:
+    frames = sys._current_frames()
+    for thread in threading.enumerate():
+        yield f"{thread.name}{' (daemon)' if thread.daemon else ''}"
+        frame = frames.get(thread.ident or 0)
+        if frame is not None:
+            # Where, and not the source's text: a line of user code may hold a secret.
+            yield from (f"    {at.filename}:{at.lineno} {at.name}" for at in traceback.extract_stack(frame))

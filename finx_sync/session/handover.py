@@ -1,0 +1,108 @@
+"""One line goes from an old connection to a new one, both open for a moment. On the dispatch thread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from finx_sync.dispatch.delivery import Delivery, Judgement
+from finx_sync.dispatch.inbox import Connection
+from finx_sync.messages import Message
+from finx_sync.session.overlap import Overlap, Verdict
+from finx_sync.venues.base import Subscription
+
+__all__ = ["Handover", "Kept"]
+
+Kept = tuple[Message, memoryview, float]
+"""A message of the new connection that nobody has seen yet: itself, its payload, when it was received."""
+
+_AS_JUDGED = {
+    Verdict.DELIVER: Judgement.PASS,
+    Verdict.DUPLICATE: Judgement.DUPLICATE,
+    Verdict.KEEP: Judgement.KEPT,
+}
+
+
+class Handover:
+    """The overlaps of a line's subscriptions.
+
+    Args:
+        old: the connection that serves the line.
+        wishes: its subscriptions; what is wanted later is the new connection's alone.
+        retire: closes the old connection; called at the end.
+        cancel: gives the new connection up; called when the old one goes before the new one is open.
+
+    Attributes:
+        new: the other connection; None until it is open.
+        deadline: when the overlap ends, proven or not; monotonic.
+    """
+
+    def __init__(
+        self,
+        old: Connection,
+        wishes: Iterable[Subscription],
+        retire: Callable[[], object],
+        cancel: Callable[[], object],
+    ) -> None:
+        self.old = old
+        self.new: Connection | None = None
+        self.deadline = float("inf")
+        self.retire = retire
+        self.cancel = cancel
+        self._overlaps: dict[Subscription, Overlap[Kept]] = {wish: Overlap() for wish in wishes}
+        self._last_old: float | None = None
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every subscription has gone over."""
+        return all(overlap.switched for overlap in self._overlaps.values())
+
+    def judge(
+        self,
+        wish: Subscription,
+        message: Message,
+        payload: memoryview,
+        received_at: float,
+        connection: Connection,
+        delivery: Delivery,
+    ) -> Judgement:
+        """What becomes of a message of either connection."""
+        overlap = self._overlaps.get(wish)
+        if overlap is None:
+            return Judgement.PASS
+        if connection is self.new:
+            return _AS_JUDGED[overlap.new(bytes(payload), (message, payload, received_at))]
+        if connection is not self.old:
+            return Judgement.PASS
+        self._last_old = received_at
+        verdict = overlap.old(bytes(payload))
+        if verdict is Verdict.DELIVER and overlap.switched:  # what the new one brought beyond it follows
+            delivery.deliver(message, payload, received_at)
+            for later, text, then in _drain(overlap):
+                delivery.deliver(later, text, then)
+            return Judgement.KEPT
+        return _AS_JUDGED[verdict]
+
+    def finish(self) -> tuple[list[Subscription], list[Kept]]:
+        """The old connection goes. Returns whose messages may be missing, and what only the new one brought."""
+        doubtful = [wish for wish, overlap in self._overlaps.items() if overlap.give_up()]
+        return doubtful, [kept for overlap in self._overlaps.values() for kept in _drain(overlap)]
+
+    def dissolve(self) -> tuple[list[Subscription], int]:
+        """The new connection failed, and the old one goes on.
+
+        Returns:
+            Whose messages may be missing, since the new one had taken over; and how many messages of the new one are
+            dropped, since the old one brings them too.
+        """
+        gone_over = [wish for wish, overlap in self._overlaps.items() if overlap.switched]
+        return gone_over, sum(len(overlap.kept) for overlap in self._overlaps.values())
+
+    def doubt_since(self, now: float) -> float:
+        """From when on messages may be missing, UNIX seconds."""
+        return now if self._last_old is None else self._last_old
+
+
+def _drain(overlap: Overlap[Any]) -> Iterator[Any]:
+    while overlap.kept:
+        yield overlap.kept.popleft()[1]

@@ -1,0 +1,172 @@
+"""The connections that the subscriptions need: one supervisor for each line, two while one replaces the other."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from finx_sync.dispatch.inbox import Connection, Event
+from finx_sync.errors import AuthorizationError, ConnectionLostError, FinxSyncError, HandshakeError
+from finx_sync.notices import GapReason
+from finx_sync.session.handover import Handover
+from finx_sync.session.subscriptions import Subscriptions
+from finx_sync.session.supervisor import Supervisor
+from finx_sync.venues.base import MAIN_LINE, Dialect
+
+if TYPE_CHECKING:
+    from finx_sync.session.continuity import Continuity
+
+__all__ = ["Lines", "Replacement"]
+
+
+@dataclass(frozen=True)
+class Replacement:
+    """A line whose connection is to be replaced.
+
+    Attributes:
+        line: its supervisor.
+        reason: what a gap is called that this leaves all the same.
+        on_refused: called when the server refuses the key on the new connection.
+    """
+
+    line: Supervisor
+    reason: GapReason
+    on_refused: Callable[[], object]
+
+
+class Lines:
+    """The supervisors of one session. Safe from any thread; the lock is held for assignments and thread starts only.
+
+    Args:
+        dialect: which lines the venue has.
+        subscriptions: what they serve.
+        new_line: makes a supervisor, by name and patience.
+        on_failure: told why a replacement failed.
+    """
+
+    def __init__(
+        self,
+        dialect: Dialect,
+        subscriptions: Subscriptions,
+        new_line: Callable[[str, bool], Supervisor],
+        on_failure: Callable[[FinxSyncError], object],
+    ) -> None:
+        self._on_failure = on_failure
+        self._dialect = dialect
+        self._subscriptions = subscriptions
+        self._new_line = new_line
+        self._lock = threading.Lock()
+        self._lines: dict[str, Supervisor] = {}
+        self._successors: dict[str, Supervisor] = {}
+        self._leaving: list[Supervisor] = []
+
+    def all(self) -> list[Supervisor]:
+        """Those that serve the stream."""
+        with self._lock:
+            return list(self._lines.values())
+
+    def of(self, connection: Connection) -> Supervisor | None:
+        """The one whose present connection this is; None when it has gone on to another."""
+        with self._lock:
+            candidates = (self._lines.get(connection.line), self._successors.get(connection.line))
+        return next((line for line in candidates if line is not None and line.connection is connection), None)
+
+    def adjust(self, *, patient: bool) -> None:
+        """Have exactly the connections that the subscriptions need.
+
+        Args:
+            patient: whether a new connection that cannot be opened is tried again.
+        """
+        wanted = self._subscriptions.lines()
+        if self._dialect.has_main_line and MAIN_LINE not in wanted:
+            wanted.append(MAIN_LINE)
+        with self._lock:
+            surplus = [self._lines.pop(name) for name in list(self._lines) if name not in wanted]
+            self._leave(surplus)
+            for name in wanted:
+                if name not in self._lines:
+                    line = self._lines[name] = self._new_line(name, patient)
+                    line.start()
+        for line in surplus:
+            line.stop()
+
+    def replace(self, plan: Replacement, continuity: Continuity, post: Callable[[Event], object]) -> None:
+        """Open a second connection for a line; when it has taken over, the first one goes.
+
+        Args:
+            plan: what to replace.
+            continuity: compares the two connections, on the dispatch thread.
+            post: has something done there.
+        """
+        line, name = plan.line, plan.line.line
+        with self._lock:
+            old = line.connection
+            if old is None or name in self._successors or self._lines.get(name) is not line:
+                return  # it is connecting anyway, or being replaced already
+            successor = self._successors[name] = self._new_line(name, False)
+        successor.answers_probes = line.answers_probes
+        successor.on_failure = lambda error: self._failed(plan, successor, error, continuity, post)
+        handover = Handover(
+            old,
+            self._subscriptions.desired(name),
+            retire=lambda: self._retire(line, successor),
+            cancel=lambda: self._drop(successor),
+        )
+        post(lambda: continuity.hand_over(handover))
+        successor.start()
+
+    def _retire(self, line: Supervisor, successor: Supervisor) -> None:
+        """The successor serves the line from now on."""
+        with self._lock:
+            if self._successors.pop(line.line, None) is successor:
+                self._lines[line.line] = successor
+            self._leave([line])
+        successor.on_failure = None
+        line.stop()
+
+    def _drop(self, successor: Supervisor) -> None:
+        """The old connection serves the line, or comes back by itself."""
+        with self._lock:
+            self._successors.pop(successor.line, None)
+            self._leave([successor])
+        successor.stop()
+
+    def _failed(
+        self,
+        plan: Replacement,
+        successor: Supervisor,
+        error: FinxSyncError,
+        continuity: Continuity,
+        post: Callable[[Event], object],
+    ) -> None:
+        """On the successor's io thread: it could not be opened, or was lost before it had taken over."""
+        self._drop(successor)
+        post(lambda: continuity.cancelled(successor.line))
+        self._on_failure(error)
+        if isinstance(error, AuthorizationError):
+            plan.on_refused()
+        elif isinstance(error, (HandshakeError, ConnectionLostError)):  # it allows only one: break before make
+            plan.line.reconnect(error, plan.reason)
+
+    def _leave(self, lines: list[Supervisor]) -> None:
+        assert self._lock.locked()
+        self._leaving = [line for line in [*self._leaving, *lines] if line.is_alive]
+
+    def stop(self) -> None:
+        """Make all their threads end. Returns at once."""
+        for line in self._everyone():
+            line.stop()
+
+    def join(self, deadline: float) -> bool:
+        """Wait until `deadline` (monotonic) for all to end; returns whether they have."""
+        ended = True
+        for line in self._everyone():
+            ended = line.join(max(0.0, deadline - time.monotonic())) and ended
+        return ended
+
+    def _everyone(self) -> list[Supervisor]:
+        with self._lock:
+            return [*self._lines.values(), *self._successors.values(), *self._leaving]

@@ -1,0 +1,114 @@
+"""What the watch looks for: sleep, lag, silence, a handler that does not return."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Final
+
+from finx_sync.dispatch.inbox import Inbox
+from finx_sync.dispatch.ledger import Ledger
+from finx_sync.dispatch.worker import Worker
+from finx_sync.notices import Lag
+from finx_sync.session.clock import Clock
+from finx_sync.session.continuity import Continuity
+from finx_sync.session.options import Options
+from finx_sync.session.staleness import Staleness
+
+__all__ = ["Lookout"]
+
+logger = logging.getLogger("finx_sync")
+
+LONGEST_INTERVAL: Final = 0.5
+"""Seconds between two looks, at most: a sleep must be noticed within seconds."""
+SHORTEST_INTERVAL: Final = 0.05
+STALLED: Final = 5.0
+"""Seconds in one handler after which it is reported."""
+
+
+class Lookout:
+    """Looks at a session. `look` runs on the watch's thread, what it queues on the dispatch thread."""
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        inbox: Inbox,
+        ledger: Ledger,
+        worker: Worker,
+        staleness: Staleness,
+        continuity: Continuity,
+        tell: Callable[[str, object], bool],
+        is_open: Callable[[], bool],
+        on_suspend: Callable[[float], object],
+        on_stall: Callable[[str], object],
+        lag_limit: float,
+    ) -> None:
+        self._clock = clock
+        self._inbox = inbox
+        self._ledger = ledger
+        self._worker = worker
+        self._staleness = staleness
+        self._continuity = continuity
+        self._tell = tell
+        self._is_open = is_open
+        self._on_suspend = on_suspend
+        self._on_stall = on_stall
+        self._lag_limit = lag_limit
+        self._rounds = 0  # on the dispatch thread; the watch compares it, to queue no second round before the first
+        self._asked = 0
+        self._lagging = False
+        self._stalled: float | None = None
+
+    @staticmethod
+    def interval(options: Options) -> float:
+        """Seconds between two looks that these options need."""
+        needs = [LONGEST_INTERVAL, options.max_lag / 2, options.overlap / 4]
+        if options.stale_after is not None:
+            needs.append(options.stale_after / 4)
+        return max(SHORTEST_INTERVAL, min(needs))
+
+    def look(self, slept: float) -> None:
+        """One look round.
+
+        Args:
+            slept: seconds that the machine has just slept.
+        """
+        if slept:
+            self._on_suspend(slept)
+        now = self._clock.monotonic()
+        self._worker.look_up(now)
+        self._look_at_lag(now)
+        if self._asked == self._rounds:
+            self._asked += 1
+            looked_at, stepped = self._clock.wall(), self._clock.stepped
+            self._inbox.post(lambda: self._round(looked_at, stepped))
+
+    def _look_at_lag(self, now: float) -> None:
+        """Tell when handlers fall behind and when they have caught up; report one that does not return."""
+        lag = self._worker.lag(now)
+        in_one = self._worker.busy_for(now)
+        if in_one > STALLED and self._stalled is None:
+            self._stalled = now
+            handler = self._worker.running()
+            if handler is not None:
+                logger.warning("the handler %s has been running for %.0f s; messages wait behind it", handler, in_one)
+                self._on_stall(handler)
+        elif in_one <= STALLED:
+            self._stalled = None
+        behind = self._inbox.is_holding or lag > self._lag_limit
+        if behind != self._lagging:
+            self._lagging = behind
+            notice = Lag(lag, self._ledger.waiting, self._ledger.dropped, self._inbox.is_holding)
+            logger.log(logging.WARNING if behind else logging.INFO, "%s", notice)
+            self._inbox.post(lambda: self._tell("lag", notice))
+
+    def _round(self, looked_at: float, stepped: bool) -> None:
+        """On the dispatch thread, after all that had come in by `looked_at`."""
+        self._rounds += 1
+        self._continuity.settle()
+        if stepped:
+            self._staleness.restart(looked_at)
+        for stale in self._staleness.find(looked_at, self._is_open()):
+            if not self._tell("stale", stale):
+                logger.warning("%s has been silent for %.1f s", stale.name, stale.age)

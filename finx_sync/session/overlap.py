@@ -1,0 +1,83 @@
+"""Make before break: two connections carry one name for a moment, and its messages are handed on once.
+
+There is no sequence number, so payloads are compared. While both connections are open, the old one's messages are
+handed on and remembered; the new one's are kept back until one of them is the same on both: from there on the new
+connection has everything. What the old one has handed on beyond that point comes once more on the new one, and is a
+duplicate there, payload by payload (a multiset: true repeats are kept).
+
+Pure: no clock, no thread.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import Counter, deque
+from typing import Final, Generic, TypeVar
+
+__all__ = ["Overlap", "Verdict"]
+
+T = TypeVar("T")
+
+REMEMBERED: Final = 4096
+"""Payloads of one name that the old connection's side remembers."""
+
+
+class Verdict(enum.Enum):
+    """What becomes of a message."""
+
+    DELIVER = "deliver"
+    DUPLICATE = "duplicate"
+    KEEP = "keep"
+
+
+class Overlap(Generic[T]):
+    """One name's way from the old connection to the new one.
+
+    Attributes:
+        switched: whether the new connection has taken over.
+        kept: the new connection's messages that wait for the switch, in order; the owner delivers those that
+            `old` or `give_up` leaves there.
+    """
+
+    def __init__(self) -> None:
+        self.switched = False
+        self.kept: deque[tuple[bytes, T]] = deque()
+        self._recent: deque[bytes] = deque(maxlen=REMEMBERED)
+        self._repeated: Counter[bytes] = Counter()
+
+    def old(self, payload: bytes) -> Verdict:
+        """A message of the old connection. After DELIVER with `switched`, `kept` follows it."""
+        if self.switched:
+            return Verdict.DUPLICATE
+        self._recent.append(payload)
+        if self.kept and self.kept[0][0] == payload:  # the new connection was ahead
+            self.kept.popleft()
+            self._switch()
+        return Verdict.DELIVER
+
+    def new(self, payload: bytes, message: T) -> Verdict:
+        """A message of the new connection; KEEP means that it is in `kept` now."""
+        if self.switched:
+            if self._repeated[payload]:
+                self._repeated[payload] -= 1
+                return Verdict.DUPLICATE
+            return Verdict.DELIVER
+        if not self.kept and payload in self._recent:  # the old connection was ahead
+            recent = list(self._recent)
+            self._repeated.update(recent[recent.index(payload) + 1 :])
+            self._switch()
+            return Verdict.DUPLICATE
+        self.kept.append((payload, message))
+        return Verdict.KEEP
+
+    def give_up(self) -> bool:
+        """The old connection goes: the new one takes over as it is. Returns whether that may have lost messages."""
+        if self.switched:
+            return False
+        unproven = bool(self.kept or self._recent)
+        self._switch()
+        return unproven
+
+    def _switch(self) -> None:
+        self.switched = True
+        self._recent.clear()

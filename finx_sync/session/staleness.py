@@ -1,0 +1,61 @@
+"""Which subscriptions have gone quiet. On the dispatch thread, so that a slow handler never looks like a quiet feed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from finx_sync.dispatch.delivery import LastValues
+from finx_sync.notices import Stale
+from finx_sync.venues.base import Dialect, Subscription
+
+__all__ = ["Staleness"]
+
+
+class Staleness:
+    """Looks for names whose last message is too old.
+
+    Args:
+        dialect: whose message types have which kind of subscription.
+        limits: the subscriptions with the seconds that each may be quiet.
+        latest: the last values.
+    """
+
+    def __init__(
+        self, dialect: Dialect, limits: Callable[[], Iterable[tuple[Subscription, float]]], latest: LastValues
+    ) -> None:
+        self._types = {kind: message_type for message_type, kind in dialect.kinds.items()}
+        self._limits = limits
+        self._latest = latest
+        self._since: dict[Subscription, float] = {}
+        self._told: set[Subscription] = set()
+
+    def find(self, now: float, connected: bool) -> list[Stale]:
+        """Those that have become stale by `now`, each told once until it speaks again.
+
+        Args:
+            now: UNIX seconds; everything that was received before has been handed on.
+            connected: whether the stream is open.
+        """
+        found = []
+        limits = dict(self._limits())
+        self._since = {wish: self._since.get(wish, now) for wish in limits}
+        for wish, limit in limits.items():
+            last = self._last(wish)
+            age = now - max(last if last <= now else 0.0, self._since[wish])
+            if age <= limit:
+                self._told.discard(wish)
+            elif wish not in self._told:
+                self._told.add(wish)
+                found.append(Stale(wish.name, age, connected))
+        return found
+
+    def restart(self, now: float) -> None:
+        """The wall clock was set, or the machine slept: what was seen before is as if seen at `now`."""
+        self._since = dict.fromkeys(self._since, now)
+
+    def _last(self, wish: Subscription) -> float:
+        message_type = self._types.get(wish.kind)
+        if message_type is None:
+            return 0.0
+        message = self._latest.get(message_type, {}).get(wish.name)
+        return 0.0 if message is None else message.received_at
