@@ -24,7 +24,7 @@ from finx_sync.oneshot import (
 from finx_sync.pricing import Greeks, Instrument, calculate_greeks, parse_instrument
 from finx_sync.session.backoff import Backoff
 from finx_sync.session.state import State, StateChange
-from finx_sync.stream import Stats
+from finx_sync.stats import Stats
 from finx_sync.transport.app import WebSocketApp
 
 __all__ = [

@@ -31,13 +31,14 @@ KeySource = str | Callable[[], str]
 """A key, or a function that returns the current one: FinX keys change every 24 hours."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Account:
     """Where to connect, and as whom.
 
     Attributes:
         base_url: ``wss://host``; None for the embedded sandbox, which is started when needed.
         key: the API key, or a venue's own credentials, or a function that returns either; never shown.
+            `Stream.rotate_key` replaces it.
     """
 
     base_url: str | None

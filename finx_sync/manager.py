@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
@@ -15,10 +14,8 @@ from finx_sync.functions.backend import DEFAULT_TIMEOUT, Backend, RequestForm
 from finx_sync.functions.finx import FinxFunctions
 from finx_sync.functions.inputs import checked_name, checked_pair
 from finx_sync.messages import ContractTick, SpotTick
-from finx_sync.session.backoff import Backoff
-from finx_sync.session.options import DEFAULT_QUEUE_SIZE
+from finx_sync.session.options import StreamOptions
 from finx_sync.stream import Stream
-from finx_sync.transport.frames import DEFAULT_MAX_SIZE
 from finx_sync.venues.base import Subscription
 from finx_sync.venues.finx import CONTRACT, SPOT, FinxDialect, Path
 
@@ -26,6 +23,7 @@ if TYPE_CHECKING:
     import datetime as dt
 
     import pandas as pd
+    from typing_extensions import Unpack
 
 __all__ = ["StreamManager"]
 
@@ -41,17 +39,13 @@ class StreamManager(FinxFunctions, Stream):
             the environment or ``.env``.
         environment: "production", "beta" or "sandbox" (embedded, no key needed); else ``FINX_ENVIRONMENT``.
         url: base URL of another server, like "wss://host".
-        ping_interval: seconds between protocol pings.
-        ping_timeout: seconds of listening that a pong may take; None never gives up.
-        connect_timeout: seconds from name look-up to the end of the handshake.
-        reconnect: how long to wait between attempts.
-        queue_size: messages that may wait for the handlers before the reader is held back.
-        max_size: bytes of one message; a larger one closes with 1009.
         path: the documented path to stream from: "streaming", "streamer" or "root".
         stream_per_url: one connection for each subscription, as FinX documented it before August 2022.
         request_form: how functions are called: "query", "segment" or "message".
-        proxy: ``http://``, ``socks5://`` or ``socks5h://`` URL, "" for none; else the environment's.
-        ssl_context: for wss; None verifies against the system's certificates.
+        options: timeouts, limits and guarantees, the same for every venue: `ping_interval`, `ping_timeout`,
+            `connect_timeout`, `reconnect`, `proxy`, `ssl_context`, `queue_size`, `max_size`, `overflow`, `max_lag`,
+            `stale_after`, `overlap`, `backfill`, `backfill_timeout`, `handler_errors`, `flight_recorder`; see
+            `finx_sync.session.options.Options`.
 
     Raises:
         ConfigError: a missing key, an unknown environment, or an option that cannot be right.
@@ -64,20 +58,12 @@ class StreamManager(FinxFunctions, Stream):
         # where
         environment: str | None = None,
         url: str | None = None,
-        proxy: str | None = None,
-        ssl_context: ssl.SSLContext | None = None,
-        # timeouts, seconds
-        ping_interval: float = 15.0,
-        ping_timeout: float | None = 10.0,
-        connect_timeout: float = 10.0,
-        reconnect: Backoff | None = None,
-        # limits
-        queue_size: int = DEFAULT_QUEUE_SIZE,
-        max_size: int = DEFAULT_MAX_SIZE,
         # forms that the sources disagree on
         path: Path = "streaming",
         stream_per_url: bool = False,
         request_form: RequestForm = "query",
+        # timeouts, limits, guarantees
+        **options: Unpack[StreamOptions],
     ) -> None:
         if path not in ("streaming", "streamer", "root"):
             raise ConfigError(f"path is 'streaming', 'streamer' or 'root', not {path!r}")
@@ -89,18 +75,7 @@ class StreamManager(FinxFunctions, Stream):
         self._request_form: RequestForm = request_form
         self._stay = embedded.Stay()
         self._finx = FinxDialect(account.base_url or "", path, stream_per_url=stream_per_url)
-        super().__init__(
-            self._finx,
-            account,
-            proxy=proxy,
-            ssl_context=ssl_context,
-            ping_interval=ping_interval,
-            ping_timeout=ping_timeout,
-            connect_timeout=connect_timeout,
-            reconnect=reconnect or Backoff(),
-            queue_size=queue_size,
-            max_size=max_size,
-        )
+        super().__init__(self._finx, account, **options)
 
     # Handlers
 

@@ -3,33 +3,36 @@
 from __future__ import annotations
 
 import atexit
+import datetime as dt
 import logging
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import islice
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from finx_sync.config import Account
+from finx_sync.dispatch.delivery import LastValues
 from finx_sync.dispatch.feed import Feed
 from finx_sync.dispatch.handlers import Handlers
 from finx_sync.dispatch.ledger import Counters
-from finx_sync.dispatch.worker import LastValues
 from finx_sync.errors import FinxSyncError, InvalidInputError, UsageError
+from finx_sync.guard import Guard
 from finx_sync.messages import Message
+from finx_sync.notices import Gap, Interval
 from finx_sync.session.options import Options, StreamOptions
 from finx_sync.session.session import Session, SessionParts
 from finx_sync.session.state import ENDED, State, StateChange
 from finx_sync.session.subscriptions import Subscriptions
+from finx_sync.stats import Stats, handler_stats
 from finx_sync.transport.app import WebSocketApp
 from finx_sync.venues.base import MAIN_LINE, Dialect, Subscription
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-__all__ = ["HandlerStats", "Stats", "Stream"]
+__all__ = ["Stream"]
 
 logger = logging.getLogger("finx_sync")
 logger.addHandler(logging.NullHandler())
@@ -40,32 +43,6 @@ S = TypeVar("S", bound="Stream")
 STOP_TIMEOUT: Final = 5.0
 FEED_SIZE: Final = 10_000
 """Messages that an iterator keeps before it drops the oldest."""
-
-
-@dataclass(frozen=True)
-class HandlerStats:
-    """One handler's figures: its name, how often it was called, how often it raised."""
-
-    name: str
-    calls: int
-    failures: int
-
-
-@dataclass(frozen=True)
-class Stats:
-    """A stream's figures at one moment.
-
-    Attributes:
-        state: as `Stream.state`.
-        messages: the books; they balance.
-        reconnects: how often a connection was lost.
-        handlers: in the order of registration.
-    """
-
-    state: State
-    messages: Counters
-    reconnects: int
-    handlers: tuple[HandlerStats, ...]
 
 
 class Stream:
@@ -91,6 +68,7 @@ class Stream:
         self._options = Options(**options)
         self._handlers = Handlers()
         self._subscriptions = Subscriptions(dialect)
+        self._stale_after: dict[Subscription, float] = {}
         self._latest: LastValues = {kind: {} for kind in dialect.message_types}
         self._lifecycle = threading.Lock()  # guards _session being replaced; held for assignments only
         self._session: Session | None = None
@@ -142,8 +120,10 @@ class Stream:
             self._handlers,
             self._subscriptions,
             self._latest,
+            self._stale_limits,
             self._listen,
             self._connection_changed,
+            self._missed,
         )
 
     def _listen(self, change: StateChange) -> None:
@@ -154,6 +134,9 @@ class Stream:
 
     def _connection_changed(self, line: str, is_open: bool) -> None:
         """A venue's own part: on the dispatch thread, in order with the messages."""
+
+    def _missed(self, gap: Gap) -> None:
+        """A venue's own part: told, on the dispatch thread, of every gap after `on_gap` was."""
 
     def stop(self, timeout: float = STOP_TIMEOUT, *, drain: bool = False) -> None:
         """End the stream. From any thread, in every state, as often as you like; never raises.
@@ -231,7 +214,8 @@ class Stream:
             state=self.state,
             messages=Counters() if session is None else session.ledger.snapshot(),
             reconnects=0 if session is None else session.reconnects,
-            handlers=tuple(HandlerStats(one.label, one.calls, one.failures) for one in self._handlers.snapshot()),
+            handlers=tuple(handler_stats(one) for one in self._handlers.snapshot()),
+            lag=0.0 if session is None else session.worker.lag(time.monotonic()),
         )
 
     def __repr__(self) -> str:
@@ -259,6 +243,24 @@ class Stream:
         """Remove a handler from wherever it is registered; returns whether it was."""
         return self._handlers.remove(handler) > 0
 
+    def on_gap(self, handler: H) -> H:
+        """Call `handler(gap)` with a `Gap` when messages were, or may have been, missed; before those after it."""
+        self._handlers.add("gap", handler)
+        return handler
+
+    def on_stale(self, handler: H) -> H:
+        """Call `handler(stale)` with a `Stale` when a subscription has been silent for its `stale_after`.
+
+        Once, until it speaks again. The connection may be fine: `Stale.connected` says so.
+        """
+        self._handlers.add("stale", handler)
+        return handler
+
+    def on_lag(self, handler: H) -> H:
+        """Call `handler(lag)` with a `Lag` when the handlers fall behind by `max_lag`, and when they have caught up."""
+        self._handlers.add("lag", handler)
+        return handler
+
     def _register(self, kind: type[Message], first: Any, names: tuple[Any, ...]) -> Any:
         """`@on`, `@on("NAME", ...)`, `on(handler)` and `on(handler, "NAME", ...)` in one."""
         if isinstance(first, str):
@@ -280,16 +282,27 @@ class Stream:
 
     # Subscriptions
 
-    def _subscribe(self, subscription: Subscription) -> None:
+    def _subscribe(self, subscription: Subscription, stale_after: float | None = None) -> None:
+        if stale_after is not None:
+            self._stale_after[subscription] = stale_after
         self._subscriptions.add(subscription)
         if self._session is not None:
-            self._session.adjust_lines()
+            self._session.wanted(subscription)
 
     def _unsubscribe(self, subscription: Subscription) -> bool:
         removed = self._subscriptions.remove(subscription)
+        self._stale_after.pop(subscription, None)
         if self._session is not None:
-            self._session.adjust_lines()
+            self._session.unwanted(subscription)
         return removed
+
+    def _stale_limits(self) -> list[tuple[Subscription, float]]:
+        """The subscriptions that may not be silent for ever, with their seconds."""
+        usual = self._options.stale_after
+        if usual is None and not self._stale_after:
+            return []
+        limits = [(wish, self._stale_after.get(wish, usual)) for wish in self._subscriptions.desired()]
+        return [(wish, limit) for wish, limit in limits if limit is not None]
 
     def _resubscribe(self, subscription: Subscription) -> None:
         """Ask anew for what the server sends wrongly or incompletely: taken back and asked for on one connection."""
@@ -300,7 +313,107 @@ class Stream:
         """Hand a message made of others to the user's handlers. On the dispatch thread only."""
         session = self._session
         assert session is not None
-        session.worker.derive(message)
+        session.delivery.deliver_unbooked(message)
+
+    # Guarantees
+
+    def coverage(self, name: str) -> list[Interval]:
+        """What was received of `name` in this run and what is missing: intervals without a break, up to now."""
+        session = self._session
+        return [] if session is None else session.continuity.coverage(name)
+
+    def last_message_age(self, name: str) -> float | None:
+        """Seconds since the newest message of `name` was received; None when there was none yet."""
+        message, session = self.latest(name), self._session
+        now = time.time() if session is None else session.clock.wall()
+        return None if message is None else max(0.0, now - message.received_at)
+
+    def guard(self, name: str, max_age: float) -> Guard:
+        """Refuse to go on with old data: checks now, and again where it is used in a ``with`` statement.
+
+        ::
+
+            with stream.guard("BTC:USDC", max_age=2) as tick:
+                place_order(tick.price)
+
+        Args:
+            name: whose newest message.
+            max_age: seconds.
+
+        Raises:
+            StaleDataError: it is older, or there is none.
+            InvalidInputError: `max_age` is no number of seconds above 0.
+        """
+        if not isinstance(max_age, (int, float)) or not max_age > 0:
+            raise InvalidInputError(f"max_age is a number of seconds above 0, not {max_age!r}")
+        return Guard(self, name, max_age)
+
+    def reconnect_now(self) -> None:
+        """Replace the connection; returns at once.
+
+        Where the venue allows it, the new connection is open and subscribed before the old one goes, and no message is
+        lost or handled twice; else the gap is told, with the reason "reconnect".
+
+        Raises:
+            UsageError: the stream is not running.
+        """
+        self._running_session("reconnect_now").renew("reconnect", lambda: None)
+
+    def reconnect_at(self, when: dt.datetime | float) -> None:
+        """Do `reconnect_now` later, at a time that suits you; a second call replaces the first, `stop` ends it.
+
+        Args:
+            when: a datetime with a time zone, or UNIX seconds.
+
+        Raises:
+            InvalidInputError: no such time, or it is past.
+            UsageError: the stream is not running.
+        """
+        if isinstance(when, dt.datetime) and when.tzinfo is None:
+            raise InvalidInputError("reconnect_at needs a datetime with a time zone, or UNIX seconds")
+        moment = when.timestamp() if isinstance(when, dt.datetime) else float(when)
+        if not moment > time.time():
+            raise InvalidInputError("reconnect_at needs a time to come")
+        self._running_session("reconnect_at").lookout.plan(moment, self._reconnect_as_planned)
+
+    def _reconnect_as_planned(self) -> None:
+        session = self._session
+        if session is not None:
+            session.renew("reconnect", lambda: None)
+
+    def rotate_key(self, api_key: Any = None) -> None:
+        """Go over to a new key without losing a message; returns at once. See `reconnect_now`.
+
+        If the server refuses the new key, `on_error` is told, and the stream goes on with the old connection and key.
+
+        Args:
+            api_key: the new key; None where `api_key` is a function: it is asked again.
+
+        Raises:
+            UsageError: the stream is not running, or no new key was given and the old one is no function.
+        """
+        session = self._running_session("rotate_key")
+        old = self._account.key
+        if api_key is None and not callable(old):
+            raise UsageError("rotate_key needs the new key, unless api_key is a function that returns it")
+        if api_key is not None:
+            self._account.key = api_key
+
+        def restore() -> None:
+            self._account.key = old
+
+        session.renew("rotation", restore)
+
+    def dump(self) -> str:
+        """The flight recorder's report: the last events, frames (redacted) and the stacks of all threads, as text."""
+        session = self._session
+        return "the stream has never run\n" if session is None else session.dump("asked for")
+
+    def _running_session(self, method: str) -> Session:
+        session = self._session
+        if session is None or session.state.state in ENDED:
+            raise UsageError(f"{method}() needs a stream that runs; start() it first")
+        return session
 
     def _report(self, error: FinxSyncError) -> None:
         """Tell `on_error`; the log where nobody listens. On the dispatch thread only."""

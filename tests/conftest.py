@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ def nothing_left_behind(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iter
     for name in [name for name in os.environ if name.startswith("FINX_")]:
         monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # for the flight recorder's reports
     yield
     deadline = time.monotonic() + 2.0
     for thread in [one for one in threading.enumerate() if one.name.startswith("finx-sync")]:

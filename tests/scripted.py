@@ -88,6 +88,7 @@ class ScriptedServer:
         self._script = script
         self.connections: queue.Queue[ServerConnection] = queue.Queue()
         self.received: queue.Queue[dict[str, Any]] = queue.Queue()
+        self.kept_alive: queue.Queue[dict[str, Any]] = queue.Queue()
         self.paths: list[str] = []
         self._server = serve(self._serve, "127.0.0.1", 0, ssl=ssl_context, compression=None)
         self.port: int = self._server.socket.getsockname()[1]
@@ -102,13 +103,21 @@ class ScriptedServer:
             if self._script is not None:
                 self._script(connection)
             for message in connection:
-                self.received.put(json.loads(message))
-                self.answer(connection, json.loads(message))
+                self._take(connection, json.loads(message))
         except ConnectionClosed:
             pass
 
+    def _take(self, connection: ServerConnection, message: dict[str, Any]) -> None:
+        if message.get("functionName") == "keepAlive":  # not what most tests look for
+            self.kept_alive.put(message)
+        else:
+            self.received.put(message)
+        self.answer(connection, message)
+
     def answer(self, connection: ServerConnection, message: dict[str, Any]) -> None:
-        """Take every key."""
+        """Take every key, and live."""
+        if message.get("functionName") == "keepAlive":
+            connection.send('{"keepAlive":true}')
         if message.get("functionName") == "authenticate":
             connection.send('{"isAuth":true}')
 

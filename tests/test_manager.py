@@ -83,6 +83,7 @@ def books_balance(stream: StreamManager) -> bool:
         + books.unclaimed
         + books.control
         + books.unreadable
+        + books.duplicate
         + books.dropped
         + books.in_hand
         + books.waiting
@@ -188,7 +189,7 @@ def test_slow_handlers_lose_nothing_and_hold_the_server_back() -> None:
         seen(tick.timestamp)
 
     with ScriptedServer(burst) as server:
-        stream = stream_to(server, queue_size=50, ping_interval=0.05, ping_timeout=0.05)
+        stream = stream_to(server, queue_size=50, overflow="block", ping_interval=0.05, ping_timeout=0.05)
         stream.on_contract(handler)
         stream.start()
         assert not wait_until(lambda: stream.stats().messages.waiting > 150, 0.5)
@@ -675,7 +676,7 @@ def test_stop_drains_when_asked() -> None:
     with ScriptedServer(
         lambda connection: [connection.send(text(timestamp=str(n))) for n in range(500)] and None
     ) as server:
-        stream = stream_to(server)
+        stream = stream_to(server, overflow="block")
 
         @stream.on_contract
         def handler(tick: ContractTick) -> None:
@@ -683,7 +684,7 @@ def test_stop_drains_when_asked() -> None:
             seen.append(tick.timestamp)
 
         stream.start()
-        assert wait_until(lambda: stream.stats().messages.received == 501)
+        assert wait_until(lambda: stream.stats().messages.received == 502)  # and the replies to the key and to the keep-alive
         threading.Timer(0.05, gate.set).start()
         stream.stop(drain=True)
     assert seen == list(range(500))

@@ -96,4 +96,3 @@ class Backlog:
         noted.end = max(noted.end, old.received_at)
         noted.names.add(name)
         noted.count += 1
-

@@ -32,9 +32,9 @@ _NOBODY: Final = Route()
 class Judgement(enum.Enum):
     """What a gate says of a message."""
 
-    PASS = "pass"
-    DUPLICATE = "duplicate"
-    KEPT = "kept"
+    PASS = enum.auto()
+    DUPLICATE = enum.auto()
+    KEPT = enum.auto()
     """The gate hands it on later, by `Delivery.deliver`; until then it is in hand."""
 
 

@@ -22,6 +22,8 @@ Function = Callable[[Any], object]
 
 TIMED_CALLS: Final = 512
 """Calls of one handler whose times are remembered."""
+MARKS: Final = 11
+"""Marks of one handler, a second apart: its rate is taken over ten seconds."""
 
 
 @dataclass(eq=False)
@@ -35,6 +37,7 @@ class Handler:
         calls: how often it was called. Written by the dispatch thread.
         failures: how often it raised.
         times: seconds of its newest timed calls. Written by the dispatch thread.
+        marks: moments (monotonic) and how many calls there had been, the newest last. Written by the watch.
     """
 
     function: Function
@@ -43,6 +46,7 @@ class Handler:
     calls: int = 0
     failures: int = 0
     times: deque[float] = field(default_factory=lambda: deque(maxlen=TIMED_CALLS))
+    marks: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=MARKS))
     label: str = field(init=False)
 
     def __post_init__(self) -> None:

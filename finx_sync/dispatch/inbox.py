@@ -117,7 +117,7 @@ class Inbox:
         """Queue a batch; makes room by the overflow rule when too much waits."""
         waiting = self._ledger.receive(len(batch.payloads))
         self._queue.put(batch)
-        if waiting > self._limit:
+        if waiting >= self._limit:
             self._overflow(waiting - self._limit, source)
 
     def _overflow(self, surplus: int, source: Source) -> None:

@@ -1,7 +1,7 @@
 """The dispatch thread: the only one that runs user code.
 
-It takes batches from the inbox, has the dialect decode them and the delivery hand them on, in the order of arrival. When
-the handlers are too slow for that, it catches up by the overflow rule.
+It takes batches from the inbox, has the dialect decode them and the delivery hand them on, in the order of arrival.
+When the handlers are too slow for that, it catches up by the overflow rule.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ class Worker:
         return 0.0 if since is None else max(0.0, now - since)
 
     def look_up(self, now: float) -> None:
-        """Make the dispatch thread look at the time after the handler that runs, if it has fallen behind. Any thread."""
+        """Make the dispatch thread look up after the handler that runs, if it has fallen behind. Any thread."""
         if self._max_lag is not None and self.lag(now) > self._max_lag:
             self._handlers.touch()
 

@@ -78,6 +78,7 @@ class Continuity:
 
     def __init__(
         self,
+        *,
         dialect: Dialect,
         wishes: Callable[[str | None], Iterable[Subscription]],
         delivery: Delivery,
@@ -183,6 +184,11 @@ class Continuity:
 
     # Make before break
 
+    @property
+    def deliver(self) -> Callable[[Message, memoryview, float], None]:
+        """Hands a message on."""
+        return self._delivery.deliver
+
     def hand_over(self, handover: Handover) -> None:
         """A second connection is being opened for a line: remember the first one's messages, to compare with."""
         self._handovers[handover.old.line] = handover
@@ -243,7 +249,7 @@ class Continuity:
         wish = self._wish_of(message)
         handover = self._handovers.get(connection.line)
         if handover is not None and wish is not None:
-            judgement = handover.judge(wish, message, payload, received_at, connection, self._delivery)
+            judgement = handover.judge(wish, message, payload, received_at, connection)
             if judgement is not Judgement.PASS:
                 return judgement
         if self.filler is not None and self.filler.is_busy:

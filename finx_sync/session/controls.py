@@ -6,8 +6,8 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from finx_sync.dispatch.inbox import Connection
 from finx_sync.dispatch.delivery import Fate
+from finx_sync.dispatch.inbox import Connection
 from finx_sync.errors import (
     AuthorizationError,
     ConnectionLostError,

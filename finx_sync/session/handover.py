@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from finx_sync.dispatch.delivery import Delivery, Judgement
+from finx_sync.dispatch.delivery import Judgement
 from finx_sync.dispatch.inbox import Connection
 from finx_sync.messages import Message
 from finx_sync.session.overlap import Overlap, Verdict
@@ -29,6 +29,7 @@ class Handover:
     Args:
         old: the connection that serves the line.
         wishes: its subscriptions; what is wanted later is the new connection's alone.
+        deliver: hands a message on.
         retire: closes the old connection; called at the end.
         cancel: gives the new connection up; called when the old one goes before the new one is open.
 
@@ -41,12 +42,15 @@ class Handover:
         self,
         old: Connection,
         wishes: Iterable[Subscription],
+        *,
+        deliver: Callable[[Message, memoryview, float], object],
         retire: Callable[[], object],
         cancel: Callable[[], object],
     ) -> None:
         self.old = old
         self.new: Connection | None = None
         self.deadline = float("inf")
+        self._deliver = deliver
         self.retire = retire
         self.cancel = cancel
         self._overlaps: dict[Subscription, Overlap[Kept]] = {wish: Overlap() for wish in wishes}
@@ -57,14 +61,13 @@ class Handover:
         """Whether every subscription has gone over."""
         return all(overlap.switched for overlap in self._overlaps.values())
 
-    def judge(
+    def judge(  # a message's five facts
         self,
         wish: Subscription,
         message: Message,
         payload: memoryview,
         received_at: float,
         connection: Connection,
-        delivery: Delivery,
     ) -> Judgement:
         """What becomes of a message of either connection."""
         overlap = self._overlaps.get(wish)
@@ -77,9 +80,9 @@ class Handover:
         self._last_old = received_at
         verdict = overlap.old(bytes(payload))
         if verdict is Verdict.DELIVER and overlap.switched:  # what the new one brought beyond it follows
-            delivery.deliver(message, payload, received_at)
-            for later, text, then in _drain(overlap):
-                delivery.deliver(later, text, then)
+            self._deliver(message, payload, received_at)
+            for kept in _drain(overlap):
+                self._deliver(*kept)
             return Judgement.KEPT
         return _AS_JUDGED[verdict]
 

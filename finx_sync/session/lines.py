@@ -112,6 +112,7 @@ class Lines:
         handover = Handover(
             old,
             self._subscriptions.desired(name),
+            deliver=continuity.deliver,
             retire=lambda: self._retire(line, successor),
             cancel=lambda: self._drop(successor),
         )

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 from typing import Final
 
+from finx_sync.dispatch.handlers import Handlers
 from finx_sync.dispatch.inbox import Inbox
 from finx_sync.dispatch.ledger import Ledger
 from finx_sync.dispatch.worker import Worker
@@ -35,6 +36,7 @@ class Lookout:
         clock: Clock,
         inbox: Inbox,
         ledger: Ledger,
+        handlers: Handlers,
         worker: Worker,
         staleness: Staleness,
         continuity: Continuity,
@@ -47,6 +49,7 @@ class Lookout:
         self._clock = clock
         self._inbox = inbox
         self._ledger = ledger
+        self._handlers = handlers
         self._worker = worker
         self._staleness = staleness
         self._continuity = continuity
@@ -55,6 +58,8 @@ class Lookout:
         self._on_suspend = on_suspend
         self._on_stall = on_stall
         self._lag_limit = lag_limit
+        self._marked = 0.0
+        self._plan: tuple[float, Callable[[], object]] | None = None
         self._rounds = 0  # on the dispatch thread; the watch compares it, to queue no second round before the first
         self._asked = 0
         self._lagging = False
@@ -68,6 +73,10 @@ class Lookout:
             needs.append(options.stale_after / 4)
         return max(SHORTEST_INTERVAL, min(needs))
 
+    def plan(self, when: float, action: Callable[[], object]) -> None:
+        """Do something on the watch's thread at a time, UNIX seconds; one plan at a time. Any thread."""
+        self._plan = (when, action)
+
     def look(self, slept: float) -> None:
         """One look round.
 
@@ -76,13 +85,24 @@ class Lookout:
         """
         if slept:
             self._on_suspend(slept)
+        if self._plan is not None and self._clock.wall() >= self._plan[0]:
+            (_, action), self._plan = self._plan, None
+            action()
         now = self._clock.monotonic()
+        self._mark(now)
         self._worker.look_up(now)
         self._look_at_lag(now)
         if self._asked == self._rounds:
             self._asked += 1
             looked_at, stepped = self._clock.wall(), self._clock.stepped
             self._inbox.post(lambda: self._round(looked_at, stepped))
+
+    def _mark(self, now: float) -> None:
+        """Note each handler's calls once a second, for its rate."""
+        if now - self._marked >= 1.0:
+            self._marked = now
+            for handler in self._handlers.snapshot():
+                handler.marks.append((now, handler.calls))
 
     def _look_at_lag(self, now: float) -> None:
         """Tell when handlers fall behind and when they have caught up; report one that does not return."""

@@ -19,7 +19,13 @@ from finx_sync.dispatch.handlers import Handlers
 from finx_sync.dispatch.inbox import Connection, Inbox, Ordered
 from finx_sync.dispatch.ledger import Ledger
 from finx_sync.dispatch.worker import Worker
-from finx_sync.errors import ConnectionLostError, FinxSyncError, HandlerRaisedError, SlowConsumerError, StreamTimeoutError
+from finx_sync.errors import (
+    ConnectionLostError,
+    FinxSyncError,
+    HandlerRaisedError,
+    SlowConsumerError,
+    StreamTimeoutError,
+)
 from finx_sync.notices import Gap, GapReason
 from finx_sync.session.clock import Clock
 from finx_sync.session.continuity import Continuity
@@ -78,14 +84,19 @@ class Session:
     def __init__(self, parts: SessionParts, clock: Clock | None = None) -> None:
         options = parts.options
         self._parts = parts
-        self._clock = clock or Clock()
+        self.clock = clock or Clock()
         self.ledger = Ledger()
-        self.flight = FlightRecorder(self._clock.offset)
+        self.flight = FlightRecorder(self.clock.offset)
         self.state = StateBox(self._state_changed)
         self._inbox = Inbox(options.queue_size, self.ledger, options.overflow, self._overflowed)
         self.delivery = Delivery(parts.handlers, self.ledger, parts.latest, self._take_control, self._handler_raised)
         self.continuity = Continuity(
-            parts.dialect, parts.subscriptions.desired, self.delivery, self._clock, parts.missed, options.overlap
+            dialect=parts.dialect,
+            wishes=parts.subscriptions.desired,
+            delivery=self.delivery,
+            clock=self.clock,
+            on_missed=parts.missed,
+            overlap=options.overlap,
         )
         self.worker = Worker(
             inbox=self._inbox,
@@ -105,10 +116,11 @@ class Session:
             parts.dialect.venue, parts.subscriptions, self.continuity, self.lines.of, self.delivery.tell
         )
         self.lookout = Lookout(
-            clock=self._clock,
+            clock=self.clock,
             inbox=self._inbox,
             ledger=self.ledger,
             worker=self.worker,
+            handlers=parts.handlers,
             staleness=Staleness(parts.dialect, parts.stale_limits, parts.latest),
             continuity=self.continuity,
             tell=self.delivery.tell,
@@ -117,7 +129,7 @@ class Session:
             on_stall=lambda handler: self.write_report(f"the handler {handler} does not return"),
             lag_limit=options.max_lag,
         )
-        self._watch = Watch(self.lookout.interval(options), self._clock, self.lookout.look)
+        self._watch = Watch(self.lookout.interval(options), self.clock, self.lookout.look)
         self._lock = threading.Lock()  # guards the moment of the start
         self._reconnects = 0
 
@@ -299,7 +311,7 @@ class Session:
             subscriptions=parts.subscriptions,
             inbox=self._inbox,
             observer=self,
-            clock=self._clock,
+            clock=self.clock,
             flight=self.flight,
             patient=patient,
             thread_name=f"finx-sync io {name}".rstrip(),

@@ -166,7 +166,7 @@ class Supervisor:
 
     def refuse(self, error: FinxSyncError) -> None:
         """The server refused the key on this connection: close it and do not come back."""
-        self._refusal = error
+        self._refusal = self._refusal or error
         app = self._app
         if app is not None:
             app.close(timeout=CLOSE_GRACE, wait=False)
@@ -252,9 +252,9 @@ class Supervisor:
             with self._lock:
                 self._app = None
             self._confirmed = False
-        error = self._refusal or judged(self._error or ConnectionLostError("the connection ended"))
-        self._report_closed(error)
-        return error
+        why = self._refusal or judged(self._error or ConnectionLostError("the connection ended"))
+        self._report_closed(why)
+        return why
 
     def _report_closed(self, error: FinxSyncError) -> None:
         if (connection := self.connection) is None:
@@ -348,8 +348,9 @@ class Supervisor:
     def _probe_when_quiet(self, app: WebSocketApp, text: str | None) -> None:
         """Prove that the subscriptions have been read, then tell a quiet feed from a dead one.
 
-        After `stale_after` (else `PROBE_AFTER`) seconds without data the server is asked for a sign of life. Without one in `ping_timeout`
-        the connection is given up, if this server has answered before: no source promises that all of them do.
+        After `stale_after` (else `PROBE_AFTER`) seconds without data the server is asked for a sign of life. Without
+        one in `ping_timeout` the connection is given up, if this server has answered before: no source promises that
+        all of them do.
         """
         if text is None:
             return
@@ -369,7 +370,7 @@ class Supervisor:
                 asked_at = now
                 app.try_send(text)
             elif now - asked_at > grace and self.answers_probes:
-                self.reconnect(PeerTimeoutError("the server answers pings, but no keep-alive: its feed is dead"), "stale")
+                self.reconnect(PeerTimeoutError("the server answers no keep-alive: its feed is dead"), "stale")
                 return
             due = quiet_since + patience - now if asked_at is None else grace / 2
             app.call_later(max(due, MIN_LOOK), look)

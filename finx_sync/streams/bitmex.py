@@ -239,7 +239,7 @@ class BitmexStream(Stream):
         session = self._session
         if session is None or (action == "delete" and not self._deletes):
             return
-        topics, tell = self._handlers.topics, session.worker.tell
+        topics, tell = self._handlers.topics, session.delivery.tell
         event = f"{_ALL} {table}"
         for row in rows:
             symbol = row.get("symbol")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from finx_sync.dispatch.inbox import Batch, Inbox
+from finx_sync.dispatch.inbox import Batch, Connection, Inbox
 from finx_sync.dispatch.ledger import Ledger
 
 
@@ -24,7 +24,7 @@ class Tap:
 
 def batch(count: int) -> Batch:
     """A batch of so many payloads."""
-    return Batch([memoryview(b"x")] * count, 0.0, "")
+    return Batch([memoryview(b"x")] * count, 0.0, 0.0, Connection(""))
 
 
 def balance(ledger: Ledger) -> bool:
@@ -35,6 +35,7 @@ def balance(ledger: Ledger) -> bool:
         + books.unclaimed
         + books.control
         + books.unreadable
+        + books.duplicate
         + books.dropped
         + books.in_hand
         + books.waiting

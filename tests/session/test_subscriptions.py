@@ -47,12 +47,15 @@ class Wishes(RuleBasedStateMachine):
     @rule()
     def open(self) -> None:
         self.asked, self.must = [], set(self.wanted)
-        self.subscriptions.opened("", "key", lambda text: self.asked.append(json.loads(text)["instrumentName"]))
+        asked = self.asked
+        self.send = lambda text: asked.append(json.loads(text)["instrumentName"])
+        self.subscriptions.opened("", "key", self.send)
 
     @precondition(lambda self: self.asked is not None)
     @rule()
     def cut(self) -> None:
-        self.subscriptions.closed("")
+        self.subscriptions.closed("", lambda text: None)  # an older connection of the line
+        self.subscriptions.closed("", self.send)
         self.asked = None
 
     @invariant()
