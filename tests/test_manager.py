@@ -684,7 +684,9 @@ def test_stop_drains_when_asked() -> None:
             seen.append(tick.timestamp)
 
         stream.start()
-        assert wait_until(lambda: stream.stats().messages.received == 502)  # and the replies to the key and to the keep-alive
+        assert wait_until(
+            lambda: stream.stats().messages.received == 502
+        )  # and the replies to the key and to the keep-alive
         threading.Timer(0.05, gate.set).start()
         stream.stop(drain=True)
     assert seen == list(range(500))
