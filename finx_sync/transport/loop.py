@@ -248,17 +248,18 @@ class ReadLoop:
             else:
                 timeout = None if deadline is None else deadline - before
             readable, _ = poller.wait(read=not held, write=pending, timeout=timeout)
+            # Only time spent listening counts, and only an empty read convicts: neither a slow handler nor a reader
+            # that was held back can make a living peer look dead; nor does one that still sends, but hears nothing of
+            # us any more, look alive.
+            if self._pong_left is not None and not held:
+                self._pong_left -= monotonic() - before
             if readable or (self._unseen and not held):
                 if not receive(sock) or not (pending or self._read_on(sock, poller, receive)):
                     return self._ended()
-            elif self._pong_left is not None and not held:
-                # Only time spent listening counts, and only an empty read convicts: neither a slow handler
-                # nor a reader that was held back can make a living peer look dead.
-                self._pong_left -= monotonic() - before
-                if self._pong_left <= 0:
-                    raise PeerTimeoutError(
-                        f"the peer answered no ping for {self._heartbeat.timeout:g} s; the connection is dead"
-                    )
+            elif self._pong_left is not None and self._pong_left <= 0 and not held:
+                raise PeerTimeoutError(
+                    f"the peer answered no ping for {self._heartbeat.timeout:g} s; the connection is dead"
+                )
         return self._farewell if isinstance(self._farewell, Closed) else Closed(by_peer=False)
 
     def _read_on(self, sock: socket.socket, poller: Poller, receive: Callable[[socket.socket], bool]) -> bool:

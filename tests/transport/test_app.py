@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import signal
@@ -278,6 +279,26 @@ def test_a_peer_that_answers_no_pings_is_dead() -> None:
         assert 0.2 <= time.monotonic() - begin < 1.2
     assert isinstance(log.errors[0], PeerTimeoutError)
     assert isinstance(log.errors[0], websocket.WebSocketTimeoutException)
+
+
+def test_a_peer_that_sends_but_hears_nothing_is_dead() -> None:
+    """A line that is open one way only would never be given up, and no subscription would get through any more."""
+    log = Log()
+
+    def talk(connection: socket.socket) -> None:
+        connection.settimeout(0.002)
+        with contextlib.suppress(ConnectionError):
+            while True:
+                connection.sendall(server_frame(1, b"tick"))
+                with contextlib.suppress(TimeoutError):
+                    if not connection.recv(65536):
+                        return
+
+    with RawServer(talk) as server:
+        begin = time.monotonic()
+        assert log.app(server.url).run_forever(ping_interval=0.1, ping_timeout=0.2) is True
+        assert 0.3 <= time.monotonic() - begin < 5
+    assert isinstance(log.errors[0], PeerTimeoutError)
 
 
 def test_a_slow_callback_never_makes_a_living_peer_look_dead() -> None:
