@@ -28,8 +28,10 @@
     ├── InternalError(RuntimeError)         a defect of this library
     └── FunctionError                       a blocking function failed
         ├── FunctionTimeoutError(TimeoutError)
-        ├── ServerRefusedError              the server answered with an error object
-        └── UnexpectedReplyError            the server answered with a shape we do not know
+        ├── ServerRefusedError              the server answered with an error object, or an HTTP status of one
+        │   └── RateLimitedError            too many calls; carries how long to wait
+        ├── UnexpectedReplyError            the server answered with a shape we do not know
+        └── NotPublishedError(NotImplementedError)  announced by the service, but nobody knows how to ask for it
 
 Texts say what happened and what to do about it. Data is in attributes. No text ever holds a key:
 whatever came from outside passes `finx_sync.redaction` first.
@@ -59,9 +61,11 @@ __all__ = [
     "InvalidInputError",
     "MissingExtraError",
     "NameResolutionError",
+    "NotPublishedError",
     "PeerTimeoutError",
     "ProtocolError",
     "ProxyError",
+    "RateLimitedError",
     "ServerRefusedError",
     "SlowConsumerError",
     "StaleDataError",
@@ -254,15 +258,35 @@ class FunctionTimeoutError(FunctionError, TimeoutError):
 
 
 class ServerRefusedError(FunctionError):
-    """The server answered with an error object.
+    """The server answered with an error object, or with an HTTP status that is one.
 
     Attributes:
         said: what the server said, redacted.
+        status_code: the HTTP status; None where there is none.
     """
 
-    def __init__(self, function: str, said: Any) -> None:
+    def __init__(self, function: str, said: Any, status_code: int | None = None) -> None:
         self.said = redact(str(said))
+        self.status_code = status_code
         super().__init__(f"{function}: the server refused the call and said {self.said!r}")
+
+
+class RateLimitedError(ServerRefusedError):
+    """The server got too many calls, and asked for a longer pause than the call had time for.
+
+    Attributes:
+        retry_after: seconds to wait, as the server says; None where it does not.
+    """
+
+    def __init__(self, function: str, said: Any, retry_after: float | None) -> None:
+        super().__init__(function, said, 429)
+        self.retry_after = retry_after
+        if retry_after is not None:
+            self.args = (f"{self.args[0]}; it may be called again in {retry_after:g} s",)
+
+
+class NotPublishedError(FunctionError, NotImplementedError):
+    """The service has announced a function, but no source says how to call it."""
 
 
 class UnexpectedReplyError(FunctionError):

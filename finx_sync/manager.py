@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
 from finx_sync import embedded
@@ -13,6 +14,7 @@ from finx_sync.errors import ConfigError
 from finx_sync.functions.backend import DEFAULT_TIMEOUT, Backend, RequestForm
 from finx_sync.functions.finx import FinxFunctions
 from finx_sync.functions.inputs import checked_name, checked_pair
+from finx_sync.functions.rest import RestBackend
 from finx_sync.messages import ContractTick, SpotTick
 from finx_sync.session.options import StreamOptions
 from finx_sync.stream import Stream
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 
     import pandas as pd
     from typing_extensions import Unpack
+
+    from finx_sync.functions.http import HttpClient
 
 __all__ = ["StreamManager"]
 
@@ -179,13 +183,31 @@ class StreamManager(FinxFunctions, Stream):
         self._stay.end()
 
     @contextmanager
-    def _backend(self) -> Iterator[Backend]:
-        in_sandbox = self._account.base_url is None
-        base_url = embedded.acquire() if in_sandbox else self._account.base_url
-        assert base_url is not None
+    def _server(self) -> Iterator[str]:
+        """The server's base URL, for the time of one call."""
+        if self._account.base_url is not None:
+            yield self._account.base_url
+            return
+        base_url = embedded.acquire()
         try:
+            yield base_url
+        finally:
+            embedded.release()
+
+    @contextmanager
+    def _backend(self) -> Iterator[Backend]:
+        with self._server() as base_url:
             dialect = FinxDialect(base_url, self._path)
             yield Backend(base_url, self._account, self._options, self._request_form, dialect)
-        finally:
-            if in_sandbox:
-                embedded.release()
+
+    @contextmanager
+    def _rest(self) -> Iterator[RestBackend]:
+        with self._server() as base_url:
+            yield RestBackend(base_url, self._account, self._http)
+
+    @cached_property
+    def _http(self) -> HttpClient:
+        """Keeps connections from call to call. Two threads at first use may make one too many, which is let go."""
+        from finx_sync.functions.http import HttpClient  # slow to import: only when asked for
+
+        return HttpClient(self._options)

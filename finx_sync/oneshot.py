@@ -10,6 +10,7 @@ import datetime as dt
 from typing import TYPE_CHECKING, Any
 
 from finx_sync.functions.backend import DEFAULT_TIMEOUT
+from finx_sync.functions.rest import Moment
 from finx_sync.manager import StreamManager
 from finx_sync.messages import ContractTick, Tick
 
@@ -20,10 +21,15 @@ __all__ = [
     "authenticate",
     "call",
     "get_five_minute_matrix",
+    "get_options_timeslice",
+    "get_options_timeslice_series",
+    "get_pair_quote",
+    "get_pair_quote_series",
     "get_reference_data",
     "get_tick_history",
     "get_tick_snap",
     "list_contracts",
+    "list_pairs",
     "option_chain",
 ]
 
@@ -57,14 +63,63 @@ def get_tick_history(
     return StreamManager(**where).get_tick_history(pair, date, time, timeout=timeout)
 
 
-def list_contracts(*, timeout: float = DEFAULT_TIMEOUT, **where: Any) -> list[str]:
+def list_contracts(*, as_of: str | dt.date | None = None, timeout: float = DEFAULT_TIMEOUT, **where: Any) -> list[str]:
     """The names of all contracts; see `StreamManager.list_contracts`."""
-    return StreamManager(**where).list_contracts(timeout=timeout)
+    return StreamManager(**where).list_contracts(as_of=as_of, timeout=timeout)
 
 
 def get_reference_data(security_id: str, *, timeout: float = DEFAULT_TIMEOUT, **where: Any) -> Any:
     """What FinX knows about a security; see `StreamManager.get_reference_data`."""
     return StreamManager(**where).get_reference_data(security_id, timeout=timeout)
+
+
+def list_pairs(*, timeout: float = DEFAULT_TIMEOUT, **where: Any) -> list[str]:
+    """The names of all pairs; see `StreamManager.list_pairs`."""
+    return StreamManager(**where).list_pairs(timeout=timeout)
+
+
+def get_pair_quote(
+    pair: str, at: Moment | None = None, *, width: float = 10.0, timeout: float = DEFAULT_TIMEOUT, **where: Any
+) -> Tick | None:
+    """The quote of a pair; see `StreamManager.get_pair_quote`."""
+    return StreamManager(**where).get_pair_quote(pair, at, width=width, timeout=timeout)
+
+
+def get_pair_quote_series(
+    pair: str,
+    start: Moment,
+    end: Moment,
+    *,
+    periods: int = 100,
+    width: float = 10.0,
+    timeout: float = DEFAULT_TIMEOUT,
+    **where: Any,
+) -> dict[dt.datetime, Tick | None]:
+    """Quotes of a pair at evenly spaced moments; see `StreamManager.get_pair_quote_series`."""
+    manager = StreamManager(**where)
+    return manager.get_pair_quote_series(pair, start, end, periods=periods, width=width, timeout=timeout)
+
+
+def get_options_timeslice(
+    base: str, at: Moment, *, width: float = 30.0, timeout: float = DEFAULT_TIMEOUT, **where: Any
+) -> list[ContractTick]:
+    """All options near a moment; see `StreamManager.get_options_timeslice`."""
+    return StreamManager(**where).get_options_timeslice(base, at, width=width, timeout=timeout)
+
+
+def get_options_timeslice_series(
+    base: str,
+    start: Moment,
+    end: Moment,
+    *,
+    periods: int = 10,
+    width: float = 30.0,
+    timeout: float = DEFAULT_TIMEOUT,
+    **where: Any,
+) -> dict[dt.datetime, list[ContractTick]]:
+    """All options at evenly spaced moments; see `StreamManager.get_options_timeslice_series`."""
+    manager = StreamManager(**where)
+    return manager.get_options_timeslice_series(base, start, end, periods=periods, width=width, timeout=timeout)
 
 
 def get_five_minute_matrix(

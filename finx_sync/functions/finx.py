@@ -5,11 +5,11 @@ from __future__ import annotations
 import abc
 import datetime as dt
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
-from finx_sync.errors import UnexpectedReplyError
+from finx_sync.errors import InvalidInputError, UnexpectedReplyError
 from finx_sync.functions.backend import DEFAULT_TIMEOUT, Answer, Backend
 from finx_sync.functions.inputs import (
     checked_date,
@@ -19,6 +19,7 @@ from finx_sync.functions.inputs import (
     checked_time,
     checked_timeout,
 )
+from finx_sync.functions.rest import FinxRestFunctions
 from finx_sync.messages import ContractTick, Tick
 from finx_sync.redaction import redact
 from finx_sync.venues.base import Authentication
@@ -27,7 +28,7 @@ from finx_sync.venues.finx import History, NameList, read_contracts
 __all__ = ["FinxFunctions"]
 
 
-class FinxFunctions(abc.ABC):
+class FinxFunctions(FinxRestFunctions):
     """The functions; each opens a connection of its own, and may be called on any thread, also in a handler.
 
     All of them take `timeout`, seconds for the whole call, and raise FunctionTimeoutError, ServerRefusedError,
@@ -96,16 +97,39 @@ class FinxFunctions(abc.ABC):
             raise _unexpected("tickHistory", answer)
         return sorted(answer.reply.rows, key=_when)
 
-    def list_contracts(self, *, timeout: float = DEFAULT_TIMEOUT) -> list[str]:
-        """The names of all contracts: options, futures and perpetuals."""
+    def list_contracts(self, *, as_of: str | dt.date | None = None, timeout: float = DEFAULT_TIMEOUT) -> list[str]:
+        """The names of all contracts: options, futures and perpetuals.
+
+        Args:
+            as_of: a day, like "2022-06-15", for those that were listed then (by REST); None for now.
+            timeout: seconds.
+        """
+        if as_of is not None:
+            return self._list_contracts_of(checked_date(as_of), timeout)
         answer = self._ask("listDeribitContracts", timeout)
         if not isinstance(answer.reply, NameList):
             raise _unexpected("listDeribitContracts", answer)
         return answer.reply.names
 
-    def get_reference_data(self, security_id: str, *, timeout: float = DEFAULT_TIMEOUT) -> Any:
-        """What FinX knows about a security, as it came: the answer's shape is not documented."""
+    def get_reference_data(
+        self,
+        security_id: str,
+        *,
+        via: Literal["websocket", "rest"] = "websocket",
+        timeout: float = DEFAULT_TIMEOUT,
+    ) -> Any:
+        """What FinX knows about a security, as it came: the answer's shape is not documented.
+
+        Args:
+            security_id: like "BTC-26AUG22-20000-C".
+            via: which of the two that FinX has announced to ask.
+            timeout: seconds.
+        """
         name = checked_name(security_id, "a security id", "BTC-26AUG22-20000-C")
+        if via not in ("websocket", "rest"):
+            raise InvalidInputError(f"via is 'websocket' or 'rest', not {via!r}")
+        if via == "rest":
+            return self._get_reference_data(name, timeout)
         return self._ask("referenceData", timeout, securityId=name).value
 
     def get_five_minute_matrix(

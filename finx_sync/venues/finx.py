@@ -34,7 +34,18 @@ from finx_sync.venues.base import (
     Unreadable,
 )
 
-__all__ = ["FinxDialect", "History", "NameList", "Path", "Raw", "Reply", "parse_reply", "read_contracts", "request"]
+__all__ = [
+    "FinxDialect",
+    "History",
+    "NameList",
+    "Path",
+    "Raw",
+    "Reply",
+    "parse_reply",
+    "read_contracts",
+    "read_tick",
+    "request",
+]
 
 KEEP_ALIVE_INTERVAL: Final = 270.0
 """Seconds; the server closes after 300 without a message (FinX documentation, *Streams*, later revisions)."""
@@ -214,6 +225,15 @@ def read_contracts(rows: Sequence[dict[str, Any]]) -> list[ContractTick]:
         msgspec.ValidationError: one of them is no contract.
     """
     return [cast(ContractTick, _contract_from(row)) for row in rows]
+
+
+def read_tick(row: dict[str, Any]) -> Tick:
+    """Read one tick row.
+
+    Raises:
+        msgspec.ValidationError: it is none.
+    """
+    return cast(Tick, _tick.convert(row))
 
 
 class FinxDialect(Dialect):

@@ -1,0 +1,371 @@
+"""HTTPS calls on the caller's own thread: pooled, retried, bounded in time and size, and silent about the key.
+
+FinX's REST paths take the key in the query, so whatever shows a URL shows the key: redirects to elsewhere are refused,
+what requests and urllib3 log is redacted, and their exceptions are replaced by ours, never chained to them.
+"""
+
+from __future__ import annotations
+
+import http.client
+import io
+import json
+import logging
+import socket
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from http.cookiejar import DefaultCookiePolicy
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urljoin, urlsplit
+
+import requests
+import urllib3
+from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.exceptions import MaxRetryError, ResponseError
+from urllib3.util.retry import Retry
+
+from finx_sync.errors import (
+    AuthorizationError,
+    ConnectError,
+    ConnectionLostError,
+    ConnectTimeoutError,
+    FinxSyncError,
+    FunctionTimeoutError,
+    MissingExtraError,
+    NameResolutionError,
+    ProxyError,
+    RateLimitedError,
+    ServerRefusedError,
+    TLSError,
+    UnexpectedReplyError,
+    UnreadableMessageError,
+)
+from finx_sync.redaction import RedactingFilter, redact
+from finx_sync.session.options import Options
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["HttpClient"]
+
+RETRIES: Final = 3
+"""Further attempts after a failed connection, a cut answer, or a status that asks for one."""
+RETRIED_STATUS: Final = (429, 502, 503, 504)
+BACKOFF: Final = 0.2
+"""Seconds before the second of these; each following wait doubles, with jitter."""
+LONGEST_BACKOFF: Final = 5.0
+REDIRECTS: Final = 3
+CHUNK: Final = 65_536
+REFUSING_STATUS: Final = (401, 403)
+TOO_MANY: Final = 429
+
+
+class _Deadline(threading.local):
+    """When the call of this thread ends: urllib3's own timeouts are for single reads, and a slow body has many."""
+
+    at: float = float("inf")
+
+    def left(self) -> float:
+        """Seconds."""
+        return self.at - time.monotonic()
+
+
+_deadline: Final = _Deadline()
+
+
+class _Filter(RedactingFilter):
+    """Silences urllib3's log within our calls, whose outcome is told once, by what they return or raise."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return _deadline.at == float("inf") and super().filter(record)
+
+
+for _name in ("urllib3.connectionpool", "urllib3.util.retry"):
+    logging.getLogger(_name).addFilter(_Filter())
+
+
+class _TimedReader(io.RawIOBase):
+    """Reads from a socket while there is time."""
+
+    def __init__(self, sock: socket.socket, raw: io.RawIOBase) -> None:
+        self._sock = sock
+        self._raw = raw
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any, /) -> int | None:
+        left = _deadline.left()
+        if left <= 0:
+            raise TimeoutError("the call's time is over")
+        self._sock.settimeout(left)
+        count: int | None = self._raw.readinto(buffer)
+        return count
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class _TimedResponse(http.client.HTTPResponse):
+    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
+        super().__init__(sock, *args, **kwargs)
+        self.fp = io.BufferedReader(_TimedReader(sock, self.fp.detach()))
+
+
+class _Connection(HTTPConnection):
+    response_class = _TimedResponse
+
+
+class _SecureConnection(HTTPSConnection):
+    response_class = _TimedResponse
+
+
+class _Pool(HTTPConnectionPool):
+    ConnectionCls = _Connection
+
+
+class _SecurePool(HTTPSConnectionPool):
+    ConnectionCls = _SecureConnection
+
+
+class _Retry(Retry):
+    """Retries while the call's time lasts; a server that wants a longer pause gets none, and the user is told."""
+
+    def increment(
+        self,
+        method: str | None = None,
+        url: str | None = None,
+        response: Any = None,
+        error: Exception | None = None,
+        _pool: Any = None,
+        _stacktrace: Any = None,
+    ) -> Self:
+        pause = self.get_retry_after(response) if response is not None else None
+        if (pause or 0) >= _deadline.left():
+            raise MaxRetryError(_pool, url or "", error or ResponseError("no time left for another attempt"))
+        return super().increment(method, url, response, error, _pool, _stacktrace)
+
+    def get_backoff_time(self) -> float:
+        return max(0.0, min(super().get_backoff_time(), _deadline.left()))
+
+
+class _Adapter(HTTPAdapter):
+    """Connections that keep the deadline, and the user's TLS settings."""
+
+    def __init__(self, options: Options) -> None:
+        self._context = options.ssl_context
+        retries = _Retry(
+            total=RETRIES,
+            redirect=False,
+            status_forcelist=RETRIED_STATUS,
+            backoff_factor=BACKOFF,
+            backoff_jitter=BACKOFF,
+            backoff_max=LONGEST_BACKOFF,
+            raise_on_status=False,
+        )
+        super().__init__(max_retries=retries)
+
+    def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **kwargs: Any) -> None:
+        super().init_poolmanager(connections, maxsize, block, **kwargs, **self._tls())
+        self._watch(self.poolmanager)
+
+    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
+        return self._watch(super().proxy_manager_for(proxy, **kwargs, **self._tls()))
+
+    def _tls(self) -> dict[str, Any]:
+        return {} if self._context is None else {"ssl_context": self._context}
+
+    @staticmethod
+    def _watch(manager: urllib3.PoolManager) -> urllib3.PoolManager:
+        if "socks" not in type(manager).__name__.lower():  # its own connections know their way through the proxy
+            manager.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}
+        return manager
+
+
+@dataclass(frozen=True)
+class _Answer:
+    status: int
+    reason: str
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class HttpClient:
+    """Calls the paths of one server; from any thread.
+
+    Args:
+        options: TLS, proxy, the time to connect, and the size limit are taken from here.
+    """
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self._session = requests.Session()
+        # The environment's proxies are asked for below; its .netrc has no business here, and cookies have none either.
+        self._session.trust_env = False
+        self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+        adapter = _Adapter(options)
+        self._session.mount("http://", adapter)
+        self._session.mount("https://", adapter)
+
+    def __repr__(self) -> str:
+        return "<HttpClient>"
+
+    def close(self) -> None:
+        """Close the connections that are kept for the next call."""
+        self._session.close()
+
+    def get(self, function: str, url: str, params: Mapping[str, str], timeout: float) -> Any:
+        """Ask for `url`, and return the JSON value that it answers with.
+
+        Args:
+            function: what to call it in errors.
+            url: without the query.
+            params: the query, the key among them.
+            timeout: seconds for the whole call, retries included.
+
+        Raises:
+            FunctionTimeoutError: it took longer.
+            AuthorizationError: 401 or 403.
+            RateLimitedError: 429, and no time to wait as long as the server asks.
+            ServerRefusedError: another status, an error object, or a redirect to elsewhere.
+            ConnectError, ConnectionLostError: no connection, or it ended within the answer.
+            UnexpectedReplyError: the answer is larger than the limit.
+            UnreadableMessageError: the answer is no JSON.
+        """
+        return self._call(function, "GET", url, timeout, params=params)
+
+    def post(self, function: str, url: str, content: Mapping[str, Any], timeout: float) -> Any:
+        """Send a JSON object to `url`; otherwise as `get`."""
+        return self._call(function, "POST", url, timeout, json=content)
+
+    def _call(self, function: str, method: str, url: str, timeout: float, **content: Any) -> Any:
+        _deadline.at = time.monotonic() + timeout
+        failure: FinxSyncError | None = None
+        try:
+            for _ in range(1 + REDIRECTS):
+                answer = self._exchange(method, url, **content)
+                if not 300 <= answer.status < 400:
+                    return _read(function, answer)
+                url, content = self._followed(function, url, answer), {**content, "params": None}
+        except FinxSyncError:
+            raise
+        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
+            failure = _mapped(function, error, timeout)
+        finally:
+            _deadline.at = float("inf")
+        # Raised out here, so that the original, whose text has the URL, is not its context.
+        raise failure or ServerRefusedError(function, f"more than {REDIRECTS} redirects")
+
+    def _exchange(self, method: str, url: str, **content: Any) -> _Answer:
+        left = max(_deadline.left(), 1e-3)
+        response = self._session.request(
+            method,
+            url,
+            **content,
+            timeout=(min(left, self._options.connect_timeout), left),
+            allow_redirects=False,
+            proxies=self._proxies(url),
+            stream=True,
+            headers={"Accept": "application/json"},
+        )
+        with response:
+            return _Answer(response.status_code, response.reason or "", response.headers, self._body(response))
+
+    def _proxies(self, url: str) -> dict[str, str]:
+        proxy = self._options.proxy
+        if proxy is None:
+            return requests.utils.get_environ_proxies(url)
+        return {"http": proxy, "https": proxy} if proxy else {}
+
+    def _body(self, response: requests.Response) -> bytes:
+        limit, pieces, size = self._options.max_size, [], 0
+        for piece in response.iter_content(CHUNK):
+            pieces.append(piece)
+            size += len(piece)
+            if size > limit:
+                raise UnexpectedReplyError(f"the answer is larger than max_size, {limit} bytes")
+        return b"".join(pieces)
+
+    @staticmethod
+    def _followed(function: str, url: str, answer: _Answer) -> str:
+        """Where a redirect leads, if it stays on the server."""
+        target = urljoin(url, answer.headers.get("Location", ""))
+        old, new = urlsplit(url), urlsplit(target)
+        if (old.scheme, old.netloc) != (new.scheme, new.netloc) or target == url:
+            raise ServerRefusedError(
+                function,
+                f"HTTP {answer.status}, a redirect to {redact(target)} (not followed: it would tell the key)",
+                answer.status,
+            )
+        return target
+
+
+def _read(function: str, answer: _Answer) -> Any:
+    text = answer.body.decode("utf-8", "replace")
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        if answer.status < 400:
+            raise UnreadableMessageError(f"{function}: not JSON: {error}", text) from None
+        value = None
+    if answer.status in REFUSING_STATUS:
+        raise AuthorizationError(
+            f"{function}: the server refused the key (HTTP {answer.status}); check it, and that it has not expired"
+        )
+    if isinstance(value, dict) and "error" in value:
+        said = str(value["error"])
+    elif answer.status >= 400:
+        said = f"HTTP {answer.status} {answer.reason}".rstrip()
+    else:
+        return value
+    if answer.status == TOO_MANY:
+        raise RateLimitedError(function, said, _seconds(answer.headers.get("Retry-After")))
+    raise ServerRefusedError(function, said, answer.status)
+
+
+def _seconds(retry_after: str | None) -> float | None:
+    if retry_after is None:
+        return None
+    try:
+        return float(Retry().parse_retry_after(retry_after))
+    except urllib3.exceptions.InvalidHeader:
+        return None
+
+
+def _mapped(function: str, error: Exception, timeout: float) -> FinxSyncError:
+    """Our error for one of requests', urllib3's or the socket's."""
+    reasons = list(_reasons(error))
+    text = redact(f"{function}: {reasons[-1]}")
+    if _deadline.left() <= 0 or any(isinstance(one, (requests.ReadTimeout, TimeoutError)) for one in reasons):
+        return FunctionTimeoutError(f"{function}: no answer within {timeout:g} s")
+    for kinds, ours in _KINDS:
+        if any(isinstance(one, kinds) for one in reasons):
+            return ours(text)
+    return ConnectionLostError(text)
+
+
+def _reasons(error: BaseException) -> list[BaseException]:
+    """An error and those inside it, outermost first; these libraries nest them in arguments and attributes."""
+    found: list[BaseException] = []
+    inner: Any = error
+    while isinstance(inner, BaseException) and inner not in found:
+        found.append(inner)
+        nested = [one for one in (getattr(inner, "reason", None), *reversed(inner.args)) if isinstance(one, Exception)]
+        inner = nested[0] if nested else inner.__cause__
+    return found
+
+
+_KINDS: Final[tuple[tuple[Any, type[FinxSyncError]], ...]] = (
+    (requests.exceptions.InvalidSchema, MissingExtraError),
+    ((requests.exceptions.ProxyError, urllib3.exceptions.ProxyError), ProxyError),
+    ((requests.exceptions.SSLError, urllib3.exceptions.SSLError), TLSError),
+    ((urllib3.exceptions.NameResolutionError, socket.gaierror), NameResolutionError),
+    # In urllib3's tree the two above and this are kinds of the one below.
+    ((urllib3.exceptions.NewConnectionError, ConnectionRefusedError), ConnectError),
+    ((requests.ConnectTimeout, urllib3.exceptions.ConnectTimeoutError), ConnectTimeoutError),
+)
+"""Which of their errors is which of ours; the first that fits."""
