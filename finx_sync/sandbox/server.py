@@ -27,6 +27,8 @@ from finx_sync.sandbox.connection import BACKLOG_LIMIT, Limits
 from finx_sync.sandbox.finx import FinxVenue, Settings
 from finx_sync.sandbox.finx_functions import Functions
 from finx_sync.sandbox.finx_rest import FinxRest
+from finx_sync.sandbox.ftx import FtxVenue
+from finx_sync.sandbox.ftx_controls import FtxControls
 from finx_sync.sandbox.history import History, day_start
 from finx_sync.sandbox.hub import ConnectionInfo, Hub
 from finx_sync.sandbox.market import Market, check_pair
@@ -107,6 +109,7 @@ class Sandbox:
         self._bitmex = BitmexVenue(
             self._hub, self._market, self._secret_of, self._now, exchange_interval, robots=robots
         )
+        self._ftx = FtxVenue(self._hub, self._market, self._secret_of, self._now, exchange_interval, robots=robots)
         # Guards the fields below against two threads that start or stop at once; never held while waiting for the loop.
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -282,6 +285,11 @@ class Sandbox:
         """The BitMEX service: its tables, its accounts."""
         return BitmexControls(self._bitmex, self._run_there)
 
+    @property
+    def ftx(self) -> FtxControls:
+        """The FTX service: its books, its accounts."""
+        return FtxControls(self._ftx, self._run_there)
+
     def disconnect_all(self, code: int = 1001, reason: str = "") -> int:
         """Close every websocket and wait until they are gone; return how many there were."""
         return self._call(self._hub.end_all(code, reason))
@@ -382,6 +390,7 @@ class Sandbox:
             app.router
         )
         self._bitmex.add_routes(app.router)
+        self._ftx.add_routes(app.router)
         return app
 
     def _secret_of(self, key: str) -> str | None:

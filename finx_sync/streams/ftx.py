@@ -263,6 +263,7 @@ class FtxStream(FtxHandlers):
             wanted = book.is_valid and kind in self._handlers.routes
             picture = self._picture(kind, update.market) if wanted else None
         if not fits:
+            self._repairs.broken((kind, update.market), now)
             self._report(ChecksumError(update.market))
         if not book.is_valid:
             self._repair(kind, update.market, now)
@@ -284,7 +285,7 @@ class FtxStream(FtxHandlers):
         with self._lock:
             for what, book in self._books.items():
                 book.drop()
-                self._repairs.asked(what, now)
+                self._repairs.expected(what, now)
 
     # Books; the callers hold the lock, or have it taken here.
 
@@ -292,7 +293,7 @@ class FtxStream(FtxHandlers):
         with self._lock:
             if (kind, market) not in self._books:
                 self._books[kind, market] = Book()
-                self._repairs.asked((kind, market), time.monotonic())
+                self._repairs.expected((kind, market), time.monotonic())
 
     def _forget_books(self, kind: type[FtxOrderBook], markets: tuple[str, ...]) -> None:
         with self._lock:

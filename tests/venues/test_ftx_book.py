@@ -116,18 +116,24 @@ def test_any_other_checksum_is_noticed(bids: Levels, asks: Levels, checksum: int
 def test_asking_again_is_limited(moments: list[float]) -> None:
     """A server with wrong checksums would be asked thousands of times a second."""
     repairs = Repairs()
-    asked = [now for now in sorted(moments) if repairs.is_due("A", now)]
+    asked = []
+    for now in sorted(moments):
+        repairs.broken("A", now)
+        if repairs.is_due("A", now):
+            asked.append(now)
     assert asked[0] == min(moments)
-    assert all(later - earlier >= REPAIR_INTERVAL for earlier, later in pairwise(asked))
+    assert all(later - earlier > REPAIR_INTERVAL - 1e-9 for earlier, later in pairwise(asked))
 
 
-def test_one_market_does_not_wait_for_another() -> None:
-    """A second broken book would stay broken because the first one was mended just now."""
+def test_an_image_has_time_to_come_but_a_broken_book_has_not() -> None:
+    """A book would be asked for twice at every start; or a wrong one be kept from its repair."""
     repairs = Repairs()
-    assert repairs.is_due("A", 0.0)
-    assert repairs.is_due("B", 0.0)
-    repairs.asked("C", 0.0)
-    assert not repairs.is_due("C", 1.0)
+    repairs.expected("A", 0.0)
+    assert not repairs.is_due("A", 1.0)
+    assert repairs.is_due("A", REPAIR_INTERVAL)
+    repairs.expected("B", 0.0)
+    repairs.broken("B", 1.0)
+    assert repairs.is_due("B", 1.0)
 
 
 def test_events_are_known_again_and_memory_is_bounded() -> None:

@@ -14,26 +14,31 @@ REMEMBERED: Final = 100_000
 
 
 class Repairs:
-    """Limits how often something is asked for anew: at once, then every `REPAIR_INTERVAL` seconds at most."""
+    """Tells when an image is to be asked for anew: at once when something breaks, but never twice in an interval.
+
+    Times are seconds on any clock that only goes forward.
+    """
 
     def __init__(self) -> None:
-        self._asked_at: dict[Hashable, float] = {}
+        self._due_at: dict[Hashable, float] = {}
+        self._repaired_at: dict[Hashable, float] = {}
+
+    def expected(self, what: Hashable, now: float) -> None:
+        """Its image has just been asked for in the usual way; it has an interval's time to come."""
+        self._due_at[what] = now + REPAIR_INTERVAL
+
+    def broken(self, what: Hashable, now: float) -> None:
+        """It is wrong: due as soon as an interval has gone by since the last repair."""
+        repaired_at = self._repaired_at.get(what)
+        self._due_at[what] = now if repaired_at is None else max(now, repaired_at + REPAIR_INTERVAL)
 
     def is_due(self, what: Hashable, now: float) -> bool:
-        """Whether to ask now; then the time counts from here.
-
-        Args:
-            what: which.
-            now: seconds on any clock that only goes forward.
-        """
-        if now - self._asked_at.get(what, now - REPAIR_INTERVAL) < REPAIR_INTERVAL:
+        """Whether to ask now; then it counts as repaired."""
+        if now < self._due_at.get(what, now):
             return False
-        self._asked_at[what] = now
+        self._repaired_at[what] = now
+        self.expected(what, now)
         return True
-
-    def asked(self, what: Hashable, now: float) -> None:
-        """It has just been asked for anyway."""
-        self._asked_at[what] = now
 
 
 class Once:
