@@ -56,6 +56,14 @@ __all__ = ["WebSocketApp", "as_finx_error"]
 NORMAL_CLOSURE: Final = 1000
 CLOSE_TIMEOUT: Final = 3.0
 """Seconds that `close` gives the peer, as in websocket-client."""
+STATUS_REMEDIES: Final = {
+    401: "check the key",
+    403: "check the key, and that it may connect from here",
+    404: "check the address and its path",
+    429: "wait before trying again: the server counts too many connections",
+}
+EXCERPT_LENGTH: Final = 200
+"""Characters of an error page that a text may quote."""
 
 _quiet_threads = threading.local()
 
@@ -161,7 +169,7 @@ class WebSocketApp(_OriginalApp):
         assert self.sock is not None
         self.sock.close = self.close  # type: ignore[method-assign]  # legacy code calls app.sock.close()
         sock = self._user_socket if self._user_socket is not None else dial(self._run.target, self._attempt)
-        self._channel = Channel(sock, self._attempt)
+        self._channel = Channel(sock, self._attempt, self.subprotocols or ())
         return self._channel
 
     @prepared_socket.setter
@@ -470,7 +478,6 @@ class _LoopDispatcher:
         try:
             if attempt is not None and attempt.aborted:  # by a close() just before the handshake was done
                 raise Aborted
-            _refuse_extensions(ws.headers or {})
             closed = self.loop.run(channel)
         except PeerTimeoutError as error:
             raise _LegacyTimeoutError(str(error), error.code, error.reason) from error
@@ -502,14 +509,6 @@ class _LoopDispatcher:
         reconnector(reconnecting=True)
 
 
-def _refuse_extensions(headers: Mapping[str, str]) -> None:
-    offered = headers.get("sec-websocket-extensions")
-    if offered:
-        raise HandshakeError(
-            f"the server insists on the extension {offered!r}, which was not offered; compression is not supported"
-        )
-
-
 @contextlib.contextmanager
 def quiet_thread() -> Iterator[None]:
     """While it lasts, websocket-client logs nothing on this thread; the session's own log speaks for it."""
@@ -519,6 +518,12 @@ def quiet_thread() -> Iterator[None]:
         yield
     finally:
         _quiet_threads.on = before
+
+
+def _excerpt(body: bytes | None) -> str:
+    """What an error page says, where a person can read it."""
+    text = " ".join((body or b"").decode("utf-8", "replace").split())
+    return f" and said {redact(text)[:EXCERPT_LENGTH]!r}" if text and not text.startswith("<") else ""
 
 
 def as_finx_error(error: BaseException) -> FinxSyncError:
@@ -536,7 +541,9 @@ def as_finx_error(error: BaseException) -> FinxSyncError:
     if isinstance(error, WebSocketBadStatusException):
         status = error.status_code
         headers = {name: redact(value) for name, value in (error.resp_headers or {}).items()}
-        return HandshakeError(f"the server answered the handshake with HTTP {status}", status, headers)
+        said = _excerpt(error.resp_body)
+        remedy = STATUS_REMEDIES.get(status, "try again later" if status >= 500 else "check the address")
+        return HandshakeError(f"the server answered the handshake with HTTP {status}{said}; {remedy}", status, headers)
     if isinstance(error, (WebSocketTimeoutException, TimeoutError)):
         return ConnectTimeoutError(f"the connection attempt timed out: {text}")
     if isinstance(error, WebSocketConnectionClosedException):

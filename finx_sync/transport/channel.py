@@ -1,8 +1,8 @@
 """The socket of one connection, as websocket-client sees it during the handshake and the read loop afterwards.
 
 During the handshake websocket-client reads the response byte by byte with blocking calls that nothing can end.
-The channel reads it in bulk instead, within the attempt's deadline, hands it out in the pieces asked for, and
-keeps what the server sent behind it for the frame reader.
+The channel reads it in bulk instead, within the attempt's deadline, has `handshake` judge it, hands it out in the
+pieces asked for, and keeps what the server sent behind it for the frame reader.
 """
 
 from __future__ import annotations
@@ -11,17 +11,26 @@ import contextlib
 import socket
 import ssl
 import threading
+from collections.abc import Sequence
 from typing import Final
 
-from finx_sync.errors import HandshakeError
-from finx_sync.redaction import redact
+from finx_sync.errors import ConnectTimeoutError
 from finx_sync.transport.dial import Attempt
+from finx_sync.transport.handshake import (
+    MAX_HEAD,
+    SWITCHING_PROTOCOLS,
+    check_begin,
+    check_upgrade,
+    key_of,
+    read_answer,
+)
 from finx_sync.transport.waker import Poller
 
 __all__ = ["Channel"]
 
-MAX_HANDSHAKE: Final = 64 * 1024
-"""Bytes of a handshake's answer, headers and error page together."""
+END_OF_HEAD: Final = b"\r\n\r\n"
+BODY_TIMEOUT: Final = 0.5
+"""Seconds that an error page may take once the headers are here."""
 
 
 class Channel:
@@ -30,16 +39,19 @@ class Channel:
     Args:
         sock: from `dial`, or the user's own prepared socket.
         attempt: its deadline bounds the handshake.
+        subprotocols: those that are offered.
     """
 
-    def __init__(self, sock: socket.socket, attempt: Attempt) -> None:
+    def __init__(self, sock: socket.socket, attempt: Attempt, subprotocols: Sequence[str] = ()) -> None:
         sock.setblocking(False)
         self.sock = sock
         self._attempt = attempt
         self._owner = threading.get_ident()
         self._poller = Poller(sock, attempt.waker)
+        self._subprotocols = tuple(subprotocols)
+        self._key = b""
         self._head = b""
-        self._read = 0
+        self._answered = False
 
     # What websocket-client calls: a timeout of 0 makes it call `send` and `recv` once, and believe them.
     def gettimeout(self) -> float:
@@ -59,6 +71,7 @@ class Channel:
 
     def send(self, data: bytes) -> int:
         """Send the whole of the handshake request: websocket-client asks once, and forgets what was left over."""
+        self._key = key_of(data)
         rest = memoryview(data)
         while rest:
             try:
@@ -71,37 +84,43 @@ class Channel:
 
     def recv(self, size: int) -> bytes:
         """Hand out the next bytes of the handshake's answer; b"" when the server closed."""
-        if not self._read:
+        if not self._answered:
+            self._answered = True
             self._receive_head()
-        elif not self._head:
-            self._head = self._receive()
         piece, self._head = self._head[:size], self._head[size:]
         return piece
 
     def _receive_head(self) -> None:
-        while b"\r\n\r\n" not in self._head:
-            more = self._receive()
+        while (end := self._head.find(END_OF_HEAD)) < 0:
+            more = self._receive("waiting for the handshake's answer")
             if not more:
                 return
             self._head += more
-        _refuse_redirect(self._head)
+            check_begin(self._head[: MAX_HEAD + 1])
+        answer = read_answer(self._head[:end])
+        check_upgrade(answer, self._key, self._subprotocols)
+        if answer.status != SWITCHING_PROTOCOLS:
+            self._head = answer.with_body(self._receive_body(self._head[end + 4 :], answer.body_length))
 
-    def _receive(self) -> bytes:
+    def _receive_body(self, body: bytes, length: int) -> bytes:
+        """An error page, or what of it comes soon: the status is what counts, and it is here."""
+        self._attempt.hurry(BODY_TIMEOUT)
+        try:
+            while len(body) < length and (more := self._receive("reading the server's refusal")):
+                body += more
+        except (ConnectTimeoutError, OSError):
+            pass
+        return body[:length]
+
+    def _receive(self, doing: str) -> bytes:
         while True:
+            self._attempt.remaining(doing)
             try:
-                data = self.sock.recv(4096)
-                break
+                return self.sock.recv(4096)
             except (BlockingIOError, ssl.SSLWantReadError):
-                self._attempt.wait(self._poller, "waiting for the handshake's answer", read=True)
+                self._attempt.wait(self._poller, doing, read=True)
             except ssl.SSLWantWriteError:
-                self._attempt.wait(self._poller, "waiting for the handshake's answer", write=True)
-        self._attempt.remaining("reading the handshake's answer")
-        self._read += len(data)
-        if self._read > MAX_HANDSHAKE:
-            raise HandshakeError(
-                f"the handshake's answer is longer than {MAX_HANDSHAKE} bytes; is it a websocket server?"
-            )
-        return data
+                self._attempt.wait(self._poller, doing, write=True)
 
     def take_rest(self) -> bytes:
         """What came behind the handshake: the first frames."""
@@ -120,19 +139,3 @@ class Channel:
             self.sock.close()
         else:  # legacy code, through `app.sock`; a descriptor that is closed during a poll leaves the poll waiting
             self.shutdown()
-
-
-def _refuse_redirect(head: bytes) -> None:
-    """A redirect would carry the key, which stands in the URL, to a place that the user never named."""
-    lines = head.partition(b"\r\n\r\n")[0].decode("latin-1").split("\r\n")
-    status = lines[0].split(" ")[1:2]
-    if not (status and status[0].isdigit() and status[0].startswith("3")):
-        return
-    headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])}
-    where = redact(headers.get("location", "nowhere"))
-    raise HandshakeError(
-        f"the server redirects (HTTP {status[0]}) to {where}; redirects are not followed, "
-        "since the URL holds the key: use the new address if you trust it",
-        int(status[0]),
-        {name: redact(value) for name, value in headers.items()},
-    )

@@ -89,6 +89,11 @@ class Attempt:
         self.aborted = True
         self.waker.wake()
 
+    def hurry(self, seconds: float) -> None:
+        """Let no more than `seconds` from now be left."""
+        limit = time.monotonic() + seconds
+        self._deadline = limit if self._deadline is None else min(limit, self._deadline)
+
     def remaining(self, doing: str) -> float | None:
         """Seconds left for `doing`.
 
@@ -103,7 +108,7 @@ class Attempt:
         left = self._deadline - time.monotonic()
         if left <= 0:
             raise ConnectTimeoutError(
-                f"no connection within {self.timeout:g} s, which ran out while {doing}; "
+                f"no connection within {self.timeout or 0:g} s, which ran out while {doing}; "
                 "check the address and the network, or raise connect_timeout"
             )
         return left

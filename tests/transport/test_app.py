@@ -196,7 +196,7 @@ def test_the_handshake_is_bounded() -> None:
             connection.sendall(b"X")
 
     log = Log()
-    with RawServer(trickle, head=b"H") as server:
+    with RawServer(trickle, head=b"HTTP/1.1 1") as server:
         begin = time.monotonic()
         assert log.app(server.url, connect_timeout=0.3).run_forever() is True
         assert time.monotonic() - begin < 2

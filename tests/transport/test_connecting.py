@@ -240,10 +240,10 @@ def test_a_context_must_be_one() -> None:
     [
         (b"", "closed the connection during the handshake"),
         (b"HTTP/1.1 101 OK\r\nUpgr", "closed the connection during the handshake"),
-        (b"SSH-2.0-OpenSSH_9.6\r\n", "handshake"),
+        (b"SSH-2.0-OpenSSH_9.6\r\n", "not answer in HTTP"),
         (b"HTTP/1.1 200 OK\r\n\r\n", "200"),
         (b"HTTP/1.1 503 Busy\r\nRetry-After: 7\r\nX-Echo: /streaming/" + KEY.encode() + b"\r\n\r\n", "503"),
-        (b"HTTP/1.1 403 No\r\nContent-Length: 99999999\r\n\r\n" + b"x" * 100_000, "longer"),
+        (b"HTTP/1.1 403 No\r\nContent-Length: 99999999\r\n\r\n" + b"x" * 100_000, "403"),
         (b"HTTP/1.1 301 Go\r\n\r\n", "nowhere"),
         (b"HTTP/1.1 308 Go\r\nLocation: wss://else.test/streaming/" + KEY.encode() + b"\r\n\r\n", "redirect"),
         (SWITCHING.replace(b"Upgrade: websocket\r\n", b""), "handshake"),
@@ -267,7 +267,7 @@ def test_each_bad_handshake_is_a_clear_error(head: bytes, hint: str) -> None:
         assert (error.status_code, error.headers["retry-after"]) == (503, "7")
 
 
-@pytest.mark.parametrize("at_once", [b"H", b"HTTP/1.1 101 OK\r\n", b"HTTP/1.1 500 No\r\nContent-Length: 1000\r\n\r\n"])
+@pytest.mark.parametrize("at_once", [b"HTTP/", b"HTTP/1.1 101 OK\r\n", b"HTTP/1.1 101 OK\r\nX: "])
 def test_a_trickling_handshake_meets_the_time_limit(at_once: bytes) -> None:
     """A server that sends a byte now and then would hold the program for ever."""
     stop = threading.Event()
@@ -282,6 +282,39 @@ def test_a_trickling_handshake_meets_the_time_limit(at_once: bytes) -> None:
         assert time.monotonic() - begin < 1
         stop.set()
     assert isinstance(error, ConnectTimeoutError)
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b"Content-Length: 1000\r\n\r\n", ""),
+        (b'Content-Length: 30\r\n\r\n{"error": "expired"}', "expired"),
+        (b"Content-Length: 20\r\n\r\n<html>expired</html>", ""),
+        (b"Content-Length: nonsense\r\n\r\nexpired", ""),
+        (b"Content-Length: 99999999999999999999999\r\n\r\n" + b"x" * 200_000, ""),
+        (b"Transfer-Encoding: chunked\r\n\r\n7\r\nexpired\r\n", ""),
+    ],
+)
+@pytest.mark.parametrize("how", ["cut", "silent", "trickling"])
+def test_the_status_survives_a_body_that_never_ends(body: bytes, said: str, how: str) -> None:
+    """A refused key would look like a network fault, and be retried for ever."""
+    stop = threading.Event()
+
+    def script(connection: socket.socket) -> None:
+        if how == "cut":
+            return
+        while not stop.wait(0.02):
+            connection.sendall(b"x" if how == "trickling" else b"")
+
+    with RawServer(script, head=b"HTTP/1.1 403 No\r\n" + body) as server:
+        begin = time.monotonic()
+        error = failure(server.url, connect_timeout=30)
+        assert time.monotonic() - begin < 3
+        stop.set()
+    assert isinstance(error, HandshakeError)
+    assert error.status_code == 403
+    assert said in str(error)
+    assert "<" not in str(error)
 
 
 def test_a_request_larger_than_the_socket_takes_is_sent_whole(server_tls: ssl.SSLContext) -> None:
