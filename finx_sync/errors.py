@@ -79,6 +79,8 @@ __all__ = [
 
 EXCERPT_LENGTH = 200
 """Characters of a payload that an error text may quote."""
+LONGEST_COMPLAINT = 1000
+"""Characters of a server's complaint that are kept."""
 
 
 class FinxSyncError(Exception):
@@ -135,7 +137,7 @@ class SubscriptionRefusedError(FinxSyncError):
 
     Attributes:
         kind, name: what was asked for.
-        said: what the server said, redacted.
+        said: what the server said, redacted; its first thousand characters.
     """
 
     def __init__(self, kind: str, name: str, said: str) -> None:
@@ -261,12 +263,12 @@ class ServerRefusedError(FunctionError):
     """The server answered with an error object, or with an HTTP status that is one.
 
     Attributes:
-        said: what the server said, redacted.
+        said: what the server said, redacted; its first thousand characters.
         status_code: the HTTP status; None where there is none.
     """
 
     def __init__(self, function: str, said: Any, status_code: int | None = None) -> None:
-        self.said = redact(str(said))
+        self.said = redact(str(said)[:LONGEST_COMPLAINT])
         self.status_code = status_code
         super().__init__(f"{function}: the server refused the call and said {self.said!r}")
 

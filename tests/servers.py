@@ -183,10 +183,10 @@ def until_closed(connection: socket.socket) -> bytes:
 
 
 def until_close_frame(connection: socket.socket) -> bytes:
-    """Everything that the client sends, to the end of its close frame."""
+    """Everything that the client sends, to the end of its close frame, or of the connection."""
     data = b""
-    while not any(opcode == 8 for opcode, _ in client_frames(data)):
-        data += connection.recv(65536)
+    while not any(opcode == 8 for opcode, _ in client_frames(data)) and (piece := connection.recv(65536)):
+        data += piece
     return data
 
 

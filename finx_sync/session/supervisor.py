@@ -272,6 +272,7 @@ class Supervisor:
             on_open=lambda app: self._opened(app, key),
             on_error=self._failed,
             on_batch=self._received,
+            on_message=self._received_binary,
             own_payloads=True,
             max_size=self._options.max_size,
             connect_timeout=self._options.connect_timeout,
@@ -329,6 +330,14 @@ class Supervisor:
         assert self.connection is not None
         self._inbox.put(Batch(payloads, arrived + self._clock.offset, arrived, self.connection), app)
         self._flight.frames(arrived, payloads)
+
+    def _received_binary(self, app: WebSocketApp, data: bytes) -> None:
+        """No venue sends binary messages; JSON is JSON all the same, and what is none shall be told as such."""
+        try:
+            data.decode("utf-8")
+        except UnicodeDecodeError:
+            data = b"binary: " + data.decode("utf-8", "backslashreplace").encode()
+        self._received(app, [memoryview(data)])
 
     def _ping_when_idle(self, app: WebSocketApp, patience: float, text: str) -> None:
         """Send `text` after `patience` seconds without data, and again after as many more."""

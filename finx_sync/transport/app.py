@@ -29,6 +29,7 @@ from finx_sync.redaction import RedactingFilter, redact
 from finx_sync.transport.channel import Channel
 from finx_sync.transport.dial import Aborted, Attempt, Target, dial
 from finx_sync.transport.frames import CONT, DEFAULT_MAX_SIZE, PING, PONG, TEXT, Frame, FrameReader, close_payload
+from finx_sync.transport.handshake import redacted_headers
 from finx_sync.transport.loop import Heartbeat, ReadLoop
 from finx_sync.transport.options import proxy_for, target_of
 from finx_sync.transport.proxy import read_proxy
@@ -540,7 +541,7 @@ def as_finx_error(error: BaseException) -> FinxSyncError:
     text = redact(str(error))
     if isinstance(error, WebSocketBadStatusException):
         status = error.status_code
-        headers = {name: redact(value) for name, value in (error.resp_headers or {}).items()}
+        headers = redacted_headers(error.resp_headers or {})
         said = _excerpt(error.resp_body)
         remedy = STATUS_REMEDIES.get(status, "try again later" if status >= 500 else "check the address")
         return HandshakeError(f"the server answered the handshake with HTTP {status}{said}; {remedy}", status, headers)

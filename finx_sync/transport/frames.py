@@ -130,6 +130,7 @@ class FrameReader:
         self._broken: Violation | None = None
         self._buffer = bytearray(BUFFER_SIZE)
         self._view = memoryview(self._buffer)
+        self._copy: memoryview | None = None  # of the buffer, made once for all that one read brought
         self._start = 0
         self._end = 0
 
@@ -157,6 +158,7 @@ class FrameReader:
 
     def received(self, count: int) -> None:
         """Tell how many bytes were written into `space`."""
+        self._copy = None
         self._end += count
 
     def cut(self) -> tuple[list[memoryview], Frame | Violation | None]:
@@ -194,9 +196,11 @@ class FrameReader:
             return
         buffer, source, append = self._buffer, self._view, payloads.append
         if self._copies:
-            if end > BUFFER_SIZE:
+            if end > BUFFER_SIZE or buffer[position] != FIN_TEXT:
                 return  # a large frame grows in here: copying all of it at each read would be quadratic
-            source = memoryview(bytes(source[:end]))  # one copy for the whole run
+            if self._copy is None:
+                self._copy = memoryview(bytes(source[:end]))
+            source = self._copy
         while position <= last_header:
             head, length = _unpack_header(buffer, position)  # one call in C instead of four look-ups
             if head == FIN_TEXT_16:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -25,6 +25,7 @@ __all__ = [
     "check_upgrade",
     "key_of",
     "read_answer",
+    "redacted_headers",
 ]
 
 MAX_HEAD: Final = 64 * 1024
@@ -111,6 +112,11 @@ def key_of(request: bytes) -> bytes:
     return match[1] if match else b""
 
 
+def redacted_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """The headers without their secrets; a name alone may tell that its value is one."""
+    return {name: redact(f"{name}: {value}").partition(": ")[2] for name, value in headers.items()}
+
+
 def check_upgrade(answer: Answer, key: bytes, subprotocols: Sequence[str]) -> None:
     """Judge an answer; one that refuses the upgrade in HTTP is left to the caller.
 
@@ -130,7 +136,7 @@ def check_upgrade(answer: Answer, key: bytes, subprotocols: Sequence[str]) -> No
             f"the server redirects (HTTP {answer.status}) to {where}; redirects are not followed, "
             "since the URL holds the key: use the new address if you trust it",
             answer.status,
-            {name: redact(value) for name, value in headers.items()},
+            redacted_headers(headers),
         )
     if answer.status != SWITCHING_PROTOCOLS:
         return
