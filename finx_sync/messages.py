@@ -195,10 +195,8 @@ class ContractTick(Message, frozen=True, kw_only=True, gc=False):
 
     @property
     def datetime(self) -> dt.datetime | None:
-        """`timestamp` in UTC."""
-        if self.timestamp is None:
-            return None
-        return dt.datetime.fromtimestamp(self.timestamp / 1000, UTC)
+        """`timestamp` in UTC; None where no calendar has it."""
+        return None if self.timestamp is None else _from_unix(self.timestamp, 1000)
 
     def greeks(self, days: float | None = None) -> ContractGreeks:
         """Recompute price, greeks and quoted volatilities from this message's own fields, beside what the feed says.
@@ -252,12 +250,10 @@ class SpotTick(Message, frozen=True, kw_only=True, gc=False):
 
     @property
     def datetime(self) -> dt.datetime | None:
-        """The time in UTC; to the millisecond in the older shape."""
+        """The time in UTC; to the millisecond in the older shape; None where no calendar has it."""
         if self.date and self.time:
             return _moment(self.date, self.time)
-        if self.unix_date is None:
-            return None
-        return dt.datetime.fromtimestamp(self.unix_date, UTC)
+        return None if self.unix_date is None else _from_unix(self.unix_date, 1)
 
 
 @wire_fields
@@ -293,6 +289,13 @@ class Tick(Message, frozen=True, kw_only=True, gc=False):
             ValueError: they are no date and time.
         """
         return _moment(self.date, self.time)
+
+
+def _from_unix(units: int, a_second: int) -> dt.datetime | None:
+    try:
+        return dt.datetime.fromtimestamp(units / a_second, UTC)
+    except (OverflowError, ValueError, OSError):
+        return None
 
 
 def _moment(date: str, time: str) -> dt.datetime:

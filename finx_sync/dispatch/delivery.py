@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import itertools
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -27,6 +28,14 @@ LastValues = dict[type[Message], dict[str, Message]]
 _set_received_at: Final = Message.__dict__["received_at"].__set__
 """Past `frozen`: here is where a decoded message is completed, before anyone sees it."""
 _NOBODY: Final = Route()
+
+MAX_NAMES: Final = 50_000
+"""Last values that are kept of one type: a server that makes up names must not fill the memory."""
+
+
+def _forget_oldest(table: dict[str, Message]) -> None:
+    for name in list(itertools.islice(table, len(table) // 2)):
+        del table[name]
 
 
 class Judgement(enum.Enum):
@@ -86,6 +95,8 @@ class Delivery:
         if self.gate is not None:
             self.gate.prepare(messages, received_at, connection)
         kind, handlers = type(messages[0]), self._handlers
+        if len(self._latest.get(kind, ())) > MAX_NAMES:
+            _forget_oldest(self._latest[kind])
         route = handlers.routes.get(kind, _NOBODY)
         if (
             kind not in self._latest
