@@ -418,7 +418,7 @@ class Stream:
     def _report(self, error: FinxSyncError) -> None:
         """Tell `on_error`; the log where nobody listens. On the dispatch thread only."""
         session = self._session
-        if session is None or not session.worker.tell("error", error):
+        if session is None or not session.delivery.tell("error", error):
             logger.warning("%s: %s", self._dialect.venue, error)
 
     # For the REPL
