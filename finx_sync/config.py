@@ -24,8 +24,13 @@ ENVIRONMENTS: Final[dict[str, str | None]] = {
     "production": "wss://ws.finx.io",
     "beta": "wss://beta.finx.io",
     SANDBOX: None,  # known once it runs
+    "deribit": "wss://www.deribit.com",
+    "deribit-test": "wss://test.deribit.com",
+    "deribit-sandbox": None,
 }
-"""Base URL of each environment (FinX documentation, *Streams*)."""
+"""Base URL of each environment (FinX documentation, *Streams*; Deribit API documentation)."""
+DERIBIT: Final = frozenset({"deribit", "deribit-test", "deribit-sandbox"})
+"""The environments where Deribit's own public feed is spoken, which takes no key."""
 
 KeySource = str | Callable[[], str]
 """A key, or a function that returns the current one: FinX keys change every 24 hours."""
@@ -39,10 +44,12 @@ class Account:
         base_url: ``wss://host``; None for the embedded sandbox, which is started when needed.
         key: the API key, or a venue's own credentials, or a function that returns either; never shown.
             `Stream.rotate_key` replaces it.
+        is_deribit: whether Deribit serves there, and not FinX.
     """
 
     base_url: str | None
     key: Any
+    is_deribit: bool = False
 
     def __repr__(self) -> str:
         return f"Account({redact(self.base_url or SANDBOX)})"
@@ -66,7 +73,7 @@ def read_account(api_key: KeySource | None = None, environment: str | None = Non
 
     Args:
         api_key: else ``FINX_API_KEY``.
-        environment: "production", "beta" or "sandbox"; else ``FINX_ENVIRONMENT``, else "production".
+        environment: a name in `ENVIRONMENTS`; else ``FINX_ENVIRONMENT``, else "production".
         url: base URL of another server; else ``FINX_URL``. Wins over the environment's.
 
     Raises:
@@ -79,13 +86,15 @@ def read_account(api_key: KeySource | None = None, environment: str | None = Non
         raise ConfigError(f"there is no environment {chosen!r}; choose one of {names}, or give url=")
     address = url if url is not None else (None if environment else variables.get("FINX_URL"))
     base_url = ENVIRONMENTS[chosen] if not address else checked_url(address)
+    if chosen in DERIBIT:
+        return Account(base_url, "", is_deribit=True)  # a key of FinX's has no business there
     key = api_key if api_key is not None else variables.get("FINX_API_KEY")
     if chosen == SANDBOX and api_key is None:
         key = SANDBOX_KEY  # a real key has no business in the sandbox
     if not key or (isinstance(key, str) and not key.strip()):
         raise ConfigError(
             "no API key: pass api_key=..., or set FINX_API_KEY in the environment or in .env; "
-            "environment='sandbox' needs none"
+            "environment='sandbox' and environment='deribit' need none"
         )
     if not isinstance(key, str) and not callable(key):
         raise ConfigError(f"api_key must be a string or a function that returns one, not {type(key).__name__}")

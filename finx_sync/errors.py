@@ -12,6 +12,7 @@
     ├── HandlerRaisedError                  told to `on_error`: a handler raised; its exception is the cause
     ├── MissingExtraError(ImportError)      an optional part is not installed
     ├── UsageError(RuntimeError)            right call, wrong moment or wrong thread
+    ├── UnsupportedError(NotImplementedError) this service has no such function
     ├── StreamTimeoutError(TimeoutError)    a wait ended before what it waited for came
     ├── ConnectError(ConnectionError)       no connection could be opened
     │   ├── NameResolutionError             the host name has no address
@@ -74,6 +75,7 @@ __all__ = [
     "TLSError",
     "UnexpectedReplyError",
     "UnreadableMessageError",
+    "UnsupportedError",
     "UsageError",
 ]
 
@@ -173,6 +175,10 @@ class MissingExtraError(FinxSyncError, ImportError):
 
 class UsageError(FinxSyncError, RuntimeError):
     """The call is right, but not now (already running, never started) or not on this thread."""
+
+
+class UnsupportedError(FinxSyncError, NotImplementedError):
+    """The service that the stream is connected to has nothing like the function; raised before any I/O."""
 
 
 class StreamTimeoutError(FinxSyncError, TimeoutError):

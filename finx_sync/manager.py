@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 from finx_sync import embedded
 from finx_sync.analytics.chain import chain_frame
 from finx_sync.config import KeySource, read_account
-from finx_sync.errors import ConfigError
-from finx_sync.functions.backend import DEFAULT_TIMEOUT, Backend, RequestForm
+from finx_sync.errors import ConfigError, UnsupportedError
+from finx_sync.functions.backend import DEFAULT_TIMEOUT, Backend, Functions, RequestForm
+from finx_sync.functions.deribit import DeribitBackend
 from finx_sync.functions.finx import FinxFunctions
 from finx_sync.functions.inputs import checked_name, checked_pair
 from finx_sync.functions.rest import RestBackend
@@ -19,6 +20,7 @@ from finx_sync.messages import ContractTick, SpotTick
 from finx_sync.session.options import StreamOptions
 from finx_sync.stream import Stream
 from finx_sync.venues.base import Subscription
+from finx_sync.venues.deribit import DeribitDialect, Interval
 from finx_sync.venues.finx import CONTRACT, SPOT, FinxDialect, Path
 
 if TYPE_CHECKING:
@@ -41,11 +43,13 @@ class StreamManager(FinxFunctions, Stream):
     Args:
         api_key: the key, or a function that returns the current one, asked at each connect; else ``FINX_API_KEY`` from
             the environment or ``.env``.
-        environment: "production", "beta" or "sandbox" (embedded, no key needed); else ``FINX_ENVIRONMENT``.
+        environment: "production", "beta" or "sandbox" (embedded, no key needed); "deribit", "deribit-test" or
+            "deribit-sandbox" for Deribit's own public feed (no key needed); else ``FINX_ENVIRONMENT``.
         url: base URL of another server, like "wss://host".
         path: the documented path to stream from: "streaming", "streamer" or "root".
         stream_per_url: one connection for each subscription, as FinX documented it before August 2022.
         request_form: how functions are called: "query", "segment" or "message".
+        interval: how often Deribit may send a contract: "100ms" (default), "agg2" (2 s) or "raw".
         options: timeouts, limits and guarantees, the same for every venue: `ping_interval`, `ping_timeout`,
             `connect_timeout`, `reconnect`, `proxy`, `ssl_context`, `queue_size`, `max_size`, `overflow`, `max_lag`,
             `stale_after`, `overlap`, `backfill`, `backfill_timeout`, `handler_errors`, `flight_recorder`; see
@@ -66,6 +70,7 @@ class StreamManager(FinxFunctions, Stream):
         path: Path = "streaming",
         stream_per_url: bool = False,
         request_form: RequestForm = "query",
+        interval: Interval | None = None,
         # timeouts, limits, guarantees
         **options: Unpack[StreamOptions],
     ) -> None:
@@ -75,11 +80,18 @@ class StreamManager(FinxFunctions, Stream):
             raise ConfigError(f"request_form is 'query', 'segment' or 'message', not {request_form!r}")
         account = read_account(api_key, environment, url)
         self._path: Path = path
-        self._stream_per_url = stream_per_url
         self._request_form: RequestForm = request_form
         self._stay = embedded.Stay()
-        self._finx = FinxDialect(account.base_url or "", path, stream_per_url=stream_per_url)
-        super().__init__(self._finx, account, **options)
+        self._service: FinxDialect | DeribitDialect
+        if account.is_deribit:
+            if (path, stream_per_url, request_form) != ("streaming", False, "query"):
+                raise ConfigError("path, stream_per_url and request_form are FinX's; Deribit has one form only")
+            self._service = DeribitDialect(account.base_url or "", interval or "100ms")
+        elif interval is not None:
+            raise ConfigError("interval is Deribit's; FinX sends what it has")
+        else:
+            self._service = FinxDialect(account.base_url or "", path, stream_per_url=stream_per_url)
+        super().__init__(self._service, account, **options)
 
     # Handlers
 
@@ -113,19 +125,17 @@ class StreamManager(FinxFunctions, Stream):
         Raises:
             InvalidInputError: no instrument name, like "BTC-26AUG22-20000-C".
         """
-        for name in [checked_name(name) for name in instrument_names]:
-            self._subscribe(Subscription(CONTRACT, name))
+        self._subscribe(*(Subscription(CONTRACT, checked_name(name)) for name in instrument_names))
 
     def subscribe_spot(self, *pairs: str) -> None:
         """Ask for the spot rates of pairs, like "BTC:USDC"; otherwise as `subscribe_contract`."""
-        for pair in [checked_pair(pair) for pair in pairs]:
-            self._subscribe(Subscription(SPOT, pair))
+        self._subscribe(*(Subscription(SPOT, checked_pair(pair)) for pair in pairs))
 
     def unsubscribe_contract(self, *instrument_names: str) -> None:
         """Want contracts no more.
 
-        No source knows a message for it: what still comes is counted as unclaimed where no handler wants it, and the
-        server stops sending at the next reconnect.
+        Deribit is told. For FinX no source knows a message: what still comes is counted as unclaimed where no handler
+        wants it, and the server stops sending at the next reconnect.
         """
         for name in instrument_names:
             self._unsubscribe(Subscription(CONTRACT, name))
@@ -177,7 +187,7 @@ class StreamManager(FinxFunctions, Stream):
 
     def _before_start(self) -> None:
         if self._account.base_url is None:
-            self._finx.base_url = self._stay.begin()
+            self._service.base_url = self._stay.begin()
 
     def _after_end(self) -> None:
         self._stay.end()
@@ -195,13 +205,18 @@ class StreamManager(FinxFunctions, Stream):
             embedded.release()
 
     @contextmanager
-    def _backend(self) -> Iterator[Backend]:
+    def _backend(self) -> Iterator[Functions]:
         with self._server() as base_url:
+            if self._account.is_deribit:
+                yield DeribitBackend(base_url, self._options)
+                return
             dialect = FinxDialect(base_url, self._path)
             yield Backend(base_url, self._account, self._options, self._request_form, dialect)
 
     @contextmanager
     def _rest(self) -> Iterator[RestBackend]:
+        if self._account.is_deribit:
+            raise UnsupportedError("this function is one of FinX's REST paths, which Deribit has not; it needs FinX")
         with self._server() as base_url:
             yield RestBackend(base_url, self._account, self._http)
 

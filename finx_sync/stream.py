@@ -282,12 +282,12 @@ class Stream:
 
     # Subscriptions
 
-    def _subscribe(self, subscription: Subscription, stale_after: float | None = None) -> None:
+    def _subscribe(self, *subscriptions: Subscription, stale_after: float | None = None) -> None:
         if stale_after is not None:
-            self._stale_after[subscription] = stale_after
-        self._subscriptions.add(subscription)
+            self._stale_after.update(dict.fromkeys(subscriptions, stale_after))
+        self._subscriptions.add(*subscriptions)
         if self._session is not None:
-            self._session.wanted(subscription)
+            self._session.wanted(*subscriptions)
 
     def _unsubscribe(self, subscription: Subscription) -> bool:
         removed = self._subscriptions.remove(subscription)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 import threading
+from collections.abc import Callable
+from typing import Any, cast
 
 from finx_sync import __version__
 from finx_sync.cli.output import board, on_terminal, print_rows, say
-from finx_sync.errors import InvalidInputError
+from finx_sync.cli.venues import VENUES, Show
+from finx_sync.errors import InvalidInputError, SubscriptionRefusedError
 from finx_sync.manager import StreamManager
-from finx_sync.messages import Message
+from finx_sync.stream import Stream
 
 __all__ = ["contracts", "demo", "history", "sandbox", "snap", "stream"]
 
@@ -24,8 +27,8 @@ def _manager(options: argparse.Namespace) -> StreamManager:
 def demo(options: argparse.Namespace) -> None:
     """The main job on the embedded sandbox."""
     say(f"finx-sync {__version__}: the real client, against a sandbox inside this process\n")
-    manager = StreamManager(environment="sandbox")
-    _watch(manager, [*DEMO_CONTRACTS, DEMO_PAIR], None, options.seconds)
+    where = argparse.Namespace(names=[*DEMO_CONTRACTS, DEMO_PAIR], environment="sandbox", url=None, api_key=None)
+    manager = cast(StreamManager, _watch(lambda show: VENUES["finx"].open(where, show), None, options.seconds))
     books = manager.stats().messages
     tick = manager.get_tick_snap(DEMO_PAIR)
     page = manager.get_tick_history("BTC:USD", "2022-06-15")
@@ -38,28 +41,27 @@ def demo(options: argparse.Namespace) -> None:
 
 
 def stream(options: argparse.Namespace) -> None:
-    """Live ticks."""
+    """Live messages of one venue."""
+    venue = VENUES[options.venue]
     if not options.names:
-        raise InvalidInputError("name at least one contract or pair, like BTC-26AUG22-20000-C or BTC:USDC")
-    _watch(_manager(options), options.names, options.count, options.seconds)
+        raise InvalidInputError(f"name at least one of the venue's streams, like {venue.example}")
+    _watch(lambda show: venue.open(options, show), options.count, options.seconds)
 
 
-def _watch(manager: StreamManager, names: list[str], count: int | None, seconds: float | None) -> None:
-    """Stream names to the board, until so many ticks, so many seconds, a failure, or Ctrl+C."""
+def _watch(make: Callable[[Show], Stream], count: int | None, seconds: float | None) -> Stream:
+    """Show a stream on the board, until so many messages, so many seconds, a failure, or Ctrl+C."""
     done = threading.Event()
     failures: list[BaseException] = []
     shown = 0
-    manager.subscribe_spot(*(name for name in names if ":" in name))
-    manager.subscribe_contract(*(name for name in names if ":" not in name))
 
     with board() as screen:
 
-        def show(tick: Message) -> None:
+        def show(message: Any) -> None:
             nonlocal shown
             if done.is_set():
                 return
             try:
-                screen.show(tick)
+                screen.show(message)
             except OSError as error:  # the reader of our pipe has gone
                 failures.append(error)
                 done.set()
@@ -67,20 +69,25 @@ def _watch(manager: StreamManager, names: list[str], count: int | None, seconds:
             if shown == count:
                 done.set()
 
-        manager.on_contract(show)
-        manager.on_spot(show)
-        manager.on_error(failures.append)
-        manager.on_state(lambda change: done.set() if manager.failure is not None else None)
+        def fail(error: BaseException) -> None:
+            failures.append(error)
+            if isinstance(error, SubscriptionRefusedError):  # what was asked for will not come
+                done.set()
+
+        source = make(show)
+        source.on_error(fail)
+        source.on_state(lambda change: done.set() if source.failure is not None else None)
         try:
-            manager.start()
+            source.start()
             done.wait(seconds)
         finally:
-            manager.stop(drain=True)
-            manager.off(show)
-    if manager.failure is not None:
-        raise manager.failure
+            source.stop(drain=True)
+            source.off(show)
+    if source.failure is not None:
+        raise source.failure
     if failures:
         raise failures[0]
+    return source
 
 
 def snap(options: argparse.Namespace) -> None:

@@ -10,6 +10,7 @@ from typing import Final
 
 from finx_sync import __version__
 from finx_sync.cli import commands
+from finx_sync.cli.venues import VENUES
 from finx_sync.errors import (
     AuthorizationError,
     ConfigError,
@@ -73,14 +74,17 @@ def _parser() -> argparse.ArgumentParser:
         adder,
         "stream",
         commands.stream,
-        "live ticks of contracts and pairs",
+        "live messages of a venue",
         [
             "finx-sync stream BTC-26AUG22-20000-C BTC:USDC --environment sandbox",
             "finx-sync stream BTC:USDC --count 100 > ticks.jsonl",
+            "finx-sync stream BTC-PERPETUAL BTC:USD --venue deribit",
         ],
     )
-    stream.add_argument("names", nargs="*", metavar="NAME", help="a contract (BTC-PERPETUAL) or a pair (BTC:USDC)")
-    stream.add_argument("--count", type=int, help="stop after so many ticks")
+    known = "; ".join(f"{name}: {venue.example}" for name, venue in VENUES.items())
+    stream.add_argument("names", nargs="*", metavar="NAME", help=f"what to stream, by venue ({known})")
+    stream.add_argument("--venue", choices=VENUES, default="finx", help="whose feed (default finx)")
+    stream.add_argument("--count", type=int, help="stop after so many messages")
     stream.add_argument("--seconds", type=_positive, help="stop after so many seconds")
 
     snap = _command(

@@ -59,8 +59,8 @@ def _shown(value: Any) -> str:
 class Board(Protocol):
     """Where live ticks are shown."""
 
-    def show(self, tick: Message) -> None:
-        """Show a new tick."""
+    def show(self, message: Any) -> None:
+        """Show a new `Message`, or a named tuple."""
 
     def __enter__(self) -> Board: ...
     def __exit__(self, *_: object) -> None: ...
@@ -88,9 +88,9 @@ class _LineBoard:
     def __exit__(self, *_: object) -> None:
         pass
 
-    def show(self, tick: Message) -> None:
-        row = {**tick.to_dict(), "received_at": tick.received_at}
-        print(json.dumps(row) if self._as_json else "  ".join(_shown(value) for value in _cells(tick)), flush=True)
+    def show(self, message: Any) -> None:
+        line = json.dumps(_row(message)) if self._as_json else "  ".join(_shown(value) for value in _cells(message))
+        print(line, flush=True)
 
 
 class _LiveBoard:
@@ -99,7 +99,7 @@ class _LiveBoard:
     def __init__(self) -> None:
         from rich.live import Live
 
-        self._ticks: dict[str, Message] = {}
+        self._ticks: dict[str, Any] = {}
         self._counts: dict[str, int] = {}
         self._live = Live(get_renderable=self._table, refresh_per_second=8)
 
@@ -110,9 +110,9 @@ class _LiveBoard:
     def __exit__(self, *_: object) -> None:
         self._live.stop()
 
-    def show(self, tick: Message) -> None:
-        name: str = tick.name_of(tick)
-        self._ticks = {**self._ticks, name: tick}  # replaced, not changed: the table is drawn on another thread
+    def show(self, message: Any) -> None:
+        name = _cells(message)[0]
+        self._ticks = {**self._ticks, name: message}  # replaced, not changed: the table is drawn on another thread
         self._counts[name] = self._counts.get(name, 0) + 1
 
     def _table(self) -> Any:
@@ -123,13 +123,24 @@ class _LiveBoard:
         for column in ("price", "iv", "bid", "ask", "delta", "gamma", "vega", "theta", "ticks"):
             table.add_column(column, justify="right", no_wrap=True)
         for name, tick in self._ticks.items():
-            table.add_row(name, *(_shown(value) for value in _cells(tick)[1:]), str(self._counts.get(name, 0)))
+            cells = [_shown(value) for value in _cells(tick)[1:]]
+            cells += [""] * (len(CONTRACT_COLUMNS) - len(cells))
+            table.add_row(name, *cells, str(self._counts.get(name, 0)))
         return table
 
 
-def _cells(tick: Message) -> list[Any]:
-    if isinstance(tick, ContractTick):
-        return [tick.name, *(getattr(tick, column) for column in CONTRACT_COLUMNS)]
-    if isinstance(tick, SpotTick):
-        return [tick.name, tick.price, *[None] * (len(CONTRACT_COLUMNS) - 1)]
-    return [str(tick)]
+def _row(message: Any) -> dict[str, Any]:
+    if isinstance(message, Message):
+        return {**message.to_dict(), "received_at": message.received_at}
+    return dict(message._asdict())
+
+
+def _cells(message: Any) -> list[Any]:
+    """What a line shows, the name first."""
+    if isinstance(message, ContractTick):
+        return [message.name, *(getattr(message, column) for column in CONTRACT_COLUMNS)]
+    if isinstance(message, SpotTick):
+        return [message.name, message.price, *[None] * (len(CONTRACT_COLUMNS) - 1)]
+    row = _row(message)
+    name = message.name_of(message) if isinstance(message, Message) else next(iter(row.values()))
+    return [str(name), " ".join(f"{field}={_shown(value)}" for field, value in row.items())]

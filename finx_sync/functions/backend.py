@@ -8,32 +8,22 @@ setting, and this module the only place that knows about it.
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Protocol
 from urllib.parse import quote, urlencode
 
 from finx_sync.config import Account
-from finx_sync.errors import (
-    AuthorizationError,
-    ConnectTimeoutError,
-    FinxSyncError,
-    FunctionTimeoutError,
-    ServerRefusedError,
-)
-from finx_sync.session.failures import judged
+from finx_sync.errors import AuthorizationError, ServerRefusedError
+from finx_sync.functions.exchange import exchange
 from finx_sync.session.options import Options
-from finx_sync.transport.app import WebSocketApp, as_finx_error, quiet_thread
 from finx_sync.venues.base import Authentication, KeepAliveReply, ServerError
 from finx_sync.venues.finx import FinxDialect, Reply, parse_reply, request
 
-__all__ = ["DEFAULT_TIMEOUT", "Answer", "Backend", "RequestForm"]
+__all__ = ["DEFAULT_TIMEOUT", "Answer", "Backend", "Functions", "RequestForm"]
 
 DEFAULT_TIMEOUT: Final = 30.0
 """Seconds for a whole call, from name look-up to the last byte."""
-PARTING_TIME: Final = 0.005
-"""Seconds for the close frame to leave; the answer is here, so nothing more is waited for."""
 
 RequestForm = Literal["query", "segment", "message"]
 """``/backend/?APIKey=..&pair=..``, ``/backend/APIKey=..&pair=..``, or a message on the streaming path."""
@@ -55,6 +45,13 @@ class Answer:
     def value(self) -> Any:
         """The plain JSON value."""
         return json.loads(self.text)
+
+
+class Functions(Protocol):
+    """Whatever answers functions."""
+
+    def call(self, function: str, params: Mapping[str, Any], timeout: float) -> Answer:
+        """Call `function` by its wire name; see `Backend.call`."""
 
 
 class Backend:
@@ -87,32 +84,22 @@ class Backend:
             ConnectError, ConnectionLostError: no connection, or it ended before the answer.
             UnreadableMessageError: the answer is no message.
         """
-        deadline = time.monotonic() + timeout
         key = self._account.current_key()
-        exchange = _Exchange(function, self._message(key, function, params), deadline)
-        app = WebSocketApp(
+        reply, text = exchange(
+            function,
             self._url(key, function, params),
-            on_open=exchange.opened,
-            on_message=exchange.received,
-            on_error=exchange.failed,
-            max_size=self._options.max_size,
-            connect_timeout=timeout,
+            self._message(key, function, params),
+            _reader(function),
+            options=self._options,
+            timeout=timeout,
         )
-        with quiet_thread():
-            app.run_forever(**self._options.run_arguments())
-        if exchange.expired or isinstance(exchange.error, ConnectTimeoutError):
-            raise FunctionTimeoutError(f"{function}: no answer within {timeout:g} s") from exchange.error
-        if exchange.reply is None:
-            raise judged(
-                exchange.error or as_finx_error(ConnectionError(f"{function}: the server closed without an answer"))
-            )
-        if isinstance(exchange.reply, ServerError):
-            raise ServerRefusedError(function, exchange.reply.said)
-        if isinstance(exchange.reply, Authentication) and not exchange.reply.accepted:
+        if isinstance(reply, ServerError):
+            raise ServerRefusedError(function, reply.said)
+        if isinstance(reply, Authentication) and not reply.accepted:
             raise AuthorizationError(
                 f"{function}: the server refused the key (isAuth: false); check it, and that it has not expired"
             )
-        return Answer(exchange.reply, exchange.text)
+        return Answer(reply, text)
 
     def _url(self, key: str, function: str, params: Mapping[str, Any]) -> str:
         if self._form == "message":
@@ -124,45 +111,15 @@ class Backend:
         return request(key, function, **params) if self._form == "message" else None
 
 
-class _Exchange:
-    """One question and its answer; the callbacks run on the calling thread."""
+def _reader(function: str) -> Callable[[str], Reply | None]:
+    """Reads replies; None for a greeting, which is not what was asked for."""
 
-    def __init__(self, function: str, message: str | None, deadline: float) -> None:
-        self._function = function
-        self._message = message
-        self._deadline = deadline
-        self.reply: Reply | None = None
-        self.text = ""
-        self.error: FinxSyncError | None = None
-        self.expired = False
-
-    def opened(self, app: WebSocketApp) -> None:
-        app.call_later(self._deadline - time.monotonic(), lambda: self._expire(app))
-        if self._message is not None:
-            app.try_send(self._message)
-
-    def received(self, app: WebSocketApp, text: str | bytes) -> None:
-        if self.reply is not None or isinstance(text, bytes):
-            return
-        try:
-            reply = parse_reply(text)
-        except FinxSyncError as error:
-            self.error = error
-        else:
-            if self._is_greeting(reply):
-                return  # not what was asked for; the answer follows
-            self.reply, self.text = reply, text
-        app.close(timeout=PARTING_TIME, wait=False)
-
-    def _is_greeting(self, reply: Reply) -> bool:
+    def read(text: str) -> Reply | None:
+        reply = parse_reply(text)
         if isinstance(reply, KeepAliveReply):
-            return self._function != "keepAlive"
-        return isinstance(reply, Authentication) and reply.accepted and self._function != "authenticate"
+            is_greeting = function != "keepAlive"
+        else:
+            is_greeting = isinstance(reply, Authentication) and reply.accepted and function != "authenticate"
+        return None if is_greeting else reply
 
-    def failed(self, app: WebSocketApp, error: BaseException) -> None:
-        if self.error is None and self.reply is None:
-            self.error = as_finx_error(error)
-
-    def _expire(self, app: WebSocketApp) -> None:
-        self.expired = self.reply is None
-        app.abort()
+    return read

@@ -10,10 +10,11 @@ from typing import Any, Literal
 import msgspec
 
 from finx_sync.errors import InvalidInputError, UnexpectedReplyError
-from finx_sync.functions.backend import DEFAULT_TIMEOUT, Answer, Backend
+from finx_sync.functions.backend import DEFAULT_TIMEOUT, Answer, Functions
 from finx_sync.functions.inputs import (
     checked_date,
     checked_five_minutes,
+    checked_function,
     checked_name,
     checked_pair,
     checked_time,
@@ -32,12 +33,12 @@ class FinxFunctions(FinxRestFunctions):
     """The functions; each opens a connection of its own, and may be called on any thread, also in a handler.
 
     All of them take `timeout`, seconds for the whole call, and raise FunctionTimeoutError, ServerRefusedError,
-    AuthorizationError, ConnectError or ConnectionLostError, InvalidInputError before any I/O, and UnexpectedReplyError
-    for an answer of another function's shape.
+    AuthorizationError, ConnectError or ConnectionLostError, InvalidInputError before any I/O, UnexpectedReplyError for
+    an answer of another function's shape, and UnsupportedError where the service has no such function.
     """
 
     @abc.abstractmethod
-    def _backend(self) -> AbstractContextManager[Backend]:
+    def _backend(self) -> AbstractContextManager[Functions]:
         """The server, for the time of one call."""
 
     def _ask(self, function: str, timeout: float, **params: Any) -> Answer:
@@ -164,12 +165,12 @@ class FinxFunctions(FinxRestFunctions):
         """Call any function by its wire name, and get its answer as plain JSON values, unread.
 
         Args:
-            function_name: like "tickSnap"; also one that FinX adds later.
+            function_name: like "tickSnap"; also one that FinX adds later. On Deribit, a public method like
+                "public/get_order_book".
             timeout: seconds.
             params: its fields by their wire names.
         """
-        name = checked_name(function_name, "a function name", "tickSnap")
-        return self._ask(name, timeout, **params).value
+        return self._ask(checked_function(function_name), timeout, **params).value
 
 
 def _when(tick: Tick) -> tuple[str, str]:

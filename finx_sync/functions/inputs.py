@@ -8,10 +8,19 @@ from typing import Final
 
 from finx_sync.errors import InvalidInputError
 
-__all__ = ["checked_date", "checked_five_minutes", "checked_name", "checked_pair", "checked_time", "checked_timeout"]
+__all__ = [
+    "checked_date",
+    "checked_five_minutes",
+    "checked_function",
+    "checked_name",
+    "checked_pair",
+    "checked_time",
+    "checked_timeout",
+]
 
 _PAIR: Final = re.compile(r"[A-Za-z0-9._-]+:[A-Za-z0-9._-]+")
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]*")
+_FUNCTION: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]*(/[A-Za-z0-9_-]+)*")
 _TIME: Final = re.compile(r"([01]\d|2[0-3]):[0-5]\d(:[0-5]\d(\.\d{1,6})?)?Z?")
 _FIVE_MINUTES: Final = 5
 
@@ -27,6 +36,13 @@ def checked_name(name: str, what: str = "an instrument name", example: str = "BT
     """An instrument's or security's name."""
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise InvalidInputError(f"{name!r} is not {what}; it looks like {example!r}")
+    return name
+
+
+def checked_function(name: str) -> str:
+    """A function's wire name."""
+    if not isinstance(name, str) or not _FUNCTION.fullmatch(name):
+        raise InvalidInputError(f"{name!r} is not a function name; it looks like 'tickSnap' or 'public/get_time'")
     return name
 
 

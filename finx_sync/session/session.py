@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from finx_sync.config import Account
@@ -199,9 +200,10 @@ class Session:
 
     # What the user asks for while it runs; any thread
 
-    def wanted(self, wish: Subscription) -> None:
-        """A subscription was added."""
-        self._inbox.post(lambda: self.continuity.wanted(wish))
+    def wanted(self, *wishes: Subscription) -> None:
+        """Subscriptions were added."""
+        for wish in wishes:
+            self._inbox.post(partial(self.continuity.wanted, wish))
         self.adjust_lines()
 
     def unwanted(self, wish: Subscription) -> None:

@@ -35,7 +35,7 @@ from finx_sync.venues.base import (
     Unreadable,
 )
 from finx_sync.venues.deribit.tickers import ChannelUpdate, index_of, read_index, read_ticker, tick_of
-from finx_sync.venues.finx import SPOT
+from finx_sync.venues.finx import CONTRACT, SPOT
 
 __all__ = ["DeribitDialect", "Interval", "rpc", "websocket_url", "words_of"]
 
@@ -90,6 +90,7 @@ class DeribitDialect(Dialect):
 
     venue = "Deribit"
     message_types = (ContractTick, SpotTick, ChannelUpdate)
+    kinds = {ContractTick: CONTRACT, SpotTick: SPOT}  # noqa: RUF012  # a ClassVar of the base
 
     def __init__(self, base_url: str, interval: Interval = "100ms") -> None:
         if interval not in get_args(Interval):
@@ -124,6 +125,9 @@ class DeribitDialect(Dialect):
 
     def unsubscribe(self, key: Any, subscription: Subscription) -> str | None:
         return rpc(next(self._numbers), "public/unsubscribe", channels=[self._channel(subscription)])
+
+    def probe(self, key: Any) -> str | None:
+        return rpc(TEST_ID, "public/test")
 
     def periodic(self, key: Any) -> Sequence[Periodic]:
         return []

@@ -1,0 +1,54 @@
+"""The venues of `finx-sync stream`: what each needs to make a stream of the names on the command line."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from finx_sync.manager import StreamManager
+from finx_sync.stream import Stream
+
+__all__ = ["VENUES", "Show", "Venue"]
+
+Show = Callable[[Any], None]
+"""Shows a message: a `Message`, or a named tuple."""
+
+
+@dataclass(frozen=True)
+class Venue:
+    """One venue.
+
+    Attributes:
+        example: names that it knows, for help and error texts.
+        open: makes a stream from the command's options (`names`, `environment`, `url`, `api_key`), subscribed to the
+            names, and with a handler that shows everything. No I/O.
+    """
+
+    example: str
+    open: Callable[[argparse.Namespace, Show], Stream]
+
+
+def _finx(options: argparse.Namespace, show: Show) -> Stream:
+    return _subscribed(StreamManager(options.api_key, environment=options.environment, url=options.url), options, show)
+
+
+def _deribit(options: argparse.Namespace, show: Show) -> Stream:
+    known = {None: "deribit", "production": "deribit", "test": "deribit-test", "sandbox": "deribit-sandbox"}
+    environment = known.get(options.environment, options.environment)
+    return _subscribed(StreamManager(environment=environment, url=options.url), options, show)
+
+
+def _subscribed(manager: StreamManager, options: argparse.Namespace, show: Show) -> StreamManager:
+    manager.subscribe_spot(*(name for name in options.names if ":" in name))
+    manager.subscribe_contract(*(name for name in options.names if ":" not in name))
+    manager.on_contract(show)
+    manager.on_spot(show)
+    return manager
+
+
+VENUES: Final[dict[str, Venue]] = {
+    "finx": Venue("BTC-26AUG22-20000-C BTC:USDC", _finx),
+    "deribit": Venue("BTC-PERPETUAL BTC:USD", _deribit),
+}

@@ -1,0 +1,115 @@
+"""FinX's functions, as far as Deribit's public methods can serve them; no key needed.
+
+Sources: Deribit API documentation, *public/get_instruments*, *public/get_instrument*, *public/get_index_price*. FinX's
+own `listDeribitContracts` is what the first of them lists.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+
+from finx_sync.errors import ServerRefusedError, UnexpectedReplyError, UnreadableMessageError, UnsupportedError
+from finx_sync.functions.backend import Answer
+from finx_sync.functions.exchange import exchange
+from finx_sync.messages import Tick
+from finx_sync.redaction import redact
+from finx_sync.session.options import Options
+from finx_sync.venues.deribit.dialect import rpc, websocket_url, words_of
+from finx_sync.venues.deribit.tickers import EXCHANGE, index_of
+from finx_sync.venues.finx import NameList, Raw
+
+__all__ = ["DeribitBackend"]
+
+REQUEST_ID: Final = 1
+PUBLIC: Final = "public/"
+"""What the names of methods begin with that need no login."""
+
+
+class DeribitBackend:
+    """Answers functions from one Deribit server.
+
+    Args:
+        base_url: ``wss://host``.
+        options: TLS, proxy and size limit are taken from here.
+    """
+
+    def __init__(self, base_url: str, options: Options) -> None:
+        self._url = websocket_url(base_url)
+        self._options = options
+
+    def call(self, function: str, params: Mapping[str, Any], timeout: float) -> Answer:
+        """Answer a FinX function, or call a public method of Deribit's (``public/...``).
+
+        Raises:
+            UnsupportedError: Deribit has nothing like it.
+            FunctionTimeoutError: it took longer than `timeout` seconds.
+            ServerRefusedError: the server answered with an error.
+            ConnectError, ConnectionLostError: no connection, or it ended before the answer.
+            UnreadableMessageError, UnexpectedReplyError: the answer is none, or of another shape.
+        """
+        if function.startswith(PUBLIC):
+            result, _ = self._ask(function, function, params, timeout)
+            return _answer(Raw(result), result)
+        if function == "listDeribitContracts":
+            method, sent = "public/get_instruments", {"currency": "any", "expired": False}
+        elif function == "referenceData":
+            method, sent = "public/get_instrument", {"instrument_name": params["securityId"]}
+        elif function == "tickSnap" and not params.keys() & {"date", "time"}:
+            method, sent = "public/get_index_price", {"index_name": index_of(params["pair"])}
+        else:
+            raise UnsupportedError(
+                f"Deribit cannot serve {function}; it serves list_contracts, get_tick_snap without a date, "
+                "get_reference_data, and call('public/...'); the rest needs FinX"
+            )
+        result, frame = self._ask(function, method, sent, timeout)
+        try:
+            if function == "listDeribitContracts":
+                names = [row["instrument_name"] for row in result]
+                return _answer(NameList(names), names)
+            if function == "tickSnap":
+                return _answer(_tick(params["pair"], result, frame), result)
+        except (LookupError, TypeError, ValueError, OverflowError) as error:
+            shown = redact(json.dumps(frame)[:400])[:200]
+            raise UnexpectedReplyError(f"{function}: the server answered with another shape: {shown}") from error
+        return _answer(Raw(result), result)
+
+    def _ask(
+        self, function: str, method: str, params: Mapping[str, Any], timeout: float
+    ) -> tuple[Any, Mapping[str, Any]]:
+        """Call a method; returns its result, and the whole frame."""
+
+        def read(text: str) -> Any:
+            try:
+                frame = msgspec.json.decode(text)
+            except (msgspec.DecodeError, ValueError, RecursionError) as error:
+                raise UnreadableMessageError(f"not JSON: {error}", text) from error
+            if not isinstance(frame, dict) or frame.get("id") not in (REQUEST_ID, None) or "method" in frame:
+                return None
+            if "error" in frame:
+                raise ServerRefusedError(function, words_of(frame["error"]))
+            return frame if "result" in frame else None
+
+        request = rpc(REQUEST_ID, method, **params)
+        frame, _ = exchange(function, self._url, request, read, options=self._options, timeout=timeout)
+        return frame["result"], frame
+
+
+def _answer(reply: Any, value: Any) -> Answer:
+    return Answer(reply, json.dumps(value))
+
+
+def _tick(pair: str, result: Mapping[str, Any], frame: Mapping[str, Any]) -> Tick:
+    """The index price, at the time that the server stamped on its answer (microseconds)."""
+    moment = dt.datetime(1970, 1, 1) + dt.timedelta(milliseconds=frame["usOut"] // 1000)
+    return Tick(
+        pair=pair,
+        date=f"{moment:%Y-%m-%d}",
+        time=f"{moment:%H:%M:%S}.{moment.microsecond // 1000:03d}Z",
+        exchange=EXCHANGE,
+        price=float(result["index_price"]),
+    )

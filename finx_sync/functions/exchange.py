@@ -1,0 +1,101 @@
+"""One question, one answer, over a short-lived connection of its own; on the caller's thread."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+from finx_sync.errors import ConnectTimeoutError, FinxSyncError, FunctionTimeoutError
+from finx_sync.session.failures import judged
+from finx_sync.session.options import Options
+from finx_sync.transport.app import WebSocketApp, as_finx_error, quiet_thread
+
+__all__ = ["exchange"]
+
+PARTING_TIME: Final = 0.005
+"""Seconds for the close frame to leave; the answer is here, so nothing more is waited for."""
+
+
+def exchange(
+    function: str,
+    url: str,
+    message: str | None,
+    read: Callable[[str], Any],
+    *,
+    options: Options,
+    timeout: float,
+) -> tuple[Any, str]:
+    """Connect, send `message` if there is one, wait for the answer, close.
+
+    Args:
+        function: its name, for the texts of errors.
+        url: where.
+        message: what to send; None where the URL asks.
+        read: makes something of a text; None for one that is not the answer, and waited on.
+        options: TLS, proxy and size limit are taken from here.
+        timeout: seconds, from name look-up to the last byte.
+
+    Returns:
+        What `read` made of the answer, and the answer.
+
+    Raises:
+        FunctionTimeoutError: it took longer.
+        AuthorizationError: the handshake or the close code said that the key is refused.
+        ConnectError, ConnectionLostError: no connection, or it ended before the answer.
+        FinxSyncError: whatever `read` raised.
+    """
+    one = _Exchange(message, read, time.monotonic() + timeout)
+    app = WebSocketApp(
+        url,
+        on_open=one.opened,
+        on_message=one.received,
+        on_error=one.failed,
+        max_size=options.max_size,
+        connect_timeout=timeout,
+    )
+    with quiet_thread():
+        app.run_forever(**options.run_arguments())
+    if one.expired or isinstance(one.error, ConnectTimeoutError):
+        raise FunctionTimeoutError(f"{function}: no answer within {timeout:.3g} s") from one.error
+    if one.answer is None:
+        raise judged(one.error or as_finx_error(ConnectionError(f"{function}: the server closed without an answer")))
+    return one.answer
+
+
+class _Exchange:
+    """The callbacks of one exchange."""
+
+    def __init__(self, message: str | None, read: Callable[[str], Any], deadline: float) -> None:
+        self._message = message
+        self._read = read
+        self._deadline = deadline
+        self.answer: tuple[Any, str] | None = None
+        self.error: FinxSyncError | None = None
+        self.expired = False
+
+    def opened(self, app: WebSocketApp) -> None:
+        app.call_later(self._deadline - time.monotonic(), lambda: self._expire(app))
+        if self._message is not None:
+            app.try_send(self._message)
+
+    def received(self, app: WebSocketApp, text: str | bytes) -> None:
+        if self.answer is not None or isinstance(text, bytes):
+            return
+        try:
+            value = self._read(text)
+        except FinxSyncError as error:
+            self.error = error
+        else:
+            if value is None:
+                return  # not what was asked for; the answer follows
+            self.answer = value, text
+        app.close(timeout=PARTING_TIME, wait=False)
+
+    def failed(self, app: WebSocketApp, error: BaseException) -> None:
+        if self.error is None and self.answer is None:
+            self.error = as_finx_error(error)
+
+    def _expire(self, app: WebSocketApp) -> None:
+        self.expired = self.answer is None
+        app.abort()
