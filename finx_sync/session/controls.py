@@ -77,10 +77,7 @@ class Controls:
                 self._continuity.unwanted(wish)
                 self._report(SubscriptionRefusedError(wish.kind, wish.name, said), self._venue)
             case Reconnect(said=said):
-                if line is not None:
-                    line.reconnect(
-                        ConnectionLostError(f"the server asked for a new connection: {redact(said)}"), "server"
-                    )
+                self._reconnect(said, line)
             case Confirmed(subscription=wish):
                 self._continuity.confirmed(wish)
             case KeepAliveReply():
@@ -101,6 +98,10 @@ class Controls:
             line.confirm()
         elif line is not None:
             line.refuse(_refused(verdict.said or "isAuth: false"))
+
+    def _reconnect(self, said: str, line: Supervisor | None) -> None:
+        if line is not None:
+            line.reconnect(ConnectionLostError(f"the server asked for a new connection: {redact(said)}"), "server")
 
     def _server_error(self, said: str, line: Supervisor | None) -> None:
         if line is not None and not line.confirmed:
