@@ -124,6 +124,8 @@ class Stream:
             self._listen,
             self._connection_changed,
             self._missed,
+            self._unreadable,
+            self._round,
         )
 
     def _listen(self, change: StateChange) -> None:
@@ -137,6 +139,12 @@ class Stream:
 
     def _missed(self, gap: Gap) -> None:
         """A venue's own part: told, on the dispatch thread, of every gap after `on_gap` was."""
+
+    def _unreadable(self, line: str) -> None:
+        """A venue's own part: told, on the dispatch thread, that a message of a line could not be read."""
+
+    def _round(self) -> None:
+        """A venue's own part: called on the dispatch thread at least twice a second, if no handler keeps it."""
 
     def stop(self, timeout: float = STOP_TIMEOUT, *, drain: bool = False) -> None:
         """End the stream. From any thread, in every state, as often as you like; never raises.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -24,10 +25,12 @@ from finx_sync.venues.base import (
     Confirmed,
     Ignored,
     KeepAliveReply,
+    Postponed,
     Reconnect,
     Refused,
     ServerError,
     Several,
+    Subscription,
     Unreadable,
 )
 
@@ -45,26 +48,32 @@ class Controls:
         continuity: told of what proves that subscriptions flow.
         line_of: the supervisor whose present connection is this one; None when it has gone on to another.
         tell: calls the handlers of a topic; returns whether there was one.
+        on_unreadable: told the line of a message that could not be read, after `on_error` was.
     """
 
     def __init__(
         self,
         venue: str,
+        *,
         subscriptions: Subscriptions,
         continuity: Continuity,
         line_of: Callable[[Connection], Supervisor | None],
         tell: Callable[[str, object], bool],
+        on_unreadable: Callable[[str], object],
     ) -> None:
         self._venue = venue
         self._subscriptions = subscriptions
         self._continuity = continuity
         self._line_of = line_of
         self._tell = tell
+        self._on_unreadable = on_unreadable
+        self._postponed: dict[Subscription, float] = {}  # when to ask for it again, monotonic
 
     def take(self, message: Any, connection: Connection) -> Fate:
         """Act on a decoded thing that is no user message; returns what became of it."""
         if isinstance(message, Unreadable):
             self._report(message.error, "a message could not be read")
+            self._on_unreadable(connection.line)
             return "unreadable"
         line = self._line_of(connection)
         match message:
@@ -72,26 +81,39 @@ class Controls:
                 self._authentication(message, line)
             case ServerError(said=said):
                 self._server_error(said, line)
-            case Refused(subscription=wish, said=said):
-                self._subscriptions.remove(wish)
-                self._continuity.unwanted(wish)
-                self._report(SubscriptionRefusedError(wish.kind, wish.name, said), self._venue)
+            case Refused() | Postponed() | Confirmed():
+                self._subscription(message)
             case Reconnect(said=said):
                 self._reconnect(said, line)
-            case Confirmed(subscription=wish):
-                self._continuity.confirmed(wish)
             case KeepAliveReply():
                 if line is not None:
                     line.answers_probes = True
                 self._continuity.answered(connection)
-            case Ignored():
-                pass
             case Several(parts=parts):
                 for part in parts:
                     self.take(part, connection)
             case _:
-                return "unknown"
+                return "control" if isinstance(message, Ignored) else "unknown"
         return "control"
+
+    def round(self) -> None:
+        """Ask again for what the server has postponed, where it is time. Called now and then."""
+        for wish in [wish for wish, due in self._postponed.items() if time.monotonic() >= due]:
+            del self._postponed[wish]
+            self._subscriptions.again(wish)
+
+    def _subscription(self, message: Refused | Postponed | Confirmed) -> None:
+        """What the server says about a subscription."""
+        wish = message.subscription
+        if isinstance(message, Confirmed):
+            self._continuity.confirmed(wish)
+        elif isinstance(message, Postponed):
+            logger.info("%s: %s is to be asked for again in %.1f s", self._venue, wish.name, message.seconds)
+            self._postponed[wish] = time.monotonic() + message.seconds
+        else:
+            self._subscriptions.refused(wish)
+            self._continuity.unwanted(wish)
+            self._report(SubscriptionRefusedError(wish.kind, wish.name, message.said), self._venue)
 
     def _authentication(self, verdict: Authentication, line: Supervisor | None) -> None:
         if line is not None and verdict.accepted:

@@ -44,6 +44,7 @@ class Lookout:
         is_open: Callable[[], bool],
         on_suspend: Callable[[float], object],
         on_stall: Callable[[str], object],
+        on_round: Callable[[], object],
         lag_limit: float,
     ) -> None:
         self._clock = clock
@@ -57,6 +58,7 @@ class Lookout:
         self._is_open = is_open
         self._on_suspend = on_suspend
         self._on_stall = on_stall
+        self._on_round = on_round
         self._lag_limit = lag_limit
         self._marked = 0.0
         self._plan: tuple[float, Callable[[], object]] | None = None
@@ -127,6 +129,7 @@ class Lookout:
         """On the dispatch thread, after all that had come in by `looked_at`."""
         self._rounds += 1
         self._continuity.settle()
+        self._on_round()
         if stepped:
             self._staleness.restart(looked_at)
         for stale in self._staleness.find(looked_at, self._is_open()):

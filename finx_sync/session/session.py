@@ -65,6 +65,8 @@ class SessionParts:
         connection_changed: told, on the dispatch thread and in order with the messages, of a connection's line and
             whether it is open now.
         missed: told, on the dispatch thread, of every gap.
+        unreadable: told, on the dispatch thread, of the line of a message that could not be read.
+        round: called on the dispatch thread at least twice a second, if no handler keeps it.
     """
 
     dialect: Dialect
@@ -77,6 +79,8 @@ class SessionParts:
     listen: Callable[[StateChange], None]
     connection_changed: Callable[[str, bool], None]
     missed: Callable[[Gap], object]
+    unreadable: Callable[[str], object]
+    round: Callable[[], object]
 
 
 class Session:
@@ -114,9 +118,15 @@ class Session:
         )
         self.lines = Lines(parts.dialect, parts.subscriptions, self._new_line, self._replacement_failed)
         self._controls = Controls(
-            parts.dialect.venue, parts.subscriptions, self.continuity, self.lines.of, self.delivery.tell
+            parts.dialect.venue,
+            subscriptions=parts.subscriptions,
+            continuity=self.continuity,
+            line_of=self.lines.of,
+            tell=self.delivery.tell,
+            on_unreadable=parts.unreadable,
         )
         self.lookout = Lookout(
+            on_round=self._round,
             clock=self.clock,
             inbox=self._inbox,
             ledger=self.ledger,
@@ -342,6 +352,10 @@ class Session:
     def _handler_raised(self, error: HandlerRaisedError) -> None:
         if self._parts.options.handler_errors == "raise":
             self._fail(error, drain=False)
+
+    def _round(self) -> None:
+        self._controls.round()
+        self._parts.round()
 
     def _worker_ended(self, crash: FinxSyncError | None) -> None:
         """The last act of the dispatch thread: the others are ending too, and the state says so."""

@@ -58,6 +58,21 @@ class Subscriptions:
                     send(text)
             return True
 
+    def refused(self, subscription: Subscription) -> None:
+        """The server does not grant it: want it no more; there is nothing to take back."""
+        with self._lock:
+            self._desired.pop(subscription, None)
+            for _, _, sent in self._open.values():
+                sent.discard(subscription)
+
+    def again(self, subscription: Subscription) -> None:
+        """Ask for it once more, if it is still wanted: the server did not take it the first time."""
+        with self._lock:
+            if subscription in self._desired:
+                for line, (_, _, sent) in self._open.items():
+                    sent.discard(subscription)
+                    self._ask(line, [subscription])
+
     def opened(self, line: str, key: str, send: Send) -> None:
         """A connection is open: ask for all that is wanted of it."""
         with self._lock:

@@ -13,6 +13,7 @@ from finx_sync import embedded
 from finx_sync.config import SANDBOX, Account, checked_url
 from finx_sync.dispatch.feed import Feed
 from finx_sync.errors import ConfigError, InvalidInputError, StreamTimeoutError, UsageError
+from finx_sync.notices import Gap
 from finx_sync.session.options import StreamOptions
 from finx_sync.session.state import ENDED
 from finx_sync.stream import Stream
@@ -25,7 +26,7 @@ from finx_sync.venues.bitmex.dialect import (
     BitmexDialect,
     topic,
 )
-from finx_sync.venues.bitmex.messages import TableItem, TableUpdate
+from finx_sync.venues.bitmex.messages import Row, TableItem, TableUpdate
 from finx_sync.venues.bitmex.storage import Storage
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ PRIVATE_CHANNELS: Final = ("margin", "position", "order", "execution")
 SWITCH_DEFAULT: Final = 60.0
 SWITCH_MINIMUM: Final = 20.0
 """Seconds; it is renewed every 15."""
+DROPPED: Final = ("slow consumer", "conflated")
+"""Reasons of gaps on a connection that goes on; after the others the server sends all images anew."""
 HEAL_INTERVAL: Final = 5.0
 """Seconds between two requests for the same table's image: a server that errs is not to be hammered."""
 
@@ -96,6 +99,7 @@ class BitmexStream(Stream):
         self._stay = embedded.Stay()
         self._storage = Storage(threading.Lock())
         self._filled = threading.Condition()  # notified when a table's image has come, and at the end
+        self._newest: dict[str, tuple[Row, TableUpdate]] = {}  # written by the dispatch thread
         self._healed_at: dict[str, float] = {}
         self._handlers.add(TableUpdate, self._apply)
         self._channels = tuple(channels)
@@ -172,9 +176,9 @@ class BitmexStream(Stream):
         for wish in [_checked(one) for one in topics]:
             if not self._unsubscribe(wish):
                 continue
-            table, _, symbol = wish.name.partition(":")
-            self._storage.forget(table, symbol or None)
-            if not symbol:  # parts of it that are wanted on their own were dropped with it
+            table, symbol = _split(wish.name)
+            self._storage.forget(table, symbol)
+            if symbol is None:  # parts of it that are wanted on their own were dropped with it
                 for other in self._subscriptions.desired():
                     if other.name.startswith(f"{table}:"):
                         self._resubscribe(other)
@@ -189,14 +193,12 @@ class BitmexStream(Stream):
     @property
     def storage(self) -> Storage:
         """All tables as they stand. Safe from any thread; not emptied by `stop`."""
-        self._storage.expire(time.monotonic())
         return self._storage
 
-    def latest(self, name: str) -> Any:
-        """The newest row of a topic, like "quote:XBTUSD", as a dictionary of its own; None where there is none."""
-        table, _, symbol = name.partition(":")
-        rows = self.storage.rows(table, symbol or None)
-        return dict(rows[-1]) if rows else None
+    def latest(self, name: str) -> TableItem | None:
+        """The row of a topic, like "quote:XBTUSD" or "margin", that changed last; None where there was none yet."""
+        found = self._newest.get(name)
+        return None if found is None else TableItem.of(*found)
 
     def wait_until_filled(self, *topics: str, timeout: float = 10.0) -> None:
         """Wait until the images of tables have come.
@@ -230,36 +232,59 @@ class BitmexStream(Stream):
         """Merge a message, and hand its rows on."""
         now = time.monotonic()
         storage, table, action = self._storage, update.table, update.action
+        self._latest[TableUpdate][table] = update  # for whoever subscribes the whole table
         rows = storage.apply(update, now)
         if storage.lost:
             self._heal(now)
         if action == "partial":
             with self._filled:
                 self._filled.notify_all()
-        session = self._session
-        if session is None or (action == "delete" and not self._deletes):
+        if action == "delete" and not self._deletes:
             return
-        topics, tell = self._handlers.topics, session.delivery.tell
-        event = f"{_ALL} {table}"
+        topics, newest, by_table = self._handlers.topics, self._newest, f"{_ALL} {table}"
         for row in rows:
-            symbol = row.get("symbol")
-            for name in (_ALL, event, f"{event}:{symbol}"):
-                if name in topics:
-                    tell(name, TableItem(dict(row), symbol, table, action))
+            name = f"{table}:{row.get('symbol')}"
+            newest[name] = newest[table] = (row, update)
+            for event in (_ALL, by_table, f"{_ALL} {name}"):
+                if event in topics:
+                    self._tell(event, TableItem.of(row, update))
+
+    def _tell(self, event: str, item: TableItem) -> None:
+        session = self._session
+        assert session is not None
+        session.delivery.tell(event, item)
 
     def _heal(self, now: float) -> None:
         """Ask for new images of tables that a change did not fit: something was lost, or the server erred."""
         for table, symbol in list(self._storage.lost):
-            names = {table, f"{table}:{symbol}"}
-            for wish in self._subscriptions.desired():
-                due = self._healed_at.get(wish.name, -HEAL_INTERVAL) + HEAL_INTERVAL
-                if wish.name not in names or now < due:
-                    continue
-                logger.warning("BitMEX: a change of %s did not fit its table; asking for the table anew", wish.name)
-                self._healed_at[wish.name] = now
+            wishes = [wish for wish in self._subscriptions.desired() if _covers(wish.name, table, symbol)]
+            due = [wish for wish in wishes if now >= self._healed_at.get(wish.name, -HEAL_INTERVAL) + HEAL_INTERVAL]
+            if len(due) == len(wishes):
                 self._storage.lost.discard((table, symbol))
+            for wish in due:
+                logger.warning("BitMEX: a change of %s was lost; asking for the table anew", wish.name)
+                self._healed_at[wish.name] = now
                 self._storage.forget(*_split(wish.name))
                 self._resubscribe(wish)
+
+    def _missed(self, gap: Gap) -> None:
+        if gap.reason in DROPPED:
+            self._distrust(None)
+
+    def _unreadable(self, line: str) -> None:
+        self._distrust(line)
+
+    def _distrust(self, line: str | None) -> None:
+        """Changes were lost, nobody knows of which tables: ask for all of a line, or of every one, anew."""
+        for wish in self._subscriptions.desired(line):
+            self._storage.lost.add(_split(wish.name))
+        self._heal(time.monotonic())
+
+    def _round(self) -> None:
+        now = time.monotonic()
+        self._storage.expire(now)
+        if self._storage.lost:
+            self._heal(now)
 
     def _connection_changed(self, line: str, is_open: bool) -> None:
         if is_open:
@@ -278,8 +303,15 @@ class BitmexStream(Stream):
 
 
 def _split(name: str) -> tuple[str, str | None]:
+    """A topic's table and symbol; None for all symbols."""
     table, _, symbol = name.partition(":")
-    return table, symbol or None
+    return table, symbol if symbol not in ("", "*") else None
+
+
+def _covers(name: str, table: str, symbol: str | None) -> bool:
+    """Whether a topic brings rows of a symbol, or may bring those of an unknown one."""
+    its_table, its_symbol = _split(name)
+    return its_table == table and (its_symbol in (None, symbol) or symbol is None)
 
 
 def _checked(name: str) -> Subscription:

@@ -22,6 +22,7 @@ __all__ = [
     "Ignored",
     "KeepAliveReply",
     "Periodic",
+    "Postponed",
     "Reconnect",
     "Refused",
     "ServerError",
@@ -111,6 +112,21 @@ class Refused:
 
 
 @dataclass(frozen=True)
+class Postponed:
+    """The server cannot take a subscription now: it is asked for again.
+
+    Attributes:
+        subscription: which.
+        seconds: to wait before.
+        said: the server's words, not yet redacted.
+    """
+
+    subscription: Subscription
+    seconds: float
+    said: str
+
+
+@dataclass(frozen=True)
 class Reconnect:
     """The server wants us to come back on a new connection.
 
@@ -153,7 +169,9 @@ class Unreadable:
     error: UnreadableMessageError
 
 
-Control = Authentication | KeepAliveReply | ServerError | Confirmed | Refused | Reconnect | Ignored | Several
+Control = (
+    Authentication | KeepAliveReply | ServerError | Confirmed | Refused | Postponed | Reconnect | Ignored | Several
+)
 Decoded = Message | Control | Unknown | Unreadable
 
 

@@ -14,6 +14,7 @@ from finx_sync.venues.base import (
     Confirmed,
     Ignored,
     KeepAliveReply,
+    Postponed,
     Reconnect,
     Refused,
     ServerError,
@@ -115,6 +116,14 @@ def test_commands_are_bitmex_own() -> None:
         (error("You are already subscribed to this topic:trade. Please see ...", 400, SUBSCRIBE), Confirmed(TRADE)),
         (error("Signature not valid.", 401), Authentication(False, "Signature not valid.")),
         (error("Invalid API Key.", 401), Authentication(False, "Invalid API Key.")),
+        (
+            {**error("Rate limit exceeded, retry in 1 seconds.", 429, SUBSCRIBE), "meta": {"retryAfter": 1}},
+            Postponed(TRADE, 1.0, "Rate limit exceeded, retry in 1 seconds."),
+        ),
+        (
+            error("Max Pending subscription limit reached, please try again later.", 503, SUBSCRIBE),
+            Postponed(TRADE, 5.0, "Max Pending subscription limit reached, please try again later."),
+        ),
         (error("Access token expired", 419), Reconnect("Access token expired")),
         (error("Nonsense", 400, {"op": "wibble"}), ServerError("400: Nonsense")),
         ({"error": "Not a table."}, ServerError("Not a table.")),
@@ -144,7 +153,7 @@ def test_a_mixed_batch_keeps_its_order() -> None:
     messages = decode(update, "pong", partial, {"x": 1}, update)
     assert [type(message) for message in messages] == [TableUpdate, KeepAliveReply, TableUpdate, Unknown, TableUpdate]
     assert messages[0].data == [QUOTE]
-    assert (messages[0].name, messages[0].key_fields) == ("quote", None)
+    assert (messages[0].name, messages[0].key_fields) == ("quote:XBTUSD", None)
     assert (messages[2].key_fields, messages[2].filter) == ([], {"symbol": "XBTUSD"})
     assert (messages[0]["table"], messages[2]["keys"]) == ("quote", [])
 

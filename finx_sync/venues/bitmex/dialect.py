@@ -25,6 +25,7 @@ from finx_sync.venues.base import (
     Ignored,
     KeepAliveReply,
     Periodic,
+    Postponed,
     Reconnect,
     Refused,
     ServerError,
@@ -66,6 +67,10 @@ SWITCH_INTERVAL: Final = 15.0
 """Seconds between two renewals of the dead man's switch, as the documentation recommends."""
 IDLE: Final = 5.0
 """Seconds of silence before a ping, as the documentation recommends."""
+PING: Final = "ping"
+"""Plain text, not JSON; answered with "pong"."""
+RETRY_AFTER: Final = 5.0
+"""Seconds before a subscription that the server had no room for is asked for again, unless it says when."""
 
 RATE_LIMITED: Final = frozenset({429, 503})
 TOKEN_EXPIRED: Final = 419
@@ -113,7 +118,8 @@ class BitmexDialect(Dialect):
 
     venue = "BitMEX"
     message_types = (TableUpdate,)
-    idle_ping = (IDLE, "ping")
+    kinds = {TableUpdate: TOPIC}  # noqa: RUF012  # a ClassVar of the base
+    idle_ping = (IDLE, PING)
 
     def __init__(self, url: str, platform_url: str | None = None, switch_after: int | None = None) -> None:
         self._switch = None if switch_after is None else _command("cancelAllAfter", switch_after)
@@ -151,6 +157,9 @@ class BitmexDialect(Dialect):
 
     def unsubscribe(self, key: Any, subscription: Subscription) -> str | None:
         return _command("unsubscribe", [subscription.name])
+
+    def probe(self, key: Any) -> str | None:
+        return PING
 
     def periodic(self, key: Any) -> Sequence[Periodic]:
         return [Periodic(SWITCH_INTERVAL, self._switch)] if self._switch else []
@@ -217,6 +226,13 @@ def _error(frame: dict[str, Any]) -> Decoded:
         wish = Subscription(TOPIC, topics[0])
         if said.startswith(ALREADY):
             return Confirmed(wish)
-        if status not in RATE_LIMITED:
-            return Refused(wish, said if status is None else f"{status}: {said}")
+        if status in RATE_LIMITED:
+            return Postponed(wish, _retry_after(frame), said)
+        return Refused(wish, said if status is None else f"{status}: {said}")
     return ServerError(said if status is None else f"{status}: {said}")
+
+
+def _retry_after(frame: dict[str, Any]) -> float:
+    meta = frame.get("meta")
+    seconds = meta.get("retryAfter") if isinstance(meta, dict) else None
+    return float(seconds) if isinstance(seconds, (int, float)) and 0 < seconds < 3600 else RETRY_AFTER

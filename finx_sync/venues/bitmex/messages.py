@@ -5,18 +5,23 @@ Source: BitMEX documentation, *WebSocket API*: sections *Response Format* and *S
 
 from __future__ import annotations
 
-import operator
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import msgspec
 
-from finx_sync.messages import Message, wire_fields
+from finx_sync.messages import Message, NameReader, wire_fields
 
 __all__ = ["Action", "Level", "OrderBook", "Row", "TableItem", "TableUpdate"]
 
 Action = Literal["partial", "insert", "update", "delete"]
 Row = dict[str, Any]
 """A table's row: wire names and JSON values."""
+
+
+def _name(update: TableUpdate) -> str:
+    data = update.data
+    symbol = (data[0] if data else update.filter or {}).get("symbol")
+    return f"{update.table}:{symbol}" if symbol else update.table
 
 
 @wire_fields
@@ -43,28 +48,40 @@ class TableUpdate(Message, frozen=True, kw_only=True, gc=False):
     foreign_keys: dict[str, str] | None = msgspec.field(default=None, name="foreignKeys")
     attributes: dict[str, str] | None = None
 
-    name_of = operator.attrgetter("table")
-
     @property
     def name(self) -> str:
-        """The table."""
-        return self.table
+        """The topic of its first row, like "quote:XBTUSD"; the table where it has no symbols."""
+        return _name(self)
+
+    name_of = cast(NameReader, staticmethod(_name))
 
 
-class TableItem(NamedTuple):
-    """What handlers and iterators get: one row after it was merged.
+class _Item(NamedTuple):
+    item: Row
+    symbol: str | None
+    table: str
+    action: Action
+
+
+class TableItem(_Item):
+    """What handlers and iterators get: one row after it was merged. It unpacks into its first four attributes.
 
     Attributes:
         item: the whole row, the receiver's own copy.
         symbol: the row's; None where the table is not about symbols.
         table: its table.
         action: what the server did: "partial", "insert", "update", or "delete" where deletes are asked for.
+        received_at: when the bytes were read from the socket, UNIX seconds (wall clock).
     """
 
-    item: Row
-    symbol: str | None
-    table: str
-    action: Action
+    received_at: float
+
+    @classmethod
+    def of(cls, row: Row, update: TableUpdate) -> TableItem:
+        """A row that a message brought."""
+        item = cls(dict(row), row.get("symbol"), update.table, update.action)
+        item.received_at = update.received_at
+        return item
 
 
 class Level(NamedTuple):
