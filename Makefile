@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint check conformance bench clean
+.PHONY: demo test lint check conformance chaos bench clean
 
 demo: $(READY)
 	$(BIN)/finx-sync demo
@@ -22,6 +22,9 @@ check: lint test
 
 conformance: $(READY)
 	$(BIN)/python -m tests.conformance.run
+
+chaos: $(READY)
+	$(BIN)/python -m tests.chaos.run
 
 bench: $(READY)
 	$(BIN)/python -m pip install --quiet -e ".[bench]"
