@@ -47,6 +47,7 @@ setup(
     install_requires=[
         "websocket-client>=1.9.2,<2",
         "requests>=2.31",
+        "urllib3>=2",
         "python-dotenv>=1.0",
         "msgspec>=0.18.6",
     ],

@@ -9,6 +9,7 @@ from finx_sync.errors import (
     FunctionError,
     InvalidInputError,
 )
+from finx_sync.grid import Grid
 from finx_sync.manager import StreamManager
 from finx_sync.messages import ContractTick, SpotTick, Tick
 from finx_sync.oneshot import (
@@ -42,6 +43,7 @@ __all__ = [
     "FinxSyncError",
     "FunctionError",
     "Greeks",
+    "Grid",
     "Instrument",
     "InvalidInputError",
     "SpotTick",

@@ -16,7 +16,7 @@ from dotenv import dotenv_values, find_dotenv
 from finx_sync.errors import ConfigError
 from finx_sync.redaction import redact
 
-__all__ = ["ENVIRONMENTS", "SANDBOX", "Account", "KeySource", "checked_url", "read_account"]
+__all__ = ["ENVIRONMENTS", "SANDBOX", "Account", "KeySource", "checked_url", "read_account", "read_grid_account"]
 
 SANDBOX: Final = "sandbox"
 SANDBOX_KEY: Final = "sandbox-key"
@@ -31,6 +31,9 @@ ENVIRONMENTS: Final[dict[str, str | None]] = {
 """Base URL of each environment (FinX documentation, *Streams*; Deribit API documentation)."""
 DERIBIT: Final = frozenset({"deribit", "deribit-test", "deribit-sandbox"})
 """The environments where Deribit's own public feed is spoken, which takes no key."""
+
+GRID_URL: Final = "https://api.finx.io"
+"""The calculation grid (finx-io SDK)."""
 
 KeySource = str | Callable[[], str]
 """A key, or a function that returns the current one: FinX keys change every 24 hours."""
@@ -99,6 +102,34 @@ def read_account(api_key: KeySource | None = None, environment: str | None = Non
     if not isinstance(key, str) and not callable(key):
         raise ConfigError(f"api_key must be a string or a function that returns one, not {type(key).__name__}")
     return Account(base_url, key)
+
+
+def read_grid_account(
+    api_key: KeySource | None = None, environment: str | None = None, url: str | None = None
+) -> Account:
+    """Work out where the calculation grid is, and as whom to call it.
+
+    Args:
+        api_key: else ``FINX_API_KEY``.
+        environment: "production" or "sandbox"; else ``FINX_ENVIRONMENT``, else "production".
+        url: HTTP or websocket address; else ``FINX_API_URL`` or ``FINX_API_ENDPOINT``. Wins over the environment's.
+
+    Raises:
+        ConfigError: no key, an unknown environment, or no URL.
+    """
+    variables = _variables()
+    chosen = environment or variables.get("FINX_ENVIRONMENT") or "production"
+    named = variables.get("FINX_API_URL") or variables.get("FINX_API_ENDPOINT")
+    address = url if url is not None else (None if environment or chosen == SANDBOX else named)
+    if address is None and chosen == SANDBOX:
+        return read_account(api_key, SANDBOX)
+    if address is None and chosen != "production":
+        raise ConfigError(f"no source names a calculation grid of the environment {chosen!r}; give url=")
+    base = (address if address is not None else GRID_URL).rstrip("/")
+    base = base.removesuffix("/api").removesuffix("/ws")
+    if base.startswith("http"):
+        base = "ws" + base.removeprefix("http")
+    return read_account(api_key, environment, checked_url(base, GRID_URL))
 
 
 def _variables() -> dict[str, str]:

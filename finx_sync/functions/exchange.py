@@ -25,6 +25,7 @@ def exchange(
     *,
     options: Options,
     timeout: float,
+    opened: Callable[[WebSocketApp], object] | None = None,
 ) -> tuple[Any, str]:
     """Connect, send `message` if there is one, wait for the answer, close.
 
@@ -35,6 +36,7 @@ def exchange(
         read: makes something of a text; None for one that is not the answer, and waited on.
         options: TLS, proxy and size limit are taken from here.
         timeout: seconds, from name look-up to the last byte.
+        opened: called with the open connection, for `read` to say more on it.
 
     Returns:
         What `read` made of the answer, and the answer.
@@ -45,7 +47,7 @@ def exchange(
         ConnectError, ConnectionLostError: no connection, or it ended before the answer.
         FinxSyncError: whatever `read` raised.
     """
-    one = _Exchange(message, read, time.monotonic() + timeout)
+    one = _Exchange(message, read, time.monotonic() + timeout, opened)
     app = WebSocketApp(
         url,
         on_open=one.opened,
@@ -66,7 +68,14 @@ def exchange(
 class _Exchange:
     """The callbacks of one exchange."""
 
-    def __init__(self, message: str | None, read: Callable[[str], Any], deadline: float) -> None:
+    def __init__(
+        self,
+        message: str | None,
+        read: Callable[[str], Any],
+        deadline: float,
+        opened: Callable[[WebSocketApp], object] | None,
+    ) -> None:
+        self._opened = opened
         self._message = message
         self._read = read
         self._deadline = deadline
@@ -76,6 +85,8 @@ class _Exchange:
 
     def opened(self, app: WebSocketApp) -> None:
         app.call_later(self._deadline - time.monotonic(), lambda: self._expire(app))
+        if self._opened is not None:
+            self._opened(app)
         if self._message is not None:
             app.try_send(self._message)
 

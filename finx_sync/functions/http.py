@@ -6,25 +6,17 @@ what requests and urllib3 log is redacted, and their exceptions are replaced by 
 
 from __future__ import annotations
 
-import http.client
-import io
 import json
-import logging
 import socket
-import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http.cookiejar import DefaultCookiePolicy
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 from urllib.parse import urljoin, urlsplit
 
 import requests
 import urllib3
-from requests.adapters import HTTPAdapter
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.exceptions import MaxRetryError, ResponseError
 from urllib3.util.retry import Retry
 
 from finx_sync.errors import (
@@ -43,147 +35,16 @@ from finx_sync.errors import (
     UnexpectedReplyError,
     UnreadableMessageError,
 )
-from finx_sync.redaction import RedactingFilter, redact
+from finx_sync.functions.pool import Adapter, deadline
+from finx_sync.redaction import redact
 from finx_sync.session.options import Options
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 __all__ = ["HttpClient"]
 
-RETRIES: Final = 3
-"""Further attempts after a failed connection, a cut answer, or a status that asks for one."""
-RETRIED_STATUS: Final = (429, 502, 503, 504)
-BACKOFF: Final = 0.2
-"""Seconds before the second of these; each following wait doubles, with jitter."""
-LONGEST_BACKOFF: Final = 5.0
 REDIRECTS: Final = 3
 CHUNK: Final = 65_536
 REFUSING_STATUS: Final = (401, 403)
 TOO_MANY: Final = 429
-
-
-class _Deadline(threading.local):
-    """When the call of this thread ends: urllib3's own timeouts are for single reads, and a slow body has many."""
-
-    at: float = float("inf")
-
-    def left(self) -> float:
-        """Seconds."""
-        return self.at - time.monotonic()
-
-
-_deadline: Final = _Deadline()
-
-
-class _Filter(RedactingFilter):
-    """Silences urllib3's log within our calls, whose outcome is told once, by what they return or raise."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        return _deadline.at == float("inf") and super().filter(record)
-
-
-for _name in ("urllib3.connectionpool", "urllib3.util.retry"):
-    logging.getLogger(_name).addFilter(_Filter())
-
-
-class _TimedReader(io.RawIOBase):
-    """Reads from a socket while there is time."""
-
-    def __init__(self, sock: socket.socket, raw: io.RawIOBase) -> None:
-        self._sock = sock
-        self._raw = raw
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any, /) -> int | None:
-        left = _deadline.left()
-        if left <= 0:
-            raise TimeoutError("the call's time is over")
-        self._sock.settimeout(left)
-        count: int | None = self._raw.readinto(buffer)
-        return count
-
-    def close(self) -> None:
-        self._raw.close()
-        super().close()
-
-
-class _TimedResponse(http.client.HTTPResponse):
-    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
-        super().__init__(sock, *args, **kwargs)
-        self.fp = io.BufferedReader(_TimedReader(sock, self.fp.detach()))
-
-
-class _Connection(HTTPConnection):
-    response_class = _TimedResponse
-
-
-class _SecureConnection(HTTPSConnection):
-    response_class = _TimedResponse
-
-
-class _Pool(HTTPConnectionPool):
-    ConnectionCls = _Connection
-
-
-class _SecurePool(HTTPSConnectionPool):
-    ConnectionCls = _SecureConnection
-
-
-class _Retry(Retry):
-    """Retries while the call's time lasts; a server that wants a longer pause gets none, and the user is told."""
-
-    def increment(
-        self,
-        method: str | None = None,
-        url: str | None = None,
-        response: Any = None,
-        error: Exception | None = None,
-        _pool: Any = None,
-        _stacktrace: Any = None,
-    ) -> Self:
-        pause = self.get_retry_after(response) if response is not None else None
-        if (pause or 0) >= _deadline.left():
-            raise MaxRetryError(_pool, url or "", error or ResponseError("no time left for another attempt"))
-        return super().increment(method, url, response, error, _pool, _stacktrace)
-
-    def get_backoff_time(self) -> float:
-        return max(0.0, min(super().get_backoff_time(), _deadline.left()))
-
-
-class _Adapter(HTTPAdapter):
-    """Connections that keep the deadline, and the user's TLS settings."""
-
-    def __init__(self, options: Options) -> None:
-        self._context = options.ssl_context
-        retries = _Retry(
-            total=RETRIES,
-            redirect=False,
-            status_forcelist=RETRIED_STATUS,
-            backoff_factor=BACKOFF,
-            backoff_jitter=BACKOFF,
-            backoff_max=LONGEST_BACKOFF,
-            raise_on_status=False,
-        )
-        super().__init__(max_retries=retries)
-
-    def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **kwargs: Any) -> None:
-        super().init_poolmanager(connections, maxsize, block, **kwargs, **self._tls())
-        self._watch(self.poolmanager)
-
-    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
-        return self._watch(super().proxy_manager_for(proxy, **kwargs, **self._tls()))
-
-    def _tls(self) -> dict[str, Any]:
-        return {} if self._context is None else {"ssl_context": self._context}
-
-    @staticmethod
-    def _watch(manager: urllib3.PoolManager) -> urllib3.PoolManager:
-        if "socks" not in type(manager).__name__.lower():  # its own connections know their way through the proxy
-            manager.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}
-        return manager
 
 
 @dataclass(frozen=True)
@@ -207,7 +68,7 @@ class HttpClient:
         # The environment's proxies are asked for below; its .netrc has no business here, and cookies have none either.
         self._session.trust_env = False
         self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-        adapter = _Adapter(options)
+        adapter = Adapter(options)
         self._session.mount("http://", adapter)
         self._session.mount("https://", adapter)
 
@@ -243,7 +104,7 @@ class HttpClient:
         return self._call(function, "POST", url, timeout, json=content)
 
     def _call(self, function: str, method: str, url: str, timeout: float, **content: Any) -> Any:
-        _deadline.at = time.monotonic() + timeout
+        deadline.at = time.monotonic() + timeout
         failure: FinxSyncError | None = None
         try:
             for _ in range(1 + REDIRECTS):
@@ -256,12 +117,12 @@ class HttpClient:
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
             failure = _mapped(function, error, timeout)
         finally:
-            _deadline.at = float("inf")
+            deadline.at = float("inf")
         # Raised out here, so that the original, whose text has the URL, is not its context.
         raise failure or ServerRefusedError(function, f"more than {REDIRECTS} redirects")
 
     def _exchange(self, method: str, url: str, **content: Any) -> _Answer:
-        left = max(_deadline.left(), 1e-3)
+        left = max(deadline.left(), 1e-3)
         response = self._session.request(
             method,
             url,
@@ -340,7 +201,7 @@ def _mapped(function: str, error: Exception, timeout: float) -> FinxSyncError:
     """Our error for one of requests', urllib3's or the socket's."""
     reasons = list(_reasons(error))
     text = redact(f"{function}: {reasons[-1]}")
-    if _deadline.left() <= 0 or any(isinstance(one, (requests.ReadTimeout, TimeoutError)) for one in reasons):
+    if deadline.left() <= 0 or any(isinstance(one, (requests.ReadTimeout, TimeoutError)) for one in reasons):
         return FunctionTimeoutError(f"{function}: no answer within {timeout:g} s")
     for kinds, ours in _KINDS:
         if any(isinstance(one, kinds) for one in reasons):

@@ -26,6 +26,7 @@ from finx_sync.sandbox.codec import dumps, tick_row
 from finx_sync.sandbox.connection import BACKLOG_LIMIT, Limits
 from finx_sync.sandbox.finx import FinxVenue, Settings
 from finx_sync.sandbox.finx_functions import Functions
+from finx_sync.sandbox.finx_grid import FinxGrid
 from finx_sync.sandbox.finx_rest import FinxRest
 from finx_sync.sandbox.ftx import FtxVenue
 from finx_sync.sandbox.ftx_controls import FtxControls
@@ -385,6 +386,7 @@ class Sandbox:
     def _application(self) -> web.Application:
         functions = Functions(self._market, self._history, self._now)
         app = web.Application(middlewares=[_forget_the_departed])
+        FinxGrid(self._hub, functions, self._accepts).add_routes(app.router)
         FinxRest(functions, self._history, self._accepts, self._now).add_routes(app.router)
         FinxVenue(self._hub, self._market, functions, self._settings, accepts=self._accepts, now=self._now).add_routes(
             app.router
