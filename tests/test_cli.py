@@ -75,9 +75,21 @@ def test_stream_snap_history_and_contracts(sandbox: Sandbox) -> None:
     assert {"instrument_name": "BTC-PERPETUAL"} in map(json.loads, names)
 
 
+def test_stream_of_another_venue(sandbox: Sandbox) -> None:
+    """`--venue deribit` would need a key, or show nothing; a contract that does not exist would hang the command."""
+    where = ["--venue", "deribit", "--url", sandbox.url]
+    ticks = run("stream", "BTC-PERPETUAL", "BTC:USD", "--count", "6", *where).stdout.splitlines()
+    assert len(ticks) == 6
+    assert {"BTC-PERPETUAL", "BTC:USD"} == {row.get("instrument_name") or row["pair"] for row in map(json.loads, ticks)}
+    done = run("stream", "BTC-1JAN99-1-C", *where)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "BTC-1JAN99-1-C" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "hint"),
     [
+        (["stream", "--venue", "deribit", "--environment", "sandbox"], 2, "BTC-PERPETUAL"),
         (["snap", "BTCUSD", "--environment", "sandbox"], 2, "BTC:USD"),
         (["stream", "--environment", "sandbox"], 2, "name at least one"),
         (["snap", "BTC:USD"], 2, "FINX_API_KEY"),

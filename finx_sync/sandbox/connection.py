@@ -177,8 +177,10 @@ class Connection:
         self._joined[name] = None
 
     def leave(self, name: str) -> None:
-        """Take a name that was joined off the list."""
+        """Stream a name no more."""
         self._joined.pop(name, None)
+        self.pause(name)
+        self._streams.pop(name, None)
 
     @property
     def subscriptions(self) -> tuple[str, ...]:

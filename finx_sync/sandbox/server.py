@@ -24,6 +24,8 @@ from finx_sync.sandbox.bitmex import BitmexVenue
 from finx_sync.sandbox.bitmex_controls import BitmexControls
 from finx_sync.sandbox.codec import dumps, tick_row
 from finx_sync.sandbox.connection import BACKLOG_LIMIT, Limits
+from finx_sync.sandbox.deribit import DeribitVenue, Pace
+from finx_sync.sandbox.deribit_controls import DeribitControls
 from finx_sync.sandbox.finx import FinxVenue, Settings
 from finx_sync.sandbox.finx_functions import Functions
 from finx_sync.sandbox.finx_grid import FinxGrid
@@ -111,6 +113,9 @@ class Sandbox:
             self._hub, self._market, self._secret_of, self._now, exchange_interval, robots=robots
         )
         self._ftx = FtxVenue(self._hub, self._market, self._secret_of, self._now, exchange_interval, robots=robots)
+        self._deribit = DeribitVenue(
+            self._hub, self._market, Pace(contract_interval, spot_interval), self._secret_of, self._now
+        )
         # Guards the fields below against two threads that start or stop at once; never held while waiting for the loop.
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -291,6 +296,11 @@ class Sandbox:
         """The FTX service: its books, its accounts."""
         return FtxControls(self._ftx, self._run_there)
 
+    @property
+    def deribit(self) -> DeribitControls:
+        """The Deribit service: its heartbeats, its errors."""
+        return DeribitControls(self._deribit, self._run_there)
+
     def disconnect_all(self, code: int = 1001, reason: str = "") -> int:
         """Close every websocket and wait until they are gone; return how many there were."""
         return self._call(self._hub.end_all(code, reason))
@@ -393,6 +403,7 @@ class Sandbox:
         )
         self._bitmex.add_routes(app.router)
         self._ftx.add_routes(app.router)
+        self._deribit.add_routes(app.router)
         return app
 
     def _secret_of(self, key: str) -> str | None:
