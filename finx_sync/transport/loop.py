@@ -254,7 +254,7 @@ class ReadLoop:
             if self._pong_left is not None and not held:
                 self._pong_left -= monotonic() - before
             if readable or (self._unseen and not held):
-                if not receive(sock) or not (pending or self._read_on(sock, poller, receive)):
+                if not receive(sock) or not (pending or poller.woken or self._read_on(sock, poller, receive)):
                     return self._ended()
             elif self._pong_left is not None and self._pong_left <= 0 and not held:
                 raise PeerTimeoutError(

@@ -107,9 +107,14 @@ class _Select:
 
 
 class Poller:
-    """Waits for one socket and one waker. Used by one thread."""
+    """Waits for one socket and one waker. Used by one thread.
+
+    Attributes:
+        woken: whether the last `wait` took a wake back: then there is something to do beside what it returned.
+    """
 
     def __init__(self, sock: socket.socket, waker: Waker) -> None:
+        self.woken = False
         self._waker = waker
         self._impl = (_Poll if hasattr(select, "poll") else _Select)(sock.fileno(), waker.fileno())
 
@@ -130,7 +135,7 @@ class Poller:
         """
         if timeout is None or timeout > LONGEST_WAIT:
             timeout = LONGEST_WAIT
-        readable, writable, woken = self._impl.wait(read, write, timeout)
-        if woken:
+        readable, writable, self.woken = self._impl.wait(read, write, timeout)
+        if self.woken:
             self._waker.clear()
         return readable, writable

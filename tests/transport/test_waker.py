@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from finx_sync.transport import waker
+from finx_sync.transport.channel import Channel
+from finx_sync.transport.frames import FrameReader
+from finx_sync.transport.loop import Heartbeat, ReadLoop
 from finx_sync.transport.waker import Poller, Waker
 
 # What everything stands on.
@@ -65,3 +72,51 @@ def test_waiting_sees_data_room_wakes_and_the_time(
         assert poller.wait(read=True) == (True, False)
     awake.close()
     awake.wake()
+
+
+def test_a_wake_that_comes_with_data_is_told() -> None:
+    """A close, or a message to send, that was asked for as data came would wait while the data flows."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        bell = Waker()
+        poller = Poller(ours, bell)
+        theirs.send(b"x")
+        bell.wake()
+        assert poller.wait(read=True, timeout=5.0) == (True, False)
+        assert poller.woken
+        assert poller.wait(read=True, timeout=5.0) == (True, False)
+        assert not poller.woken
+        bell.close()
+
+
+def test_a_flood_of_data_does_not_keep_a_close_waiting() -> None:
+    """`stop` would wait for as long as messages come."""
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    bell = Waker()
+    loop = ReadLoop(bell, FrameReader(), Heartbeat(), lambda payloads: None, lambda frame: None)
+    ended = threading.Event()
+
+    def flood() -> None:
+        with contextlib.suppress(OSError):
+            while not ended.wait(0.001):
+                theirs.send(b"\x81\x01x")
+
+    def send(data: memoryview) -> int:
+        loop.request_close(b"\x03\xe8", 0.2)  # just before the wait, with data there already: both show in it
+        return ours.send(data)
+
+    theirs.send(b"\x81\x01x")
+    loop.outbox.put(b"\x8a\x80xxxx")
+    sock = SimpleNamespace(fileno=ours.fileno, recv_into=ours.recv_into, send=send)
+    thread = threading.Thread(target=flood)
+    thread.start()
+    begun = time.monotonic()
+    try:
+        loop.run(cast(Channel, SimpleNamespace(sock=sock, take_rest=lambda: b"", close=ours.close)))
+        assert time.monotonic() - begun < 5
+    finally:
+        ended.set()
+        thread.join()
+        theirs.close()
+        bell.close()
