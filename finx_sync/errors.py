@@ -146,8 +146,9 @@ class SubscriptionRefusedError(FinxSyncError):
         self.kind = kind
         self.name = name
         self.said = redact(said)
+        what = name if name == kind else f"{kind} {name}"
         super().__init__(
-            f"the server refused the subscription {kind} {name} and said {self.said!r}; it is not asked for again"
+            f"the server refused the subscription {what} and said {self.said!r}; it is not asked for again"
         )
 
 

@@ -15,13 +15,16 @@ from finx_sync.config import SANDBOX, Account, checked_url
 from finx_sync.dispatch.feed import Feed
 from finx_sync.errors import ChecksumError, ConfigError, InvalidInputError
 from finx_sync.messages import Message
+from finx_sync.notices import Gap
 from finx_sync.session.options import StreamOptions
 from finx_sync.streams.ftx_handlers import FtxHandlers
+from finx_sync.venues.base import Subscription
 from finx_sync.venues.ftx.book import Book
 from finx_sync.venues.ftx.dialect import ENDPOINT, FtxDialect
 from finx_sync.venues.ftx.messages import (
     BookUpdate,
     Events,
+    Fills,
     FtxFill,
     FtxGroupedOrderBook,
     FtxMarkets,
@@ -30,6 +33,10 @@ from finx_sync.venues.ftx.messages import (
     FtxPay,
     FtxTicker,
     FtxTrade,
+    GroupedBookUpdate,
+    Orders,
+    Payments,
+    Trades,
 )
 from finx_sync.venues.ftx.repair import Once, Repairs
 from finx_sync.venues.ftx.requests import PRIVATE_CHANNELS, FtxCredentials, wish
@@ -41,8 +48,12 @@ __all__ = ["FtxStream"]
 
 DERIVED: Final = (FtxTrade, FtxFill, FtxOrder, FtxPay)
 """What frames of several, or of what may come twice, are taken apart into."""
-BOOKS: Final = (FtxOrderBook, FtxGroupedOrderBook)
-TOLD: Final = (FtxTicker, *DERIVED, FtxMarkets, *BOOKS)
+BOOKS: Final[dict[type[BookUpdate], tuple[type[FtxOrderBook], str]]] = {
+    BookUpdate: (FtxOrderBook, "orderbook"),
+    GroupedBookUpdate: (FtxGroupedOrderBook, "orderbookGrouped"),
+}
+"""Which book an update is of, and the channel that it comes from."""
+TOLD: Final = (FtxTicker, *DERIVED, FtxMarkets, FtxOrderBook, FtxGroupedOrderBook)
 """What handlers and iterators get."""
 
 _MARKET: Final = re.compile(r"[^\s@\"\\]+")
@@ -82,8 +93,10 @@ class FtxStream(FtxHandlers):
         self._repairs = Repairs()
         self._seen = Once()
         self._duplicates = 0
-        self._handlers.add(Events, self._hand_on)
-        self._handlers.add(BookUpdate, self._merge)
+        for frame in (Trades, Fills, Orders, Payments):
+            self._handlers.add(frame, self._hand_on)
+        for update in BOOKS:
+            self._handlers.add(update, self._merge)
 
     # Subscriptions
 
@@ -115,9 +128,10 @@ class FtxStream(FtxHandlers):
         _checked((market,))
         if not isinstance(grouping, (int, float)) or not 0 < grouping < float("inf"):
             raise InvalidInputError(f"grouping is a step of the price, above 0, not {grouping!r}")
-        wanted = wish("orderbookGrouped", market, grouping)
-        if any(other != wanted for other in self._groupings(market)):
+        wanted = wish("orderbookGrouped", market)
+        if wanted in self._subscriptions.desired() and self._ftx.groupings[market] != grouping:
             raise InvalidInputError(f"the book of {market} is subscribed in other steps; unsubscribe it first")
+        self._ftx.groupings[market] = grouping
         self._want_book(FtxGroupedOrderBook, market)
         self._subscribe(wanted)
 
@@ -156,9 +170,7 @@ class FtxStream(FtxHandlers):
 
     def unsubscribe_orderbook_grouped(self, *markets: str) -> None:
         """Want the grouped order books of markets no more."""
-        for market in markets:
-            for wanted in self._groupings(market):
-                self._unsubscribe(wanted)
+        self._give_up("orderbookGrouped", markets)
         self._forget_books(FtxGroupedOrderBook, markets)
 
     def unsubscribe_markets(self) -> None:
@@ -190,13 +202,6 @@ class FtxStream(FtxHandlers):
     def _give_up(self, channel: str, markets: tuple[str, ...]) -> None:
         for market in markets:
             self._unsubscribe(wish(channel, market))
-
-    def _groupings(self, market: str) -> list[Any]:
-        return [
-            one
-            for one in self._subscriptions.desired()
-            if one.kind == "orderbookGrouped" and one.name.startswith(f"{market}@")
-        ]
 
     # What is known
 
@@ -253,7 +258,7 @@ class FtxStream(FtxHandlers):
 
     def _merge(self, update: BookUpdate) -> None:
         """Merge what the server says about a book, verify it, and hand the whole book on."""
-        kind = FtxGroupedOrderBook if update.grouped else FtxOrderBook
+        kind, channel = BOOKS[type(update)]
         now = time.monotonic()
         with self._lock:
             book = self._books.get((kind, update.market))
@@ -266,16 +271,25 @@ class FtxStream(FtxHandlers):
             self._repairs.broken((kind, update.market), now)
             self._report(ChecksumError(update.market))
         if not book.is_valid:
-            self._repair(kind, update.market, now)
+            self._repair(kind, wish(channel, update.market), now)
         elif picture is not None:
             self._derive(picture)
 
-    def _repair(self, kind: type[FtxOrderBook], market: str, now: float) -> None:
+    def _repair(self, kind: type[FtxOrderBook], wanted: Subscription, now: float) -> None:
         """Ask for a book's image, unless that was done just now: then the next update asks again."""
-        wishes = self._groupings(market) if kind is FtxGroupedOrderBook else [wish("orderbook", market)]
-        if self._repairs.is_due((kind, market), now):
-            for wanted in wishes:
-                self._resubscribe(wanted)
+        if self._repairs.is_due((kind, wanted.name), now):
+            self._resubscribe(wanted)
+
+    def _missed(self, gap: Gap) -> None:
+        """Updates were dropped because handlers were too slow: what is built on them is wrong."""
+        if gap.reason != "slow consumer":
+            return
+        now = time.monotonic()
+        with self._lock:
+            for what, book in self._books.items():
+                if what[1] in gap.names:
+                    book.drop()
+                    self._repairs.broken(what, now)
 
     def _connection_changed(self, line: str, is_open: bool) -> None:
         """Books are as old as their connection; a new one sends their images."""
@@ -314,14 +328,18 @@ class FtxStream(FtxHandlers):
             checksum=book.expected,
         )
 
-    # The embedded sandbox
+    # Start and end
 
     def _before_start(self) -> None:
+        self._ftx.restart()
         if self._account.base_url is None:
             self._ftx.go_to(_address(self._stay.begin()))
 
     def _after_end(self) -> None:
         self._stay.end()
+        with self._lock:  # the end of the connection need not reach the dispatch thread any more
+            for book in self._books.values():
+                book.drop()
 
 
 def _checked(markets: tuple[str, ...]) -> tuple[str, ...]:

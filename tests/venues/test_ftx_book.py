@@ -23,7 +23,7 @@ def change(
     bids: Levels, asks: Levels, action: Literal["partial", "update"] = "update", checksum: int | None = None
 ) -> BookUpdate:
     """What the server says of a book."""
-    return BookUpdate(market="A", grouped=False, action=action, bids=bids, asks=asks, checksum=checksum)
+    return BookUpdate(market="A", action=action, bids=bids, asks=asks, checksum=checksum)
 
 
 def filled(bids: Levels, asks: Levels) -> Book:

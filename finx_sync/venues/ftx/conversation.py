@@ -26,13 +26,13 @@ class Request:
     op: Literal["login", "subscribe", "unsubscribe"]
     wish: Subscription | None = None
 
-    def is_about(self, channel: str | None, market: str) -> bool:
+    def is_about(self, channel: str | None, name: str) -> bool:
         """Whether it is about a market, and a channel where one is given."""
         wish = self.wish
-        return wish is not None and channel in (None, wish.kind) and wish.name.partition("@")[0] == market
+        return wish is not None and channel in (None, wish.kind) and wish.name == name
 
     def __str__(self) -> str:
-        return self.op if self.wish is None else f"{self.op} {self.wish.kind} {self.wish.name}".rstrip()
+        return self.op if self.wish is None else f"{self.op} {self.wish.kind} {self.wish.name}"
 
 
 class Conversation:
@@ -67,10 +67,10 @@ class Conversation:
         self._unanswered.clear()
         self.login_refused = False
 
-    def granted(self, op: str, channel: str, market: str) -> Request | None:
+    def granted(self, op: str, channel: str, name: str) -> Request | None:
         """The server said yes; returns to what. What was asked before that has had its answer, be it silence."""
         for position, request in enumerate(self._waiting()):
-            if request.op == op and request.is_about(channel, market):
+            if request.op == op and request.is_about(channel, name):
                 del self._unanswered[: position + 1]
                 return request
         return None

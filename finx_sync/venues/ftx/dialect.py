@@ -32,14 +32,18 @@ from finx_sync.venues.base import (
 from finx_sync.venues.ftx.conversation import Conversation, Request
 from finx_sync.venues.ftx.messages import (
     BookUpdate,
-    Events,
+    Fills,
     FtxFill,
     FtxMarkets,
     FtxOrder,
     FtxPay,
     FtxTicker,
     FtxTrade,
+    GroupedBookUpdate,
     Level,
+    Orders,
+    Payments,
+    Trades,
     _InMarket,
 )
 from finx_sync.venues.ftx.requests import PING, command, login
@@ -102,18 +106,36 @@ class FtxDialect(Dialect):
 
     Args:
         url: ``wss://host/ws/``.
+
+    Attributes:
+        groupings: the step of each market's grouped book; set before it is subscribed.
     """
 
     venue = "FTX"
-    message_types = (FtxTicker, FtxMarkets, Events, BookUpdate)
+    message_types = (FtxTicker, FtxMarkets, Trades, Fills, Orders, Payments, BookUpdate, GroupedBookUpdate)
+    kinds = {  # noqa: RUF012  # a ClassVar of the base
+        FtxTicker: "ticker",
+        FtxMarkets: "markets",
+        Trades: "trades",
+        Fills: "fills",
+        Orders: "orders",
+        Payments: "ftxpay",
+        BookUpdate: "orderbook",
+        GroupedBookUpdate: "orderbookGrouped",
+    }
 
     def __init__(self, url: str = ENDPOINT) -> None:
         self._url = url
         self._conversation = Conversation()
+        self.groupings: dict[str, float] = {}
 
     def go_to(self, url: str) -> None:
         """Connect there from now on."""
         self._url = url
+
+    def restart(self) -> None:
+        """Forget what was asked on connections before; none is open."""
+        self._conversation = Conversation()
 
     def connected(self) -> None:
         """What is decoded from now on comes from the next connection. On the thread that decodes."""
@@ -134,11 +156,15 @@ class FtxDialect(Dialect):
 
     def subscribe(self, key: Any, subscription: Subscription) -> str | None:
         self._conversation.asked(Request("subscribe", subscription))
-        return command("subscribe", subscription)
+        return self._command("subscribe", subscription)
 
     def unsubscribe(self, key: Any, subscription: Subscription) -> str | None:
         self._conversation.asked(Request("unsubscribe", subscription))
-        return command("unsubscribe", subscription)
+        return self._command("unsubscribe", subscription)
+
+    def _command(self, op: str, subscription: Subscription) -> str:
+        is_grouped = subscription.kind == "orderbookGrouped"
+        return command(op, subscription, self.groupings.get(subscription.name) if is_grouped else None)
 
     def probe(self, key: Any) -> str | None:
         return PING
@@ -176,7 +202,7 @@ class FtxDialect(Dialect):
 
     def _acknowledged(self, frame: _Frame) -> Decoded:
         op = "subscribe" if frame.type == "subscribed" else "unsubscribe"
-        request = self._conversation.granted(op, frame.channel or "", frame.market or "")
+        request = self._conversation.granted(op, frame.channel or "", frame.market or frame.channel or "")
         if request is None or request.wish is None:  # a recording's: nobody asked
             return Ignored()
         return Confirmed(request.wish) if op == "subscribe" else Ignored()
@@ -256,20 +282,25 @@ def _trades(frame: _Frame) -> Message:
     trades: list[Message] = [_whole_trade(data) for data in _decode_list(frame.data)]
     for trade in trades:
         _set_market(trade, market)
-    return Events(channel="trades", events=trades)
+    return Trades(name=market, events=trades)
 
 
-def _private(channel: str, whole: Callable[[msgspec.Raw], Any]) -> Callable[[_Frame], Message]:
-    def read(frame: _Frame) -> Message:
-        message = whole(frame.data)
-        _set_market(message, _decode_market(frame.data).market)
-        return Events(channel=channel, events=[message])
+def _fill(frame: _Frame) -> Message:
+    return Fills(name="fills", events=[_private(frame, _whole_fill)])
 
-    return read
+
+def _order(frame: _Frame) -> Message:
+    return Orders(name="orders", events=[_private(frame, _whole_order)])
+
+
+def _private(frame: _Frame, whole: Callable[[msgspec.Raw], Any]) -> Any:
+    message = whole(frame.data)
+    _set_market(message, _decode_market(frame.data).market)
+    return message
 
 
 def _payment(frame: _Frame) -> Message:
-    return Events(channel="ftxpay", events=[FtxPay(data=_decode_object(frame.data))])
+    return Payments(name="ftxpay", events=[FtxPay(data=_decode_object(frame.data))])
 
 
 def _markets(frame: _Frame) -> Message:
@@ -279,9 +310,9 @@ def _markets(frame: _Frame) -> Message:
 
 def _book(frame: _Frame) -> Message:
     book = _decode_book(frame.data)
-    return BookUpdate(
+    kind = GroupedBookUpdate if frame.channel == "orderbookGrouped" else BookUpdate
+    return kind(
         market=_named(frame),
-        grouped=frame.channel == "orderbookGrouped",
         action="partial" if (book.action or frame.type) == "partial" else "update",
         bids=book.bids,
         asks=book.asks,
@@ -296,7 +327,7 @@ _READERS: Final[dict[str, Callable[[_Frame], Message]]] = {
     "orderbook": _book,
     "orderbookGrouped": _book,
     "markets": _markets,
-    "fills": _private("fills", _whole_fill),
-    "orders": _private("orders", _whole_order),
+    "fills": _fill,
+    "orders": _order,
     "ftxpay": _payment,
 }

@@ -1,4 +1,4 @@
-"""FTX's messages: what handlers are given, and the two that the stream keeps to itself.
+"""FTX's messages: what handlers are given, and those that the stream keeps to itself and takes apart.
 
 A frame of FTX has its data inside: ``{"channel": "ticker", "market": "BTC-PERP", "type": "update", "data": {...}}``.
 A message here is that data and its market in one; `[]`, `get` and `items` know it by the wire's names.
@@ -20,6 +20,7 @@ from finx_sync.messages import UTC, Message, Number, wire_fields
 __all__ = [
     "BookUpdate",
     "Events",
+    "Fills",
     "FtxFill",
     "FtxGroupedOrderBook",
     "FtxMarkets",
@@ -28,8 +29,12 @@ __all__ = [
     "FtxPay",
     "FtxTicker",
     "FtxTrade",
+    "GroupedBookUpdate",
     "Level",
+    "Orders",
+    "Payments",
     "Side",
+    "Trades",
 ]
 
 Side = Literal["buy", "sell"]
@@ -228,8 +233,8 @@ class FtxPay(Message, frozen=True, kw_only=True, gc=False):
 
     @property
     def name(self) -> str:
-        """Payments belong to no market: always empty."""
-        return ""
+        """Payments belong to no market: always "ftxpay"."""
+        return "ftxpay"
 
     def __getitem__(self, name: str) -> Any:
         return self.data[name]
@@ -264,8 +269,8 @@ class FtxMarkets(Message, frozen=True, kw_only=True, gc=False):
 
     @property
     def name(self) -> str:
-        """It is about all markets: always empty."""
-        return ""
+        """It is about all markets: always "markets"."""
+        return "markets"
 
     def __getitem__(self, name: str) -> Any:
         return self.markets[name]
@@ -326,14 +331,12 @@ class BookUpdate(Message, frozen=True, kw_only=True, gc=False):
 
     Attributes:
         market: whose.
-        grouped: whether it is of the grouped book.
         action: "partial" is the image that updates build on.
         bids, asks: the levels, or those that changed; size 0 removes one.
         time, checksum: see `FtxOrderBook`.
     """
 
     market: str
-    grouped: bool
     action: Literal["partial", "update"]
     bids: list[Level]
     asks: list[Level]
@@ -348,24 +351,39 @@ class BookUpdate(Message, frozen=True, kw_only=True, gc=False):
         return self.market
 
 
+class GroupedBookUpdate(BookUpdate, frozen=True, kw_only=True, gc=False):
+    """The same about a grouped book, which has no checksum."""
+
+
 @wire_fields
 class Events(Message, frozen=True, kw_only=True, gc=False):
     """A frame of trades, fills, orders or payments; the stream hands them on one by one.
 
     Attributes:
-        channel: which of these.
+        name: what it was subscribed under: the market of trades, else the channel.
         events: in the order of the wire.
     """
 
-    channel: str
+    name: str
     events: list[Message]
 
-    name_of = operator.attrgetter("channel")
+    name_of = operator.attrgetter("name")
 
-    @property
-    def name(self) -> str:
-        """The channel."""
-        return self.channel
+
+class Trades(Events, frozen=True, kw_only=True, gc=False):
+    """Trades of a market."""
+
+
+class Fills(Events, frozen=True, kw_only=True, gc=False):
+    """Fills of the account."""
+
+
+class Orders(Events, frozen=True, kw_only=True, gc=False):
+    """Orders of the account."""
+
+
+class Payments(Events, frozen=True, kw_only=True, gc=False):
+    """Payments of the account."""
 
 
 def _moment(text: str) -> dt.datetime:

@@ -51,21 +51,18 @@ def login(credentials: FtxCredentials, now: float) -> str:
     return _dumps({"op": "login", "args": args})
 
 
-def wish(channel: str, market: str | None = None, grouping: float | None = None) -> Subscription:
-    """The subscription of a channel: of all of it, of a market, or of a market's book in steps of `grouping`."""
-    name = market or ""
-    return Subscription(channel, name if grouping is None else f"{name}@{grouping:.15g}")
+def wish(channel: str, market: str | None = None) -> Subscription:
+    """The subscription of a channel for a market; one that knows no markets goes by its own name."""
+    return Subscription(channel, market or channel)
 
 
-def command(op: str, subscription: Subscription) -> str:
-    """The message that subscribes or unsubscribes."""
+def command(op: str, subscription: Subscription, grouping: float | None = None) -> str:
+    """The message that subscribes or unsubscribes; `grouping` is the step of a grouped book."""
     message: dict[str, Any] = {"op": op, "channel": subscription.kind}
-    market, at, grouping = subscription.name.partition("@")
-    if market:
-        message["market"] = market
-    if at:
-        step = float(grouping)
-        message["grouping"] = int(step) if step.is_integer() else step
+    if subscription.name != subscription.kind:
+        message["market"] = subscription.name
+    if grouping is not None:
+        message["grouping"] = int(grouping) if float(grouping).is_integer() else grouping
     return _dumps(message)
 
 
