@@ -127,22 +127,17 @@ class BitmexStream(Stream):
             InvalidInputError: no table, no symbol.
         """
         if isinstance(handler, str):
-            wanted = (handler, *names)
+            events = _events((handler, *names))
 
             def decorator(function: TableHandler) -> TableHandler:
-                return self._add(function, wanted)
+                return self._add(function, events)
 
             return decorator
-        return self._add(handler, names)
+        return self._add(handler, _events(names))
 
-    def _add(self, handler: TableHandler, names: tuple[str, ...]) -> TableHandler:
-        if not names:
-            self._handlers.add(_ALL, handler)
-        elif len(names) == 1:
-            self._handlers.add(f"{_ALL} {_checked(names[0]).name}", handler)
-        else:
-            for symbol in names[1:]:
-                self._handlers.add(f"{_ALL} {_checked(f'{names[0]}:{symbol}').name}", handler)
+    def _add(self, handler: TableHandler, events: list[str]) -> TableHandler:
+        for event in events:
+            self._handlers.add(event, handler)
         return handler
 
     def _fill(self, feed: Feed, names: tuple[str, ...]) -> None:
@@ -256,16 +251,19 @@ class BitmexStream(Stream):
 
     def _heal(self, now: float) -> None:
         """Ask for new images of tables that a change did not fit: something was lost, or the server erred."""
+        healed = []
         for table, symbol in list(self._storage.lost):
             wishes = [wish for wish in self._subscriptions.desired() if _covers(wish.name, table, symbol)]
             due = [wish for wish in wishes if now >= self._healed_at.get(wish.name, -HEAL_INTERVAL) + HEAL_INTERVAL]
             if len(due) == len(wishes):
                 self._storage.lost.discard((table, symbol))
             for wish in due:
-                logger.warning("BitMEX: a change of %s was lost; asking for the table anew", wish.name)
                 self._healed_at[wish.name] = now
                 self._storage.forget(*_split(wish.name))
                 self._resubscribe(wish)
+                healed.append(wish.name)
+        if healed:
+            logger.warning("BitMEX: changes were lost; asking anew for %s", ", ".join(sorted(healed)))
 
     def _missed(self, gap: Gap) -> None:
         if gap.reason in DROPPED:
@@ -300,6 +298,19 @@ class BitmexStream(Stream):
 
     def _after_end(self) -> None:
         self._stay.end()
+
+
+def _events(names: tuple[str, ...]) -> list[str]:
+    """The events of a table, of symbols in it, or of all.
+
+    Raises:
+        InvalidInputError: no table, no symbol.
+    """
+    table, *symbols = names or ("",)
+    if not table:
+        return [_ALL]
+    topics = [f"{table}:{symbol}" for symbol in symbols] or [table]
+    return [f"{_ALL} {_checked(topic).name}" for topic in topics]
 
 
 def _split(name: str) -> tuple[str, str | None]:
