@@ -14,7 +14,10 @@ ROOT = pathlib.Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SNIPPETS = re.findall(r"```python\n(.*?)```", README, re.S)
 COMMANDS = [line for line in re.findall(r"^\$ (finx-sync .*)$", README, re.M) if " sandbox --port" not in line]
+TOPICS = ("options", "rest")
+"""Of docs/: all their snippets together are one program."""
 EXPECTED = {
+    "smile.py": r"the smile of .* is in smile\.png\n(?:[\d,]+ (?:call|put): marked .*\n){3}",
     "first_ticks.py": r"(?:BTC-\S+  mark [\d.]+ BTC .*\n){10,}",
     "legacy_bot.py": r"(?s).*31 fields.*no delta.*10 calls have a delta of \d+\.\d{4}\n",
     "repl_session.py": r"(?s).*ETH trades at [\d.]+ on \w+.*two prices: [\d.]+ [\d.]+.*",
@@ -31,7 +34,7 @@ def run(*arguments: str) -> str:
         text=True,
         timeout=50,
         check=False,
-        env={**os.environ, "FINX_ENVIRONMENT": "sandbox"},
+        env={**os.environ, "FINX_ENVIRONMENT": "sandbox", "MPLBACKEND": "agg"},
     )
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
@@ -54,6 +57,26 @@ def test_readme_snippets_run(snippet: str) -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_readme_commands_run(command: str) -> None:
+    """A documented command would not exist, or end with an error."""
+    assert run(sys.executable, "-W", "error", "-m", "finx_sync", *command.split()[1:])
+
+
+def topic(name: str) -> str:
+    """A document's text."""
+    return (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", TOPICS)
+def test_snippets_of_topics_run(name: str) -> None:
+    """What a document shows would fail."""
+    program = "".join(re.findall(r"```python\n(.*?)```", topic(name), re.S))
+    assert len(run(sys.executable, "-W", "error", "-c", program).splitlines()) >= 5
+
+
+@pytest.mark.parametrize(
+    "command", [line for name in TOPICS for line in re.findall(r"^\$ (finx-sync .*)$", topic(name), re.M)]
+)
+def test_commands_of_topics_run(command: str) -> None:
     """A documented command would not exist, or end with an error."""
     assert run(sys.executable, "-W", "error", "-m", "finx_sync", *command.split()[1:])
 

@@ -59,6 +59,41 @@ def test_documented_prices_and_quoted_volatilities() -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "timestamp", "forward", "iv", "mark", "greeks"),
+    [
+        (NAME, TIMESTAMP, FORWARD, MARK_IV, 0.1553, (0.83341, 13.62974, -24.39797, 8.69414)),
+        ("BTC-30SEP22-60000-C", 1654161839367, 30220.5, 67.7, 0.0084, (0.05785, 20.05335, -5.65962, 4.91491)),
+        ("BTC-23FEB24-45000-C", 1707627659690, 48559.14, 46.17, 0.0815, (0.82809, 22.55662, -42.9504, 12.04475)),
+        ("BTC-23FEB24-51000-P", 1707642088641, 48390.5, 49.38, 0.0697, (-0.70641, 30.15361, -62.26424, -12.30382)),
+        ("BTC-12MAR25-65000-C", 1741731610450, 83140.6237, 159.47, 0.2182, (1, 0.0002, -0.01591, 0.71727)),
+        ("BTC-26JUN26-100000-C", 1752057345721, 116086.34, 45.43, 0.2425, (0.71138, 389.29255, -25.13021, 524.77921)),
+        ("BTC-10SEP25-106000-P", 1757433676689, 110714.7602, 49.22, 0.0001, (-0.01874, 2.16672, -15.99927, -0.03815)),
+        ("BTC-15SEP26-77000-C", 1789344931096, 76904.4, 31.2, 0.0069, (0.47736, 18.43602, -217.49347, 1.31068)),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_tickers_that_others_have_published(
+    name: str, timestamp: int, forward: float, iv: float, mark: float, greeks: tuple[float, ...]
+) -> None:
+    """The conventions would fit one example only; each printed greek lies within what the printed volatility allows."""
+    instrument = parse_instrument(name)
+    assert instrument.expiry is not None
+    assert instrument.strike is not None
+    assert instrument.option_side is not None
+    time = years_to_expiry(timestamp, instrument.expiry)
+    low, here, high = (
+        black76(forward, instrument.strike, time, iv + error, instrument.option_side) for error in (-0.005, 0, 0.005)
+    )
+    for field, printed in zip(("delta", "vega", "theta", "rho"), greeks, strict=True):
+        bounds = sorted((getattr(low, field), getattr(high, field)))
+        # A forward with more than two decimals on the wire is rounded, too, hence a little more than half a digit.
+        assert bounds[0] - 1.1e-5 <= printed <= bounds[1] + 1.1e-5, field
+    # The mark price can be of another moment: of a forward that is off by up to 1.2e-4 of itself.
+    age = 1.25e-4 * abs(here.delta - here.mark_price)
+    assert abs(here.mark_price - mark) <= 0.5001e-4 + age
+
+
+@pytest.mark.parametrize(
     ("timestamp", "minutes"),
     [
         (1661500800_000 - 60_000, 1),

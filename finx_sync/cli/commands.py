@@ -103,7 +103,9 @@ def history(options: argparse.Namespace) -> None:
 
 def contracts(options: argparse.Namespace) -> None:
     """The names of all contracts."""
-    names = [name for name in _manager(options).list_contracts() if options.match.upper() in name.upper()]
+    names = [
+        name for name in _manager(options).list_contracts(as_of=options.as_of) if options.match.upper() in name.upper()
+    ]
     print_rows([{"instrument_name": name} for name in sorted(names)])
 
 

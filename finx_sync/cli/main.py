@@ -10,6 +10,7 @@ from typing import Final
 
 from finx_sync import __version__
 from finx_sync.cli import commands
+from finx_sync.cli.options import add_option_commands
 from finx_sync.cli.venues import VENUES
 from finx_sync.errors import (
     AuthorizationError,
@@ -111,6 +112,9 @@ def _parser() -> argparse.ArgumentParser:
 
     contracts = _command(adder, "contracts", commands.contracts, "names of all contracts", ["finx-sync contracts BTC"])
     contracts.add_argument("match", nargs="?", default="", help="only names that contain this")
+    contracts.add_argument("--as-of", metavar="DATE", help="those that were listed on a day, like 2022-06-15")
+
+    add_option_commands(lambda name, run, text, examples: _command(adder, name, run, text, examples))
 
     sandbox = _command(
         adder,
@@ -138,7 +142,7 @@ def _command(
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.set_defaults(run=run)
-    if name not in ("demo", "sandbox"):
+    if name not in ("demo", "sandbox", "greeks"):
         where = parser.add_argument_group("where")
         where.add_argument("--environment", metavar="NAME", help="production, beta or sandbox")
         where.add_argument("--url", help="another server, like ws://127.0.0.1:8000")
