@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Literal, Protocol
 
+import msgspec
+
 from finx_sync.dispatch.handlers import Handler, Handlers, Route
 from finx_sync.dispatch.inbox import Connection
 from finx_sync.dispatch.ledger import Ledger
@@ -25,7 +27,7 @@ Fate = Literal["unclaimed", "unknown", "control", "unreadable"]
 LastValues = dict[type[Message], dict[str, Message]]
 """The newest message by type and name. Written by the dispatch thread only; the types in it are the venue's own."""
 
-_set_received_at: Final = Message.__dict__["received_at"].__set__
+_set: Final = msgspec.structs.force_setattr
 """Past `frozen`: here is where a decoded message is completed, before anyone sees it."""
 _NOBODY: Final = Route()
 
@@ -94,23 +96,14 @@ class Delivery:
         """Hand messages on, in order, until the handlers change or the stream stops; returns how many were."""
         if self.gate is not None:
             self.gate.prepare(messages, received_at, connection)
-        kind, handlers = type(messages[0]), self._handlers
-        if len(self._latest.get(kind, ())) > MAX_NAMES:
-            _forget_oldest(self._latest[kind])
-        route = handlers.routes.get(kind, _NOBODY)
-        if (
-            kind not in self._latest
-            or route.by_name
-            or len(route.everyone) != 1
-            or "message" in handlers.topics
-            or self.gate is not None
-        ):
-            return self._call_each(messages, payloads, received_at, connection)
-        routes = handlers.routes
-        done = self._call_one(messages, kind, route.everyone[0], received_at)
-        if done < len(messages) and handlers.routes is routes:  # another type follows
-            done += self._call_each(messages[done:], payloads[done:], received_at, connection)
-        return done
+        done = 0
+        if self.gate is None and "message" not in self._handlers.topics:
+            routes = self._handlers.routes
+            done = self._call_one(messages, received_at)
+            if done == len(messages) or self._handlers.routes is not routes:
+                return done
+        rest = (messages[done:], payloads[done:]) if done else (messages, payloads)
+        return done + self._call_each(*rest, received_at, connection)
 
     def deliver(self, message: Message, payload: memoryview | None, received_at: float) -> None:
         """Hand one message on that was in hand already and that no gate keeps."""
@@ -137,30 +130,47 @@ class Delivery:
             self._call(handler, value)
         return bool(handlers)
 
-    def _call_one(self, messages: list[Any], kind: type[Message], handler: Handler, received_at: float) -> int:
-        """The hot path: one handler for all messages of a type. Nothing here that need not be."""
-        handlers, table, name_of, function = self._handlers, self._latest[kind], kind.name_of, handler.function
+    def _call_one(self, messages: list[Any], received_at: float) -> int:
+        """The hot path: one handler for all messages of each type. Nothing here that need not be.
+
+        Ends before the first message that is not so simple; returns how many were handed on.
+        """
+        handlers, latest = self._handlers, self._latest
         routes = handlers.routes
         if self.stopping:  # looked at after the routes, which a stop replaces after it has set this
             return 0
-        done = 0
+        kind: type[Message] | None = None
+        handler: Handler | None = None
+        done = begin = 0
         begun = time.perf_counter()
         for message in messages:
             if type(message) is not kind:
-                break
-            _set_received_at(message, received_at)
+                if handler is not None:
+                    handler.calls += done - begin
+                    handler, begin = None, done
+                kind = type(message)
+                route = routes.get(kind, _NOBODY)
+                if kind not in latest or route.by_name or len(route.everyone) != 1:
+                    break
+                handler = route.everyone[0]
+                table, name_of, function = latest[kind], kind.name_of, handler.function
+                if len(table) > MAX_NAMES:
+                    _forget_oldest(table)
+            _set(message, "received_at", received_at)
             table[name_of(message)] = message
             done += 1
             try:
                 function(message)
             except BaseException as error:  # noqa: BLE001  # whatever user code raises, the stream goes on
+                assert handler is not None
                 self._failed(handler, message, error)
             if handlers.routes is not routes:  # a handler came or went, or the stream was stopped
                 break
-        if done == 1:  # the worker sees to it that enough runs have just one message
-            handler.times.append(time.perf_counter() - begun)
-        handler.calls += done
-        self._ledger.settle(handled=done)
+        if handler is not None:
+            handler.calls += done - begin
+            if done == 1:  # the worker sees to it that enough runs have just one message
+                handler.times.append(time.perf_counter() - begun)
+        self._ledger.handle(done)
         return done
 
     def _call_each(
@@ -183,6 +193,8 @@ class Delivery:
                 if table is not None:
                     route = routes.get(kind, _NOBODY)
                     everyone, by_name, name_of = route.everyone, route.by_name, kind.name_of
+                    if len(table) > MAX_NAMES:
+                        _forget_oldest(table)
             if table is None:
                 heard = texts and self.tell("message", str(payloads[done - 1], "utf-8"))
                 self._book(self._on_other(message, connection), heard)
@@ -194,7 +206,7 @@ class Delivery:
                     counts["duplicate"] += judgement is Judgement.DUPLICATE
                     continue
             heard = texts and self.tell("message", str(payloads[done - 1], "utf-8"))
-            _set_received_at(message, received_at)
+            _set(message, "received_at", received_at)
             name = name_of(message)
             table[name] = message
             wanted = by_name.get(name, everyone) if by_name else everyone
@@ -216,7 +228,7 @@ class Delivery:
     def _deliver(self, message: Message, payload: memoryview | None, received_at: float) -> str:
         """One message to its handlers; returns what became of it."""
         heard = payload is not None and self.tell("message", str(payload, "utf-8"))
-        _set_received_at(message, received_at)
+        _set(message, "received_at", received_at)
         name = message.name_of(message)
         self._latest[type(message)][name] = message
         route = self._handlers.routes.get(type(message), _NOBODY)

@@ -189,7 +189,8 @@ class Worker:
         while done < len(part) and not delivery.stopping:
             whole = done <= 1
             done += deliver(messages[done:], part[done:], batch.received_at, batch.connection)
-        self._ledger.settle(dropped=len(part) - done)
+        if done < len(part):
+            self._ledger.settle(dropped=len(part) - done)
         return whole
 
     # Catching up

@@ -111,7 +111,7 @@ class WebSocketApp(_OriginalApp):
         on_batch: ``on_batch(app, payloads)``, the fast path: every complete text message of one read, as a list of
             memoryviews that are valid for the call. Valid UTF-8. When set, `on_message` and `on_data` are not called
             for text.
-        own_payloads: the views that `on_batch` gets stay valid for ever; cheaper than copying them there.
+        own_payloads: `on_batch` gets `bytes` instead of views, which stay valid for ever; cheaper than copying there.
         max_size: bytes of one message, fragments joined; a larger one closes with 1009.
         connect_timeout: seconds from name look-up to the end of the handshake; None for no limit, as in the original.
     """

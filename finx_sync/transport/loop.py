@@ -242,6 +242,10 @@ class ReadLoop:
                 if before >= self._give_up_at:
                     return self._ended()
                 deadline = self._give_up_at
+            if not pending and self._only_reads():
+                if not self._read_on(sock, poller, receive):
+                    return self._ended()
+                continue
             held = self._held and not self._closing  # the answer to a close is waited for in any case
             if self._unseen and not held:
                 timeout: float | None = 0.0
@@ -254,7 +258,7 @@ class ReadLoop:
             if self._pong_left is not None and not held:
                 self._pong_left -= monotonic() - before
             if readable or (self._unseen and not held):
-                if not receive(sock) or not (pending or poller.woken or self._read_on(sock, poller, receive)):
+                if not receive(sock):
                     return self._ended()
             elif self._pong_left is not None and self._pong_left <= 0 and not held:
                 raise PeerTimeoutError(
@@ -262,16 +266,20 @@ class ReadLoop:
                 )
         return self._farewell if isinstance(self._farewell, Closed) else Closed(by_peer=False)
 
+    def _only_reads(self) -> bool:
+        """Whether there is nothing to do but read, until a wake or a timer."""
+        ending = self._give_up_at is not None  # every end that has begun has a moment at which it is given up
+        return not (ending or self._held or self._unseen or self._pong_left is not None)
+
     def _read_on(self, sock: socket.socket, poller: Poller, receive: Callable[[socket.socket], bool]) -> bool:
         """Only read, until anything else is to be done; returns False at the end of the stream.
 
-        The common case by far, and what a message's latency is made of, so a turn here is short. Whatever else there
-        may be to do wakes the waker, is a timer's, or shows in one of these fields.
+        The common case by far, and what a message's latency is made of, so a turn here is short.
         """
-        monotonic, timers, readable = time.monotonic, self._timers, poller.wait_for_data
-        while not (self._closing or self._held or self._unseen or self._pong_left is not None):
+        monotonic, timers, data_comes = time.monotonic, self._timers, poller.wait_for_data
+        while self._only_reads():
             left = timers[0][0] - monotonic() if timers else LONGEST_WAIT
-            if left <= 0 or not readable(left):
+            if left <= 0 or not data_comes(left):
                 return True
             if not receive(sock):
                 return False

@@ -74,10 +74,14 @@ class _Poll:
                 writable = bool(events & (select.POLLOUT | self._ERROR)) and write
         return readable, writable, woken
 
-    def wait_for_data(self, timeout: float) -> bool:
+    def wait_for_data(self, timeout: float) -> tuple[bool, bool]:
         if self._interest != select.POLLIN:
             self._want(select.POLLIN)
-        return self._poll.poll(timeout * 1000) == self._just_data
+        events = self._poll.poll(timeout * 1000)
+        if events == self._just_data:  # one comparison in C for the usual answer
+            return True, False
+        woken = any(fd == self._waker for fd, _ in events)
+        return len(events) > woken, woken
 
     def _want(self, interest: int) -> None:
         if interest == self._interest:
@@ -102,25 +106,28 @@ class _Select:
         ready, able, failed = select.select(readers, writers, writers, max(0.0, timeout))
         return self._sock in ready, bool(able or failed), self._waker in ready
 
-    def wait_for_data(self, timeout: float) -> bool:
-        return select.select([self._waker, self._sock], [], [], timeout)[0] == [self._sock]
+    def wait_for_data(self, timeout: float) -> tuple[bool, bool]:
+        ready, _, _ = select.select([self._waker, self._sock], [], [], timeout)
+        return self._sock in ready, self._waker in ready
 
 
 class Poller:
-    """Waits for one socket and one waker. Used by one thread.
-
-    Attributes:
-        woken: whether the last `wait` took a wake back: then there is something to do beside what it returned.
-    """
+    """Waits for one socket and one waker. Used by one thread."""
 
     def __init__(self, sock: socket.socket, waker: Waker) -> None:
-        self.woken = False
         self._waker = waker
         self._impl = (_Poll if hasattr(select, "poll") else _Select)(sock.fileno(), waker.fileno())
 
     def wait_for_data(self, timeout: float) -> bool:
-        """Wait up to `timeout` seconds, at most `LONGEST_WAIT`; whether there is data, and no wake and no error."""
-        return self._impl.wait_for_data(min(timeout, LONGEST_WAIT))
+        """Wait up to `timeout` seconds, at most `LONGEST_WAIT`, for data or an end, and nothing else.
+
+        Returns:
+            Whether it came; False also after a wake, so that the owner looks at what it was woken for.
+        """
+        readable, woken = self._impl.wait_for_data(min(timeout, LONGEST_WAIT))
+        if woken:
+            self._waker.clear()
+        return readable and not woken
 
     def wait(self, *, read: bool = False, write: bool = False, timeout: float | None = None) -> tuple[bool, bool]:
         """Wait until the socket is ready, the waker is woken, or the time is up; may end early, so call it in a loop.
@@ -135,7 +142,7 @@ class Poller:
         """
         if timeout is None or timeout > LONGEST_WAIT:
             timeout = LONGEST_WAIT
-        readable, writable, self.woken = self._impl.wait(read, write, timeout)
-        if self.woken:
+        readable, writable, woken = self._impl.wait(read, write, timeout)
+        if woken:
             self._waker.clear()
         return readable, writable
