@@ -306,7 +306,7 @@ def _keep_freed_memory() -> None:
     glibc returns the memory of large blocks to the system at once, and fetches it again, zeroed page by page, for the
     next read: a tenth of the throughput. Freeing one larger block raises both of its limits; elsewhere it is harmless.
     """
-    bytearray(16 * BUFFER_SIZE)
+    bytearray(4 * BUFFER_SIZE)
 
 
 def _control(opcode: int, data: bytes) -> Frame | Violation:

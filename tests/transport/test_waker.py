@@ -82,10 +82,12 @@ def test_a_wake_that_comes_with_data_is_told() -> None:
         poller = Poller(ours, bell)
         theirs.send(b"x")
         bell.wake()
-        assert poller.wait(read=True, timeout=5.0) == (True, False)
-        assert poller.woken
-        assert poller.wait(read=True, timeout=5.0) == (True, False)
-        assert not poller.woken
+        assert not poller.wait_for_data(5.0)
+        assert poller.wait_for_data(5.0)
+        assert ours.recv(8) == b"x"
+        assert not poller.wait_for_data(0.0)
+        theirs.close()
+        assert poller.wait_for_data(5.0), "an end is to be read"
         bell.close()
 
 
