@@ -89,8 +89,8 @@ class Report:
         """For people."""
         times = [one for each in self.recoveries.values() for one in each]
         lines = [
-            f"{self.scheme}, seed {self.seed}: {len(times)} faults in {self.seconds:.0f} s at {self.rate:.0f} msg/s, "
-            f"{self.reconnects} reconnects",
+            f"{self.scheme}, seed {self.seed}: {len(times)} faults in {self.seconds:.0f} s, "
+            f"{self.reconnects} reconnects, {self.rate:.0f} msg/s on average, outages included",
             f"{'fault':<28} {'times':>5} {'median':>7} {'worst':>7}  seconds until every subscription was live again",
         ]
         for kind, seconds in sorted(self.recoveries.items()):
@@ -156,9 +156,9 @@ def run(scheme: str, *, seconds: float, rate: float, seed: int, kinds: Sequence[
         counters = asdict(stream.stats().messages)
         report.reconnects = stream.stats().reconnects
         coverage = {name: stream.coverage(name) for name in NAMES}
-        log = stage.ask("log", NAMES)
         del stream
         report.resources["after, stopped"] = Resources.now()
+        log = stage.ask("log", NAMES)
     report.verdict = judge(witness, log, coverage, ended_at)
     report.rate = report.verdict.sent / report.seconds
     report.faults += report.verdict.faults
