@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from email.utils import parsedate_to_datetime
 from typing import Final
 
@@ -30,21 +31,26 @@ ABNORMAL: Final = 1006
 """The code of RFC 6455 7.4.1 for an end without a close frame."""
 
 
-def judged(error: FinxSyncError) -> FinxSyncError:
-    """Turn what means "your key was refused" into AuthorizationError; leave the rest."""
+def judged(error: FinxSyncError, asked: Iterable[str] = ()) -> FinxSyncError:
+    """Turn what means "your key was refused" into AuthorizationError; leave the rest.
+
+    Args:
+        error: why a connection ended.
+        asked: the names that its URL asked for, since they may be what was refused.
+    """
     if isinstance(error, HandshakeError) and error.status_code in REFUSING_STATUS:
-        refusal = AuthorizationError(
-            f"the server refused the key: HTTP {error.status_code} at the handshake; "
-            "check the key, and that it has not expired"
-        )
+        said = f"HTTP {error.status_code} at the handshake"
     elif isinstance(error, ConnectionLostError) and error.code == POLICY_VIOLATION:
-        said = f" ({error.reason})" if error.reason else ""
-        refusal = AuthorizationError(
-            f"the server refused the key or what was asked for: it closed with 1008{said}; "
-            "check the key, and that it has not expired"
-        )
+        said = "it closed with 1008" + (f" ({error.reason})" if error.reason else "")
     else:
         return error
+    if names := ", ".join(asked):
+        text = f"the server refused the key, or one of the names that were asked for ({names}): {said}; check both"
+    elif isinstance(error, HandshakeError):
+        text = f"the server refused the key: {said}; check the key, and that it has not expired"
+    else:
+        text = f"the server refused the key or what was asked for: {said}; check the key, and that it has not expired"
+    refusal = AuthorizationError(text)
     refusal.__cause__ = error
     return refusal
 

@@ -30,11 +30,13 @@ class Replacement:
         line: its supervisor.
         reason: what a gap is called that this leaves all the same.
         on_refused: called when the server refuses the key on the new connection.
+        on_done: called when the new connection has taken over.
     """
 
     line: Supervisor
     reason: GapReason
     on_refused: Callable[[], object]
+    on_done: Callable[[], object] = lambda: None
 
 
 class Lines:
@@ -111,22 +113,24 @@ class Lines:
         successor.on_failure = lambda error: self._failed(plan, successor, error, continuity, post)
         handover = Handover(
             old,
-            self._subscriptions.desired(name),
+            self._subscriptions.carried(name),
             deliver=continuity.deliver,
-            retire=lambda: self._retire(line, successor),
+            retire=lambda: self._retire(plan, successor),
             cancel=lambda: self._drop(successor),
         )
         post(lambda: continuity.hand_over(handover))
         successor.start()
 
-    def _retire(self, line: Supervisor, successor: Supervisor) -> None:
+    def _retire(self, plan: Replacement, successor: Supervisor) -> None:
         """The successor serves the line from now on."""
+        line = plan.line
         with self._lock:
             if self._successors.pop(line.line, None) is successor:
                 self._lines[line.line] = successor
             self._leave([line])
         successor.on_failure = None
         line.stop()
+        plan.on_done()
 
     def _drop(self, successor: Supervisor) -> None:
         """The old connection serves the line, or comes back by itself."""

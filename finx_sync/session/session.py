@@ -49,6 +49,8 @@ logger = logging.getLogger("finx_sync")
 
 OVER: Final = ENDED | {State.STOPPING}
 """States that a late report from a connection does not change."""
+MATCH_PAUSE: Final = 5.0
+"""Seconds between two attempts to replace a connection whose URL asks for other subscriptions than are wanted."""
 LAST_JOIN: Final = 1.0
 """Seconds that the dispatch thread gives the other threads at its end; they are on their way out by then."""
 
@@ -143,6 +145,7 @@ class Session:
         self._watch = Watch(self.lookout.interval(options), self.clock, self.lookout.look)
         self._lock = threading.Lock()  # guards the moment of the start
         self._reconnects = 0
+        self._match_after = 0.0  # monotonic
 
     @property
     def reconnects(self) -> int:
@@ -225,8 +228,29 @@ class Session:
         """Have exactly the connections that the subscriptions need."""
         if self.state.state not in OVER:
             self.lines.adjust(patient=self.state.state is not State.CONNECTING)
+            self._match_urls()
             if self.state.state in OVER:  # a stop has passed by meanwhile, and may have missed the new ones
                 self.lines.stop()
+
+    def _match_urls(self) -> None:
+        """Where URLs ask for the subscriptions: replace the connections whose URL asks for others than are wanted."""
+        subscriptions = self._parts.subscriptions
+        if not self._parts.dialect.asks_by_url or self.clock.monotonic() < self._match_after:
+            return
+        for line in self.lines.all():
+            if subscriptions.differs(line.line):
+                forget = partial(self._forget_refused, line.line)
+                plan = Replacement(line, "reconnect", forget, self._match_urls)
+                self.lines.replace(plan, self.continuity, self._inbox.post)
+
+    def _forget_refused(self, line: str) -> None:
+        """The server does not grant what the present connection of a line does not carry."""
+        subscriptions = self._parts.subscriptions
+        carried = subscriptions.carried(line)
+        for wish in subscriptions.desired(line):
+            if wish not in carried:
+                subscriptions.refused(wish)
+                self._inbox.post(partial(self.continuity.unwanted, wish))
 
     def app(self, line: str) -> WebSocketApp | None:
         """The open websocket of a line; None while it is not connected."""
@@ -272,6 +296,7 @@ class Session:
         """A connection is open; its payloads follow."""
         self._inbox.post(lambda: self.continuity.opened(connection))
         self._inbox.post(Ordered(lambda: self._parts.connection_changed(connection.line, True)))
+        self._match_urls()  # a wish may have come after the URL was written
 
     def line_closed(self, connection: Connection, covered_until: float, reason: GapReason) -> None:
         """It is gone; no payload of it follows."""
@@ -330,6 +355,8 @@ class Session:
         )
 
     def _replacement_failed(self, error: FinxSyncError) -> None:
+        self._match_after = self.clock.monotonic() + MATCH_PAUSE
+
         def tell() -> None:
             if not self.delivery.tell("error", error):
                 logger.warning("%s: a second connection could not take over: %s", self._parts.dialect.venue, error)
@@ -355,6 +382,7 @@ class Session:
 
     def _round(self) -> None:
         self._controls.round()
+        self._match_urls()
         self._parts.round()
 
     def _worker_ended(self, crash: FinxSyncError | None) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
 
 from finx_sync.venues.base import Dialect, Subscription
 
@@ -12,27 +14,54 @@ __all__ = ["Subscriptions"]
 Send = Callable[[str], object]
 
 
+@dataclass(eq=False)
+class _Open:
+    """An open connection.
+
+    Attributes:
+        key: its credentials.
+        send: queues a message on it.
+        carried: what it was asked for.
+    """
+
+    key: Any
+    send: Send
+    carried: set[Subscription]
+
+
 class Subscriptions:
     """The desired set, sent exactly once on each connection, in the order in which it was wished for.
 
     Safe from any thread. The lock is held while messages are queued, which never waits for the network; so a wish that
-    comes while a connection opens is sent once, neither twice nor never.
+    comes while a connection opens is sent once, neither twice nor never. A line has two connections while one replaces
+    the other: what is wanted later is asked of the newer one, and of the older one should the newer one fail.
     """
 
     def __init__(self, dialect: Dialect) -> None:
         self._dialect = dialect
         self._lock = threading.Lock()
         self._desired: dict[Subscription, None] = {}
-        self._open: dict[str, tuple[str, Send, set[Subscription]]] = {}  # line -> key, send, what was sent
+        self._open: dict[str, list[_Open]] = {}  # by line, the oldest first
 
     def desired(self, line: str | None = None) -> list[Subscription]:
         """What is wanted, of one connection or of all."""
         with self._lock:
-            return [one for one in self._desired if line is None or self._dialect.line_of(one) == line]
+            return list(self._desired if line is None else self._of(line))
 
     def lines(self) -> list[str]:
         """The names of the connections that the wishes need."""
         return list(dict.fromkeys(self._dialect.line_of(one) for one in self.desired()))
+
+    def carried(self, line: str) -> list[Subscription]:
+        """What is wanted and what the connection that serves a line was asked for, the older one if there are two."""
+        with self._lock:
+            carried = self._open[line][0].carried if line in self._open else set()
+            return [one for one in self._desired if one in carried]
+
+    def differs(self, line: str) -> bool:
+        """Whether the newest connection of a line was asked for something else than what is wanted of it now."""
+        with self._lock:
+            return line in self._open and self._open[line][-1].carried != set(self._of(line))
 
     def add(self, *subscriptions: Subscription) -> bool:
         """Want streams; asks for them at once where their connection is open. Returns whether any wish is new."""
@@ -49,47 +78,56 @@ class Subscriptions:
             if subscription not in self._desired:
                 return False
             del self._desired[subscription]
-            connection = self._open.get(self._dialect.line_of(subscription))
-            if connection is not None:
-                key, send, sent = connection
-                text = self._dialect.unsubscribe(key, subscription)
-                if text is not None:
-                    sent.discard(subscription)
-                    send(text)
+            for connection in self._open.get(self._dialect.line_of(subscription), ()):
+                text = self._dialect.unsubscribe(connection.key, subscription)
+                if text is not None and subscription in connection.carried:
+                    connection.carried.remove(subscription)
+                    connection.send(text)
             return True
 
     def refused(self, subscription: Subscription) -> None:
         """The server does not grant it: want it no more; there is nothing to take back."""
         with self._lock:
             self._desired.pop(subscription, None)
-            for _, _, sent in self._open.values():
-                sent.discard(subscription)
+            self._forget(subscription)
 
     def again(self, subscription: Subscription) -> None:
         """Ask for it once more, if it is still wanted: the server did not take it the first time."""
         with self._lock:
             if subscription in self._desired:
-                for line, (_, _, sent) in self._open.items():
-                    sent.discard(subscription)
+                self._forget(subscription)
+                for line in self._open:
                     self._ask(line, [subscription])
 
-    def opened(self, line: str, key: str, send: Send) -> None:
-        """A connection is open: ask for all that is wanted of it."""
+    def opened(self, line: str, key: Any, send: Send, carried: Iterable[Subscription] = ()) -> None:
+        """A connection is open: ask for all that is wanted of it, but for what its URL has asked for already."""
         with self._lock:
-            self._open[line] = (key, send, set())
+            self._open.setdefault(line, []).append(_Open(key, send, set(carried)))
             self._ask(line, self._desired)
 
     def closed(self, line: str, send: Send) -> None:
-        """A connection is gone, and with it what it was asked for; another one of the same line may be open already."""
+        """A connection is gone, and with it what it was asked for; an older one of the same line goes on."""
         with self._lock:
-            if line in self._open and self._open[line][1] == send:
-                del self._open[line]
+            left = [one for one in self._open.pop(line, ()) if one.send != send]
+            if left:
+                self._open[line] = left
+                self._ask(line, self._desired)
+
+    def _forget(self, subscription: Subscription) -> None:
+        for connections in self._open.values():
+            for connection in connections:
+                connection.carried.discard(subscription)
+
+    def _of(self, line: str) -> Iterator[Subscription]:
+        return (one for one in self._desired if self._dialect.line_of(one) == line)
 
     def _ask(self, line: str, subscriptions: Iterable[Subscription]) -> None:
-        """Ask for those that are this connection's, unless it carries them: some venues cannot take one back."""
+        """Ask for those that are this line's, unless it carries them: some venues cannot take one back."""
         assert self._lock.locked()
-        key, send, sent = self._open[line]
-        missing = [one for one in subscriptions if one not in sent and self._dialect.line_of(one) == line]
-        sent.update(missing)
-        for text in self._dialect.subscribe_all(key, missing):
-            send(text)
+        if self._dialect.asks_by_url:
+            return
+        connection = self._open[line][-1]
+        missing = [one for one in subscriptions if one not in connection.carried and self._dialect.line_of(one) == line]
+        connection.carried.update(missing)
+        for text in self._dialect.subscribe_all(connection.key, missing):
+            connection.send(text)

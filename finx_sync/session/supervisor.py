@@ -23,7 +23,7 @@ from finx_sync.session.flight import FlightRecorder
 from finx_sync.session.options import Options
 from finx_sync.session.subscriptions import Subscriptions
 from finx_sync.transport.app import WebSocketApp, as_finx_error, quiet_thread
-from finx_sync.venues.base import Dialect
+from finx_sync.venues.base import Dialect, Subscription
 
 __all__ = ["Observer", "Supervisor"]
 
@@ -115,6 +115,7 @@ class Supervisor:
         self._nudge = threading.Event()  # ends the wait for a key
         self._refusal: FinxSyncError | None = None
         self._error: FinxSyncError | None = None
+        self._carried: list[Subscription] = []  # what the URL asks for
         self._confirmed = False
         self._opened_at: float | None = None
         self._last_data_at: float | None = None  # monotonic
@@ -252,7 +253,8 @@ class Supervisor:
             with self._lock:
                 self._app = None
             self._confirmed = False
-        why = self._refusal or judged(self._error or ConnectionLostError("the connection ended"))
+        asked = (wish.name for wish in self._carried)
+        why = self._refusal or judged(self._error or ConnectionLostError("the connection ended"), asked)
         self._report_closed(why)
         return why
 
@@ -266,8 +268,10 @@ class Supervisor:
         self._observer.line_closed(connection, last + self._clock.offset, self._gap_reason or gap_reason(error))
 
     def _new_app(self, key: Any) -> WebSocketApp:
+        by_url = self._dialect.asks_by_url
+        self._carried = self._subscriptions.desired(self.line) if by_url else []
         return WebSocketApp(
-            self._dialect.url(key, self.line),
+            self._dialect.url_for(key, self.line, self._carried),
             header=self._dialect.headers(key, self.line, time.time()),
             on_open=lambda app: self._opened(app, key),
             on_error=self._failed,
@@ -310,14 +314,14 @@ class Supervisor:
         opening = self._dialect.opening(key, self._clock.wall())
         for text in opening:
             app.try_send(text)
-        self._subscriptions.opened(self.line, key, app.try_send)
+        self._subscriptions.opened(self.line, key, app.try_send, self._carried)
         self._observer.line_connected(self.connection)
         self._probe_when_quiet(app, self._dialect.probe(key))
         for message in self._dialect.periodic(key):
             app.call_later(message.interval, _sender(app, message.text), every=message.interval)
         if self._dialect.idle_ping is not None:
             self._ping_when_idle(app, *self._dialect.idle_ping)
-        if opening:
+        if opening or self._carried:
             app.call_later(AUTHENTICATION_GRACE, self.confirm)
         else:
             self.confirm()

@@ -188,6 +188,8 @@ class Dialect(abc.ABC):
             first such message proves that the subscription flows.
         can_overlap: whether a second connection may carry the same messages for a moment, and comparing payloads tells
             which came twice.
+        asks_by_url: whether the URL names the subscriptions, so that another one needs another connection; it is
+            opened before the old one goes. See `url_for`.
         idle_ping: seconds without a message from the server, and the text to send then; None for none.
         reflex: given every batch on the io thread, returns texts to send at once, for a server that wants an answer
             however slow the handlers are; must be cheap. None, the usual case, costs nothing.
@@ -198,6 +200,7 @@ class Dialect(abc.ABC):
     kinds: ClassVar[dict[type, str]] = {}
     idle_ping: ClassVar[tuple[float, str] | None] = None
     can_overlap: ClassVar[bool] = False
+    asks_by_url: ClassVar[bool] = False
     reflex: Callable[[Sequence[memoryview]], Sequence[str]] | None = None
 
     def line_of(self, subscription: Subscription) -> str:
@@ -212,6 +215,10 @@ class Dialect(abc.ABC):
     @abc.abstractmethod
     def url(self, key: Any, line: str) -> str:
         """Where the connection named `line` goes."""
+
+    def url_for(self, key: Any, line: str, wishes: Sequence[Subscription]) -> str:
+        """The same, for venues with `asks_by_url`: with what is to be streamed."""
+        return self.url(key, line)
 
     def headers(self, key: Any, line: str, now: float) -> dict[str, str]:
         """HTTP headers of the handshake."""

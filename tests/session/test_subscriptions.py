@@ -97,3 +97,43 @@ def test_lines_of_one_stream_per_url() -> None:
     subscriptions.add(Subscription("spot", "C:D"))
     assert subscriptions.lines() == ["A:B", "C:D"]
     assert subscriptions.desired("A:B") == [Subscription("spot", "A:B")]
+
+
+def test_the_older_of_two_connections_is_asked_when_the_newer_fails() -> None:
+    """What was wanted during a replacement that failed would never come."""
+    subscriptions = Subscriptions(FinxDialect("wss://host"))
+    old: list[str] = []
+    new: list[str] = []
+    to_old, to_new = old.append, new.append
+    subscriptions.add(contract("A"))
+    subscriptions.opened("", "key", to_old)
+    subscriptions.opened("", "key", to_new)
+    subscriptions.add(contract("B"))
+    assert [(len(old), len(new)), subscriptions.carried("")] == [(1, 2), [contract("A")]]
+    subscriptions.closed("", to_new)
+    assert (len(old), subscriptions.carried("")) == (2, [contract("A"), contract("B")])
+    subscriptions.closed("", to_old)
+    assert subscriptions.carried("") == []
+
+
+class ByUrl(FinxDialect):
+    """A venue whose URL names what is wanted."""
+
+    asks_by_url = True
+
+
+def test_what_a_url_asks_for_is_not_asked_again() -> None:
+    """A venue that understands no messages would get some; or a connection would seem to carry what it does not."""
+    subscriptions = Subscriptions(ByUrl("wss://host"))
+    sent: list[str] = []
+    subscriptions.add(contract("A"))
+    subscriptions.opened("", "key", sent.append, [contract("A")])
+    assert not subscriptions.differs("")
+    subscriptions.add(contract("B"))
+    assert subscriptions.differs("")
+    assert subscriptions.carried("") == [contract("A")]
+    subscriptions.refused(contract("B"))
+    assert not subscriptions.differs("")
+    subscriptions.remove(contract("A"))
+    assert subscriptions.differs("")
+    assert sent == []
