@@ -14,6 +14,7 @@ from finx_sync.errors import ConfigError, UnsupportedError
 from finx_sync.functions.backend import DEFAULT_TIMEOUT, Backend, Functions, RequestForm
 from finx_sync.functions.deribit import DeribitBackend
 from finx_sync.functions.finx import FinxFunctions
+from finx_sync.functions.gaps import SpotHistory
 from finx_sync.functions.inputs import checked_name, checked_pair
 from finx_sync.functions.rest import RestBackend
 from finx_sync.messages import ContractTick, SpotTick
@@ -191,6 +192,9 @@ class StreamManager(FinxFunctions, Stream):
 
     def _after_end(self) -> None:
         self._stay.end()
+
+    def _history(self) -> SpotHistory:
+        return SpotHistory(lambda pair, date, time, timeout: self.get_tick_history(pair, date, time, timeout=timeout))
 
     @contextmanager
     def _server(self) -> Iterator[str]:

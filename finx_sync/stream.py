@@ -21,6 +21,7 @@ from finx_sync.errors import FinxSyncError, InvalidInputError, UsageError
 from finx_sync.guard import Guard
 from finx_sync.messages import Message
 from finx_sync.notices import Gap, Interval
+from finx_sync.session.backfill import History
 from finx_sync.session.options import Options, StreamOptions
 from finx_sync.session.session import Session, SessionParts
 from finx_sync.session.state import ENDED, State, StateChange
@@ -126,6 +127,7 @@ class Stream:
             self._missed,
             self._unreadable,
             self._round,
+            self._history(),
         )
 
     def _listen(self, change: StateChange) -> None:
@@ -136,6 +138,10 @@ class Stream:
 
     def _connection_changed(self, line: str, is_open: bool) -> None:
         """A venue's own part: on the dispatch thread, in order with the messages."""
+
+    def _history(self) -> History | None:
+        """Where gaps can be filled from; None where the venue has none."""
+        return None
 
     def _missed(self, gap: Gap) -> None:
         """A venue's own part: told, on the dispatch thread, of every gap after `on_gap` was."""

@@ -113,6 +113,10 @@ class Delivery:
         """So many messages that a gate has kept are not handed on: they came, or come, on another connection."""
         self._ledger.settle(duplicate=count)
 
+    def drop(self, count: int) -> None:
+        """So many messages that a gate has kept are thrown away, since the stream ends."""
+        self._ledger.settle(dropped=count)
+
     def deliver_unbooked(self, message: Message) -> None:
         """Hand on a message that never was in the books: derived from others, or fetched afterwards."""
         name = message.name_of(message)

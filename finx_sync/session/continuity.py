@@ -13,36 +13,23 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from finx_sync.dispatch.catchup import Conflated
 from finx_sync.dispatch.delivery import Delivery, Judgement
 from finx_sync.dispatch.inbox import Connection, Dropped
 from finx_sync.messages import Message
 from finx_sync.notices import Gap, GapReason, Interval
+from finx_sync.session.backfill import Backfill
 from finx_sync.session.clock import Clock
 from finx_sync.session.coverage import Coverage
 from finx_sync.session.handover import Handover
 from finx_sync.venues.base import Dialect, Subscription
 
-__all__ = ["Continuity", "Filler"]
+__all__ = ["Continuity"]
 
 SETTLE: Final = 5.0
 """Seconds after which a subscription is taken to flow, where nothing proves it."""
-
-
-class Filler(Protocol):
-    """Fills gaps from history; on the dispatch thread."""
-
-    @property
-    def is_busy(self) -> bool:
-        """Whether it keeps messages back."""
-
-    def fill(self, gap: Gap, subscription: Subscription) -> bool:
-        """Begin to fill the gap of one subscription; returns False where that is not possible."""
-
-    def judge(self, subscription: Subscription | None, message: Message, received_at: float) -> Judgement:
-        """Whether a live message may pass."""
 
 
 @dataclass
@@ -97,7 +84,7 @@ class Continuity:
         self._pending: dict[Subscription, _Pending] = {}
         self._open: dict[str, Connection] = {}
         self._handovers: dict[str, Handover] = {}
-        self.filler: Filler | None = None
+        self.filler: Backfill | None = None
 
     def coverage(self, name: str) -> list[Interval]:
         """What was received of `name` and what is missing, up to now. Any thread."""
@@ -228,7 +215,7 @@ class Continuity:
     # The gate
 
     def _set_gate(self) -> None:
-        busy = self._pending or self._handovers or (self.filler is not None and self.filler.is_busy)
+        busy = self._pending or self._handovers or self.filler is not None
         self._delivery.gate = self if busy else None
 
     def prepare(self, messages: Sequence[Any], received_at: float, connection: Connection) -> None:
@@ -252,8 +239,8 @@ class Continuity:
             judgement = handover.judge(wish, message, payload, received_at, connection)
             if judgement is not Judgement.PASS:
                 return judgement
-        if self.filler is not None and self.filler.is_busy:
-            return self.filler.judge(wish, message, received_at)
+        if self.filler is not None:
+            return self.filler.judge(wish, message, payload, received_at)
         return Judgement.PASS
 
     def _wish_of(self, message: object) -> Subscription | None:
@@ -277,14 +264,28 @@ class Continuity:
         self._set_gate()
 
     def _end_gap(self, since: float, now: float, reason: GapReason, lost: list[Subscription]) -> None:
-        gap = Gap(since, max(since, now), tuple(sorted({wish.name for wish in lost})), reason)
-        fillable = [wish for wish in lost if self.filler is not None and self.filler.fill(gap, wish)]
-        told = sorted({wish.name for wish in lost if wish not in fillable})
         with self._lock:
             for wish in lost:
-                self._coverage.regain(wish.name, now, backfilled=wish in fillable)
-        if told:
-            self._announce(Gap(gap.start, gap.end, tuple(told), reason))
+                self._coverage.regain(wish.name, now)
+        gap = Gap(since, max(since, now), tuple(sorted({wish.name for wish in lost})), reason)
+        left = [wish for wish in lost if self.filler is None or not self.filler.fill(gap, wish)]
+        if left:
+            self._announce(Gap(gap.start, gap.end, tuple(sorted({wish.name for wish in left})), reason))
+
+    def filled(self, gap: Gap, filled: bool, wish: Subscription) -> None:
+        """History has been asked for the gap of one subscription; what it could not fill is told."""
+        if filled:
+            with self._lock:
+                self._coverage.fill(wish.name, gap.start, gap.end)
+        else:
+            self._announce(Gap(gap.start, gap.end, (wish.name,), gap.reason))
+
+    def end(self) -> None:
+        """The stream ends: what is kept back is dropped, counted."""
+        if self.filler is not None:
+            self.filler.end()
+        for handover in self._handovers.values():
+            self._delivery.drop(handover.dissolve()[1])
 
     def missed(self, what: Dropped | Conflated) -> None:
         """Messages were dropped or replaced."""

@@ -53,14 +53,20 @@ class Coverage:
         if record is not None and record.down is None and record.ended is None:
             record.down = (max(since, record.begin), reason)
 
-    def regain(self, name: str, now: float, *, backfilled: bool = False) -> None:
+    def regain(self, name: str, now: float) -> None:
         """`name` flows again."""
         record = self._records.get(name)
         if record is None or record.down is None:
             return
         since, reason = record.down
         record.down = None
-        self._add(record, Interval(since, max(since, now), "backfilled" if backfilled else "missing", reason))
+        self._add(record, Interval(since, max(since, now), "missing", reason))
+
+    def fill(self, name: str, start: float, end: float) -> None:
+        """What was missing from `start` to `end` has been fetched."""
+        record = self._records.get(name)
+        if record is not None:
+            record.holes = [part for hole in record.holes for part in _filled(hole, start, end)]
 
     def hole(self, hole: Interval, *names: str) -> None:
         """Note what is missing, or was filled in, while `names` flow."""
@@ -117,3 +123,16 @@ class Coverage:
             first, second = holes[0], holes[1]
             holes[:2] = [Interval(first.start, second.end, "missing", second.reason)]
         holes.append(Interval(start, end, hole.kind, hole.reason, missed))
+
+
+def _filled(hole: Interval, start: float, end: float) -> list[Interval]:
+    """A hole, of which the part from `start` to `end` is missing no more."""
+    begin, stop = max(hole.start, start), min(hole.end, end)
+    if hole.kind != "missing" or begin >= stop:
+        return [hole]
+    parts = [Interval(begin, stop, "backfilled", hole.reason)]
+    if hole.start < begin:
+        parts.insert(0, Interval(hole.start, begin, "missing", hole.reason, hole.missed))
+    if stop < hole.end:
+        parts.append(Interval(stop, hole.end, "missing", hole.reason, hole.missed))
+    return parts

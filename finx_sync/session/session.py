@@ -28,6 +28,7 @@ from finx_sync.errors import (
     StreamTimeoutError,
 )
 from finx_sync.notices import Gap, GapReason
+from finx_sync.session.backfill import Backfill, History
 from finx_sync.session.clock import Clock
 from finx_sync.session.continuity import Continuity
 from finx_sync.session.controls import Controls
@@ -69,6 +70,7 @@ class SessionParts:
         missed: told, on the dispatch thread, of every gap.
         unreadable: told, on the dispatch thread, of the line of a message that could not be read.
         round: called on the dispatch thread at least twice a second, if no handler keeps it.
+        history: where gaps can be filled from; None where the venue has no history.
     """
 
     dialect: Dialect
@@ -83,6 +85,7 @@ class SessionParts:
     missed: Callable[[Gap], object]
     unreadable: Callable[[str], object]
     round: Callable[[], object]
+    history: History | None = None
 
 
 class Session:
@@ -105,6 +108,15 @@ class Session:
             on_missed=parts.missed,
             overlap=options.overlap,
         )
+        if parts.history is not None and options.backfill:
+            self.continuity.filler = Backfill(
+                parts.history,
+                self.delivery,
+                self.ledger,
+                self._inbox.post,
+                timeout=options.backfill_timeout,
+                on_filled=self.continuity.filled,
+            )
         self.worker = Worker(
             inbox=self._inbox,
             ledger=self.ledger,
@@ -387,6 +399,7 @@ class Session:
 
     def _worker_ended(self, crash: FinxSyncError | None) -> None:
         """The last act of the dispatch thread: the others are ending too, and the state says so."""
+        self.continuity.end()
         if crash is not None:
             self._fail(crash, drain=False)
         self._stop_others()

@@ -1,0 +1,165 @@
+"""Filling gaps from history: fetched beside the stream, handed on in order before the live messages that wait for it.
+
+The dispatch thread owns everything here but the fetching, which has a short-lived thread of its own for each gap.
+
+History and the live feed say the same with different precision, so a row counts as known when a live message of the
+same second, exchange and price was handed on, each such message once (a multiset: true repeats are kept).
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+from finx_sync.dispatch.delivery import Delivery, Judgement
+from finx_sync.dispatch.inbox import Event
+from finx_sync.dispatch.ledger import Ledger
+from finx_sync.errors import FinxSyncError
+from finx_sync.messages import Message
+from finx_sync.notices import Gap
+from finx_sync.venues.base import Subscription
+
+__all__ = ["Backfill", "History"]
+
+logger = logging.getLogger("finx_sync")
+
+REMEMBERED: Final = 256
+"""Live messages of each name that history is compared with."""
+
+
+class History(Protocol):
+    """Where the rows come from. Its class knows the venue."""
+
+    kind: str
+    """The kind of subscription that it can fill."""
+
+    def fetch(self, name: str, start: float, end: float, timeout: float) -> list[Any]:
+        """All messages of `name` from `start` to `end`, UNIX seconds, sorted by time; marked as backfilled.
+
+        Raises:
+            FinxSyncError: they cannot be had in `timeout` seconds.
+        """
+
+    def moment(self, message: Any) -> float:
+        """The message's own time, UNIX seconds."""
+
+    def identity(self, message: Any) -> object:
+        """What a live message and its row in history have in common."""
+
+
+@dataclass
+class _Filling:
+    """One gap being filled; the live messages that wait."""
+
+    gap: Gap
+    held: list[tuple[Message, memoryview, float]] = field(default_factory=list)
+
+
+class Backfill:
+    """Fills the gaps of one kind of subscription.
+
+    Args:
+        history: where rows come from.
+        delivery: hands messages on.
+        ledger: the books.
+        post: has something done on the dispatch thread.
+        timeout: seconds that live messages wait at most.
+        on_filled: told of each gap, whether it was filled, and its subscription.
+    """
+
+    def __init__(
+        self,
+        history: History,
+        delivery: Delivery,
+        ledger: Ledger,
+        post: Callable[[Event], object],
+        *,
+        timeout: float,
+        on_filled: Callable[[Gap, bool, Subscription], object],
+    ) -> None:
+        self._history = history
+        self._delivery = delivery
+        self._ledger = ledger
+        self._post = post
+        self._timeout = timeout
+        self._on_filled = on_filled
+        self._fillings: dict[Subscription, _Filling] = {}
+        self._recent: dict[Subscription, deque[Any]] = {}
+
+    def fill(self, gap: Gap, subscription: Subscription) -> bool:
+        """Begin to fill the gap of one subscription; returns False where that is not possible."""
+        if subscription.kind != self._history.kind or subscription in self._fillings:
+            return False
+        filling = self._fillings[subscription] = _Filling(gap)
+        recent = self._recent.get(subscription)
+        start = gap.start if not recent else min(gap.start, self._history.moment(recent[-1]))
+        threading.Thread(
+            target=self._fetch, args=(subscription, filling, start), name="finx-sync backfill", daemon=True
+        ).start()
+        return True
+
+    def judge(
+        self, subscription: Subscription | None, message: Message, payload: memoryview, received_at: float
+    ) -> Judgement:
+        """Keep a live message back while its gap is being filled; remember it otherwise."""
+        if subscription is None or subscription.kind != self._history.kind:
+            return Judgement.PASS
+        filling = self._fillings.get(subscription)
+        if filling is not None:
+            filling.held.append((message, payload, received_at))
+            return Judgement.KEPT
+        self._remember(subscription, message)
+        return Judgement.PASS
+
+    def _remember(self, subscription: Subscription, message: Message) -> None:
+        self._recent.setdefault(subscription, deque(maxlen=REMEMBERED)).append(message)
+
+    def _fetch(self, subscription: Subscription, filling: _Filling, start: float) -> None:
+        """On its own thread."""
+        rows: list[Any] | None = None
+        try:
+            rows = self._history.fetch(subscription.name, start, filling.gap.end, self._timeout)
+        except FinxSyncError as error:
+            logger.warning("the gap of %s could not be filled: %s", subscription.name, error)
+        except Exception:
+            logger.exception("filling the gap of %s has met a defect; please report it", subscription.name)
+        self._post(lambda: self._finish(subscription, filling, rows))
+
+    def _finish(self, subscription: Subscription, filling: _Filling, rows: list[Any] | None) -> None:
+        del self._fillings[subscription]
+        self._on_filled(filling.gap, rows is not None, subscription)
+        for row in self._missing(subscription, filling, rows or []):
+            self._remember(subscription, row)
+            self._delivery.deliver_unbooked(row)
+            self._ledger.backfill(1)
+        for message, payload, received_at in filling.held:
+            self._remember(subscription, message)
+            self._delivery.deliver(message, payload, received_at)
+
+    def _missing(self, subscription: Subscription, filling: _Filling, rows: list[Any]) -> list[Any]:
+        """The rows that no live message has brought."""
+        history = self._history
+        recent = self._recent.get(subscription, ())
+        begin = history.moment(recent[-1]) if recent else filling.gap.start
+        end = history.moment(filling.held[0][0]) + 1.0 if filling.held else filling.gap.end
+        known = Counter(history.identity(message) for message in recent)
+        known.update(history.identity(message) for message, _, _ in filling.held)
+        missing = []
+        for row in rows:
+            if not begin <= history.moment(row) < end:
+                continue
+            identity = history.identity(row)
+            if known[identity]:
+                known[identity] -= 1
+            else:
+                missing.append(row)
+        return missing
+
+    def end(self) -> None:
+        """The stream ends: what is kept back is dropped, counted."""
+        for filling in self._fillings.values():
+            self._ledger.settle(dropped=len(filling.held))
