@@ -120,17 +120,18 @@ class StreamManager(FinxFunctions, Stream):
 
     # Subscriptions
 
-    def subscribe_contract(self, *instrument_names: str) -> None:
+    def subscribe_contract(self, *instrument_names: str, stale_after: float | None = None) -> None:
         """Ask for the ticks of contracts, now or when the stream starts, and again after every reconnect.
 
         Raises:
             InvalidInputError: no instrument name, like "BTC-26AUG22-20000-C".
         """
-        self._subscribe(*(Subscription(CONTRACT, checked_name(name)) for name in instrument_names))
+        wishes = [Subscription(CONTRACT, checked_name(name)) for name in instrument_names]
+        self._subscribe(*wishes, stale_after=stale_after)
 
-    def subscribe_spot(self, *pairs: str) -> None:
+    def subscribe_spot(self, *pairs: str, stale_after: float | None = None) -> None:
         """Ask for the spot rates of pairs, like "BTC:USDC"; otherwise as `subscribe_contract`."""
-        self._subscribe(*(Subscription(SPOT, checked_pair(pair)) for pair in pairs))
+        self._subscribe(*[Subscription(SPOT, checked_pair(pair)) for pair in pairs], stale_after=stale_after)
 
     def unsubscribe_contract(self, *instrument_names: str) -> None:
         """Want contracts no more.

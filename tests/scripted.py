@@ -90,10 +90,21 @@ class ScriptedServer:
         self.received: queue.Queue[dict[str, Any]] = queue.Queue()
         self.kept_alive: queue.Queue[dict[str, Any]] = queue.Queue()
         self.paths: list[str] = []
-        self._server = serve(self._serve, "127.0.0.1", 0, ssl=ssl_context, compression=None)
+        self.process_request: Callable[[ServerConnection, Any], Any] = lambda connection, request: None
+        self._server = serve(
+            self._serve,
+            "127.0.0.1",
+            0,
+            ssl=ssl_context,
+            compression=None,
+            process_request=self._process_request,
+        )
         self.port: int = self._server.socket.getsockname()[1]
         self.url = f"{'wss' if ssl_context else 'ws'}://127.0.0.1:{self.port}"
         self._thread = threading.Thread(target=self._server.serve_forever, name="scripted server")
+
+    def _process_request(self, connection: ServerConnection, request: Any) -> Any:
+        return self.process_request(connection, request)
 
     def _serve(self, connection: ServerConnection) -> None:
         assert connection.request is not None

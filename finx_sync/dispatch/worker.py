@@ -166,32 +166,38 @@ class Worker:
                 return
             begun = self._busy_since = time.monotonic()
             if self._is_behind(batch, len(payloads) - position, begun):
-                self._catch_up(Batch(payloads[position:], batch.received_at, batch.arrived, batch.connection))
+                self._catch_up(Batch(payloads[position:], batch.received_at, batch.arrived, batch.connection), [], [])
                 return
             part = payloads[position : position + self._slice]
             position += len(part)
-            if not self._dispatch_slice(part, batch):
-                continue
+            self._inbox.take(len(part))
+            messages = self._decode(part)  # not the whole batch at once: these stay in the processor's cache
+            done = self._dispatch_slice(messages, part, batch)
+            if done < len(part):  # it broke off, since messages have waited for too long
+                rest = Batch(payloads[position:], batch.received_at, batch.arrived, batch.connection)
+                self._catch_up(rest, messages[done:], part[done:])
+                return
             if time.monotonic() - begun > SLOW_SLICE:
                 self._slice = max(1, self._slice // 4)
             elif self._slice < SLICE:
                 self._slice = min(SLICE, self._slice * 2)
 
-    def _dispatch_slice(self, part: list[memoryview], batch: Batch) -> bool:
-        """Decode and hand on; returns whether it was done without a break."""
-        self._inbox.take(len(part))
-        messages = self._decode(part)  # not the whole batch at once: these stay in the processor's cache
-        deliver, delivery = self._delivery.run, self._delivery
+    def _dispatch_slice(self, messages: list[Any], part: list[memoryview], batch: Batch) -> int:
+        """Hand on; returns how many, fewer than all only where it is time to catch up."""
+        delivery, received_at, connection = self._delivery, batch.received_at, batch.connection
         done = 0
         if len(part) > 1:  # one alone first: its time is taken
-            done = deliver(messages[:1], part[:1], batch.received_at, batch.connection)
-        whole = True
-        while done < len(part) and not delivery.stopping:
-            whole = done <= 1
-            done += deliver(messages[done:], part[done:], batch.received_at, batch.connection)
-        if done < len(part):
-            self._ledger.settle(dropped=len(part) - done)
-        return whole
+            done = delivery.run(messages[:1], part[:1], received_at, connection)
+        while done < len(part):
+            done += delivery.run(messages[done:], part[done:], received_at, connection)
+            if done == len(part):
+                break
+            if delivery.stopping:
+                self._ledger.settle(dropped=len(part) - done)
+                return len(part)
+            if self._is_behind(batch, len(part) - done, time.monotonic()):
+                break
+        return done
 
     # Catching up
 
@@ -202,9 +208,16 @@ class Worker:
             return now - batch.arrived > self._max_lag
         return self._ledger.waiting > 1 or left > 1
 
-    def _catch_up(self, batch: Batch) -> None:
-        """Take in all that waits, keep the newest states and every event, hand on the oldest; until nothing is left."""
+    def _catch_up(self, batch: Batch, messages: list[Any], payloads: list[memoryview]) -> None:
+        """Take in all that waits, keep the newest states and every event, hand on the oldest; until nothing is left.
+
+        Args:
+            batch: what has not been decoded yet.
+            messages: of the same batch, before that: decoded already, and in hand.
+            payloads: theirs.
+        """
         backlog = Backlog()
+        self._add(messages, payloads, batch, backlog)
         self._absorb(batch, backlog)
         while len(backlog) and not self._delivery.stopping:
             self._absorb_waiting(backlog)
@@ -226,14 +239,17 @@ class Worker:
                 self._take(item)
 
     def _absorb(self, batch: Batch, backlog: Backlog) -> None:
+        self._inbox.take(len(batch.payloads))
+        self._add(self._decode(batch.payloads), batch.payloads, batch, backlog)
+
+    def _add(self, messages: list[Any], payloads: list[memoryview], batch: Batch, backlog: Backlog) -> None:
+        """Put messages in hand into the backlog; act at once on those that are for the library."""
         delivery, received_at, connection = self._delivery, batch.received_at, batch.connection
         wants_text = "message" in self._handlers.topics
-        self._inbox.take(len(batch.payloads))
-        messages = self._decode(batch.payloads)
         if delivery.gate is not None:
             delivery.gate.prepare(messages, received_at, connection)
         replaced = duplicates = 0
-        for message, payload in zip(messages, batch.payloads, strict=True):
+        for message, payload in zip(messages, payloads, strict=True):
             if type(message) not in self._message_types:
                 delivery.other(message, payload, connection)
                 continue

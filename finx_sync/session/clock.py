@@ -12,7 +12,7 @@ SUSPENDED: Final = 1.0
 """Seconds asleep, or of a step of the wall clock, from which on it counts."""
 
 
-def _boot_time() -> float | None:
+def boot_time() -> float | None:
     """Seconds since boot, sleep included; None where the system does not tell."""
     try:
         return time.clock_gettime(time.CLOCK_BOOTTIME)
@@ -33,11 +33,9 @@ class Clock:
         self,
         monotonic: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
-        boot: Callable[[], float | None] = _boot_time,
     ) -> None:
         self.monotonic = monotonic
         self._wall = wall
-        self._boot = boot
         self.offset = wall() - monotonic()
         self.stepped = False
         self._slept = self._sleep_so_far()
@@ -60,5 +58,5 @@ class Clock:
         return slept if slept >= SUSPENDED else 0.0
 
     def _sleep_so_far(self) -> float:
-        boot = self._boot()
+        boot = boot_time()
         return 0.0 if boot is None else boot - self.monotonic()

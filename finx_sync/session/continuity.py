@@ -122,6 +122,12 @@ class Continuity:
                 handover.cancel()
         self._set_gate()
 
+    def left(self, connection: Connection, covered_until: float) -> None:
+        """It was closed because the stream stops: its names are covered up to here, and no gap follows."""
+        with self._lock:
+            for wish in self._wishes(connection.line):
+                self._coverage.end(wish.name, covered_until)
+
     def _lose(self, line: str, covered_until: float, reason: GapReason) -> None:
         del self._open[line]
         for wish in self._wishes(line):

@@ -73,7 +73,9 @@ class Coverage:
         for name in names:
             record = self._records.get(name)
             if record is not None:
-                self._add(record, hole)
+                limit = float("inf") if record.down is None else record.down[0]  # what it is of was received before
+                start, end = min(hole.start, limit), min(hole.end, limit)
+                self._add(record, Interval(start, end, hole.kind, hole.reason, hole.missed))
 
     def end(self, name: str, now: float) -> None:
         """`name` is wanted no more."""

@@ -312,7 +312,10 @@ class Session:
 
     def line_closed(self, connection: Connection, covered_until: float, reason: GapReason) -> None:
         """It is gone; no payload of it follows."""
-        self._inbox.post(lambda: self.continuity.closed(connection, covered_until, reason))
+        if self.state.state in OVER:
+            self._inbox.post(lambda: self.continuity.left(connection, covered_until))
+        else:
+            self._inbox.post(lambda: self.continuity.closed(connection, covered_until, reason))
         self._inbox.post(Ordered(lambda: self._parts.connection_changed(connection.line, False)))
 
     def line_opened(self, line: str) -> None:

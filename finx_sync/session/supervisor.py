@@ -372,20 +372,26 @@ class Supervisor:
         if grace is None:
             return
         asked_at: float | None = None
+        last_look = False
 
         def look() -> None:
-            nonlocal asked_at
+            nonlocal asked_at, last_look
             now = time.monotonic()
             quiet_since = max(self._last_data_at or 0.0, self._opened_at or 0.0)
+            overdue = asked_at is not None and quiet_since <= asked_at and now - asked_at > grace
             if self._inbox.is_holding or quiet_since + patience > now:
-                asked_at = None
-            elif asked_at is None:
-                asked_at = now
-                app.try_send(text)
-            elif now - asked_at > grace and self.answers_probes:
+                asked_at, due = None, quiet_since + patience - now
+            elif overdue and self.answers_probes and last_look:
                 self.reconnect(PeerTimeoutError("the server answers no keep-alive: its feed is dead"), "stale")
                 return
-            due = quiet_since + patience - now if asked_at is None else grace / 2
+            elif overdue and self.answers_probes:
+                due = 0.0  # what has come meanwhile, while this process may have been stopped, is read first
+            elif asked_at is None or overdue or quiet_since > asked_at:
+                asked_at, due = now, grace if self.answers_probes else max(patience, grace)
+                app.try_send(text)
+            else:
+                due = asked_at + grace - now
+            last_look = overdue
             app.call_later(max(due, MIN_LOOK), look)
 
         app.call_later(patience, look)

@@ -1,0 +1,182 @@
+"""Quiet or dead: told apart, and told in time."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from finx_sync import ContractTick, State
+from finx_sync.errors import StaleDataError
+from finx_sync.notices import Stale
+from tests.guarantees.feeds import Feed
+from tests.streams import Collector, stream_to, wait_until
+
+
+def test_a_silent_subscription_is_told_once_until_it_speaks() -> None:
+    """A muted contract would look like a calm market."""
+    with Feed() as feed:
+        stream = stream_to(feed, stale_after=0.2)
+        stale = Collector()
+        stream.on_stale(stale)
+        stream.subscribe_contract("A", "B")
+        stream.start()
+        feed.wait_for_subscribers("B")
+        feed.pace(0.02, "A")
+        (first,) = stale.wait(len)
+        assert isinstance(first, Stale)
+        assert first.name == "B"
+        assert first.connected
+        assert 0.2 < first.age < 1.2
+        feed.send("B")
+        stale.wait(lambda items: len(items) == 2)
+        feed.quiet()
+        stream.stop()
+        assert {one.name for one in stale.items[:2]} == {"B"}
+        assert stream.stats().reconnects == 0
+
+
+def test_a_name_can_have_a_limit_of_its_own() -> None:
+    """One limit cannot suit a perpetual and an option that trades once a day."""
+    with Feed() as feed:
+        stream = stream_to(feed)
+        stale = Collector()
+        stream.on_stale(stale)
+        stream.subscribe_contract("SLOW")
+        stream.subscribe_contract("FAST", stale_after=0.1)
+        stream.start()
+        (one,) = stale.wait(len)
+        assert one.name == "FAST"
+        stream.stop()
+
+
+def test_a_quiet_feed_that_answers_is_left_alone() -> None:
+    """A calm market would be answered with reconnects."""
+    with Feed() as feed:
+        stream = stream_to(feed, stale_after=0.05, ping_timeout=0.2)
+        stream.subscribe_contract("A")
+        stream.start()
+        for _ in range(10):
+            feed.kept_alive.get(timeout=10)  # asked again and again, and answered
+        assert stream.stats().reconnects == 0
+        stream.stop()
+
+
+def test_a_feed_that_answers_no_more_is_left() -> None:
+    """A server that pings but sends no data would be believed for ever."""
+    with Feed() as feed:
+        stream = stream_to(feed, stale_after=0.1, ping_timeout=0.2)
+        gaps = Collector()
+        stream.on_gap(gaps)
+        stream.subscribe_contract("A")
+        stream.start()
+        assert wait_until(lambda: stream.coverage("A"))
+        feed.answers_keep_alive = False
+        began = time.monotonic()
+        assert wait_until(lambda: stream.stats().reconnects)
+        assert time.monotonic() - began < 0.1 + 0.2 + 1.0
+        feed.answers_keep_alive = True
+        assert gaps.wait(len)[0].reason == "stale"
+        stream.stop()
+
+
+def test_a_server_that_never_answers_is_not_judged_by_it() -> None:
+    """No source promises that every server answers; a healthy one would be left again and again."""
+    with Feed() as feed:
+        feed.answers_keep_alive = False
+        stream = stream_to(feed, stale_after=0.05, ping_timeout=0.05)
+        stream.subscribe_contract("A")
+        stream.start()
+        for _ in range(3):
+            feed.kept_alive.get(timeout=10)
+        assert not wait_until(lambda: stream.stats().reconnects, 0.5)
+        stream.stop()
+
+
+def test_sleep_is_noticed_and_labelled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a suspended laptop wakes, a dead connection would be believed for minutes."""
+    slept = 0.0
+    monkeypatch.setattr("finx_sync.session.clock.boot_time", lambda: time.monotonic() + slept)
+    with Feed() as feed:
+        stream = stream_to(feed)
+        gaps = Collector()
+        stream.on_gap(gaps)
+        stream.subscribe_contract("A")
+        stream.start()
+        assert wait_until(lambda: stream.coverage("A"))
+        woke = time.monotonic()
+        slept = 60.0
+        (gap,) = gaps.wait(len)
+        assert gap.reason == "suspend"
+        assert time.monotonic() - woke < 5.0
+        assert wait_until(lambda: stream.is_connected)
+        stream.stop()
+
+
+def test_sleep_ends_a_long_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A laptop that was closed during an outage would wait out its back-off after it wakes."""
+    from finx_sync import Backoff
+
+    slept = 0.0
+    monkeypatch.setattr("finx_sync.session.clock.boot_time", lambda: time.monotonic() + slept)
+    monkeypatch.setattr("finx_sync.session.supervisor.random.random", lambda: 1.0)
+    with Feed() as feed:
+        stream = stream_to(feed, reconnect=Backoff(first=50, cap=50))
+        stream.subscribe_contract("A")
+        stream.start()
+        feed.wait_for_subscribers("A")
+        feed.cut("A")
+        assert wait_until(lambda: stream.state is State.RECONNECTING)
+        slept = 60.0
+        assert wait_until(lambda: stream.is_connected, 5)
+        stream.stop()
+
+
+def test_a_step_of_the_wall_clock_is_no_sleep(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An administrator who sets the clock would cut every stream, or make every name stale."""
+    step = 0.0
+    with Feed() as feed:
+        stream = stream_to(feed, stale_after=30.0)
+        stale = Collector()
+        stream.on_stale(stale)
+        stream.subscribe_contract("A")
+        stream.start()
+        feed.wait_for_subscribers("A")
+        feed.send("A")
+        assert wait_until(lambda: stream.latest("A"))
+        real = time.time
+        session = stream._session
+        assert session is not None
+        monkeypatch.setattr(session.clock, "_wall", lambda: real() + step)
+        step = 3600.0
+        before = session.clock.offset
+        assert wait_until(lambda: session.clock.offset > before + 3000)
+        feed.send("A")
+        assert wait_until(lambda: stream.latest("A").timestamp == 2)
+        assert stale.items == []
+        assert stream.stats().reconnects == 0
+        stream.stop()
+
+
+def test_the_guard_refuses_old_data() -> None:
+    """A bot would place an order on a price from before the outage."""
+    with Feed() as feed:
+        stream = stream_to(feed)
+        stream.subscribe_contract("A")
+        stream.start()
+        with pytest.raises(StaleDataError, match="not come yet"):
+            stream.guard("A", max_age=1)
+        feed.wait_for_subscribers("A")
+        feed.send("A")
+        assert wait_until(lambda: stream.latest("A"))
+        with stream.guard("A", max_age=30) as tick:
+            assert isinstance(tick, ContractTick)
+        assert stream.last_message_age("A") < 30
+        threading.Event().wait(0.05)
+        with pytest.raises(StaleDataError) as caught:
+            stream.guard("A", max_age=0.02)
+        assert caught.value.age > 0.02
+        stream.stop()
+    with pytest.raises(ValueError, match="max_age"):
+        stream.guard("A", max_age=0)
