@@ -44,7 +44,7 @@ from finx_sync.errors import (
 )
 from finx_sync.sandbox import Sandbox
 from tests.scripted import ScriptedServer, heed_ctrl_c, text
-from tests.streams import FAST, NAME, Collector, books_balance, stream_to, wait_until
+from tests.waiting import FAST, NAME, Collector, books_balance, stream_to, wait_until
 
 # The main job
 
@@ -92,7 +92,6 @@ def test_100_000_messages_from_another_process_once_and_in_order(caplog: pytest.
     count, key = 100_000, "a-very-secret-word"
     program = f"""
         from tests.scripted import ScriptedServer, heed_ctrl_c, text
-from tests.streams import FAST, NAME, Collector, books_balance, stream_to, wait_until
         before, after = text(timestamp="NUMBER").split("NUMBER")
         def burst(connection):
             for number in range({count}):

@@ -84,6 +84,7 @@ class Continuity:
         self._pending: dict[Subscription, _Pending] = {}
         self._open: dict[str, Connection] = {}
         self._handovers: dict[str, Handover] = {}
+        self._retired: set[Connection] = set()  # replaced; what they still bring, their successor brings too
         self.filler: Backfill | None = None
 
     def coverage(self, name: str) -> list[Interval]:
@@ -111,10 +112,13 @@ class Continuity:
     def closed(self, connection: Connection, covered_until: float, reason: GapReason) -> None:
         """It is gone; everything up to `covered_until` (UNIX seconds) has been received on it."""
         handover = self._handovers.get(connection.line)
-        if handover is not None and connection is handover.new:
+        if connection in self._retired:
+            self._retired.discard(connection)
+        elif handover is not None and connection is handover.new:
             self._dissolve(handover, covered_until)
         elif handover is not None and handover.new is not None:
             self._finish(handover, covered_until)
+            self._retired.discard(connection)
         elif self._open.get(connection.line) is connection:
             self._lose(connection.line, covered_until, reason)
             if handover is not None:
@@ -124,6 +128,8 @@ class Continuity:
 
     def left(self, connection: Connection, covered_until: float) -> None:
         """It was closed because the stream stops: its names are covered up to here, and no gap follows."""
+        if connection in self._retired:
+            return
         with self._lock:
             for wish in self._wishes(connection.line):
                 self._coverage.end(wish.name, covered_until)
@@ -192,6 +198,7 @@ class Continuity:
         assert handover.new is not None
         line = handover.old.line
         del self._handovers[line]
+        self._retired.add(handover.old)
         self._open[line] = handover.new
         doubtful, kept = handover.finish()
         self._doubt(doubtful, handover.doubt_since(now), now)
@@ -221,7 +228,7 @@ class Continuity:
     # The gate
 
     def _set_gate(self) -> None:
-        busy = self._pending or self._handovers or self.filler is not None
+        busy = self._pending or self._handovers or self._retired or self.filler is not None
         self._delivery.gate = self if busy else None
 
     def prepare(self, messages: Sequence[Any], received_at: float, connection: Connection) -> None:
@@ -239,6 +246,8 @@ class Continuity:
 
     def judge(self, message: Message, payload: memoryview, received_at: float, connection: Connection) -> Judgement:
         """Whether `message` may pass: not what two connections brought, nor what must wait for a gap to be filled."""
+        if connection in self._retired:
+            return Judgement.DUPLICATE
         wish = self._wish_of(message)
         handover = self._handovers.get(connection.line)
         if handover is not None and wish is not None:

@@ -51,7 +51,8 @@ class Coverage:
         """`name` flows no more; it has been received up to `since`."""
         record = self._records.get(name)
         if record is not None and record.down is None and record.ended is None:
-            record.down = (max(since, record.begin), reason)
+            known = record.holes[-1].end if record.holes else record.begin
+            record.down = (max(since, known), reason)
 
     def regain(self, name: str, now: float) -> None:
         """`name` flows again."""

@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 from finx_sync import SpotTick
 from finx_sync.notices import Gap
 from tests.scripted import ScriptedServer
-from tests.streams import Collector, books_balance, stream_to, wait_until
+from tests.waiting import Collector, books_balance, stream_to, wait_until
 
 PAIR = "BTC:USDC"
 

@@ -11,7 +11,7 @@ from finx_sync import ContractTick, State
 from finx_sync.errors import StaleDataError
 from finx_sync.notices import Stale
 from tests.guarantees.feeds import Feed
-from tests.streams import Collector, stream_to, wait_until
+from tests.waiting import Collector, stream_to, wait_until
 
 
 def test_a_silent_subscription_is_told_once_until_it_speaks() -> None:

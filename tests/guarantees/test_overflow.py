@@ -13,7 +13,7 @@ from finx_sync.messages import Tick
 from finx_sync.notices import Gap, Lag
 from tests.guarantees.feeds import Feed
 from tests.scripted import TICK, ScriptedServer, text
-from tests.streams import Collector, books_balance, stream_to, wait_until
+from tests.waiting import Collector, books_balance, stream_to, wait_until
 
 
 def test_latest_keeps_up_and_counts_what_it_replaces() -> None:

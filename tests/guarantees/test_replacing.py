@@ -12,7 +12,7 @@ from finx_sync import AuthorizationError
 from finx_sync.errors import InvalidInputError, UsageError
 from finx_sync.notices import Gap
 from tests.guarantees.feeds import Feed
-from tests.streams import Collector, books_balance, stream_to, wait_until
+from tests.waiting import Collector, books_balance, stream_to, wait_until
 
 
 def started(feed: Feed, *names: str, **options: Any) -> tuple[Any, Collector]:

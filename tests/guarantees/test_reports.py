@@ -15,7 +15,7 @@ from finx_sync import ContractTick, State
 from finx_sync.errors import HandlerRaisedError
 from tests.guarantees.feeds import Feed
 from tests.scripted import ScriptedServer, text
-from tests.streams import NAME, Collector, stream_to, wait_until
+from tests.waiting import NAME, Collector, stream_to, wait_until
 
 
 def ticking(connection: Any) -> None:
