@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
-import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from finx_sync.sandbox import Sandbox
+from tests.foreign import INSTALL_TIMEOUT, foreign_python
 from tests.sandbox.sandbox_client import KEY
 
 # Read now: during a test the developer's own FINX_ variables are kept out.
 SDK_PYTHON = os.environ.get("FINX_SDK_PYTHON")
-INSTALL_TIMEOUT = 300
-CACHE = Path(tempfile.gettempdir()) / f"finx-sync-sdk-0.1.31-{sys.version_info[0]}.{sys.version_info[1]}"
 # Newer releases of these break the SDK; its own pins have no wheels for today's Pythons.
 PACKAGES = [
     ["--no-deps", "finx-io==0.1.31"],
@@ -29,31 +25,8 @@ PACKAGES = [
 
 
 def sdk_python() -> str:
-    """Return an interpreter with the SDK: the environment's, or one built once into the temporary directory."""
-    if SDK_PYTHON:
-        return SDK_PYTHON
-    python = Path("Scripts/python.exe") if os.name == "nt" else Path("bin/python")
-    if (CACHE / "complete").exists():
-        return str(CACHE / python)
-    building = Path(tempfile.mkdtemp(prefix="finx-sync-sdk-"))
-    try:
-        _run(sys.executable, "-m", "venv", str(building))
-        for packages in PACKAGES:
-            _run(str(building / python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *packages)
-        (building / "complete").touch()
-        building.rename(CACHE)
-    except (subprocess.SubprocessError, OSError) as error:
-        shutil.rmtree(building, ignore_errors=True)
-        if (CACHE / "complete").exists():
-            # Another run was faster.
-            return str(CACHE / python)
-        reason = getattr(error, "stderr", "") or str(error)
-        pytest.skip(f"finx-io 0.1.31 cannot be installed here (set FINX_SDK_PYTHON): {reason.strip()[-300:]}")
-    return str(CACHE / python)
-
-
-def _run(*command: str) -> None:
-    subprocess.run(command, check=True, capture_output=True, text=True, timeout=INSTALL_TIMEOUT)
+    """Return an interpreter with the SDK: the environment's, or one of the tests' own."""
+    return SDK_PYTHON or foreign_python("sdk-0.1.31", *PACKAGES)
 
 
 @pytest.mark.timeout(INSTALL_TIMEOUT * 3)
