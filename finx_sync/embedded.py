@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
+from finx_sync import forks
+
 if TYPE_CHECKING:
     from finx_sync.sandbox import Sandbox
 
@@ -18,6 +20,8 @@ class _EmbeddedSandbox:
         self._lock = threading.Lock()
         self._users = 0
         self._server: Sandbox | None = None
+        self._of_parent: Sandbox | None = None  # kept, lest its end disturb the parent's
+        forks.watch(self)
 
     def acquire(self) -> str:
         """Its base URL; starts it for the first user."""
@@ -37,6 +41,11 @@ class _EmbeddedSandbox:
             if server is not None:
                 self._server = None
                 server.stop()
+
+    def forked(self) -> None:
+        """In the child of a fork, which has the parent's sandbox without its thread: forget it, and start another."""
+        self._lock = threading.Lock()
+        self._of_parent, self._server, self._users = self._server, None, 0
 
 
 _sandbox = _EmbeddedSandbox()

@@ -12,6 +12,7 @@ from itertools import islice
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from finx_sync import forks
 from finx_sync.config import Account
 from finx_sync.dispatch.delivery import LastValues
 from finx_sync.dispatch.feed import Feed
@@ -74,6 +75,7 @@ class Stream:
         self._lifecycle = threading.Lock()  # guards _session being replaced; held for assignments only
         self._session: Session | None = None
         self._feeds: set[Feed] = set()
+        forks.watch(self)
 
     # Lifecycle
 
@@ -177,6 +179,22 @@ class Stream:
     def _stop_at_exit(self) -> None:
         self.stop(timeout=1.0)
 
+    def forked(self) -> None:
+        """In the child of a fork, called by the interpreter: a stream that runs stays the parent's."""
+        session = self._session
+        if session is None or session.state.state in ENDED:
+            self._lifecycle = threading.Lock()
+            return
+        atexit.unregister(self._stop_at_exit)
+        session.forked()
+        why = (
+            f"this {type(self).__name__} runs in the process that was forked, and its connection cannot be shared; "
+            "make a new one in the child"
+        )
+        for feed in list(self._feeds):
+            feed.forked(UsageError(why))
+        forks.disown(self, why)
+
     def run(self) -> None:
         """Start, and block until the stream ends: by `stop`, by Ctrl+C (then in order), or by a failure.
 
@@ -202,7 +220,8 @@ class Stream:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.stop()
+        if not forks.is_disowned(self):  # the parent leaves the block itself
+            self.stop()
 
     @property
     def state(self) -> State:

@@ -73,6 +73,13 @@ class Feed(Iterator[Any]):
             raise self._failure
         raise StopIteration
 
+    def forked(self, why: FinxSyncError) -> None:
+        """In the child of a fork no message comes: raise `why` instead of waiting for one."""
+        self._condition = threading.Condition()
+        self._queue.clear()
+        self._ended = self._closed = True
+        self._failure = why
+
     def close(self) -> None:
         """Take no more messages."""
         if not self._closed:

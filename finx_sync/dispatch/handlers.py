@@ -102,6 +102,12 @@ class Handlers:
             self._rebuild()
         return removed
 
+    def forked(self) -> None:
+        """In the child of a fork: nobody is called any more."""
+        self._lock = threading.Lock()
+        self._all = []
+        self.touch()
+
     def touch(self) -> None:
         """Make the dispatch thread look up from its batch, as if a handler had come or gone."""
         with self._lock:

@@ -113,6 +113,10 @@ class Inbox:
         self._lock = threading.Lock()  # guards _held
         self._held: set[Source] = set()
 
+    def forked(self) -> None:
+        """In the child of a fork: whoever held the lock has not come along."""
+        self._lock = threading.Lock()
+
     def put(self, batch: Batch, source: Source) -> None:
         """Queue a batch; makes room by the overflow rule when too much waits."""
         waiting = self._ledger.receive(len(batch.payloads))

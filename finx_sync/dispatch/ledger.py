@@ -51,6 +51,10 @@ class Ledger:
         self._handled = self._unclaimed = self._control = self._unreadable = self._duplicate = self._dropped = 0
         self._unknown = self._backfilled = 0
 
+    def forked(self) -> None:
+        """In the child of a fork: whoever held the lock has not come along."""
+        self._lock = threading.Lock()
+
     def receive(self, count: int) -> int:
         """`count` messages came in; returns how many wait now."""
         with self._lock:

@@ -78,6 +78,7 @@ class Worker:
         self._backlog_limit = backlog_limit
         self._on_missed = on_missed
         self._on_end = on_end
+        self._abandoned = False
         self._slice = 1
         self._arrived: float | None = None  # monotonic, of what is being handed on; read by the watch
         self._busy_since: float | None = None  # likewise: since when the dispatch thread has not come up for air
@@ -98,6 +99,13 @@ class Worker:
             self._delivery.stopping = True
             self._handlers.touch()
         self._inbox.close()
+
+    def forked(self) -> None:
+        """In the child of a fork, which may run on in a handler: let that one return, and end."""
+        self._ledger.forked()
+        self._inbox.forked()
+        self._handlers.forked()
+        self._delivery.stopping = self._abandoned = True
 
     def join(self, timeout: float) -> bool:
         """Wait for the thread's end; returns whether it came."""
@@ -138,6 +146,8 @@ class Worker:
         try:
             while (item := self._inbox.get()) is not None:
                 self._take(item)
+                if self._abandoned:
+                    return
         except BaseException as error:  # not the user's code, which is guarded: ours. Never silent.
             logger.critical("the dispatch thread has crashed", exc_info=error)
             crash = InternalError(f"the dispatch thread has crashed: {type(error).__name__}; please report it")

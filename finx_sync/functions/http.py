@@ -19,6 +19,7 @@ import requests
 import urllib3
 from urllib3.util.retry import Retry
 
+from finx_sync import forks
 from finx_sync.errors import (
     AuthorizationError,
     ConnectError,
@@ -64,13 +65,22 @@ class HttpClient:
 
     def __init__(self, options: Options) -> None:
         self._options = options
-        self._session = requests.Session()
+        self._session = self._new_session()
+        forks.watch(self)
+
+    def _new_session(self) -> requests.Session:
+        session = requests.Session()
         # The environment's proxies are asked for below; its .netrc has no business here, and cookies have none either.
-        self._session.trust_env = False
-        self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-        adapter = Adapter(options)
-        self._session.mount("http://", adapter)
-        self._session.mount("https://", adapter)
+        session.trust_env = False
+        session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+        adapter = Adapter(self._options)
+        session.mount("http://", adapter)
+        session.mount("https://", adapter)
+        return session
+
+    def forked(self) -> None:
+        """In the child of a fork: leave the parent's connections to it."""
+        self._session = self._new_session()
 
     def __repr__(self) -> str:
         return "<HttpClient>"

@@ -210,6 +210,10 @@ class Session:
             return False
         return self.join(deadline - time.monotonic())
 
+    def forked(self) -> None:
+        """In the child of a fork, which may run on in a handler: let that one return, and call no other."""
+        self.worker.forked()
+
     def join(self, timeout: float) -> bool:
         """Wait for the threads to end; returns whether they have."""
         deadline = time.monotonic() + timeout

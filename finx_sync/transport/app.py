@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
+from finx_sync import forks
 from finx_sync.errors import (
     ConfigError,
     ConnectError,
@@ -146,6 +147,16 @@ class WebSocketApp(_OriginalApp):
         self.max_size = max_size
         self.connect_timeout = connect_timeout
         super().__init__(url, *args, **kwargs)
+        forks.watch(self)
+
+    def forked(self) -> None:
+        """In the child of a fork: the connection is the parent's, and this app is closed."""
+        self._lock = threading.RLock()
+        self._keep_running = False
+        if self._run is not None and self._run.thread != threading.get_ident():
+            self._run = self._attempt = self._loop = self._loop_dispatcher = self._waker = self._channel = None
+            self._finished, self._stopping = threading.Event(), threading.Event()
+            self.sock = None
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {redact(self.url)} {'open' if self._loop is not None else 'closed'}>"

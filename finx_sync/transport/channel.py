@@ -14,6 +14,7 @@ import threading
 from collections.abc import Sequence
 from typing import Final
 
+from finx_sync import forks
 from finx_sync.errors import ConnectTimeoutError
 from finx_sync.transport.dial import Attempt
 from finx_sync.transport.handshake import (
@@ -52,6 +53,7 @@ class Channel:
         self._key = b""
         self._head = b""
         self._answered = False
+        forks.watch(self)
 
     # What websocket-client calls: a timeout of 0 makes it call `send` and `recv` once, and believe them.
     def gettimeout(self) -> float:
@@ -132,6 +134,10 @@ class Channel:
         with contextlib.suppress(OSError):
             # Not SSLSocket's own: that takes TLS away under the feet of a thread that is reading.
             socket.socket.shutdown(self.sock, how)
+
+    def forked(self) -> None:
+        """In the child of a fork: let go of the parent's socket, without a word to the peer."""
+        self.sock.close()
 
     def close(self) -> None:
         """Close the socket at once; from another thread, make the io thread do so."""

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from finx_sync import forks
 from finx_sync.errors import ConnectionLostError, PeerTimeoutError, ProtocolError
 from finx_sync.transport.channel import Channel
 from finx_sync.transport.frames import (
@@ -181,6 +182,13 @@ class ReadLoop:
         self._unseen = False  # OpenSSL holds bytes that poll does not show
         self._timers: list[tuple[float, int, float | None, Callable[[], object]]] = []  # a heap by due time
         self._timer_count = 0
+        forks.watch(self)
+
+    def forked(self) -> None:
+        """In the child of a fork, which may run on in a callback of this loop: end it, and send nothing more."""
+        self._aborted = True
+        self.outbox = Outbox(self._waker)
+        self.outbox.discard()
 
     def request_close(self, payload: bytes, timeout: float) -> None:
         """Begin the closing handshake; after `timeout` seconds the connection is cut."""

@@ -7,6 +7,8 @@ import select
 import socket
 from typing import Final
 
+from finx_sync import forks
+
 __all__ = ["LONGEST_WAIT", "Poller", "Waker"]
 
 LONGEST_WAIT: Final = 1.0
@@ -24,6 +26,7 @@ class Waker:
         self._reader.setblocking(False)
         self._writer.setblocking(False)
         self._pending = False
+        forks.watch(self)
 
     def fileno(self) -> int:
         """The descriptor that is readable while a wake is pending."""
@@ -49,6 +52,10 @@ class Waker:
         self._pending = True
         self._reader.close()
         self._writer.close()
+
+    def forked(self) -> None:
+        """In the child of a fork, a wake would wake the parent."""
+        self.close()
 
 
 class _Poll:
