@@ -187,7 +187,7 @@ class BitmexStream(Stream):
 
     @property
     def storage(self) -> Storage:
-        """All tables as they stand. Safe from any thread; not emptied by `stop`."""
+        """All tables as they stand; any thread. They outlast their connection until the next one opens, or for ever."""
         return self._storage
 
     def latest(self, name: str) -> TableItem | None:
@@ -210,9 +210,11 @@ class BitmexStream(Stream):
         self._refuse_on_dispatch_thread("wait_until_filled")
         deadline = time.monotonic() + timeout
         with self._filled:
-            while missing := self._missing(topics):
+            while True:
                 if self.state in ENDED:
                     raise self.failure or UsageError("the stream is not running; start() it first")
+                if not (missing := self._missing(topics)):
+                    return
                 if (left := deadline - time.monotonic()) <= 0:
                     raise StreamTimeoutError(f"no image of {', '.join(missing)} within {timeout:g} s")
                 self._filled.wait(min(left, 0.1))  # a refusal is not announced here, so look again soon
@@ -285,10 +287,12 @@ class BitmexStream(Stream):
             self._heal(now)
 
     def _connection_changed(self, line: str, is_open: bool) -> None:
+        mine = [name for name in self._storage.keys if self._bitmex.line_of(topic(name)) == line]
         if is_open:
-            mine = [name for name in self._storage.keys if self._bitmex.line_of(topic(name)) == line]
             self._storage.clear(mine)
             self._healed_at.clear()
+        else:
+            self._storage.suspend(mine)
 
     # The embedded sandbox
 

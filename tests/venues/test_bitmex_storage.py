@@ -186,8 +186,23 @@ def test_news_before_the_partial_are_ignored() -> None:
     assert not storage.is_ready("quote", "XBTUSD")
     storage.forget("quote", "ETHUSD")
     assert storage.apply(change("quote", "insert", {"symbol": "ETHUSD"}), 0.0) == []
+    storage.apply(partial("quote", [], [{"symbol": "ETHUSD", "n": 2}], symbol="ETHUSD"), 0.0)
+    storage.suspend(["quote", "trade"])
+    assert not storage.is_ready("quote", "ETHUSD")
+    assert storage.apply(change("quote", "insert", {"symbol": "ETHUSD"}), 0.0) == []
+    assert storage.rows("quote") == [{"symbol": "ETHUSD", "n": 2}]
     storage.clear(["quote"])
     assert dict(storage.data) == {}
+
+
+def test_rows_that_do_not_say_whose_they_are_wait_for_any_image() -> None:
+    """An order's change that lacks its symbol would be lost, or come before the image."""
+    storage = fed(partial("order", ["orderID"], [{"orderID": 1, "symbol": "XBTUSD", "leavesQty": 5}], symbol="XBTUSD"))
+    (row,) = storage.apply(change("order", "update", {"orderID": 1, "leavesQty": 4}), 0.0)
+    assert row == {"orderID": 1, "symbol": "XBTUSD", "leavesQty": 4}
+    assert storage.apply(change("order", "update", {"orderID": 2, "symbol": "ETHUSD"}), 0.0) == []
+    storage.suspend(["order"])
+    assert storage.apply(change("order", "update", {"orderID": 1, "leavesQty": 3}), 0.0) == []
 
 
 def test_changes_of_rows_that_are_not_there_are_told() -> None:

@@ -102,12 +102,9 @@ class Storage:
     def order_book(self, symbol: str) -> OrderBook:
         """A symbol's book, best prices first, from the fullest book table that has come; empty without one."""
         with self._lock:
-            for name in BOOKS:
-                table = self._tables.get(name)
-                if table is not None and table.is_ready(symbol):
-                    rows = table.rows(symbol)
-                    break
-            else:
+            tables = [self._tables[name] for name in BOOKS if name in self._tables]
+            rows = next((rows for table in tables if (rows := table.rows(symbol))), None)
+            if rows is None:
                 return self._short_book(symbol)
         levels: dict[str, list[Level]] = {"Buy": [], "Sell": []}
         for row in rows:
@@ -177,8 +174,15 @@ class Storage:
             if table in self._tables:
                 self._tables[table].forget({} if symbol is None else {"symbol": symbol})
 
+    def suspend(self, tables: Iterable[str]) -> None:
+        """Keep tables as they are, to look at: the connection that kept them up to date is gone."""
+        with self._lock:
+            for name in tables:
+                if name in self._tables:
+                    self._tables[name].suspend()
+
     def clear(self, tables: Iterable[str]) -> None:
-        """Drop whole tables: the connection that kept them up to date is gone."""
+        """Drop whole tables: a new connection brings new ones."""
         with self._lock:
             for name in tables:
                 self._tables.pop(name, None)

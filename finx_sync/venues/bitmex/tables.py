@@ -47,7 +47,14 @@ class Table(abc.ABC):
 
     def is_ready(self, symbol: str | None) -> bool:
         """Whether the partial that covers a symbol's rows has come."""
-        return self._all_ready or symbol in self._ready or (symbol is None and not self.by_symbol)
+        if symbol is None and not self.by_symbol:  # a row that does not say whose it is
+            return self._all_ready or bool(self._ready)
+        return self._all_ready or symbol in self._ready
+
+    def suspend(self) -> None:
+        """Keep the rows, but take in no news until the next partials."""
+        self._all_ready = False
+        self._ready.clear()
 
     def partial(self, chosen: Mapping[str, Any], data: list[Row]) -> list[Row]:
         """Replace the rows that the filter `chosen` describes."""
@@ -63,8 +70,7 @@ class Table(abc.ABC):
         """Drop the rows that a filter describes, and ignore news about them until their next partial."""
         symbol = chosen.get("symbol")
         if symbol is None:
-            self._all_ready = False
-            self._ready.clear()
+            self.suspend()
         else:
             self._ready.discard(symbol)
         self._remove(symbol if self.by_symbol else None, chosen)
