@@ -34,8 +34,6 @@ $(READY): setup.py pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet -e ".[dev]"
-	# Other people's clients, which the sandbox must please; they pin an older websocket-client than we need.
-	$(BIN)/python -m pip install --quiet --no-deps bitmex-ws==1.5.0
 	touch $@
 
 clean:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -24,6 +23,7 @@ from finx_sync.errors import (
 )
 from finx_sync.sandbox import Sandbox
 from finx_sync.session.backoff import Backoff
+from tests.foreign import INSTALL_TIMEOUT, foreign_python
 
 KEYS = {"api_key": "sandbox-key", "api_secret": "sandbox-secret"}
 IMPORT = "from bitmex_websocket import BitMEXWebsocket"
@@ -51,18 +51,15 @@ print(json.dumps({{"exited": ws.exited}}), flush=True)
 """
 """The original's own example (its README), as JSON lines, and in less of a hurry to be slow."""
 
-official = pytest.mark.skipif(
-    importlib.util.find_spec("bitmex_websocket") is None,
-    reason="the official connector is not installed: pip install --no-deps bitmex-ws==1.5.0",
-)
+OFFICIAL = ("bitmex-ws-1.5.0", ["bitmex-ws==1.5.0"])
 
 
 class Program:
     """A program that runs; `lines` are what it prints."""
 
-    def __init__(self, source: str, url: str, keys: dict[str, str]) -> None:
+    def __init__(self, source: str, url: str, keys: dict[str, str], python: str = sys.executable) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-c", source, url, json.dumps(keys)],
+            [python, "-c", source, url, json.dumps(keys)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -107,9 +104,9 @@ def market() -> Iterator[Sandbox]:
         yield server
 
 
-def run_the_program(source: str, market: Sandbox, keys: dict[str, str]) -> None:
+def run_the_program(source: str, market: Sandbox, keys: dict[str, str], python: str = sys.executable) -> None:
     """It sees the market, and the account where it has a key."""
-    program = Program(source, f"{market.url}/realtime", keys)
+    program = Program(source, f"{market.url}/realtime", keys, python)
     try:
         assert program.line()["instrument"]["symbol"] == "XBTUSD"
         if keys:
@@ -130,17 +127,17 @@ def run_the_program(source: str, market: Sandbox, keys: dict[str, str]) -> None:
         program.end()
 
 
-@official
+@pytest.mark.timeout(INSTALL_TIMEOUT * 2)
 @pytest.mark.parametrize("keys", [KEYS, {}], ids=["key", "no key"])
 def test_the_official_connector_works_against_the_sandbox(market: Sandbox, keys: dict[str, str]) -> None:
     """The sandbox would speak to our client only."""
-    run_the_program(PROGRAM, market, keys)
+    run_the_program(PROGRAM, market, keys, foreign_python(*OFFICIAL))
 
 
-@official
+@pytest.mark.timeout(INSTALL_TIMEOUT * 2)
 def test_the_official_connector_is_refused_at_the_upgrade(market: Sandbox) -> None:
     """A wrong secret would be told in another way than by BitMEX."""
-    program = Program(PROGRAM, f"{market.url}/realtime", {**KEYS, "api_secret": "wrong"})
+    program = Program(PROGRAM, f"{market.url}/realtime", {**KEYS, "api_secret": "wrong"}, foreign_python(*OFFICIAL))
     try:
         with pytest.raises(pytest.fail.Exception, match="the program has ended"):
             program.line()
