@@ -198,7 +198,7 @@ class ContractTick(Message, frozen=True, kw_only=True, gc=False):
         """`timestamp` in UTC; None where no calendar has it."""
         return None if self.timestamp is None else _from_unix(self.timestamp, 1000)
 
-    def greeks(self, days: float | None = None) -> ContractGreeks:
+    def greeks(self, days: float | None = None, *, refine: bool = False) -> ContractGreeks:
         """Recompute price, greeks and quoted volatilities from this message's own fields, beside what the feed says.
 
         `interest_rate` is not used: it has been 0 in every message that was seen, and what it would mean is unknown.
@@ -206,12 +206,13 @@ class ContractTick(Message, frozen=True, kw_only=True, gc=False):
         Args:
             days: to expiry; None takes them from the name and `timestamp`. (The sandbox lists the documentation's own
                 contract for ever, with 20.144 days left.)
+            refine: compute with the volatility behind the rounded `mark_iv`, as the printed greeks tell it.
 
         Raises:
             InvalidInputError: it is no option, it had expired, or it lacks `underlying_price`, `mark_iv` or
                 `timestamp`.
         """
-        return recompute(self.instrument_name, self, days)
+        return recompute(self.instrument_name, self, days, refine=refine)
 
 
 @wire_fields

@@ -154,17 +154,17 @@ def american_market(count: int, seed: int) -> dict[str, Any]:
 
 def test_american_prices_agree_with_quantlib() -> None:
     """Early exercise would be worth more or less than it is; the tolerance that the documents state is 1e-6 of k."""
-    options = american_market(300, seed=3)
+    options = american_market(150, seed=3)
     ours = calculate_greeks(**options, option_type="american")
     np.testing.assert_allclose(ours.price, quantlib_american(options), rtol=0, atol=1e-6 * 100)
     european = calculate_greeks(**options)
     assert (ours.price >= european.price - 1e-9).all()
-    assert (ours.price > european.price + 0.01).sum() > 50
+    assert (ours.price > european.price + 0.01).sum() > 25
 
 
 def test_american_greeks_are_the_slopes_of_the_price() -> None:
     """A hedge of an American option would be of the wrong size."""
-    options = american_market(100, seed=4)
+    options = american_market(40, seed=4)
     ours = calculate_greeks(**options, option_type="american")
 
     def price(name: str, change: float) -> Any:
@@ -182,12 +182,37 @@ def test_american_greeks_are_the_slopes_of_the_price() -> None:
 
 def test_american_implied_volatility_round_trips() -> None:
     """An American quote would be read as another volatility; at the exercise value there is none to read."""
-    options = american_market(60, seed=5)
+    options = american_market(30, seed=5)
     valued = calculate_greeks(**options, option_type="american")
     found = calculate_greeks(**{**options, "sigma": None}, p=valued.price, option_type="american")
     exercised = valued.vega == 0
     assert np.isnan(found.vol[exercised]).all()
     np.testing.assert_allclose(found.vol[~exercised], options["sigma"][~exercised], rtol=1e-9)
+
+
+def test_american_options_stay_within_their_bounds() -> None:
+    """Far corners would give a price that is free money, or no number at all."""
+    rng = np.random.default_rng(11)
+    count = 250
+    options = {
+        "s0": 100 * np.exp(rng.uniform(-4, 4, count)),
+        "k": np.full(count, 100.0),
+        "r": rng.choice([0, 1e-6, 0.001, 0.02, 0.1, 0.5], count),
+        "sigma": np.exp(rng.uniform(-9, 2, count)),
+        "q": rng.choice([0, 1e-6, 0.001, 0.02, 0.1, 0.5], count),
+        "T": np.exp(rng.uniform(-9, 10, count)),
+        "option_side": np.where(rng.random(count) < 0.5, "call", "put"),
+    }
+    ours = calculate_greeks(**options, option_type="american")
+    sign = np.where(options["option_side"] == "call", 1, -1)
+    assert all(np.isfinite(part).all() for part in ours.to_dict().values())
+    assert (ours.price >= sign * (options["s0"] - options["k"]) - 1e-9).all()
+    assert (ours.price >= calculate_greeks(**options).price - 1e-6).all()
+    assert (ours.price <= np.where(sign > 0, options["s0"], options["k"]) + 1e-6).all()
+    assert ((sign * ours.delta >= -1e-9) & (sign * ours.delta <= 1 + 1e-9)).all()
+    assert (ours.gamma >= -1e-9).all()
+    assert (ours.theta <= 0).all()
+    assert (ours.vega >= -1e-6).all()
 
 
 def test_american_without_volatility_or_time() -> None:
@@ -241,14 +266,12 @@ def test_lists_columns_and_numbers_fit_together() -> None:
     found = calculate_greeks(100, strikes, 0.01, 0.2, 0, 30, option_side="put")
     assert found.price.shape == (3,)
     both = calculate_greeks(100, strikes, 0.01, 0.2, 0, 30, option_side=["call", "put", "call"])
-    assert (
-        both.delta.tolist() == [pytest.approx(one) for one in (1 + found.delta[0], found.delta[1], both.delta[2])]
-        or True
-    )
+    assert both.price[[0, 2]] == pytest.approx(calculate_greeks(100, [90, 110], 0.01, 0.2, 0, 30).price)
+    assert both.price[1] == found.price[1]
     assert (np.sign(both.delta) == [1, -1, 1]).all()
     grid = calculate_greeks(100, np.array(strikes)[:, None], 0.01, np.array([0.2, 0.4]), 0, 30)
     assert grid.price.shape == (3, 2)
-    assert grid.price[1, 0] == calculate_greeks(100, 100, 0.01, 0.2, 0, 30).price
+    assert grid.price[1, 0] == pytest.approx(calculate_greeks(100, 100, 0.01, 0.2, 0, 30).price, rel=1e-12)
 
 
 def test_what_has_no_volatility_in_a_column() -> None:

@@ -77,7 +77,8 @@ def american(terms: Terms, volatility: Array) -> Derivatives:
     diffusion = (volatility * terms.spot) ** 2 * gamma / 2
     drift = (terms.rate - terms.dividend) * terms.spot * delta
     exercised = price <= terms.sign * (terms.spot - terms.strike)
-    theta = np.where(exercised, 0.0, terms.rate * price - drift - diffusion)
+    # More time is never worth less; what rounding says beyond that is cut off.
+    theta = np.where(exercised, 0.0, np.minimum(terms.rate * price - drift - diffusion, 0.0))
     step = BUMP * np.maximum(volatility, BUMP)
     vega = (_prices(terms, volatility + step) - _prices(terms, volatility - step)) / (2 * step)
     higher, lower = terms.rate + BUMP, terms.rate - BUMP

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from finx_sync.errors import InvalidInputError
 from finx_sync.pricing.instruments import parse_instrument
-from finx_sync.pricing.wire import black76, implied_volatility, years_to_expiry
+from finx_sync.pricing.wire import OptionValue, black76, implied_volatility, years_to_expiry
 
 __all__ = ["RECOMPUTED", "ContractGreeks", "recompute"]
 
 RECOMPUTED: Final = ("mark_price", "delta", "gamma", "vega", "theta", "rho", "bid_iv", "ask_iv")
 """The fields of a contract message that follow from its others."""
 NEEDED: Final = ("underlying_price", "mark_iv", "timestamp")
+PRINTED_GREEKS: Final = ("delta", "vega", "theta", "rho")
+"""With five decimals; gamma's have one significant digit."""
+HALF_DIGIT: Final = 0.005
+"""Of `mark_iv`, which has two decimals."""
 MINUTE_MS: Final = 60_000
 
 
@@ -34,7 +38,8 @@ class ContractGreeks:
 
     Attributes:
         instrument_name: whose.
-        mark_price: from `underlying_price` and `mark_iv`, in the unit of the feed's.
+        iv: the volatility that they are computed with, percent: `mark_iv`, or the finer one behind it.
+        mark_price: from `underlying_price` and `iv`, in the unit of the feed's.
         delta, gamma, vega, theta, rho: from the same.
         bid_iv, ask_iv: from the quotes, percent; 0 where a quote does not exceed the intrinsic value, None where there
             is no quote.
@@ -42,6 +47,7 @@ class ContractGreeks:
     """
 
     instrument_name: str
+    iv: float
     mark_price: float
     delta: float
     gamma: float
@@ -73,13 +79,17 @@ def _shown(value: float | None) -> str:
     return "-" if value is None else f"{value:.6g}"
 
 
-def recompute(instrument_name: str, message: Fields, days: float | None = None) -> ContractGreeks:
+def recompute(
+    instrument_name: str, message: Fields, days: float | None = None, *, refine: bool = False
+) -> ContractGreeks:
     """Recompute an option's numbers.
 
     Args:
         instrument_name: like ``BTC-26AUG22-20000-C``.
         message: the contract's other fields, by their wire names.
         days: to expiry; None takes them from the name and the message's timestamp.
+        refine: compute with the volatility behind `mark_iv`, which fits the printed greeks best and rounds to it: the
+            greeks have more digits than the volatility, so any one tells it, and the others must agree.
 
     Raises:
         InvalidInputError: it is no option, it had expired, or a field that is needed is missing or impossible.
@@ -94,7 +104,13 @@ def recompute(instrument_name: str, message: Fields, days: float | None = None) 
             f"{instrument_name} had expired when the message was sent; if its clock stands still, say days=..."
         )
     years = years_to_expiry(int(timestamp), expiry) if days is None else days / 365
-    value = black76(forward, strike, years, iv, side)
+
+    def valued(volatility: float) -> OptionValue:
+        return black76(forward, strike, years, volatility, side)
+
+    if refine:
+        iv = _refined(iv, message, valued)
+    value = valued(iv)
     # Options that are quoted in USDC have their prices in USDC; the others in their base currency.
     unit = 1.0 if instrument.quote == "USD" else forward
 
@@ -108,6 +124,7 @@ def recompute(instrument_name: str, message: Fields, days: float | None = None) 
 
     return ContractGreeks(
         instrument_name,
+        iv,
         mark_price=value.mark_price * unit,
         delta=value.delta,
         gamma=value.gamma,
@@ -118,6 +135,20 @@ def recompute(instrument_name: str, message: Fields, days: float | None = None) 
         ask_iv=volatility_of(message.get("best_ask_price")),
         feed={name: message.get(name) for name in RECOMPUTED},
     )
+
+
+def _refined(iv: float, message: Fields, valued: Callable[[float], OptionValue]) -> float:
+    """Least squares over the greeks: within the hundredth that rounding hides, each is a straight line."""
+    low, high = valued(max(iv - HALF_DIGIT, 0.0)), valued(iv + HALF_DIGIT)
+    above = below = 0.0
+    for name in PRINTED_GREEKS:
+        printed: float | None = message.get(name)
+        if printed is not None:
+            slope = getattr(high, name) - getattr(low, name)
+            above += slope * (printed - getattr(low, name))
+            below += slope * slope
+    share = min(max(above / below, 0.0), 1.0) if below else 0.5
+    return max(iv - HALF_DIGIT, 0.0) + 2 * HALF_DIGIT * share
 
 
 def _needed(instrument_name: str, message: Fields, name: str) -> float:
