@@ -28,6 +28,7 @@ chaos: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m pip install --quiet -e ".[bench]"
+	$(BIN)/python -m pip install --quiet --no-deps bitmex-ws==1.5.0
 	$(BIN)/python -m benchmarks.run
 
 $(READY): setup.py pyproject.toml

@@ -18,6 +18,7 @@ import tempfile
 import time
 from typing import Any
 
+from benchmarks import bitmex
 from benchmarks.blaster import Blaster
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -215,6 +216,7 @@ def main() -> None:
     (options.out / "results.md").write_text(text)
     plot(results, options.out)
     print(text)
+    print(bitmex.measure(options.rounds, options.out))
 
 
 if __name__ == "__main__":
