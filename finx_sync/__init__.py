@@ -7,11 +7,15 @@ from finx_sync.errors import (
     ConnectionLostError,
     FinxSyncError,
     FunctionError,
+    HandlerRaisedError,
     InvalidInputError,
+    SlowConsumerError,
+    StaleDataError,
 )
 from finx_sync.grid import Grid
 from finx_sync.manager import StreamManager
 from finx_sync.messages import ContractTick, SpotTick, Tick
+from finx_sync.notices import Gap, Interval, Lag, Stale
 from finx_sync.oneshot import (
     authenticate,
     call,
@@ -42,11 +46,18 @@ __all__ = [
     "ContractTick",
     "FinxSyncError",
     "FunctionError",
+    "Gap",
     "Greeks",
     "Grid",
+    "HandlerRaisedError",
     "Instrument",
+    "Interval",
     "InvalidInputError",
+    "Lag",
+    "SlowConsumerError",
     "SpotTick",
+    "Stale",
+    "StaleDataError",
     "State",
     "StateChange",
     "Stats",

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import atexit
-import datetime as dt
 import logging
 import threading
 import time
 from collections.abc import Callable
-from itertools import islice
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -18,10 +16,9 @@ from finx_sync.dispatch.delivery import LastValues
 from finx_sync.dispatch.feed import Feed
 from finx_sync.dispatch.handlers import Handlers
 from finx_sync.dispatch.ledger import Counters
-from finx_sync.errors import FinxSyncError, InvalidInputError, UsageError
-from finx_sync.guard import Guard
+from finx_sync.errors import FinxSyncError, UsageError
 from finx_sync.messages import Message
-from finx_sync.notices import Gap, Interval
+from finx_sync.notices import Gap
 from finx_sync.session.backfill import History
 from finx_sync.session.options import Options, StreamOptions
 from finx_sync.session.session import Session, SessionParts
@@ -29,6 +26,7 @@ from finx_sync.session.state import ENDED, State, StateChange
 from finx_sync.session.subscriptions import Subscriptions
 from finx_sync.stats import Stats, handler_stats
 from finx_sync.transport.app import WebSocketApp
+from finx_sync.upkeep import Upkeep
 from finx_sync.venues.base import MAIN_LINE, Dialect, Subscription
 
 if TYPE_CHECKING:
@@ -43,11 +41,9 @@ H = TypeVar("H", bound=Callable[..., object])
 S = TypeVar("S", bound="Stream")
 
 STOP_TIMEOUT: Final = 5.0
-FEED_SIZE: Final = 10_000
-"""Messages that an iterator keeps before it drops the oldest."""
 
 
-class Stream:
+class Stream(Upkeep):
     """Live messages into callbacks. The base of every venue's stream.
 
     Every method may be called from any thread. Handlers run on the dispatch thread, one at a time, in the order of
@@ -348,195 +344,8 @@ class Stream:
         assert session is not None
         session.delivery.deliver_unbooked(message)
 
-    # Guarantees
-
-    def coverage(self, name: str) -> list[Interval]:
-        """What was received of `name` in this run and what is missing: intervals without a break, up to now."""
-        session = self._session
-        return [] if session is None else session.continuity.coverage(name)
-
-    def last_message_age(self, name: str) -> float | None:
-        """Seconds since the newest message of `name` was received; None when there was none yet."""
-        message, session = self.latest(name), self._session
-        now = time.time() if session is None else session.clock.wall()
-        return None if message is None else max(0.0, now - message.received_at)
-
-    def guard(self, name: str, max_age: float) -> Guard:
-        """Refuse to go on with old data: checks now, and again where it is used in a ``with`` statement.
-
-        ::
-
-            with stream.guard("BTC:USDC", max_age=2) as tick:
-                place_order(tick.price)
-
-        Args:
-            name: whose newest message.
-            max_age: seconds.
-
-        Raises:
-            StaleDataError: it is older, or there is none.
-            InvalidInputError: `max_age` is no number of seconds above 0.
-        """
-        if not isinstance(max_age, (int, float)) or not max_age > 0:
-            raise InvalidInputError(f"max_age is a number of seconds above 0, not {max_age!r}")
-        return Guard(self, name, max_age)
-
-    def reconnect_now(self) -> None:
-        """Replace the connection; returns at once.
-
-        Where the venue allows it, the new connection is open and subscribed before the old one goes, and no message is
-        lost or handled twice; else the gap is told, with the reason "reconnect".
-
-        Raises:
-            UsageError: the stream is not running.
-        """
-        self._running_session("reconnect_now").renew("reconnect", lambda: None)
-
-    def reconnect_at(self, when: dt.datetime | float) -> None:
-        """Do `reconnect_now` later, at a time that suits you; a second call replaces the first, `stop` ends it.
-
-        Args:
-            when: a datetime with a time zone, or UNIX seconds.
-
-        Raises:
-            InvalidInputError: no such time, or it is past.
-            UsageError: the stream is not running.
-        """
-        if isinstance(when, dt.datetime) and when.tzinfo is None:
-            raise InvalidInputError("reconnect_at needs a datetime with a time zone, or UNIX seconds")
-        moment = when.timestamp() if isinstance(when, dt.datetime) else float(when)
-        if not moment > time.time():
-            raise InvalidInputError("reconnect_at needs a time to come")
-        self._running_session("reconnect_at").lookout.plan(moment, self._reconnect_as_planned)
-
-    def _reconnect_as_planned(self) -> None:
-        session = self._session
-        if session is not None:
-            session.renew("reconnect", lambda: None)
-
-    def rotate_key(self, api_key: Any = None) -> None:
-        """Go over to a new key without losing a message; returns at once. See `reconnect_now`.
-
-        If the server refuses the new key, `on_error` is told, and the stream goes on with the old connection and key.
-
-        Args:
-            api_key: the new key; None where `api_key` is a function: it is asked again.
-
-        Raises:
-            UsageError: the stream is not running, or no new key was given and the old one is no function.
-        """
-        session = self._running_session("rotate_key")
-        old = self._account.key
-        if api_key is None and not callable(old):
-            raise UsageError("rotate_key needs the new key, unless api_key is a function that returns it")
-        if api_key is not None:
-            self._account.key = api_key
-
-        def restore() -> None:
-            self._account.key = old
-
-        session.renew("rotation", restore)
-
-    def dump(self) -> str:
-        """The flight recorder's report: the last events, frames (redacted) and the stacks of all threads, as text."""
-        session = self._session
-        return "the stream has never run\n" if session is None else session.dump("asked for")
-
-    def _running_session(self, method: str) -> Session:
-        session = self._session
-        if session is None or session.state.state in ENDED:
-            raise UsageError(f"{method}() needs a stream that runs; start() it first")
-        return session
-
     def _report(self, error: FinxSyncError) -> None:
         """Tell `on_error`; the log where nobody listens. On the dispatch thread only."""
         session = self._session
         if session is None or not session.delivery.tell("error", error):
             logger.warning("%s: %s", self._dialect.venue, error)
-
-    # For the REPL
-
-    def latest(self, name: str) -> Any:
-        """The newest message of a name, None when there was none yet. Never waits."""
-        for table in self._latest.values():
-            if (message := table.get(name)) is not None:
-                return message
-        return None
-
-    def ticks(self, *names: str, timeout: float | None = None, size: int = FEED_SIZE) -> Feed:
-        """Iterate over messages from now on, blocking between them; ends when the stream does.
-
-        It has its own queue of `size` messages, which drops its oldest and counts them in its `dropped`: an iterator
-        that nobody reads never delays a handler.
-
-        Args:
-            names: whose; all without.
-            timeout: seconds to wait for each message.
-            size: messages to keep.
-
-        Raises:
-            UsageError: the stream is not running, or this is the dispatch thread.
-            StreamTimeoutError: (while iterating) none came in time.
-            FinxSyncError: (while iterating) why the stream failed.
-        """
-        self._refuse_on_dispatch_thread("ticks")
-        session = self._session
-        if session is None or session.state.state in ENDED:
-            raise UsageError("the stream is not running; start() it first")
-        feed = Feed(size, timeout, self._close_feed)
-        self._feeds.add(feed)
-        self._fill(feed, names)
-        if session.state.state in ENDED:  # it ended meanwhile, and may have missed the feed
-            feed.end(session.state.failure)
-        return feed
-
-    def _fill(self, feed: Feed, names: tuple[str, ...]) -> None:
-        """Let an iterator have the messages of some names, or all without."""
-        for kind in self._dialect.message_types:
-            self._handlers.add(kind, feed.put, names or None)
-
-    def _close_feed(self, feed: Feed) -> None:
-        self._feeds.discard(feed)
-        self._handlers.remove(feed.put)
-        if feed.dropped:
-            logger.warning("an iterator was read too slowly and dropped %d messages", feed.dropped)
-
-    def take(self, count: int, *names: str, timeout: float | None = None) -> list[Any]:
-        """Wait for the next `count` messages; fewer when the stream ends in order before.
-
-        Args:
-            count: how many.
-            names: whose; all without.
-            timeout: seconds for each.
-
-        Raises:
-            StreamTimeoutError: one did not come in time.
-            UsageError, FinxSyncError: as `ticks`.
-        """
-        if count < 0:
-            raise InvalidInputError("count is a number of messages, 0 or more")
-        with self.ticks(*names, timeout=timeout) as feed:
-            return list(islice(feed, count))
-
-    def wait_for(self, predicate: Callable[[Any], object], timeout: float | None = None) -> Any:
-        """Wait for the first message that satisfies `predicate`, which is called on this thread.
-
-        Raises:
-            StreamTimeoutError: none in `timeout` seconds.
-            UsageError, FinxSyncError: as `ticks`; UsageError also when the stream ends first.
-        """
-        deadline = None if timeout is None else time.monotonic() + timeout
-        with self.ticks() as feed:
-            while True:
-                left = None if deadline is None else max(0.0, deadline - time.monotonic())
-                try:
-                    message = feed.next(left)
-                except StopIteration:
-                    raise UsageError("the stream was stopped before such a message came") from None
-                if predicate(message):
-                    return message
-
-    def _refuse_on_dispatch_thread(self, method: str) -> None:
-        session = self._session
-        if session is not None and session.worker.on_this_thread():
-            raise UsageError(f"{method}() would wait for the thread that it is called on; call it outside a handler")

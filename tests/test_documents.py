@@ -14,7 +14,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SNIPPETS = re.findall(r"```python\n(.*?)```", README, re.S)
 COMMANDS = [line for line in re.findall(r"^\$ (finx-sync .*)$", README, re.M) if " sandbox --port" not in line]
-TOPICS = ("options", "rest")
+TOPICS = ("guarantees", "options", "rest")
 """Of docs/: all their snippets together are one program."""
 EXPECTED = {
     "smile.py": r"the smile of .* is in smile\.png\n(?:[\d,]+ (?:call|put): marked .*\n){3}",

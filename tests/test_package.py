@@ -15,11 +15,12 @@ from finx_sync.config import read_account
 
 PUBLIC = [
     "AuthorizationError", "Backoff", "ConfigError", "ConnectError", "ConnectionLostError", "ContractTick",
-    "FinxSyncError", "FunctionError", "Greeks", "Grid", "Instrument", "InvalidInputError", "SpotTick", "State",
+    "FinxSyncError", "FunctionError", "Gap", "Greeks", "Grid", "HandlerRaisedError", "Instrument", "Interval",
+    "InvalidInputError", "Lag", "SlowConsumerError", "SpotTick", "Stale", "StaleDataError", "State",
     "StateChange", "Stats", "StreamManager", "Tick", "WebSocketApp", "authenticate", "calculate_greeks", "call",
     "get_five_minute_matrix", "get_options_timeslice", "get_options_timeslice_series", "get_pair_quote",
-    "get_pair_quote_series", "get_reference_data",
-    "get_tick_history", "get_tick_snap", "list_contracts", "list_pairs", "option_chain", "parse_instrument",
+    "get_pair_quote_series", "get_reference_data", "get_tick_history", "get_tick_snap", "list_contracts",
+    "list_pairs", "option_chain", "parse_instrument",
 ]  # fmt: skip
 
 

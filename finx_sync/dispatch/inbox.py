@@ -178,6 +178,10 @@ class Inbox:
         """Whether a reader is held back now."""
         return bool(self._held)
 
+    def holds(self, source: Source) -> bool:
+        """Whether `source` is held back now."""
+        return source in self._held
+
     def throw_away(self) -> list[Event]:
         """Drop the batches that wait, counted; returns the events among them, which are not dropped."""
         events: list[Event] = []

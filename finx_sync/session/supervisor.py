@@ -15,11 +15,13 @@ from typing import Any, Final, Protocol
 
 from finx_sync.config import Account
 from finx_sync.dispatch.inbox import Batch, Connection, Inbox
-from finx_sync.errors import ConnectError, ConnectionLostError, FinxSyncError, InternalError, PeerTimeoutError
+from finx_sync.errors import ConnectionLostError, FinxSyncError, InternalError, PeerTimeoutError
 from finx_sync.notices import GapReason
 from finx_sync.session.clock import Clock
 from finx_sync.session.failures import gap_reason, is_fatal, judged, retry_after
 from finx_sync.session.flight import FlightRecorder
+from finx_sync.session.keys import current_key
+from finx_sync.session.liveness import PROBE_AFTER, Liveness
 from finx_sync.session.options import Options
 from finx_sync.session.subscriptions import Subscriptions
 from finx_sync.transport.app import WebSocketApp, as_finx_error, quiet_thread
@@ -31,10 +33,6 @@ logger = logging.getLogger("finx_sync")
 
 AUTHENTICATION_GRACE: Final = 1.0
 """Seconds that a server may take to refuse a key; silence beyond it is consent, since FinX documents no refusal."""
-PROBE_AFTER: Final = 60.0
-"""Seconds without any data after which the server is asked for a sign of life, where no `stale_after` is set."""
-MIN_LOOK: Final = 0.05
-"""Seconds between two looks at a quiet connection, at least."""
 CLOSE_GRACE: Final = 0.4
 """Seconds that a server may take to answer our close frame when the stream stops."""
 
@@ -76,7 +74,6 @@ class Supervisor:
 
     Attributes:
         connection: the open one; None while there is none. Written by the io thread.
-        answers_probes: whether this server has ever answered a keep-alive: only then does silence convict it.
         on_failure: for a connection that is to replace another: told when it ends, and nothing is tried again; None
             from the moment at which it has taken over.
     """
@@ -98,7 +95,6 @@ class Supervisor:
     ) -> None:
         self.line = line
         self.connection: Connection | None = None
-        self.answers_probes = False
         self._dialect = dialect
         self._account = account
         self._options = options
@@ -111,14 +107,13 @@ class Supervisor:
         self._patient = patient
         self._lock = threading.Lock()  # guards _app against a stop that meets the beginning of an attempt
         self._app: WebSocketApp | None = None
+        self._liveness = Liveness(lambda: inbox.is_holding)
         self._stopping = threading.Event()
         self._nudge = threading.Event()  # ends the wait for a key
         self._refusal: FinxSyncError | None = None
         self._error: FinxSyncError | None = None
         self._carried: list[Subscription] = []  # what the URL asks for
         self._confirmed = False
-        self._opened_at: float | None = None
-        self._last_data_at: float | None = None  # monotonic
         self._gap_reason: GapReason | None = None
         self._hurry = threading.Event()  # ends a wait between attempts
         self._reflex = dialect.reflex
@@ -155,13 +150,22 @@ class Supervisor:
         return self._thread.is_alive()
 
     @property
+    def answers_probes(self) -> bool:
+        """Whether this server has ever answered a keep-alive: only then does its silence convict it."""
+        return self._liveness.answers_probes
+
+    @answers_probes.setter
+    def answers_probes(self, yes: bool) -> None:
+        self._liveness.answers_probes = yes
+
+    @property
     def confirmed(self) -> bool:
         """Whether the present connection is open and its key taken."""
         return self._confirmed
 
     def confirm(self) -> None:
         """The server took the key, or has had its time to refuse it."""
-        if not self._confirmed and self._opened_at is not None and self._refusal is None:
+        if not self._confirmed and self._liveness.opened_at is not None and self._refusal is None:
             self._confirmed = self._patient = True
             self._observer.line_opened(self.line)
 
@@ -224,16 +228,17 @@ class Supervisor:
         return max(self._options.reconnect.delay(failures, random.random), retry_after(error, self._clock.wall()))
 
     def _was_healthy(self) -> bool:
-        if self._opened_at is None or self._last_data_at is None:
+        if self._liveness.opened_at is None or self._liveness.last_data_at is None:
             return False
-        return time.monotonic() - self._opened_at >= self._options.reconnect.healthy_after
+        return time.monotonic() - self._liveness.opened_at >= self._options.reconnect.healthy_after
 
     def _attempt(self) -> FinxSyncError:
         """Connect and serve until the end; returns why it ended."""
-        self._error = self._refusal = self._opened_at = self._last_data_at = self._gap_reason = None
+        self._error = self._refusal = self._gap_reason = None
+        self._liveness.reset()
         self._confirmed = False
         try:
-            key = self._ask_key()
+            key = current_key(self._account, self._nudge, self._stopping.is_set, self._options.connect_timeout)
             app = self._new_app(key)
         except FinxSyncError as error:
             return error
@@ -255,17 +260,16 @@ class Supervisor:
             self._confirmed = False
         asked = (wish.name for wish in self._carried)
         why = self._refusal or judged(self._error or ConnectionLostError("the connection ended"), asked)
-        self._report_closed(why)
+        self._report_closed(why, self._inbox.holds(app))
         return why
 
-    def _report_closed(self, error: FinxSyncError) -> None:
+    def _report_closed(self, error: FinxSyncError, held: bool) -> None:
         if (connection := self.connection) is None:
             return
         self.connection = None
-        last = self._last_data_at if self._last_data_at is not None else self._opened_at
-        assert last is not None
         self._flight.note("closed", f"{self.line} {error}")
-        self._observer.line_closed(connection, last + self._clock.offset, self._gap_reason or gap_reason(error))
+        reason = self._gap_reason or ("slow consumer" if held else gap_reason(error))
+        self._observer.line_closed(connection, self._liveness.quiet_since() + self._clock.offset, reason)
 
     def _new_app(self, key: Any) -> WebSocketApp:
         by_url = self._dialect.asks_by_url
@@ -282,33 +286,8 @@ class Supervisor:
             connect_timeout=self._options.connect_timeout,
         )
 
-    def _ask_key(self) -> Any:
-        """The key; a function that returns it is user code: it runs on its own thread, and cannot hold up a stop."""
-        if not callable(self._account.key):
-            return self._account.key
-        answer: list[Any] = []
-
-        def ask() -> None:
-            try:
-                answer.append(self._account.current_key())
-            except Exception as error:  # noqa: BLE001  # it is handed on below
-                answer.append(error)
-            self._nudge.set()
-
-        self._nudge.clear()
-        threading.Thread(target=ask, name="finx-sync key", daemon=True).start()
-        if not self._stopping.is_set():  # a stop from here on sets the nudge
-            self._nudge.wait(self._options.connect_timeout)
-        if not answer:
-            raise ConnectError(f"the api_key function returned no key within {self._options.connect_timeout:g} s")
-        if isinstance(answer[0], FinxSyncError):
-            raise answer[0]
-        if isinstance(answer[0], Exception):
-            raise ConnectError(f"the api_key function raised {type(answer[0]).__name__}") from answer[0]
-        return answer[0]
-
     def _opened(self, app: WebSocketApp, key: Any) -> None:
-        self._opened_at = time.monotonic()
+        self._liveness.opened_at = time.monotonic()
         self.connection = Connection(self.line)
         self._flight.note("open", self.line)
         opening = self._dialect.opening(key, self._clock.wall())
@@ -316,18 +295,29 @@ class Supervisor:
             app.try_send(text)
         self._subscriptions.opened(self.line, key, app.try_send, self._carried)
         self._observer.line_connected(self.connection)
-        self._probe_when_quiet(app, self._dialect.probe(key))
+        self._probe(app, self._dialect.probe(key))
         for message in self._dialect.periodic(key):
             app.call_later(message.interval, _sender(app, message.text), every=message.interval)
         if self._dialect.idle_ping is not None:
-            self._ping_when_idle(app, *self._dialect.idle_ping)
+            self._liveness.ping_when_idle(app, *self._dialect.idle_ping)
         if opening or self._carried:
             app.call_later(AUTHENTICATION_GRACE, self.confirm)
         else:
             self.confirm()
 
+    def _probe(self, app: WebSocketApp, text: str | None) -> None:
+        """Prove that the subscriptions have been read; then tell a quiet feed from a dead one."""
+        if text is not None:
+            app.try_send(text)
+            patience, grace = self._options.stale_after or PROBE_AFTER, self._options.ping_timeout
+            if grace is not None:
+                self._liveness.probe_when_quiet(app, text, patience, grace, self._feed_died)
+
+    def _feed_died(self) -> None:
+        self.reconnect(PeerTimeoutError("the server answers no keep-alive: its feed is dead"), "stale")
+
     def _received(self, app: WebSocketApp, payloads: list[memoryview]) -> None:
-        arrived = self._last_data_at = time.monotonic()
+        arrived = self._liveness.last_data_at = time.monotonic()
         if self._reflex is not None:
             for text in self._reflex(payloads):
                 app.try_send(text)
@@ -342,59 +332,6 @@ class Supervisor:
         except UnicodeDecodeError:
             data = b"binary: " + data.decode("utf-8", "backslashreplace").encode()
         self._received(app, [memoryview(data)])
-
-    def _ping_when_idle(self, app: WebSocketApp, patience: float, text: str) -> None:
-        """Send `text` after `patience` seconds without data, and again after as many more."""
-        pinged_at = time.monotonic()
-
-        def look() -> None:
-            nonlocal pinged_at
-            due = max(pinged_at, self._last_data_at or 0.0) + patience
-            now = time.monotonic()
-            if now >= due:
-                app.try_send(text)
-                pinged_at, due = now, now + patience
-            app.call_later(due - now, look)
-
-        app.call_later(patience, look)
-
-    def _probe_when_quiet(self, app: WebSocketApp, text: str | None) -> None:
-        """Prove that the subscriptions have been read, then tell a quiet feed from a dead one.
-
-        After `stale_after` (else `PROBE_AFTER`) seconds without data the server is asked for a sign of life. Without
-        one in `ping_timeout` the connection is given up, if this server has answered before: no source promises that
-        all of them do.
-        """
-        if text is None:
-            return
-        app.try_send(text)
-        patience, grace = self._options.stale_after or PROBE_AFTER, self._options.ping_timeout
-        if grace is None:
-            return
-        asked_at: float | None = None
-        last_look = False
-
-        def look() -> None:
-            nonlocal asked_at, last_look
-            now = time.monotonic()
-            quiet_since = max(self._last_data_at or 0.0, self._opened_at or 0.0)
-            overdue = asked_at is not None and quiet_since <= asked_at and now - asked_at > grace
-            if self._inbox.is_holding or quiet_since + patience > now:
-                asked_at, due = None, quiet_since + patience - now
-            elif overdue and self.answers_probes and last_look:
-                self.reconnect(PeerTimeoutError("the server answers no keep-alive: its feed is dead"), "stale")
-                return
-            elif overdue and self.answers_probes:
-                due = 0.0  # what has come meanwhile, while this process may have been stopped, is read first
-            elif asked_at is None or overdue or quiet_since > asked_at:
-                asked_at, due = now, grace if self.answers_probes else max(patience, grace)
-                app.try_send(text)
-            else:
-                due = asked_at + grace - now
-            last_look = overdue
-            app.call_later(max(due, MIN_LOOK), look)
-
-        app.call_later(patience, look)
 
     def _failed(self, app: WebSocketApp, error: BaseException) -> None:
         if self._error is None:

@@ -10,6 +10,7 @@ import pytest
 from finx_sync import ContractTick, State
 from finx_sync.errors import StaleDataError
 from finx_sync.notices import Stale
+from finx_sync.transport.waker import Poller
 from tests.guarantees.feeds import Feed
 from tests.waiting import Collector, stream_to, wait_until
 
@@ -180,3 +181,37 @@ def test_the_guard_refuses_old_data() -> None:
         stream.stop()
     with pytest.raises(ValueError, match="max_age"):
         stream.guard("A", max_age=0)
+
+
+def test_an_hour_of_healthy_silence_causes_no_reconnect(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A contract that trades once a day would cost a reconnect every few minutes."""
+    real, speed = time.monotonic, 600.0  # an hour in six seconds
+    begun = real()
+
+    class FastTime:
+        """The clock of the modules that keep a connection alive; their waits are as much shorter."""
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(time, name)
+
+        @staticmethod
+        def monotonic() -> float:
+            return begun + (real() - begun) * speed
+
+    wait, wait_for_data = Poller.wait, Poller.wait_for_data
+
+    def short_wait(self: Poller, *, read: bool = False, write: bool = False, timeout: float | None = None) -> object:
+        return wait(self, read=read, write=write, timeout=None if timeout is None else timeout / speed)
+
+    with Feed() as feed:
+        stream = stream_to(feed, ping_interval=15, ping_timeout=10, connect_timeout=3000)
+        stream.subscribe_contract("A")
+        for module in ("finx_sync.transport.loop", "finx_sync.session.liveness", "finx_sync.session.supervisor"):
+            monkeypatch.setattr(f"{module}.time", FastTime())
+        monkeypatch.setattr(Poller, "wait", short_wait)
+        monkeypatch.setattr(Poller, "wait_for_data", lambda self, timeout: wait_for_data(self, timeout / speed))
+        stream.start()
+        assert not wait_until(lambda: stream.stats().reconnects, 3600 / speed)
+        assert stream.is_connected
+        assert feed.kept_alive.qsize() > 20  # asked every minute, and answered
+        stream.stop()

@@ -102,7 +102,7 @@ def test_the_report_has_what_a_maintainer_asks_for_and_no_key() -> None:
         stream.start()
         feed.wait_for_subscribers(NAME)
         feed.send(NAME)
-        assert wait_until(lambda: stream.latest(NAME))
+        assert wait_until(lambda: stream.latest(NAME) and NAME in stream.dump())
         report = stream.dump()
         stream.stop()
     for expected in ("finx-sync io", "finx-sync dispatch", "connecting -> open", NAME, "received=", "worker.py"):

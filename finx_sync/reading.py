@@ -1,0 +1,119 @@
+"""The blocking ways to look at a stream: the newest message, iterators, waiting."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from itertools import islice
+from typing import Any, Final
+
+from finx_sync.dispatch.delivery import LastValues
+from finx_sync.dispatch.feed import Feed
+from finx_sync.dispatch.handlers import Handlers
+from finx_sync.errors import InvalidInputError, UsageError
+from finx_sync.session.session import Session
+from finx_sync.session.state import ENDED
+from finx_sync.venues.base import Dialect
+
+__all__ = ["Reading"]
+
+logger = logging.getLogger("finx_sync")
+
+FEED_SIZE: Final = 10_000
+"""Messages that an iterator keeps before it drops the oldest."""
+
+
+class Reading:
+    """The part of a stream for scripts and the REPL. Every method is for any thread but the dispatch thread."""
+
+    _dialect: Dialect
+    _handlers: Handlers
+    _latest: LastValues
+    _session: Session | None
+    _feeds: set[Feed]
+
+    def latest(self, name: str) -> Any:
+        """The newest message of a name, None when there was none yet. Never waits."""
+        for table in self._latest.values():
+            if (message := table.get(name)) is not None:
+                return message
+        return None
+
+    def ticks(self, *names: str, timeout: float | None = None, size: int = FEED_SIZE) -> Feed:
+        """Iterate over messages from now on, blocking between them; ends when the stream does.
+
+        It has its own queue of `size` messages, which drops its oldest and counts them in its `dropped`: an iterator
+        that nobody reads never delays a handler.
+
+        Args:
+            names: whose; all without.
+            timeout: seconds to wait for each message.
+            size: messages to keep.
+
+        Raises:
+            UsageError: the stream is not running, or this is the dispatch thread.
+            StreamTimeoutError: (while iterating) none came in time.
+            FinxSyncError: (while iterating) why the stream failed.
+        """
+        self._refuse_on_dispatch_thread("ticks")
+        session = self._session
+        if session is None or session.state.state in ENDED:
+            raise UsageError("the stream is not running; start() it first")
+        feed = Feed(size, timeout, self._close_feed)
+        self._feeds.add(feed)
+        self._fill(feed, names)
+        if session.state.state in ENDED:  # it ended meanwhile, and may have missed the feed
+            feed.end(session.state.failure)
+        return feed
+
+    def _fill(self, feed: Feed, names: tuple[str, ...]) -> None:
+        """Let an iterator have the messages of some names, or all without."""
+        for kind in self._dialect.message_types:
+            self._handlers.add(kind, feed.put, names or None)
+
+    def _close_feed(self, feed: Feed) -> None:
+        self._feeds.discard(feed)
+        self._handlers.remove(feed.put)
+        if feed.dropped:
+            logger.warning("an iterator was read too slowly and dropped %d messages", feed.dropped)
+
+    def take(self, count: int, *names: str, timeout: float | None = None) -> list[Any]:
+        """Wait for the next `count` messages; fewer when the stream ends in order before.
+
+        Args:
+            count: how many.
+            names: whose; all without.
+            timeout: seconds for each.
+
+        Raises:
+            StreamTimeoutError: one did not come in time.
+            UsageError, FinxSyncError: as `ticks`.
+        """
+        if count < 0:
+            raise InvalidInputError("count is a number of messages, 0 or more")
+        with self.ticks(*names, timeout=timeout) as feed:
+            return list(islice(feed, count))
+
+    def wait_for(self, predicate: Callable[[Any], object], timeout: float | None = None) -> Any:
+        """Wait for the first message that satisfies `predicate`, which is called on this thread.
+
+        Raises:
+            StreamTimeoutError: none in `timeout` seconds.
+            UsageError, FinxSyncError: as `ticks`; UsageError also when the stream ends first.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        with self.ticks() as feed:
+            while True:
+                left = None if deadline is None else max(0.0, deadline - time.monotonic())
+                try:
+                    message = feed.next(left)
+                except StopIteration:
+                    raise UsageError("the stream was stopped before such a message came") from None
+                if predicate(message):
+                    return message
+
+    def _refuse_on_dispatch_thread(self, method: str) -> None:
+        session = self._session
+        if session is not None and session.worker.on_this_thread():
+            raise UsageError(f"{method}() would wait for the thread that it is called on; call it outside a handler")

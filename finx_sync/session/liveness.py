@@ -1,0 +1,94 @@
+"""Whether a connection that is open is alive, beyond what protocol pings tell. On its io thread."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Final
+
+from finx_sync.transport.app import WebSocketApp
+
+__all__ = ["PROBE_AFTER", "Liveness"]
+
+PROBE_AFTER: Final = 60.0
+"""Seconds without any data after which the server is asked for a sign of life, where no `stale_after` is set."""
+MIN_LOOK: Final = 0.05
+"""Seconds between two looks at a quiet connection, at least."""
+
+
+class Liveness:
+    """Signs of life of one line's present connection.
+
+    Args:
+        is_held: whether the reader is held back, so that silence is ours.
+
+    Attributes:
+        opened_at, last_data_at: monotonic; None where there was none on this connection.
+        answers_probes: whether this server has ever answered a keep-alive: only then does its silence convict it, since
+            no source promises that every server answers. Set by the dispatch thread.
+    """
+
+    def __init__(self, is_held: Callable[[], bool]) -> None:
+        self._is_held = is_held
+        self.opened_at: float | None = None
+        self.last_data_at: float | None = None
+        self.answers_probes = False
+
+    def reset(self) -> None:
+        """Another connection begins."""
+        self.opened_at = self.last_data_at = None
+
+    def quiet_since(self) -> float:
+        """When the last data came, or the connection was opened; monotonic."""
+        return max(self.last_data_at or 0.0, self.opened_at or 0.0)
+
+    def ping_when_idle(self, app: WebSocketApp, patience: float, text: str) -> None:
+        """Send `text` after `patience` seconds without data, and again after as many more."""
+        pinged_at = time.monotonic()
+
+        def look() -> None:
+            nonlocal pinged_at
+            due = max(pinged_at, self.last_data_at or 0.0) + patience
+            now = time.monotonic()
+            if now >= due:
+                app.try_send(text)
+                pinged_at, due = now, now + patience
+            app.call_later(due - now, look)
+
+        app.call_later(patience, look)
+
+    def probe_when_quiet(
+        self, app: WebSocketApp, text: str, patience: float, grace: float, on_dead: Callable[[], object]
+    ) -> None:
+        """Tell a quiet feed from a dead one: ask for a sign of life after a silence, and give up without an answer.
+
+        Args:
+            app: the connection.
+            text: what the server answers.
+            patience: seconds of silence before it is asked.
+            grace: seconds that an answer may take.
+            on_dead: called when none came, from a server that has answered before.
+        """
+        asked_at: float | None = None
+        last_look = False
+
+        def look() -> None:
+            nonlocal asked_at, last_look
+            now, quiet_since = time.monotonic(), self.quiet_since()
+            overdue = asked_at is not None and quiet_since <= asked_at and now - asked_at > grace
+            if self._is_held() or quiet_since + patience > now:
+                asked_at, due = None, quiet_since + patience - now
+            elif overdue and self.answers_probes and last_look:
+                on_dead()
+                return
+            elif overdue and self.answers_probes:
+                due = 0.0  # what has come meanwhile, while this process may have been stopped, is read first
+            elif asked_at is None or overdue or quiet_since > asked_at:
+                asked_at, due = now, grace if self.answers_probes else max(patience, grace)
+                app.try_send(text)
+            else:
+                due = asked_at + grace - now
+            last_look = overdue
+            app.call_later(max(due, MIN_LOOK), look)
+
+        app.call_later(patience, look)

@@ -1,0 +1,121 @@
+"""The guarantees that a user can ask about and act on: coverage, freshness, planned reconnects."""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+from typing import Any
+
+from finx_sync.config import Account
+from finx_sync.errors import InvalidInputError, UsageError
+from finx_sync.guard import Guard
+from finx_sync.notices import Interval
+from finx_sync.reading import Reading
+from finx_sync.session.session import Session
+from finx_sync.session.state import ENDED
+
+__all__ = ["Upkeep"]
+
+
+class Upkeep(Reading):
+    """The part of a stream that looks after its connection and its data. Every method is for any thread."""
+
+    _account: Account
+
+    def coverage(self, name: str) -> list[Interval]:
+        """What was received of `name` in this run and what is missing: intervals without a break, up to now."""
+        session = self._session
+        return [] if session is None else session.continuity.coverage(name)
+
+    def last_message_age(self, name: str) -> float | None:
+        """Seconds since the newest message of `name` was received; None when there was none yet."""
+        message, session = self.latest(name), self._session
+        now = time.time() if session is None else session.clock.wall()
+        return None if message is None else max(0.0, now - message.received_at)
+
+    def guard(self, name: str, max_age: float) -> Guard:
+        """Refuse to go on with old data: checks now, and again where it is used in a ``with`` statement.
+
+        ::
+
+            with stream.guard("BTC:USDC", max_age=2) as tick:
+                place_order(tick.price)
+
+        Args:
+            name: whose newest message.
+            max_age: seconds.
+
+        Raises:
+            StaleDataError: it is older, or there is none.
+            InvalidInputError: `max_age` is no number of seconds above 0.
+        """
+        if not isinstance(max_age, (int, float)) or not max_age > 0:
+            raise InvalidInputError(f"max_age is a number of seconds above 0, not {max_age!r}")
+        return Guard(self, name, max_age)
+
+    def reconnect_now(self) -> None:
+        """Replace the connection; returns at once.
+
+        Where the venue allows it, the new connection is open and subscribed before the old one goes, and no message is
+        lost or handled twice; else the gap is told, with the reason "reconnect".
+
+        Raises:
+            UsageError: the stream is not running.
+        """
+        self._running_session("reconnect_now").renew("reconnect", lambda: None)
+
+    def reconnect_at(self, when: dt.datetime | float) -> None:
+        """Do `reconnect_now` later, at a time that suits you; a second call replaces the first, `stop` ends it.
+
+        Args:
+            when: a datetime with a time zone, or UNIX seconds.
+
+        Raises:
+            InvalidInputError: no such time, or it is past.
+            UsageError: the stream is not running.
+        """
+        if isinstance(when, dt.datetime) and when.tzinfo is None:
+            raise InvalidInputError("reconnect_at needs a datetime with a time zone, or UNIX seconds")
+        moment = when.timestamp() if isinstance(when, dt.datetime) else float(when)
+        if not moment > time.time():
+            raise InvalidInputError("reconnect_at needs a time to come")
+        self._running_session("reconnect_at").lookout.plan(moment, self._reconnect_as_planned)
+
+    def _reconnect_as_planned(self) -> None:
+        session = self._session
+        if session is not None:
+            session.renew("reconnect", lambda: None)
+
+    def rotate_key(self, api_key: Any = None) -> None:
+        """Go over to a new key without losing a message; returns at once. See `reconnect_now`.
+
+        If the server refuses the new key, `on_error` is told, and the stream goes on with the old connection and key.
+
+        Args:
+            api_key: the new key; None where `api_key` is a function: it is asked again.
+
+        Raises:
+            UsageError: the stream is not running, or no new key was given and the old one is no function.
+        """
+        session = self._running_session("rotate_key")
+        old = self._account.key
+        if api_key is None and not callable(old):
+            raise UsageError("rotate_key needs the new key, unless api_key is a function that returns it")
+        if api_key is not None:
+            self._account.key = api_key
+
+        def restore() -> None:
+            self._account.key = old
+
+        session.renew("rotation", restore)
+
+    def dump(self) -> str:
+        """The flight recorder's report: the last events, frames (redacted) and the stacks of all threads, as text."""
+        session = self._session
+        return "the stream has never run\n" if session is None else session.dump("asked for")
+
+    def _running_session(self, method: str) -> Session:
+        session = self._session
+        if session is None or session.state.state in ENDED:
+            raise UsageError(f"{method}() needs a stream that runs; start() it first")
+        return session
