@@ -1,0 +1,119 @@
+"""What a message costs, in numbers that a busy machine does not change: counts, and ratios within one run.
+
+The limits leave about a third of slack over what was measured (docs/performance.md); a failure here means that the path
+got longer, not that the machine was slow.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import time
+
+import pytest
+
+from benchmarks.path import OneByOne, Path, codes_per_message, ratio_to_decoding
+from finx_sync.venues.finx import History, parse_reply
+
+ROOT = pathlib.Path(__file__).parents[1]
+TICK = {"pair": "BTC:USD", "date": "2022-06-15", "time": "21:27:40.453Z", "exchange": "COINBASE", "price": "22100.15"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "names", "limit"), [("contract", 1, 125), ("contract", 1000, 125), ("mixed", 1000, 165), ("spot", 1, 125)]
+)
+def test_byte_codes_of_a_message_in_a_fast_feed(kind: str, names: int, limit: float) -> None:
+    """Handlers would get fewer messages a second."""
+    assert 20 < codes_per_message(Path(), kind, names) < limit
+
+
+def test_byte_codes_of_a_message_on_its_own() -> None:
+    """Each message would reach its handler later."""
+    measured = OneByOne(Path()).run()
+    assert measured.codes / 200 < 1500
+    assert measured.reads == 200, "one receive a message"
+    assert measured.polls <= 201, "one wait a message"
+
+
+def test_subscriptions_cost_nothing() -> None:
+    """A stream of the whole market would slow down with its size."""
+    one, many = (codes_per_message(Path(subscriptions=count), "contract", count) for count in (1, 4096))
+    assert many < one * 1.05
+
+
+def test_handlers_cost_in_proportion() -> None:
+    """A hundred handlers would cost more than a hundred times one."""
+    two, ten, hundred = (codes_per_message(Path(handlers=count), "contract", 1, 200) for count in (2, 10, 100))
+    each = (hundred - ten) / 90
+    assert each < 40
+    assert hundred - two < 98 * each * 1.1, "the next ones cost no more than the first"
+
+
+@pytest.mark.parametrize(("kind", "names", "limit"), [("contract", 1, 1.9), ("mixed", 1000, 2.1)])
+def test_the_path_costs_less_than_decoding_again(kind: str, names: int, limit: float) -> None:
+    """Cutting, checking, booking and calling would take longer than what nobody can avoid."""
+    assert min(ratio_to_decoding(kind, names) for _ in range(3)) < limit
+
+
+@pytest.mark.skipif(shutil.which("valgrind") is None, reason="valgrind counts the machine instructions")
+@pytest.mark.timeout(300)
+def test_machine_instructions_of_a_message() -> None:
+    """A cost inside C would go unseen: a copy more, a collector that runs too often."""
+
+    def instructions(*arguments: str) -> int:
+        command = ["valgrind", "--tool=cachegrind", "--cache-sim=no", "--cachegrind-out-file=/dev/null"]
+        done = subprocess.run(
+            [*command, sys.executable, "-m", "benchmarks.path", *arguments],
+            capture_output=True,
+            text=True,
+            cwd=ROOT,
+            env={**os.environ, "PYTHONHASHSEED": "0", "PYTHONPATH": str(ROOT)},
+            timeout=240,
+            check=False,
+        )
+        found = re.search(r"I\s+refs:\s+([\d,]+)", done.stderr)
+        if found is None:
+            pytest.skip(f"valgrind does not run here: {done.stderr[-300:]}")
+        return int(found[1].replace(",", ""))
+
+    whole = instructions("6000") - instructions("2000")
+    alone = instructions("6000", "decode") - instructions("2000", "decode")
+    assert whole < alone * 1.6
+
+
+def test_a_page_of_history_is_read_at_once() -> None:
+    """A day of ticks would take longer to read than to fetch: 2 ms for 1000 rows is what was promised."""
+    page = json.dumps({str(number): TICK for number in range(1000)})
+    spent = []
+    for _ in range(20):
+        begun = time.thread_time()
+        reply = parse_reply(page)
+        spent.append(time.thread_time() - begun)
+        assert isinstance(reply, History)
+        assert len(reply.rows) == 1000
+    assert min(spent) < 0.002
+
+
+def test_importing_takes_little() -> None:
+    """Every script would start later: 120 ms over what `websocket` and `requests` take is what was promised."""
+    program = """
+import time
+import requests, websocket
+begun = time.process_time()
+import finx_sync
+print(time.process_time() - begun)
+"""
+    spent = [
+        float(
+            subprocess.run(
+                [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
+            ).stdout
+        )
+        for _ in range(5)
+    ]
+    assert min(spent) < 0.120
