@@ -14,6 +14,7 @@ import selectors
 import socket
 import ssl
 import struct
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -49,7 +50,7 @@ CONNECT_TIMEOUT: Final = 10.0
 LEAVE_GRACE: Final = 1.0
 """Seconds that a side gets to answer a FIN or a close frame; a socket closed before would turn the FIN into a RST."""
 
-_LINGER_OFF: Final = struct.pack("ii", 1, 0)
+_LINGER_OFF: Final = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ class _End:
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             return None
         except OSError as error:
-            self.was_reset = error.errno == errno.ECONNRESET
+            self.was_reset = isinstance(error, ConnectionResetError)
             return b""
 
     def send(self, data: memoryview) -> int:

@@ -11,7 +11,19 @@ from websockets.exceptions import ConnectionClosed, InvalidMessage, InvalidStatu
 from websockets.sync.client import ClientConnection, connect
 
 from finx_sync.errors import UsageError
-from finx_sync.testing import Answer, BlackHole, Close, Corrupt, Cut, Delay, FaultProxy, Mute, Reset, Split
+from finx_sync.testing import (
+    Answer,
+    BlackHole,
+    Close,
+    Corrupt,
+    Cut,
+    Delay,
+    FaultProxy,
+    Mute,
+    Reset,
+    Split,
+    SwallowHandshake,
+)
 from finx_sync.testing.faults import Fault
 from tests.servers import Server, echo
 
@@ -60,6 +72,18 @@ def test_faults_of_bytes_need_no_certificate(
                 connection.recv(timeout=SOON)
         else:
             assert echoed(connection)
+
+
+def test_a_tls_handshake_can_be_swallowed_without_a_certificate(
+    server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
+) -> None:
+    """A server that accepts and says nothing could not be played for wss."""
+    with Server(echo, ssl=server_tls) as server, FaultProxy(server.url) as proxy:
+        injection = proxy.arm(SwallowHandshake())
+        with pytest.raises(TimeoutError), connect(proxy.url, ssl=client_tls, open_timeout=0.3):
+            pass
+        assert injection.wait(SOON)
+        assert proxy.wait_for_connections(0, SOON)
 
 
 def test_faults_of_frames_need_a_certificate(server_tls: ssl.SSLContext) -> None:
