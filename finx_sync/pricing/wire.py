@@ -2,8 +2,9 @@
 
 Prices of options quoted in their base currency are the USD value divided by the forward, volatilities are in percent,
 greeks as the wire prints them. How each number is scaled was worked out from the contract example of the FinX
-documentation (page *Streams*, BTC-26AUG22-20000-C), from captured Deribit tickers of 2021-07-22, and from seven more
-that others have published (2022 to 2026):
+documentation (page *Streams*, BTC-26AUG22-20000-C), from 89 captured Deribit tickers of 2021-07-22, and from seven more
+that others have published (2022 to 2026). For the example and the seven, one volatility that rounds to the printed one
+gives delta, vega, theta and rho to their fifth decimal; for 83 of the captured ones, too, and 6 are off by up to 3e-5.
 
 - The model is Black-76 on `underlying_price`, interest rate 0, a year of 365 days.
 - Time to expiry is counted from the *nearest whole minute* of `timestamp`: the errors of the exact time grow from

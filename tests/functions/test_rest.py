@@ -5,6 +5,8 @@ from __future__ import annotations
 import datetime as dt
 import json
 import logging
+import os
+import signal
 import socket
 import ssl
 import threading
@@ -336,6 +338,24 @@ def test_timeouts_cover_the_whole_call(script: Callable[[socket.socket], None]) 
         error = fails(lambda: manager(server.url).list_pairs(timeout=0.4), FunctionTimeoutError)
         assert time.monotonic() - begin < 3
     assert str(error) == "list_pairs: no answer within 0.4 s"
+
+
+@pytest.mark.parametrize("script", [silence, drip(b"\r\n[")], ids=["mute", "body"])
+def test_ctrl_c_ends_a_call(script: Callable[[socket.socket], None]) -> None:
+    """A user could not stop a call that waits for a silent server."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    begin = time.monotonic()
+
+    def interrupted(connection: socket.socket) -> None:
+        threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
+        script(connection)
+
+    try:
+        with Scripted(interrupted) as server, pytest.raises(KeyboardInterrupt):
+            manager(server.url).list_pairs(timeout=30)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert time.monotonic() - begin < 5
 
 
 def test_the_timeout_of_a_series_covers_all_of_it() -> None:
