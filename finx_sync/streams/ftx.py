@@ -13,10 +13,18 @@ import msgspec
 from finx_sync import embedded
 from finx_sync.config import SANDBOX, Account, checked_url
 from finx_sync.dispatch.feed import Feed
-from finx_sync.errors import ChecksumError, ConfigError, InvalidInputError
+from finx_sync.errors import (
+    ChecksumError,
+    ConfigError,
+    InvalidInputError,
+    StreamTimeoutError,
+    SubscriptionRefusedError,
+    UsageError,
+)
 from finx_sync.messages import Message
 from finx_sync.notices import Gap
 from finx_sync.session.options import StreamOptions
+from finx_sync.session.state import ENDED, StateChange
 from finx_sync.streams.ftx_handlers import FtxHandlers
 from finx_sync.venues.base import Subscription
 from finx_sync.venues.ftx.book import Book
@@ -84,12 +92,14 @@ class FtxStream(FtxHandlers):
     ) -> None:
         credentials = _credentials(api_key, api_secret, subaccount)
         address = None if url == SANDBOX else _address(url)
-        self._ftx = FtxDialect(address or ENDPOINT)
+        self._ftx = FtxDialect(address or ENDPOINT, self._answered)
         super().__init__(self._ftx, Account(address, credentials), **options)
         self._latest.update({kind: {} for kind in DERIVED})
         self._stay = embedded.Stay()
         self._lock = threading.Lock()  # guards _books: the dispatch thread merges, others look
         self._books: dict[tuple[type[FtxOrderBook], str], Book] = {}
+        self._answering = threading.Condition()  # guards _answers; notified of each, and at the end
+        self._answers: dict[Subscription, str | None] = {}
         self._repairs = Repairs()
         self._seen = Once()
         self._duplicates = 0
@@ -116,7 +126,7 @@ class FtxStream(FtxHandlers):
         """Ask for the order books of markets; every update's checksum is verified. Otherwise as `subscribe_ticker`."""
         for market in _checked(markets):
             self._want_book(FtxOrderBook, market)
-            self._subscribe(wish("orderbook", market))
+        self._ask("orderbook", markets)
 
     def subscribe_orderbook_grouped(self, market: str, grouping: float) -> None:
         """Ask for a market's order book in steps of `grouping`, in units of the price.
@@ -189,9 +199,44 @@ class FtxStream(FtxHandlers):
         """Want the account's payments no more."""
         self._unsubscribe(wish("ftxpay"))
 
+    def wait_until_subscribed(self, timeout: float = 10.0) -> None:
+        """Wait until the server has granted every subscription.
+
+        Args:
+            timeout: seconds.
+
+        Raises:
+            SubscriptionRefusedError: it refused one, which is not among the subscriptions any more.
+            StreamTimeoutError: it has not answered all in time.
+            UsageError: the stream is not running, or this is the dispatch thread.
+            FinxSyncError: why the stream failed.
+        """
+        self._wait_for_answers(set(self._subscriptions.desired()), timeout)
+
+    def _wait_for_answers(self, wishes: set[Subscription], timeout: float) -> None:
+        self._refuse_on_dispatch_thread("wait_until_subscribed")
+        with self._answering:
+            in_time = self._answering.wait_for(lambda: wishes <= self._answers.keys() or self.state in ENDED, timeout)
+            answers = {wanted: self._answers[wanted] for wanted in wishes if wanted in self._answers}
+        for wanted, said in answers.items():
+            if said is not None:
+                raise SubscriptionRefusedError(wanted.kind, wanted.name, said)
+        if self.state in ENDED:
+            raise self.failure or UsageError("the stream is not running; start() it first")
+        if not in_time:
+            missing = ", ".join(f"{wanted.kind} {wanted.name}" for wanted in wishes - answers.keys())
+            raise StreamTimeoutError(f"the server has not answered the subscription of {missing} within {timeout:g} s")
+
+    def _subscribe(self, *subscriptions: Subscription, stale_after: float | None = None) -> None:
+        desired = set(self._subscriptions.desired())
+        with self._answering:
+            for wanted in subscriptions:
+                if wanted not in desired:  # unsubscribed or refused before; this is another try
+                    self._answers.pop(wanted, None)
+        super()._subscribe(*subscriptions, stale_after=stale_after)
+
     def _ask(self, channel: str, markets: tuple[str, ...]) -> None:
-        for market in _checked(markets):
-            self._subscribe(wish(channel, market))
+        self._subscribe(*(wish(channel, market) for market in _checked(markets)))
 
     def _ask_private(self, channel: str) -> None:
         assert channel in PRIVATE_CHANNELS
@@ -239,6 +284,11 @@ class FtxStream(FtxHandlers):
             self._handlers.add(kind, feed.put, names or None)
 
     # On the dispatch thread.
+
+    def _answered(self, wish: Subscription, said: str | None) -> None:
+        with self._answering:
+            self._answers[wish] = said
+            self._answering.notify_all()
 
     def _hand_on(self, frame: Events) -> None:
         """Take a frame apart; what was handed on before is not handed on again."""
@@ -295,6 +345,8 @@ class FtxStream(FtxHandlers):
         """Books are as old as their connection; a new one sends their images."""
         if is_open:
             self._ftx.connected()
+            with self._answering:
+                self._answers.clear()
         now = time.monotonic()
         with self._lock:
             for what, book in self._books.items():
@@ -329,6 +381,28 @@ class FtxStream(FtxHandlers):
         )
 
     # Start and end
+
+    def _listen(self, change: StateChange) -> None:
+        super()._listen(change)
+        if change.new in ENDED:
+            with self._answering:
+                self._answering.notify_all()
+
+    def rotate_key(self, api_key: Any = None, api_secret: str | None = None) -> None:
+        """Log in with another key of the same subaccount, on a new connection; returns at once.
+
+        Args:
+            api_key: the new key.
+            api_secret: its secret.
+
+        Raises:
+            UsageError: the stream is not running, or has never had credentials.
+            ConfigError: half of the credentials.
+        """
+        old = self._account.key
+        if old is None:
+            raise UsageError("the stream has no credentials that could be replaced; make another stream")
+        super().rotate_key(_credentials(api_key, api_secret, old.subaccount))
 
     def _before_start(self) -> None:
         self._ftx.restart()

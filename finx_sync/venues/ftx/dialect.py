@@ -67,6 +67,9 @@ _set_market: Final = _InMarket.__dict__["market"].__set__
 """Past `frozen`: a message is completed here, before anyone sees it."""
 
 
+OnAnswer = Callable[[Subscription, str | None], object]
+
+
 class _Frame(msgspec.Struct, gc=False):
     """Any frame of the server's; the data is looked at once the channel is known."""
 
@@ -106,6 +109,8 @@ class FtxDialect(Dialect):
 
     Args:
         url: ``wss://host/ws/``.
+        on_answer: told, on the thread that decodes, of each subscription that the server has answered, and what it said
+            if it refused; None for granted.
 
     Attributes:
         groupings: the step of each market's grouped book; set before it is subscribed.
@@ -124,8 +129,9 @@ class FtxDialect(Dialect):
         GroupedBookUpdate: "orderbookGrouped",
     }
 
-    def __init__(self, url: str = ENDPOINT) -> None:
+    def __init__(self, url: str = ENDPOINT, on_answer: OnAnswer | None = None) -> None:
         self._url = url
+        self._on_answer = on_answer or (lambda wish, said: None)
         self._conversation = Conversation()
         self.groupings: dict[str, float] = {}
 
@@ -203,9 +209,13 @@ class FtxDialect(Dialect):
     def _acknowledged(self, frame: _Frame) -> Decoded:
         op = "subscribe" if frame.type == "subscribed" else "unsubscribe"
         request = self._conversation.granted(op, frame.channel or "", frame.market or frame.channel or "")
-        if request is None or request.wish is None:  # a recording's: nobody asked
+        if op == "unsubscribe" or request is None or request.wish is None:  # or a recording's: nobody asked
             return Ignored()
-        return Confirmed(request.wish) if op == "subscribe" else Ignored()
+        return self._granted(request.wish)
+
+    def _granted(self, wish: Subscription) -> Decoded:
+        self._on_answer(wish, None)
+        return Confirmed(wish)
 
     def _error(self, message: str, said: str) -> Decoded:
         """What an error frame means, and for which request."""
@@ -223,9 +233,10 @@ class FtxDialect(Dialect):
         if request.op == "unsubscribe":
             return ServerError(f"{said} (to: {request})")
         if message.startswith(ALREADY):
-            return Confirmed(request.wish)
+            return self._granted(request.wish)
         if message.startswith(NOT_LOGGED_IN) and conversation.login_refused:
             return Ignored()  # a consequence of what is known; the wish itself is as good as ever
+        self._on_answer(request.wish, said)
         return Refused(request.wish, said)
 
 

@@ -1,0 +1,262 @@
+"""`FtxWebsocketClient`, the class of FTX's own Python sample, on our stream.
+
+::
+
+    from finx_sync.compat.ftx import FtxWebsocketClient  # was: from client import FtxWebsocketClient
+
+It connects and subscribes when something is asked for, as the original does. What is different: a lost connection is
+opened again, with a new login and every subscription. Nothing waits for ever: what does not come raises
+`StreamTimeoutError`. An unknown market raises `SubscriptionRefusedError` and a refused key `AuthorizationError`, where
+the original returns nothing for ever. A ticker or a book without a connection is waited for, not made up from old news.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import defaultdict, deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+from finx_sync.errors import StreamTimeoutError, UsageError
+from finx_sync.messages import Message
+from finx_sync.session.options import StreamOptions
+from finx_sync.session.state import ENDED, StateChange
+from finx_sync.streams.ftx import FtxStream
+from finx_sync.venues.ftx.dialect import ENDPOINT
+from finx_sync.venues.ftx.messages import Events, FtxFill, FtxOrder, FtxOrderBook, FtxTicker, Trades
+from finx_sync.venues.ftx.requests import wish
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+__all__ = ["FtxWebsocketClient"]
+
+KEPT: Final = 10_000
+"""Fills, and frames of trades of each market, as in the original."""
+
+Row = dict[str, Any]
+
+
+class FtxWebsocketClient:
+    """Tickers, trades, books, orders and fills, by asking; any thread but a handler's.
+
+    Args:
+        api_key, api_secret: for orders and fills. A subclass may set `_api_key` and `_api_secret` instead, as the
+            original wants its source edited.
+        subaccount: to log in to; None for the main account.
+        url: of the websocket; None for the class's `_ENDPOINT`.
+        timeout: seconds that each call may take.
+        options: what every stream takes; see `finx_sync.session.options.Options`.
+    """
+
+    _ENDPOINT: ClassVar[str] = ENDPOINT
+
+    def __init__(
+        self,
+        api_key: str = "",
+        api_secret: str = "",
+        subaccount: str | None = None,
+        *,
+        url: str | None = None,
+        timeout: float = 5.0,
+        **options: Unpack[StreamOptions],
+    ) -> None:
+        self._api_key = api_key
+        self._api_secret = api_secret
+        self._subaccount = subaccount
+        self._url = url
+        self._timeout = timeout
+        self._stream_options = options
+        self._lock = threading.Lock()  # held while connecting, so that two threads open one stream
+        self._stream: _Keeper | None = None
+
+    def __repr__(self) -> str:
+        return f"<FtxWebsocketClient on {self._stream!r}>"
+
+    def connect(self) -> None:
+        """Connect, if that has not been done.
+
+        Raises:
+            AuthorizationError: the key was refused.
+            ConnectError: no connection could be opened.
+            ConfigError: half of the credentials, or no websocket URL.
+        """
+        self._connected()
+
+    def reconnect(self) -> None:
+        """Open a new connection instead of the present one; everything is subscribed again."""
+        self._connected().reconnect_now()
+
+    def close(self) -> None:
+        """End; a call afterwards connects anew, with what has come so far forgotten."""
+        with self._lock:
+            stream, self._stream = self._stream, None
+        if stream is not None:
+            stream.stop()
+
+    # What the original has. Each subscribes at its first call.
+
+    def get_ticker(self, market: str) -> Row:
+        """The market's newest bid, ask, bidSize, askSize, last and time.
+
+        Raises:
+            SubscriptionRefusedError: there is no such market.
+            StreamTimeoutError: nothing came in time.
+            FinxSyncError: why the stream has failed; these three go for every method here.
+        """
+        stream = self._subscribed("ticker", market)
+        ticker: Row = stream.wait(lambda: stream.tickers.get(market), self._timeout, f"ticker of {market}")
+        return ticker
+
+    def get_trades(self, market: str) -> list[list[Row]]:
+        """What came since the first call, oldest first: a list for each frame, as in the original."""
+        stream = self._subscribed("trades", market)
+        with stream.changed:
+            return list(stream.trades[market])
+
+    def get_orderbook(self, market: str) -> dict[str, list[tuple[float, float]]]:
+        """The market's "bids" and "asks", each (price, size), best first."""
+        stream = self._subscribed("orderbook", market)
+        book: FtxOrderBook = stream.wait(lambda: stream.order_book(market), self._timeout, f"order book of {market}")
+        return {"bids": book.bids, "asks": book.asks}
+
+    def get_orderbook_timestamp(self, market: str) -> float:
+        """The server's time of the book, UNIX seconds; 0 while there is none."""
+        book = None if self._stream is None else self._stream.order_book(market)
+        return 0.0 if book is None else book.time or 0.0
+
+    def wait_for_orderbook_update(self, market: str, timeout: float | None = None) -> None:
+        """Wait for the next change of a market's book.
+
+        Args:
+            market: whose.
+            timeout: seconds; None for those of the constructor.
+        """
+        stream = self._subscribed("orderbook", market)
+        before = stream.book_changes[market]
+        stream.wait(
+            lambda: stream.book_changes[market] > before,
+            self._timeout if timeout is None else timeout,
+            f"change of the order book of {market}",
+        )
+
+    def get_orders(self) -> dict[int, Row]:
+        """The account's orders that have changed since the first call, by id, as they stand; closed ones too.
+
+        Raises:
+            ConfigError: there are no credentials.
+        """
+        stream = self._subscribed("orders")
+        with stream.changed:
+            return dict(stream.orders)
+
+    def get_fills(self) -> list[Row]:
+        """The account's fills since the first call, oldest first; raises as `get_orders`."""
+        stream = self._subscribed("fills")
+        with stream.changed:
+            return list(stream.fills)
+
+    # How it connects and waits.
+
+    def _connected(self) -> _Keeper:
+        with self._lock:
+            if self._stream is None or self._stream.state in ENDED:
+                stream = _Keeper(
+                    self._api_key or None,
+                    self._api_secret or None,
+                    self._subaccount,
+                    self._url or self._ENDPOINT,
+                    **self._stream_options,
+                )
+                stream.start()
+                self._stream = stream
+            return self._stream
+
+    def _subscribed(self, channel: str, market: str | None = None) -> _Keeper:
+        stream = self._connected()
+        stream.ask(channel, market, self._timeout)
+        return stream
+
+
+class _Keeper(FtxStream):
+    """A stream that keeps what has come; `changed` guards it all."""
+
+    def __init__(self, *args: Any, **options: Unpack[StreamOptions]) -> None:
+        super().__init__(*args, **options)
+        self.changed = threading.Condition()
+        self.tickers: dict[str, Row] = {}
+        self.trades: defaultdict[str, deque[list[Row]]] = defaultdict(lambda: deque(maxlen=KEPT))
+        self.fills: deque[Row] = deque(maxlen=KEPT)
+        self.orders: dict[int, Row] = {}
+        self.book_changes: defaultdict[str, int] = defaultdict(int)
+        self.on_ticker(self._keep_ticker)
+        self.on_fill(self._keep_fill)
+        self.on_order(self._keep_order)
+        self.on_orderbook(self._keep_book)
+
+    def ask(self, channel: str, market: str | None, timeout: float) -> None:
+        """Subscribe, and wait for the server's answer."""
+        markets = () if market is None else (market,)
+        subscribe: Callable[..., None] = getattr(self, f"subscribe_{channel}")
+        subscribe(*markets)
+        self._wait_for_answers({wish(channel, market)}, timeout)
+
+    def wait(self, look: Callable[[], Any], timeout: float, what: str) -> Any:
+        """Wait until `look` returns something true, and return that."""
+        deadline = time.monotonic() + timeout
+        with self.changed:
+            while not (found := look()):
+                if self.state in ENDED:
+                    raise self.failure or UsageError("the client was closed meanwhile")
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    raise StreamTimeoutError(f"no {what} within {timeout:g} s")
+                self.changed.wait(left)
+            return found
+
+    # On the dispatch thread, but for `_listen`.
+
+    def _keep_ticker(self, ticker: FtxTicker) -> None:
+        with self.changed:
+            self.tickers[ticker.market] = _data(ticker)
+            self.changed.notify_all()
+
+    def _keep_fill(self, fill: FtxFill) -> None:
+        with self.changed:
+            self.fills.append(fill.to_dict())
+
+    def _keep_order(self, order: FtxOrder) -> None:
+        with self.changed:
+            self.orders.pop(order.id, None)
+            self.orders[order.id] = order.to_dict()
+            if len(self.orders) > KEPT:
+                del self.orders[next(iter(self.orders))]
+
+    def _keep_book(self, book: FtxOrderBook) -> None:
+        with self.changed:
+            self.book_changes[book.market] += 1
+            self.changed.notify_all()
+
+    def _hand_on(self, frame: Events) -> None:
+        super()._hand_on(frame)
+        if isinstance(frame, Trades):
+            with self.changed:
+                self.trades[frame.name].append([_data(trade) for trade in frame.events])
+
+    def _connection_changed(self, line: str, is_open: bool) -> None:
+        super()._connection_changed(line, is_open)
+        with self.changed:
+            self.tickers.clear()
+
+    def _listen(self, change: StateChange) -> None:
+        super()._listen(change)
+        with self.changed:
+            self.changed.notify_all()
+
+
+def _data(message: Message) -> Row:
+    """A message as the wire's data had it, which does not repeat the market."""
+    row = message.to_dict()
+    del row["market"]
+    return row
