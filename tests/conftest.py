@@ -14,6 +14,8 @@ import pytest
 
 from finx_sync.sandbox import Sandbox
 
+pytest_plugins = ["finx_sync.testing.plugin"]  # as it is where finx-sync is installed
+
 
 @pytest.fixture(autouse=True)
 def nothing_left_behind(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:

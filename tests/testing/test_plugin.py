@@ -10,6 +10,11 @@ import subprocess
 import sys
 import textwrap
 
+from finx_sync import StreamManager
+from finx_sync.sandbox import Sandbox
+from finx_sync.testing import Cut, FaultProxy
+from finx_sync.testing.plugin import CONTRACT, PAIR
+
 ROOT = pathlib.Path(__file__).parents[2]
 
 
@@ -58,6 +63,22 @@ def test_fixtures_run_a_bot_through_faults(tmp_path: pathlib.Path) -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "2 passed" in done.stdout
+
+
+def test_a_stream_comes_back_with_both_subscriptions(finx_stream: StreamManager, fault_proxy: FaultProxy) -> None:
+    """The ready-made stream would not be fit for tests."""
+    assert finx_stream.is_connected
+    assert fault_proxy.inject(Cut()).wait(10)
+    for name in (CONTRACT, PAIR):
+        finx_stream.wait_for(lambda tick, name=name: tick.name == name and fault_proxy.accepted == 2, timeout=10)
+
+
+def test_a_bots_own_stream_finds_the_proxy(finx_environment: str, finx_sandbox: Sandbox) -> None:
+    """A bot would have to be changed to be tested."""
+    with StreamManager() as stream:
+        stream.subscribe_spot(PAIR)
+        assert finx_sandbox.wait_for_subscribers(PAIR)
+        assert stream.take(1, timeout=10)[0].name == PAIR
 
 
 def test_the_seed_comes_from_the_command_line(tmp_path: pathlib.Path) -> None:
