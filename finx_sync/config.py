@@ -16,7 +16,16 @@ from dotenv import dotenv_values, find_dotenv
 from finx_sync.errors import ConfigError
 from finx_sync.redaction import redact
 
-__all__ = ["ENVIRONMENTS", "SANDBOX", "Account", "KeySource", "checked_url", "read_account", "read_grid_account"]
+__all__ = [
+    "ENVIRONMENTS",
+    "SANDBOX",
+    "Account",
+    "KeySource",
+    "checked_url",
+    "read_account",
+    "read_credentials",
+    "read_grid_account",
+]
 
 SANDBOX: Final = "sandbox"
 SANDBOX_KEY: Final = "sandbox-key"
@@ -130,6 +139,12 @@ def read_grid_account(
     if base.startswith("http"):
         base = "ws" + base.removeprefix("http")
     return read_account(api_key, environment, checked_url(base, GRID_URL))
+
+
+def read_credentials(venue: str) -> tuple[str | None, str | None]:
+    """An exchange's API key and secret from the environment or ``.env``: ``VENUE_API_KEY`` and ``VENUE_API_SECRET``."""
+    variables = _variables()
+    return variables.get(f"{venue}_API_KEY") or None, variables.get(f"{venue}_API_SECRET") or None
 
 
 def _variables() -> dict[str, str]:

@@ -86,9 +86,27 @@ def test_stream_of_another_venue(sandbox: Sandbox) -> None:
     assert "BTC-1JAN99-1-C" in done.stderr
 
 
+def test_stream_of_bitmex(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Symbols, topics and an account's tables would not be told apart; or a key would have to be typed."""
+    monkeypatch.setenv("BITMEX_API_KEY", "sandbox-key")
+    monkeypatch.setenv("BITMEX_API_SECRET", "sandbox-secret")
+    where = ["--venue", "bitmex", "--url", sandbox.url]
+    lines = run("stream", "XBTUSD", "orderBook10:ETHUSD", "margin", "--count", "30", *where).stdout.splitlines()
+    rows = [json.loads(line) for line in lines]
+    assert {row["topic"] for row in rows} == {"quote:XBTUSD", "trade:XBTUSD", "orderBook10:ETHUSD", "margin"}
+    assert {row["action"] for row in rows if row["topic"] == "quote:XBTUSD"} == {"partial", "insert"}
+    assert all(row["item"] for row in rows)
+    done = run("stream", "NOPE", *where)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "quote:NOPE" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "hint"),
     [
+        (["stream", "--venue", "bitmex", "--environment", "sandbox"], 2, "XBTUSD"),
+        (["stream", "margin", "--venue", "bitmex"], 2, "api_key"),
+        (["stream", "XBTUSD", "--venue", "bitmex", "--environment", "beta"], 2, "mainnet"),
         (["stream", "--venue", "deribit", "--environment", "sandbox"], 2, "BTC-PERPETUAL"),
         (["snap", "BTCUSD", "--environment", "sandbox"], 2, "BTC:USD"),
         (["stream", "--environment", "sandbox"], 2, "name at least one"),

@@ -14,9 +14,11 @@ ROOT = pathlib.Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SNIPPETS = re.findall(r"```python\n(.*?)```", README, re.S)
 COMMANDS = [line for line in re.findall(r"^\$ (finx-sync .*)$", README, re.M) if " sandbox --port" not in line]
-TOPICS = ("guarantees", "options", "rest")
+TOPICS = ("guarantees", "options", "rest", "venues/bitmex")
 """Of docs/: all their snippets together are one program."""
 EXPECTED = {
+    "bitmex_order_book.py": r"(?: *[\d.]+ @ [\d.]+ \| [\d.]+ @ [\d.]+ +\(\d+ and \d+ levels\)\n){5}",
+    "bitmex_account.py": r"10\.0{8} XBT to begin with\n(?:order .*\n)+filled  (?:Buy |Sell) 100 XBTUSD at [\d.]+\n",
     "smile.py": r"the smile of .* is in smile\.png\n(?:[\d,]+ (?:call|put): marked .*\n){3}",
     "first_ticks.py": r"(?:BTC-\S+  mark [\d.]+ BTC .*\n){10,}",
     "legacy_bot.py": r"(?s).*31 fields.*no delta.*10 calls have a delta of \d+\.\d{4}\n",

@@ -5,12 +5,16 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
+from finx_sync.config import SANDBOX, read_credentials
 from finx_sync.manager import StreamManager
 from finx_sync.stream import Stream
+from finx_sync.venues.bitmex import BitmexStream, TableItem
 
 __all__ = ["VENUES", "Show", "Venue"]
+
+SANDBOX_CREDENTIALS: Final = ("sandbox-key", "sandbox-secret")
 
 Show = Callable[[Any], None]
 """Shows a message: a `Message`, or a named tuple."""
@@ -48,7 +52,33 @@ def _subscribed(manager: StreamManager, options: argparse.Namespace, show: Show)
     return manager
 
 
+class _Row(NamedTuple):
+    """A row of a table, as it is shown."""
+
+    topic: str
+    action: str
+    item: dict[str, Any]
+
+
+def _bitmex(options: argparse.Namespace, show: Show) -> Stream:
+    known = {None: "mainnet", "production": "mainnet", "test": "testnet"}
+    endpoint = options.url or known.get(options.environment, options.environment)
+    in_sandbox = options.environment == SANDBOX and not options.url
+    key, secret = SANDBOX_CREDENTIALS if in_sandbox else read_credentials("BITMEX")
+    stream = BitmexStream(endpoint, api_key=key, api_secret=secret)
+    stream.unsubscribe(*stream.topics)  # only what was named
+    for name in options.names:
+        stream.subscribe(*([name] if ":" in name or name[0].islower() else [f"quote:{name}", f"trade:{name}"]))
+
+    def show_row(row: TableItem) -> None:
+        show(_Row(f"{row.table}:{row.symbol}" if row.symbol else row.table, row.action, row.item))
+
+    stream.on_table(show_row)
+    return stream
+
+
 VENUES: Final[dict[str, Venue]] = {
     "finx": Venue("BTC-26AUG22-20000-C BTC:USDC", _finx),
+    "bitmex": Venue("XBTUSD orderBook10:XBTUSD margin", _bitmex),
     "deribit": Venue("BTC-PERPETUAL BTC:USD", _deribit),
 }

@@ -1,0 +1,20 @@
+"""An account at BitMEX: orders that open, fill and close, and what becomes of the margin.
+
+In the sandbox a robot trades on every account. With a real key: ``BitmexStream("testnet", api_key=..., api_secret=...,
+dead_mans_switch=True)``, which lets BitMEX cancel all orders a minute after this program has died.
+"""
+
+from finx_sync.venues.bitmex import BitmexStream
+
+stream = BitmexStream("sandbox", api_key="sandbox-key", api_secret="sandbox-secret", dead_mans_switch=60)
+
+with stream:
+    stream.wait_until_filled("margin", timeout=10)
+    balance = stream.storage.data["margin"][0]["walletBalance"]
+    print(f"{balance / 100_000_000:.8f} XBT to begin with")
+    for item, symbol, table, _ in stream:  # blocks between rows; a handler would do as well
+        if table == "order":
+            print(f"order   {item['side']:4} {item['orderQty']} {symbol} at {item['price']}: {item['ordStatus']}")
+        elif table == "execution" and item["execType"] == "Trade":
+            print(f"filled  {item['side']:4} {item['lastQty']} {symbol} at {item['lastPx']}")
+            break

@@ -1,0 +1,22 @@
+"""A BitMEX order book, kept up to date: the best prices of the sandbox's market, sorted. No key, no network."""
+
+from finx_sync.venues.bitmex import BitmexStream, TableItem
+
+stream = BitmexStream("sandbox", "XBTUSD", channels=["orderBookL2"])
+lines: list[str] = []
+
+
+@stream.on_table("orderBookL2", "XBTUSD")
+def show(row: TableItem) -> None:
+    """Runs on the dispatch thread for every level that changes; the book has been brought up to date before."""
+    if row.action == "partial" or len(lines) == 5:
+        return
+    book = stream.storage.order_book("XBTUSD")
+    bid, ask = book.bids[0], book.asks[0]
+    sizes = f"({len(book.bids)} and {len(book.asks)} levels)"
+    lines.append(f"{bid.size:>7} @ {bid.price:.1f} | {ask.price:.1f} @ {ask.size:<7} {sizes}")
+    print(lines[-1])
+
+
+with stream:
+    stream.wait_for(lambda row: len(lines) == 5, timeout=20)
