@@ -143,6 +143,7 @@ def test_drop_oldest_keeps_the_newest_and_counts_the_rest() -> None:
         stream.subscribe_contract("A")
         stream.start()
         feed.wait_for_subscribers("A")
+        assert wait_until(lambda: stream.stats().messages.control == 2)  # so that all that is dropped are ticks
         feed.send("A")
         assert entered.wait(10)
         feed.send("A", 1000)
