@@ -21,7 +21,8 @@ from finx_sync.messages import Message
 from finx_sync.notices import Gap
 from finx_sync.session.backfill import History
 from finx_sync.session.options import Options, StreamOptions
-from finx_sync.session.session import Session, SessionParts
+from finx_sync.session.parts import SessionParts
+from finx_sync.session.session import Session
 from finx_sync.session.state import ENDED, State, StateChange
 from finx_sync.session.subscriptions import Subscriptions
 from finx_sync.stats import Stats, handler_stats

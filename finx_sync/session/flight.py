@@ -7,6 +7,7 @@ redacted when they are written out, never before, so that keeping them costs nex
 from __future__ import annotations
 
 import datetime as dt
+import logging
 import os
 import platform
 import sys
@@ -16,12 +17,13 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Final
 
 from finx_sync.redaction import redact
 
 __all__ = ["FlightRecorder"]
+
+logger = logging.getLogger("finx_sync")
 
 NOTES: Final = 500
 """Events that are kept."""
@@ -62,16 +64,22 @@ class FlightRecorder:
         ]
         return "\n\n".join(f"== {title} ==\n{redact(text)}" for title, text in parts) + "\n"
 
-    def write(self, directory: str | os.PathLike[str] | None, text: str) -> Path:
-        """Write a report to a new file, readable by its owner alone; into the directory for temporary files if None.
+    def write(self, directory: str | os.PathLike[str] | None, text: str, why: str) -> None:
+        """Write a report to a new file, readable by its owner alone; the log tells where, or why it could not be.
 
-        Raises:
-            OSError: it cannot be written.
+        Args:
+            directory: None for the one for temporary files.
+            text: the report.
+            why: for the log.
         """
-        handle, name = tempfile.mkstemp(".txt", f"finx_sync-{os.getpid()}-", directory)
-        with open(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        return Path(name)
+        try:
+            handle, name = tempfile.mkstemp(".txt", f"finx_sync-{os.getpid()}-", directory)
+            with open(handle, "w", encoding="utf-8") as file:
+                file.write(text)
+        except OSError as error:
+            logger.warning("the flight recorder's report could not be written: %s", error)
+        else:
+            logger.warning("%s; what happened before is in %s", why, name)
 
     def _event_lines(self) -> Iterator[str]:
         for moment, what, text in list(self._notes):

@@ -9,14 +9,11 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-from finx_sync.config import Account
-from finx_sync.dispatch.delivery import Delivery, Fate, LastValues
-from finx_sync.dispatch.handlers import Handlers
+from finx_sync.dispatch.delivery import Delivery, Fate
 from finx_sync.dispatch.inbox import Connection, Inbox, Ordered
 from finx_sync.dispatch.ledger import Ledger
 from finx_sync.dispatch.worker import Worker
@@ -27,24 +24,23 @@ from finx_sync.errors import (
     SlowConsumerError,
     StreamTimeoutError,
 )
-from finx_sync.notices import Gap, GapReason
-from finx_sync.session.backfill import Backfill, History
+from finx_sync.notices import GapReason
+from finx_sync.session.backfill import Backfill
 from finx_sync.session.clock import Clock
 from finx_sync.session.continuity import Continuity
 from finx_sync.session.controls import Controls
 from finx_sync.session.flight import FlightRecorder
 from finx_sync.session.lines import Lines, Replacement
 from finx_sync.session.lookout import Lookout
-from finx_sync.session.options import Options
+from finx_sync.session.parts import SessionParts
 from finx_sync.session.staleness import Staleness
 from finx_sync.session.state import ENDED, State, StateBox, StateChange
-from finx_sync.session.subscriptions import Subscriptions
 from finx_sync.session.supervisor import Supervisor
 from finx_sync.session.watch import Watch
 from finx_sync.transport.app import WebSocketApp
-from finx_sync.venues.base import Dialect, Subscription
+from finx_sync.venues.base import Subscription
 
-__all__ = ["Session", "SessionParts"]
+__all__ = ["Session"]
 
 logger = logging.getLogger("finx_sync")
 
@@ -54,38 +50,6 @@ MATCH_PAUSE: Final = 5.0
 """Seconds between two attempts to replace a connection whose URL asks for other subscriptions than are wanted."""
 LAST_JOIN: Final = 1.0
 """Seconds that the dispatch thread gives the other threads at its end; they are on their way out by then."""
-
-
-@dataclass(frozen=True)
-class SessionParts:
-    """What a session works with; it outlives the session.
-
-    Attributes:
-        dialect, account, options: see `Supervisor`.
-        handlers, subscriptions, latest: the user's, kept from one start to the next.
-        stale_limits: the subscriptions with the seconds that each may be silent.
-        listen: told of every change of state at once, on the thread that changed it; must not block.
-        connection_changed: told, on the dispatch thread and in order with the messages, of a connection's line and
-            whether it is open now.
-        missed: told, on the dispatch thread, of every gap.
-        unreadable: told, on the dispatch thread, of the line of a message that could not be read.
-        round: called on the dispatch thread at least twice a second, if no handler keeps it.
-        history: where gaps can be filled from; None where the venue has no history.
-    """
-
-    dialect: Dialect
-    account: Account
-    options: Options
-    handlers: Handlers
-    subscriptions: Subscriptions
-    latest: LastValues
-    stale_limits: Callable[[], Iterable[tuple[Subscription, float]]]
-    listen: Callable[[StateChange], None]
-    connection_changed: Callable[[str, bool], None]
-    missed: Callable[[Gap], object]
-    unreadable: Callable[[str], object]
-    round: Callable[[], object]
-    history: History | None = None
 
 
 class Session:
@@ -151,7 +115,7 @@ class Session:
             tell=self.delivery.tell,
             is_open=lambda: self.state.state is State.OPEN,
             on_suspend=self._woke,
-            on_stall=lambda handler: self.write_report(f"the handler {handler} does not return"),
+            on_stall=lambda handler: self._write_report(f"the handler {handler} does not return"),
             lag_limit=options.max_lag,
         )
         self._watch = Watch(self.lookout.interval(options), self.clock, self.lookout.look)
@@ -294,17 +258,10 @@ class Session:
             ("handlers", "\n".join(f"{one.label}: {one.calls} calls" for one in self._parts.handlers.snapshot())),
         )
 
-    def write_report(self, why: str) -> None:
-        """Write the report where the options say; the log tells where it is."""
+    def _write_report(self, why: str) -> None:
         where = self._parts.options.flight_recorder
-        if where is False:
-            return
-        try:
-            path = self.flight.write(None if where is True else where, self.dump(why))
-        except OSError as error:
-            logger.warning("the flight recorder's report could not be written: %s", error)
-        else:
-            logger.warning("%s; what happened before is in %s", why, path)
+        if where is not False:
+            self.flight.write(None if where is True else where, self.dump(why), why)
 
     # Observer: on the io threads.
 
@@ -349,7 +306,7 @@ class Session:
         if self.state.move(State.FAILED, error, unless=OVER):
             logger.error("%s: the stream has ended: %s", self._parts.dialect.venue, error)
             if was_open:
-                self.write_report(f"the stream has failed: {error}")
+                self._write_report(f"the stream has failed: {error}")
         self._stop_others()
         self.worker.stop(drain=drain)
 
