@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from finx_sync import Backoff, ConnectionLostError, SpotTick, State, StreamManager
+from finx_sync.dispatch import inbox
 from finx_sync.errors import (
     AuthorizationError,
     ConnectTimeoutError,
@@ -424,6 +425,41 @@ def test_what_is_no_message_is_told(attack: str) -> None:
         (error,) = watch.errors
         assert isinstance(error, UnreadableMessageError)
         assert watch.stream.stats().messages.unreadable == 1
+
+
+@pytest.mark.parametrize("overflow", ["block", "drop_oldest"])
+def test_large_messages_cannot_fill_the_memory_while_they_wait(overflow: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The limit of waiting messages would let a server that sends large ones take a terabyte."""
+    monkeypatch.setattr(inbox, "MAX_WAITING_BYTES", 8 * MEBIBYTE)
+    count, gate = 100, threading.Event()
+    seen: list[Any] = []
+
+    def script(connection: socket.socket) -> None:
+        log_in(connection)
+        for number in range(count):
+            connection.sendall(server_frame(1, text(timestamp=str(number), filler="x" * MEBIBYTE).encode()))
+        until_close_frame(connection)
+
+    def slow(tick: Any) -> None:
+        gate.wait(PATIENCE)
+        seen.append(tick.timestamp)
+
+    with RawServer(script) as server, Watch(server, overflow=overflow) as watch:
+        watch.stream.on_contract(slow)
+        tracemalloc.start()
+        try:
+            watch.stream.start()
+            watch.until(lambda: watch.stream.stats().messages.waiting >= 5)
+            threading.Event().wait(0.5)  # long enough for all of them to come, if nothing held them back
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+            gate.set()
+        assert peak < 32 * MEBIBYTE
+        watch.until(lambda: seen and seen[-1] == count - 1, 30)
+        assert seen == (list(range(count)) if overflow == "block" else sorted(set(seen)))
+        assert len(seen) + watch.stream.stats().messages.dropped == count
+        assert watch.lost == []
 
 
 def test_a_server_that_makes_up_names_does_not_fill_the_memory() -> None:

@@ -10,15 +10,18 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
 
 from finx_sync.dispatch.ledger import Ledger
 
 __all__ = ["Batch", "Connection", "Dropped", "Event", "Inbox", "Item", "Ordered", "Overflow", "Source"]
 
 Overflow = Literal["auto", "block", "drop_oldest", "latest", "error"]
+
+MAX_WAITING_BYTES: Final = 256 * 1024 * 1024
+"""Bytes that may wait: the limit of messages alone would let large ones fill the memory."""
 
 
 class Source(Protocol):
@@ -51,12 +54,17 @@ class Batch:
         received_at: when they were read, UNIX seconds (wall clock).
         arrived: the same on the monotonic clock.
         connection: which brought them.
+        size: bytes of all payloads.
     """
 
     payloads: list[memoryview]
     received_at: float
     arrived: float
     connection: Connection
+    size: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.size = sum(map(len, self.payloads))
 
 
 @dataclass(slots=True, eq=False)
@@ -110,7 +118,8 @@ class Inbox:
             DroppingQueue() if overflow == "drop_oldest" else SimpleQueue()
         )
         self._on_overflow = on_overflow if overflow == "error" else None
-        self._lock = threading.Lock()  # guards _held
+        self._lock = threading.Lock()  # guards _held and _bytes
+        self._bytes = 0
         self._held: set[Source] = set()
 
     def forked(self) -> None:
@@ -120,13 +129,20 @@ class Inbox:
     def put(self, batch: Batch, source: Source) -> None:
         """Queue a batch; makes room by the overflow rule when too much waits."""
         waiting = self._ledger.receive(len(batch.payloads))
+        with self._lock:
+            self._bytes += batch.size
         self._queue.put(batch)
         if waiting >= self._limit:
             self._overflow(waiting - self._limit, source)
+        elif self._bytes >= MAX_WAITING_BYTES:
+            self._overflow(len(batch.payloads), source)
 
     def _overflow(self, surplus: int, source: Source) -> None:
         if isinstance(self._queue, DroppingQueue):
-            self._ledger.drop_waiting(self._queue.drop_oldest(surplus))
+            count, size = self._queue.drop_oldest(surplus)
+            with self._lock:
+                self._bytes -= size
+            self._ledger.drop_waiting(count)
         elif self._on_overflow is not None:
             self._on_overflow()
         else:
@@ -140,7 +156,7 @@ class Inbox:
         self._release(self._ledger.waiting)
 
     def _release(self, waiting: int) -> None:
-        if not self._held or waiting > self._low_water:
+        if not self._held or waiting > self._low_water or self._bytes > MAX_WAITING_BYTES // 2:
             return
         with self._lock:
             held, self._held = self._held, set()
@@ -157,7 +173,10 @@ class Inbox:
 
     def get(self) -> Item | None:
         """Wait for the next item; None means the end."""
-        return self._queue.get()
+        item = self._queue.get()
+        if isinstance(item, Batch):
+            self._popped(item)
+        return item
 
     def get_waiting(self) -> Item | None:
         """The next item if there is one now; None also at the end, which `get` still tells."""
@@ -167,7 +186,13 @@ class Inbox:
             return None
         if item is None:
             self._queue.put(None)
+        elif isinstance(item, Batch):
+            self._popped(item)
         return item
+
+    def _popped(self, batch: Batch) -> None:
+        with self._lock:
+            self._bytes -= batch.size
 
     def take(self, count: int) -> None:
         """`count` messages are in hand now; lets held readers go on when little waits."""
@@ -192,6 +217,7 @@ class Inbox:
                 self._release(self._ledger.waiting)
                 return events
             if isinstance(item, Batch):
+                self._popped(item)
                 self._ledger.drop_waiting(len(item.payloads))
             elif isinstance(item, Ordered):
                 events.append(item.event)
@@ -229,15 +255,15 @@ class DroppingQueue:
                 raise Empty
             return self._items.popleft()
 
-    def drop_oldest(self, surplus: int) -> int:
-        """Throw the oldest messages away; what is no message stays, in its order. Returns how many went.
+    def drop_oldest(self, surplus: int) -> tuple[int, int]:
+        """Throw the oldest messages away; what is no message stays, in its order. Returns how many, and their bytes.
 
         Args:
             surplus: how many should go; fewer go when the dispatch thread has taken some meanwhile.
         """
         with self._condition:
             kept: deque[Item | None] = deque()
-            left = surplus
+            left, size = surplus, 0
             while left and self._items:
                 item = self._items.popleft()
                 if not isinstance(item, Batch):
@@ -245,11 +271,12 @@ class DroppingQueue:
                     continue
                 count = min(left, len(item.payloads))
                 left -= count
+                size += sum(map(len, item.payloads[:count]))
                 _note_dropped(kept, Dropped(item.received_at, item.received_at, count))
                 if count < len(item.payloads):
                     kept.append(Batch(item.payloads[count:], item.received_at, item.arrived, item.connection))
             self._items.extendleft(reversed(kept))
-            return surplus - left
+            return surplus - left, size
 
 
 def _note_dropped(kept: deque[Item | None], more: Dropped) -> None:

@@ -1,0 +1,61 @@
+"""What SECURITY.md promises, where the source itself shows it."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import finx_sync
+from finx_sync.dispatch import delivery, inbox
+from finx_sync.errors import EXCERPT_LENGTH, LONGEST_COMPLAINT
+from finx_sync.session.options import Options
+from finx_sync.stream import FEED_SIZE
+from finx_sync.transport import channel, handshake, loop, proxy
+
+PACKAGE = Path(finx_sync.__file__).parent
+PAGE = (PACKAGE.parent / "SECURITY.md").read_text(encoding="utf-8")
+EXECUTES = {"eval", "exec", "compile", "__import__"}
+UNSAFE = {"pickle", "marshal", "shelve", "dill", "yaml", "subprocess", "ctypes", "imp", "runpy", "code"}
+SOURCES = sorted(PACKAGE.rglob("*.py"))
+
+
+def test_nothing_that_comes_from_outside_is_executed() -> None:
+    """A server could run its code here."""
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+                assert node.func.id not in EXECUTES, path
+            if isinstance(node, ast.Import):
+                assert not UNSAFE & {alias.name.partition(".")[0] for alias in node.names}, path
+            if isinstance(node, ast.ImportFrom) and node.module:
+                assert node.module.partition(".")[0] not in UNSAFE, path
+
+
+def test_the_limits_are_those_of_the_page() -> None:
+    """The page would promise what the code no longer holds."""
+    limits = PAGE.partition("## Limits")[2].partition("## ")[0]
+    mebibyte, kibibyte = 1 << 20, 1 << 10
+    for value, shown in (
+        (Options().max_size, f"{Options().max_size // mebibyte} MiB"),
+        (Options().queue_size, f"{Options().queue_size:,}"),
+        (inbox.MAX_WAITING_BYTES, f"{inbox.MAX_WAITING_BYTES // mebibyte} MiB"),
+        (FEED_SIZE, f"{FEED_SIZE:,}"),
+        (loop.MAX_OUTBOX, f"{loop.MAX_OUTBOX // mebibyte} MiB"),
+        (loop.MAX_PONG_BACKLOG, f"{loop.MAX_PONG_BACKLOG // kibibyte} KiB"),
+        (handshake.MAX_HEAD, f"{handshake.MAX_HEAD // kibibyte} KiB"),
+        (handshake.MAX_BODY, f"{handshake.MAX_BODY // kibibyte} KiB"),
+        (proxy.MAX_ANSWER, f"{proxy.MAX_ANSWER // kibibyte} KiB"),
+        (delivery.MAX_NAMES, f"{delivery.MAX_NAMES:,}"),
+        (EXCERPT_LENGTH, f"{EXCERPT_LENGTH} characters"),
+        (LONGEST_COMPLAINT, f"{LONGEST_COMPLAINT:,}"),
+    ):
+        assert shown in limits, (value, shown)
+    assert channel.BODY_TIMEOUT == 0.5
+
+
+def test_every_test_that_the_page_names_exists() -> None:
+    """A promise would have no test behind it."""
+    named = set(re.findall(r"`((?:transport/)?test_\w+\.py)`", PAGE))
+    assert named
+    assert all((PACKAGE.parent / "tests" / name).is_file() for name in named)
