@@ -63,6 +63,11 @@ class Watch:
         self.stream.on_contract(lambda tick: self._note(lambda _: None, tick, ticks=1))
         self.stream.subscribe_contract("BTC-26AUG22-20000-C")
 
+    def start(self) -> None:
+        """Start, and let the server's script go on after the login."""
+        self.stream.start()
+        OPEN.set()
+
     def _note(self, take: Callable[[Any], object], value: Any, ticks: int = 0) -> None:
         with self._condition:
             take(value)
@@ -93,12 +98,17 @@ class Watch:
         )
 
 
+OPEN = threading.Event()
+"""Whether the stream is open: what comes in one read with the login's answer may overtake it."""
+
+
 def log_in(connection: socket.socket) -> None:
-    """Wait for the key, and take it."""
+    """Wait for the key, take it, and wait until the stream knows."""
     data = b""
     while not client_frames(data):
         data += connection.recv(65536)
     connection.sendall(server_frame(1, b'{"isAuth":true}'))
+    OPEN.wait(PATIENCE)
 
 
 class Turns:
@@ -189,7 +199,7 @@ def test_a_broken_frame_ends_the_connection_and_the_next_one_works(attack: str) 
     with RawServer(script, connections=2) as server, Watch(server, max_size=MEBIBYTE) as watch:
         tracemalloc.start()
         try:
-            watch.stream.start()
+            watch.start()
             watch.until(lambda: watch.ticks)
             _, peak = tracemalloc.get_traced_memory()
         finally:
@@ -213,7 +223,7 @@ def test_a_broken_frame_at_the_very_beginning_raises_from_start(attack: str) -> 
 
     with RawServer(script) as server, Watch(server, max_size=MEBIBYTE) as watch:
         with pytest.raises(ProtocolError) as caught:
-            watch.stream.start()
+            watch.start()
         assert caught.value.code == code
         assert watch.stream.state is State.FAILED
 
@@ -222,7 +232,7 @@ def test_a_server_that_breaks_every_connection_is_left_alone_longer_and_longer()
     """A handshake that works would reset the back-off, and the client hammer the server."""
     script = Turns(server_frame(3), times=30)
     with RawServer(script, connections=31) as server, Watch(server) as watch:
-        watch.stream.start()
+        watch.start()
         watch.until(lambda: watch.ticks)
         assert watch.backoff.asked == list(range(1, 31))
 
@@ -243,7 +253,7 @@ def test_a_flood_of_pings_is_answered_within_bounds() -> None:
     with RawServer(script) as server, Watch(server) as watch:
         tracemalloc.start()
         try:
-            watch.stream.start()
+            watch.start()
             watch.until(lambda: watch.ticks, 30)
             _, peak = tracemalloc.get_traced_memory()
         finally:
@@ -266,7 +276,7 @@ def test_endless_empty_fragments_cost_nothing_and_hold_up_nobody() -> None:
             sent.set()
 
     with RawServer(script) as server, Watch(server) as watch:
-        watch.stream.start()
+        watch.start()
         watch.until(lambda: watch.ticks)
         assert sent.wait(PATIENCE)
         tracemalloc.start()
@@ -290,7 +300,7 @@ def test_a_frame_in_single_bytes_is_a_frame() -> None:
         until_close_frame(connection)
 
     with RawServer(script) as server, Watch(server) as watch:
-        watch.stream.start()
+        watch.start()
         watch.until(lambda: watch.ticks)
         assert watch.lost == []
 
@@ -300,7 +310,7 @@ def test_every_other_close_code_is_a_loss_with_its_code(code: int) -> None:
     """A server's orderly end would look like a network fault, or end the stream."""
     evil = server_frame(8, code.to_bytes(2, "big") + f"see /streaming/{KEY}".encode())
     with RawServer(Turns(evil), connections=2) as server, Watch(server) as watch:
-        watch.stream.start()
+        watch.start()
         watch.until(lambda: watch.ticks)
         (error,) = watch.lost
         assert isinstance(error, ConnectionLostError)
@@ -387,7 +397,7 @@ def test_an_evil_text_is_counted_and_the_next_message_is_handled(attack: str) ->
         watch.stream.on_spot(touch)
         watch.stream.on_message(touched.append)
         begin = time.monotonic()
-        watch.stream.start()
+        watch.start()
         good = [text()] * 2
         watch.until(lambda: watch.stream.stats().messages.received == 6 and touched.count(good[0]) == 2)
         watch.until(lambda: watch.stream.stats().messages.in_hand == 0)
@@ -420,7 +430,7 @@ def test_what_is_no_message_is_told(attack: str) -> None:
         until_close_frame(connection)
 
     with RawServer(script) as server, Watch(server) as watch:
-        watch.stream.start()
+        watch.start()
         watch.until(lambda: watch.ticks)
         (error,) = watch.errors
         assert isinstance(error, UnreadableMessageError)
@@ -448,7 +458,7 @@ def test_large_messages_cannot_fill_the_memory_while_they_wait(overflow: str, mo
         watch.stream.on_contract(slow)
         tracemalloc.start()
         try:
-            watch.stream.start()
+            watch.start()
             watch.until(lambda: watch.stream.stats().messages.waiting >= 5)
             threading.Event().wait(0.5)  # long enough for all of them to come, if nothing held them back
             _, peak = tracemalloc.get_traced_memory()
@@ -478,7 +488,7 @@ def test_a_server_that_makes_up_names_does_not_fill_the_memory() -> None:
         until_close_frame(connection)
 
     with RawServer(script) as server, Watch(server) as watch:
-        watch.stream.start()
+        watch.start()
         watch.until(lambda: watch.stream.stats().messages.unclaimed == count, 30)
         assert watch.stream.latest(f"A:{count - 1}") is not None
         assert watch.stream.latest("A:0") is None
@@ -495,7 +505,7 @@ def test_a_binary_message_is_no_message_and_is_told(data: bytes) -> None:
         until_close_frame(connection)
 
     with RawServer(script) as server, Watch(server) as watch:
-        watch.stream.start()
+        watch.start()
         watch.until(lambda: watch.ticks == 2)  # JSON is JSON, whatever the frame calls it
         (error,) = watch.errors
         assert isinstance(error, UnreadableMessageError)
@@ -562,7 +572,7 @@ def test_an_evil_handshake_raises_from_start(attack: str) -> None:
     with RawServer(script, head=answer) as server, Watch(server) as watch:
         begin = time.monotonic()
         with pytest.raises(HandshakeError) as caught:
-            watch.stream.start()
+            watch.start()
         assert time.monotonic() - begin < 3
         shown = str(caught.value) + repr(caught.value) + str(caught.value.headers)
         assert hint in shown
@@ -585,7 +595,7 @@ def test_an_endless_handshake_meets_the_time_limit(begin: bytes) -> None:
     with RawServer(dribble, head=begin) as server, Watch(server, connect_timeout=0.3) as watch:
         started = time.monotonic()
         with pytest.raises(ConnectTimeoutError, match="connect_timeout"):
-            watch.stream.start()
+            watch.start()
         assert time.monotonic() - started < 2
         stop.set()
 
@@ -611,7 +621,7 @@ def test_an_evil_handshake_later_is_retried_longer_and_longer() -> None:
             until_closed(connection)
 
     with Mad(script, connections=len(evil) + 2) as server, Watch(server) as watch:
-        watch.stream.start()
+        watch.start()
         watch.until(lambda: watch.ticks, 30)
         assert watch.backoff.asked == list(range(1, len(evil) + 2))
 
@@ -633,7 +643,7 @@ def test_a_refused_key_is_one_attempt_also_after_the_stream_was_open(status: int
             log_in(connection)
 
     with Refusing(script, connections=5) as server, Watch(server) as watch:
-        watch.stream.start()
+        watch.start()
         watch.until(lambda: watch.stream.state is State.FAILED)
         assert isinstance(watch.stream.failure, AuthorizationError)
         assert server.accepted == 2
@@ -642,6 +652,7 @@ def test_a_refused_key_is_one_attempt_also_after_the_stream_was_open(status: int
 @pytest.fixture(autouse=True)
 def no_thread_crashes(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     """No attack may crash one of our threads, or put the key into the log."""
+    OPEN.clear()
     yield
     assert not [record for record in caplog.records if "crash" in record.getMessage()]
     assert KEY not in caplog.text
