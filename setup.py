@@ -17,6 +17,7 @@ EXTRAS = {
     "greeks": ["numpy>=1.24", "scipy>=1.15", "pandas>=2"],
     "plot": ["numpy>=1.24", "pandas>=2", "matplotlib>=3.8"],
     "testing": ["aiohttp>=3.9", "pytest>=8"],
+    "redis": ["redis>=5"],
     "bench": ["aiohttp>=3.9", "orjson", "picows>=1", "uvloop; sys_platform != 'win32'", "websockets>=13", "matplotlib"],
 }
 TOOLS = [

@@ -81,6 +81,10 @@ def test_stream_of_another_venue(sandbox: Sandbox) -> None:
     ticks = run("stream", "BTC-PERPETUAL", "BTC:USD", "--count", "6", *where).stdout.splitlines()
     assert len(ticks) == 6
     assert {"BTC-PERPETUAL", "BTC:USD"} == {row.get("instrument_name") or row["pair"] for row in map(json.loads, ticks)}
+    contracts = run("stream", "ContractA", "12345", "--count", "4", "--venue", "ime", "--environment", "sandbox").stdout
+    assert {"ContractA", "12345"} == {
+        row.get("contractName") or row["ContractId"] for row in map(json.loads, contracts.splitlines())
+    }
     done = run("stream", "BTC-1JAN99-1-C", *where)
     assert (done.returncode, done.stdout) == (1, "")
     assert "BTC-1JAN99-1-C" in done.stderr
@@ -108,6 +112,7 @@ def test_stream_of_bitmex(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> 
         (["stream", "margin", "--venue", "bitmex"], 2, "api_key"),
         (["stream", "XBTUSD", "--venue", "bitmex", "--environment", "beta"], 2, "mainnet"),
         (["stream", "--venue", "deribit", "--environment", "sandbox"], 2, "BTC-PERPETUAL"),
+        (["stream", "ContractA", "--venue", "ime"], 2, "--url"),
         (["snap", "BTCUSD", "--environment", "sandbox"], 2, "BTC:USD"),
         (["stream", "--environment", "sandbox"], 2, "name at least one"),
         (["snap", "BTC:USD"], 2, "FINX_API_KEY"),

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from finx_sync.config import SANDBOX, read_credentials
+from finx_sync.config import SANDBOX, SANDBOX_KEY, read_credentials
+from finx_sync.errors import ConfigError
 from finx_sync.manager import StreamManager
 from finx_sync.stream import Stream
 from finx_sync.venues.bitmex import BitmexStream, TableItem
@@ -42,6 +43,23 @@ def _deribit(options: argparse.Namespace, show: Show) -> Stream:
     known = {None: "deribit", "production": "deribit", "test": "deribit-test", "sandbox": "deribit-sandbox"}
     environment = known.get(options.environment, options.environment)
     return _subscribed(StreamManager(environment=environment, url=options.url), options, show)
+
+
+def _ime(options: argparse.Namespace, show: Show) -> Stream:
+    from finx_sync.venues.ime import ImeStream
+
+    where = options.url or options.environment
+    if not where:
+        raise ConfigError("IME has no address of its own: give --url wss://..., or --environment sandbox")
+    key = SANDBOX_KEY if options.environment == SANDBOX else read_credentials("IME")[0]
+    stream = ImeStream(
+        where,
+        names=[name for name in options.names if not name.isdigit()],
+        ids=[name for name in options.names if name.isdigit()],
+        auth=options.api_key or key,
+    )
+    stream.on_contract(show)
+    return stream
 
 
 def _subscribed(manager: StreamManager, options: argparse.Namespace, show: Show) -> StreamManager:
@@ -81,4 +99,5 @@ VENUES: Final[dict[str, Venue]] = {
     "finx": Venue("BTC-26AUG22-20000-C BTC:USDC", _finx),
     "bitmex": Venue("XBTUSD orderBook10:XBTUSD margin", _bitmex),
     "deribit": Venue("BTC-PERPETUAL BTC:USD", _deribit),
+    "ime": Venue("ContractA 12345", _ime),
 }

@@ -22,6 +22,7 @@ from aiohttp import web
 from finx_sync.errors import ConfigError, InvalidInputError, StreamTimeoutError, UsageError
 from finx_sync.sandbox.bitmex import BitmexVenue
 from finx_sync.sandbox.bitmex_controls import BitmexControls
+from finx_sync.sandbox.bus import LocalBus, RedisBus
 from finx_sync.sandbox.codec import dumps, tick_row
 from finx_sync.sandbox.connection import BACKLOG_LIMIT, Limits
 from finx_sync.sandbox.deribit import DeribitVenue, Pace
@@ -34,6 +35,8 @@ from finx_sync.sandbox.ftx import FtxVenue
 from finx_sync.sandbox.ftx_controls import FtxControls
 from finx_sync.sandbox.history import History, day_start
 from finx_sync.sandbox.hub import ConnectionInfo, Hub
+from finx_sync.sandbox.ime import ImeVenue
+from finx_sync.sandbox.ime_controls import ImeControls
 from finx_sync.sandbox.market import Market, check_pair
 
 __all__ = ["Sandbox"]
@@ -56,6 +59,7 @@ class Sandbox:
         keys: accepted keys.
         secret: what every key signs with, on the venues that want signatures.
         robots: let a robot trade on each account, so that private streams have something to show.
+        redis_url: where IME's data is published, a Pub/Sub channel for each contract; None for inside the process.
         numbered: add a running ``seq`` to each streamed message, per connection and name, from 1, and the
             ``connection`` itself, by its id.
         contract_interval: seconds between two messages of a contract stream.
@@ -79,6 +83,7 @@ class Sandbox:
         keys: Iterable[str] = ("sandbox-key",),
         secret: str = "sandbox-secret",  # noqa: S107 - everybody's
         robots: bool = True,
+        redis_url: str | None = None,
         numbered: bool = False,
         # pace, seconds
         contract_interval: float = 0.1,
@@ -115,6 +120,14 @@ class Sandbox:
         self._ftx = FtxVenue(self._hub, self._market, self._secret_of, self._now, exchange_interval, robots=robots)
         self._deribit = DeribitVenue(
             self._hub, self._market, Pace(contract_interval, spot_interval), self._secret_of, self._now
+        )
+        self._ime = ImeVenue(
+            self._hub,
+            self._market,
+            LocalBus() if redis_url is None else RedisBus(redis_url),
+            accepts=self._accepts,
+            now=self._now,
+            interval=exchange_interval,
         )
         # Guards the fields below against two threads that start or stop at once; never held while waiting for the loop.
         self._lock = threading.Lock()
@@ -301,6 +314,11 @@ class Sandbox:
         """The Deribit service: its heartbeats, its errors."""
         return DeribitControls(self._deribit, self._run_there)
 
+    @property
+    def ime(self) -> ImeControls:
+        """The IME service: its channels, its refusals."""
+        return ImeControls(self._ime, self._call)
+
     def disconnect_all(self, code: int = 1001, reason: str = "") -> int:
         """Close every websocket and wait until they are gone; return how many there were."""
         return self._call(self._hub.end_all(code, reason))
@@ -404,6 +422,7 @@ class Sandbox:
         self._bitmex.add_routes(app.router)
         self._ftx.add_routes(app.router)
         self._deribit.add_routes(app.router)
+        self._ime.add_to(app)
         return app
 
     def _secret_of(self, key: str) -> str | None:

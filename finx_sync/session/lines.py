@@ -82,11 +82,16 @@ class Lines:
         Args:
             patient: whether a new connection that cannot be opened is tried again.
         """
-        wanted = self._subscriptions.lines()
-        if self._dialect.has_main_line and MAIN_LINE not in wanted:
-            wanted.append(MAIN_LINE)
         with self._lock:
-            surplus = [self._lines.pop(name) for name in list(self._lines) if name not in wanted]
+            wanted = self._subscriptions.lines()  # under the lock: an older view must not undo a newer one's lines
+            if self._dialect.has_main_line and MAIN_LINE not in wanted:
+                wanted.append(MAIN_LINE)
+            surplus = [
+                lines.pop(name)
+                for lines in (self._lines, self._successors)
+                for name in list(lines)
+                if name not in wanted
+            ]
             self._leave(surplus)
             for name in wanted:
                 if name not in self._lines:
@@ -150,6 +155,8 @@ class Lines:
         """On the successor's io thread: it could not be opened, or was lost before it had taken over."""
         self._drop(successor)
         post(lambda: continuity.cancelled(successor.line))
+        if self._dialect.asks_by_url and not self._subscriptions.desired(successor.line):
+            return  # nothing was wanted of it any more
         self._on_failure(error)
         if isinstance(error, AuthorizationError):
             plan.on_refused()

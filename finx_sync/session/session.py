@@ -225,6 +225,7 @@ class Session:
 
     def _forget_refused(self, line: str) -> None:
         """The server does not grant what the present connection of a line does not carry."""
+        self._match_after = 0.0  # what is wanted now has not failed
         subscriptions = self._parts.subscriptions
         carried = subscriptions.carried(line)
         for wish in subscriptions.desired(line):

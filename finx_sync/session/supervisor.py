@@ -321,6 +321,8 @@ class Supervisor:
         if self._reflex is not None:
             for text in self._reflex(payloads):
                 app.try_send(text)
+        if self._carried and not self._confirmed:  # what the URL asked for is granted
+            self.confirm()
         assert self.connection is not None
         self._inbox.put(Batch(payloads, arrived + self._clock.offset, arrived, self.connection), app)
         self._flight.frames(arrived, payloads)
