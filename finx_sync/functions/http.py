@@ -27,7 +27,6 @@ from finx_sync.errors import (
     ConnectTimeoutError,
     FinxSyncError,
     FunctionTimeoutError,
-    MissingExtraError,
     NameResolutionError,
     ProxyError,
     RateLimitedError,
@@ -36,9 +35,10 @@ from finx_sync.errors import (
     UnexpectedReplyError,
     UnreadableMessageError,
 )
-from finx_sync.functions.pool import Adapter, deadline
+from finx_sync.functions.pool import Adapter, current
 from finx_sync.redaction import redact
 from finx_sync.session.options import Options
+from finx_sync.transport.proxy import read_proxy
 
 __all__ = ["HttpClient"]
 
@@ -114,7 +114,7 @@ class HttpClient:
         return self._call(function, "POST", url, timeout, json=content)
 
     def _call(self, function: str, method: str, url: str, timeout: float, **content: Any) -> Any:
-        deadline.at = time.monotonic() + timeout
+        current.ends_at = time.monotonic() + timeout
         failure: FinxSyncError | None = None
         try:
             for _ in range(1 + REDIRECTS):
@@ -127,30 +127,33 @@ class HttpClient:
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
             failure = _mapped(function, error, timeout)
         finally:
-            deadline.at = float("inf")
+            current.ends_at = float("inf")
         # Raised out here, so that the original, whose text has the URL, is not its context.
         raise failure or ServerRefusedError(function, f"more than {REDIRECTS} redirects")
 
     def _exchange(self, method: str, url: str, **content: Any) -> _Answer:
-        left = max(deadline.left(), 1e-3)
+        left = max(current.left(), 1e-3)
         response = self._session.request(
             method,
             url,
             **content,
             timeout=(min(left, self._options.connect_timeout), left),
             allow_redirects=False,
-            proxies=self._proxies(url),
+            proxies=self._route(url),
             stream=True,
             headers={"Accept": "application/json"},
         )
         with response:
             return _Answer(response.status_code, response.reason or "", response.headers, self._body(response))
 
-    def _proxies(self, url: str) -> dict[str, str]:
+    def _route(self, url: str) -> dict[str, str]:
+        """The HTTP proxies for `url`, as requests takes them; a SOCKS proxy is for our own connections."""
         proxy = self._options.proxy
         if proxy is None:
-            return requests.utils.get_environ_proxies(url)
-        return {"http": proxy, "https": proxy} if proxy else {}
+            proxy = requests.utils.select_proxy(url, requests.utils.get_environ_proxies(url))
+        address = read_proxy(proxy) if proxy else None
+        current.socks = address if address is not None and address.scheme != "http" else None
+        return {"http": proxy, "https": proxy} if proxy and current.socks is None else {}
 
     def _body(self, response: requests.Response) -> bytes:
         limit, pieces, size = self._options.max_size, [], 0
@@ -211,8 +214,11 @@ def _mapped(function: str, error: Exception, timeout: float) -> FinxSyncError:
     """Our error for one of requests', urllib3's or the socket's."""
     reasons = list(_reasons(error))
     text = redact(f"{function}: {reasons[-1]}")
-    if deadline.left() <= 0 or any(isinstance(one, (requests.ReadTimeout, TimeoutError)) for one in reasons):
+    if current.left() <= 0 or any(isinstance(one, (requests.ReadTimeout, TimeoutError)) for one in reasons):
         return FunctionTimeoutError(f"{function}: no answer within {timeout:g} s")
+    for one in reasons:
+        if isinstance(one, FinxSyncError):  # raised by our own connections, inside urllib3's
+            return type(one)(f"{function}: {one}")
     for kinds, ours in _KINDS:
         if any(isinstance(one, kinds) for one in reasons):
             return ours(text)
@@ -231,7 +237,6 @@ def _reasons(error: BaseException) -> list[BaseException]:
 
 
 _KINDS: Final[tuple[tuple[Any, type[FinxSyncError]], ...]] = (
-    (requests.exceptions.InvalidSchema, MissingExtraError),
     ((requests.exceptions.ProxyError, urllib3.exceptions.ProxyError), ProxyError),
     ((requests.exceptions.SSLError, urllib3.exceptions.SSLError), TLSError),
     ((urllib3.exceptions.NameResolutionError, socket.gaierror), NameResolutionError),

@@ -21,13 +21,15 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import MaxRetryError, ResponseError
 from urllib3.util.retry import Retry
 
+from finx_sync.errors import NameResolutionError, ProxyError
 from finx_sync.redaction import RedactingFilter
 from finx_sync.session.options import Options
+from finx_sync.transport.proxy import ProxyAddress, Talk, talk
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["Adapter", "deadline"]
+__all__ = ["Adapter", "Call", "current"]
 
 RETRIES: Final = 3
 """Further attempts after a failed connection, a cut answer, or a status that asks for one."""
@@ -37,24 +39,30 @@ BACKOFF: Final = 0.2
 LONGEST_BACKOFF: Final = 5.0
 
 
-class Deadline(threading.local):
-    """When the call of this thread ends: urllib3's own timeouts are for single reads, and a slow body has many."""
+class Call(threading.local):
+    """What the connections of this thread must know of its call.
 
-    at: float = float("inf")
+    Attributes:
+        ends_at: on the monotonic clock: urllib3's own timeouts are for single reads, and a slow body has many.
+        socks: the SOCKS proxy to go through.
+    """
+
+    ends_at: float = float("inf")
+    socks: ProxyAddress | None = None
 
     def left(self) -> float:
         """Seconds."""
-        return self.at - time.monotonic()
+        return self.ends_at - time.monotonic()
 
 
-deadline: Final = Deadline()
+current: Final = Call()
 
 
 class _Filter(RedactingFilter):
     """Silences urllib3's log within our calls, whose outcome is told once, by what they return or raise."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        return deadline.at == float("inf") and super().filter(record)
+        return current.ends_at == float("inf") and super().filter(record)
 
 
 for _name in ("urllib3.connectionpool", "urllib3.util.retry"):
@@ -72,7 +80,7 @@ class _TimedReader(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any, /) -> int | None:
-        left = deadline.left()
+        left = current.left()
         if left <= 0:
             raise TimeoutError("the call's time is over")
         self._sock.settimeout(left)
@@ -93,9 +101,66 @@ class _TimedResponse(http.client.HTTPResponse):
 class _Connection(HTTPConnection):
     response_class = _TimedResponse
 
+    def _new_conn(self) -> socket.socket:
+        return super()._new_conn() if current.socks is None else _through(current.socks, self.host, self.port)
+
 
 class _SecureConnection(HTTPSConnection):
     response_class = _TimedResponse
+
+    def _new_conn(self) -> socket.socket:
+        return super()._new_conn() if current.socks is None else _through(current.socks, self.host, self.port)
+
+
+def _through(proxy: ProxyAddress, host: str, port: int) -> socket.socket:
+    """Connect through a SOCKS proxy.
+
+    Raises:
+        ProxyError: it cannot be reached, hung up, or refused.
+        NameResolutionError: it wants an address, and the host has none.
+    """
+    try:
+        asked = host if proxy.looks_up else _address(proxy, host, port)
+        sock = socket.create_connection((proxy.host, proxy.port), timeout=max(current.left(), 1e-3))
+    except socket.gaierror as error:
+        raise NameResolutionError(f"{host!r} or the proxy {proxy} has no address: {error}") from None
+    except TimeoutError:
+        raise
+    except OSError as error:
+        raise ProxyError(f"the proxy {proxy} cannot be reached: {error}") from None
+    try:
+        _converse(sock, talk(proxy, asked, port))
+    except (ProxyError, TimeoutError):
+        sock.close()
+        raise
+    except OSError as error:
+        sock.close()
+        raise ProxyError(f"the proxy {proxy} hung up: {error}") from None
+    return sock
+
+
+def _address(proxy: ProxyAddress, host: str, port: int) -> str:
+    family = socket.AF_INET if proxy.scheme == "socks4" else socket.AF_UNSPEC
+    return str(socket.getaddrinfo(host, port, family, socket.SOCK_STREAM)[0][4][0])
+
+
+def _converse(sock: socket.socket, conversation: Talk) -> None:
+    answer = b""
+    try:
+        wanted = next(conversation)
+        while True:
+            sock.settimeout(max(current.left(), 1e-3))
+            if isinstance(wanted, int):
+                answer = b""
+                while len(answer) < wanted:
+                    if not (piece := sock.recv(wanted - len(answer))):
+                        raise ConnectionResetError("it closed the connection in the middle of its answer")
+                    answer += piece
+            else:
+                sock.sendall(wanted)
+            wanted = conversation.send(answer)
+    except StopIteration:
+        return
 
 
 class _Pool(HTTPConnectionPool):
@@ -119,12 +184,12 @@ class _Retry(Retry):
         _stacktrace: Any = None,
     ) -> Self:
         pause = self.get_retry_after(response) if response is not None else None
-        if (pause or 0) >= deadline.left():
+        if (pause or 0) >= current.left():
             raise MaxRetryError(_pool, url or "", error or ResponseError("no time left for another attempt"))
         return super().increment(method, url, response, error, _pool, _stacktrace)
 
     def get_backoff_time(self) -> float:
-        return max(0.0, min(super().get_backoff_time(), deadline.left()))
+        return max(0.0, min(super().get_backoff_time(), current.left()))
 
 
 class Adapter(HTTPAdapter):
@@ -157,6 +222,5 @@ class Adapter(HTTPAdapter):
 
     @staticmethod
     def _watch(manager: urllib3.PoolManager) -> urllib3.PoolManager:
-        if "socks" not in type(manager).__name__.lower():  # its own connections know their way through the proxy
-            manager.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}
+        manager.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}
         return manager

@@ -38,7 +38,15 @@ from finx_sync.errors import (
 )
 from finx_sync.sandbox import Sandbox
 from tests.scripted import TICK
-from tests.servers import Listener, read_head
+from tests.servers import (
+    SOCKS4_AGREED,
+    SOCKS5_AGREED,
+    Listener,
+    Proxy,
+    read_head,
+    socks4_greeting,
+    socks5_greeting,
+)
 
 UTC = dt.timezone.utc
 KEY = "sandbox-key"
@@ -478,6 +486,52 @@ def test_through_a_proxy(sandbox: Sandbox) -> None:
         assert stream.list_pairs() == ["BTC:USD"]
     assert proxy.paths == [f"http://finx.invalid{PAIRS_PATH}"]
     assert manager(sandbox.url, proxy="").list_pairs()
+
+
+@pytest.mark.parametrize(
+    ("kind", "greet", "agreed"),
+    [
+        ("socks4", socks4_greeting, SOCKS4_AGREED),
+        ("socks4a", socks4_greeting, SOCKS4_AGREED),
+        ("socks5", socks5_greeting, SOCKS5_AGREED),
+        ("socks5h", socks5_greeting, SOCKS5_AGREED),
+    ],
+)
+def test_through_a_socks_proxy(sandbox: Sandbox, kind: str, greet: Any, agreed: bytes) -> None:
+    """A proxy that streams go through could not be asked through."""
+    with Proxy(greet, agreed) as proxy:
+        stream = manager(sandbox.url, proxy=f"{kind}://127.0.0.1:{proxy.port}")
+        assert stream.list_pairs() == stream.list_pairs()
+        stream._http.close()
+    assert proxy.accepted == 1
+
+
+def test_a_socks_proxy_from_the_environment(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The environment's proxy would be for streams only."""
+    with Proxy(socks5_greeting, SOCKS5_AGREED) as proxy:
+        monkeypatch.setenv("all_proxy", f"socks5h://127.0.0.1:{proxy.port}")
+        stream = manager(sandbox.url)
+        assert stream.list_pairs()
+        stream._http.close()
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    assert manager(sandbox.url).list_pairs()
+
+
+def test_a_socks_proxy_that_refuses_hangs_up_or_is_silent() -> None:
+    """The user would be told that FinX is down."""
+    with Listener(lambda connection: connection.sendall(b"HTTP/1.1 400 Bad\r\n\r\n"), connections=4) as listener:
+        stream = manager("ws://finx.invalid", proxy=f"socks5h://127.0.0.1:{listener.port}")
+        assert "SOCKS 5" in str(fails(lambda: stream.list_pairs(timeout=5), ProxyError))
+    with Listener(hang_up, connections=4) as listener:
+        stream = manager("ws://finx.invalid", proxy=f"socks5h://127.0.0.1:{listener.port}")
+        assert "hung up" in str(fails(lambda: stream.list_pairs(timeout=5), ProxyError))
+    with Listener(silence) as listener:
+        stream = manager("ws://finx.invalid", proxy=f"socks5h://127.0.0.1:{listener.port}")
+        fails(lambda: stream.list_pairs(timeout=0.3), FunctionTimeoutError)
+    stream = manager("ws://finx.invalid", proxy="socks5h://127.0.0.1:1")
+    assert "cannot be reached" in str(fails(lambda: stream.list_pairs(timeout=5), ProxyError))
+    stream = manager("ws://no-such-host.invalid", proxy="socks5://127.0.0.1:1")
+    fails(lambda: stream.list_pairs(timeout=5), NameResolutionError)
 
 
 def test_tls() -> None:
