@@ -1,0 +1,8 @@
+"""Many ticks at once: columns instead of objects, bars, and the way into frames and files."""
+
+from __future__ import annotations
+
+from finx_sync.ticks.bars import Bar, Bars
+from finx_sync.ticks.history import Interval, TickHistory
+
+__all__ = ["Bar", "Bars", "Interval", "TickHistory"]

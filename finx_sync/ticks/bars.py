@@ -1,0 +1,137 @@
+"""Open, high, low, close and count of equal stretches of time."""
+
+from __future__ import annotations
+
+import datetime as dt
+from array import array
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import compress
+from typing import TYPE_CHECKING, Any, overload
+
+from finx_sync.ticks.columns import Columns, moment
+from finx_sync.ticks.extras import numpy, pandas
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Bar", "Bars", "bars_of"]
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One stretch of time.
+
+    Attributes:
+        start: its first moment, UTC.
+        open, high, low, close: the first, highest, lowest and last price.
+        count: ticks with a price.
+        exchange: whose; None for all exchanges together.
+    """
+
+    start: dt.datetime
+    open: float
+    high: float
+    low: float
+    close: float
+    count: int
+    exchange: str | None = None
+
+
+class Bars(Sequence[Bar]):
+    """Bars of one pair, by time and then by exchange. A stretch without a tick has none.
+
+    Attributes:
+        pair: like "BTC:USD".
+        by_exchange: whether each exchange has bars of its own.
+    """
+
+    def __init__(self, pair: str, by_exchange: bool, rows: list[tuple[int, str, float, float, float, float, int]]):
+        self.pair = pair
+        self.by_exchange = by_exchange
+        self._rows = rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, index: int) -> Bar: ...
+    @overload
+    def __getitem__(self, index: slice) -> Bars: ...
+    def __getitem__(self, index: int | slice) -> Bar | Bars:
+        if isinstance(index, slice):
+            return Bars(self.pair, self.by_exchange, self._rows[index])
+        start, exchange, *values, count = self._rows[index]
+        return Bar(moment(start), *values, count=count, exchange=exchange if self.by_exchange else None)
+
+    def __iter__(self) -> Iterator[Bar]:
+        return map(self.__getitem__, range(len(self)))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and list(self) == list(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        if not self._rows:
+            return f"<Bars {self.pair}, none>"
+        first, last = moment(self._rows[0][0]), moment(self._rows[-1][0])
+        return f"<Bars {self.pair}, {len(self)} from {first:%Y-%m-%d %H:%M:%S} to {last:%Y-%m-%d %H:%M:%S} UTC>"
+
+    def to_pandas(self) -> pd.DataFrame:
+        """A frame of float columns and `count`, by the bar's first moment in UTC (and exchange).
+
+        Raises:
+            MissingExtraError: pandas is not installed.
+        """
+        np, pd = numpy(), pandas()
+        starts, exchanges, *values = zip(*self._rows, strict=True) if self._rows else ((),) * 7
+        index: Any = pd.DatetimeIndex(np.array(starts, "datetime64[us]"), name="start").tz_localize("UTC")
+        if self.by_exchange:
+            index = pd.MultiIndex.from_arrays([index, list(exchanges)], names=["start", "exchange"])
+        names = ("open", "high", "low", "close", "count")
+        columns = {name: np.array(value, "i8" if name == "count" else "f8") for name, value in zip(names, values)}  # noqa: B905
+        return pd.DataFrame(columns, index=index)
+
+
+def bars_of(columns: Columns, pair: str, length: int, *, by_exchange: bool) -> Bars:
+    """The bars of some rows; those without a price do not count.
+
+    Args:
+        columns: sorted.
+        pair: whose.
+        length: of a bar, microseconds; bars begin at multiples of it since the epoch.
+        by_exchange: each exchange's own instead of all together.
+    """
+    parts: list[tuple[str, Columns]] = [("", columns)]
+    if by_exchange:
+        parts = [
+            (name or "", _chosen(columns, [code == number for code in columns.codes]))
+            for name, number in columns.names.items()
+        ]
+    rows = []
+    for exchange, part in parts:
+        priced = [price == price for price in part.prices]  # noqa: PLR0124  # false for a missing one
+        rows += _bars(part if all(priced) else _chosen(part, priced), exchange, length)
+    rows.sort()
+    return Bars(pair, by_exchange, rows)
+
+
+def _chosen(columns: Columns, mask: list[bool]) -> Columns:
+    chosen = Columns(columns.names)
+    chosen.stamps = array("q", compress(columns.stamps, mask))
+    chosen.prices = array("d", compress(columns.prices, mask))
+    chosen.codes = array("H", compress(columns.codes, mask))
+    return chosen
+
+
+def _bars(columns: Columns, exchange: str, length: int) -> Iterator[tuple[int, str, float, float, float, float, int]]:
+    stamps, prices = columns.stamps, columns.prices
+    begin = 0
+    while begin < len(stamps):
+        start = stamps[begin] // length * length
+        end = bisect_left(stamps, start + length, begin)
+        part = prices[begin:end]
+        yield start, exchange, part[0], max(part), min(part), part[-1], end - begin
+        begin = end

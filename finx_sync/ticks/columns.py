@@ -1,0 +1,131 @@
+"""Ticks as columns: 18 bytes a row instead of an object of five. Pure; no I/O."""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+import operator
+import threading
+from array import array
+from bisect import bisect_left
+from collections.abc import Iterable
+from typing import Final
+
+from finx_sync.messages import Tick
+
+__all__ = ["DAY", "NOT_A_PRICE", "Columns", "ExchangeNames", "micros", "moment"]
+
+MILLISECOND: Final = 1_000
+SECOND: Final = 1_000_000
+DAY: Final = 86_400 * SECOND
+"""Microseconds."""
+NOT_A_PRICE: Final = math.nan
+"""Stands for a price that the wire left empty."""
+EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.timezone.utc)
+
+_by_time: Final = operator.itemgetter(0)
+
+
+def micros(when: dt.datetime) -> int:
+    """Microseconds since the UNIX epoch; a naive datetime counts as UTC."""
+    aware = when if when.tzinfo is not None else when.replace(tzinfo=dt.timezone.utc)
+    return (aware - EPOCH) // dt.timedelta(microseconds=1)
+
+
+def moment(stamp: int) -> dt.datetime:
+    """The UTC datetime of microseconds since the UNIX epoch."""
+    return EPOCH + dt.timedelta(microseconds=stamp)
+
+
+class ExchangeNames(dict[str | None, int]):
+    """The exchanges' names and the numbers that stand for them in the columns. Any thread may ask for a new one."""
+
+    def __init__(self, names: Iterable[str | None] = ()) -> None:
+        super().__init__((name, number) for number, name in enumerate(names))
+        self._lock = threading.Lock()
+
+    def __missing__(self, name: str | None) -> int:
+        with self._lock:
+            if name not in self:  # another thread may have been first
+                self[name] = len(self)
+            return self[name]
+
+
+class Columns:
+    """Rows of ticks of one pair, sorted by time.
+
+    Attributes:
+        stamps: microseconds since the UNIX epoch.
+        prices: in the pair's second currency; `NOT_A_PRICE` where the wire had none.
+        codes: the exchanges' numbers in `names`.
+        names: shared by all columns of a history.
+    """
+
+    __slots__ = ("codes", "names", "prices", "stamps")
+
+    def __init__(self, names: ExchangeNames) -> None:
+        self.names = names
+        self.stamps = array("q")
+        self.prices = array("d")
+        self.codes = array("H")
+
+    @classmethod
+    def of(cls, rows: Iterable[tuple[int, str | None, float | None]], names: ExchangeNames) -> Columns:
+        """Columns of (stamp, exchange, price), sorted by these three, so that equal days give equal columns."""
+        columns = cls(names)
+        full = [(stamp, exchange or "", NOT_A_PRICE if price is None else price) for stamp, exchange, price in rows]
+        full.sort()
+        columns.stamps.extend(map(_by_time, full))
+        columns.codes.extend(names[row[1] or None] for row in full)
+        columns.prices.extend(row[2] for row in full)
+        return columns
+
+    def __len__(self) -> int:
+        return len(self.stamps)
+
+    def part(self, begin: int | None, end: int | None, step: int | None = None) -> Columns:
+        """The rows of a slice, copied."""
+        part = Columns(self.names)
+        part.stamps, part.prices, part.codes = (
+            self.stamps[begin:end:step],
+            self.prices[begin:end:step],
+            self.codes[begin:end:step],
+        )
+        return part
+
+    def between(self, first: int, end: int) -> Columns:
+        """The rows with first <= stamp < end."""
+        return self.part(bisect_left(self.stamps, first), bisect_left(self.stamps, end))
+
+    def extend(self, more: Columns) -> None:
+        """Add rows that come later; with the same names."""
+        self.stamps.extend(more.stamps)
+        self.prices.extend(more.prices)
+        self.codes.extend(more.codes)
+
+    def rows(self) -> list[tuple[int, int, float]]:
+        """As (stamp, exchange's number, price)."""
+        return list(zip(self.stamps, self.codes, self.prices, strict=True))
+
+    def ticks(self, pair: str) -> Iterable[Tick]:
+        """As messages, made one at a time."""
+        exchanges = list(self.names)
+        day, date = -1, ""
+        for stamp, code, price in zip(self.stamps, self.codes, self.prices, strict=True):
+            if stamp // DAY != day:
+                day, date = stamp // DAY, moment(stamp).date().isoformat()
+            # A price that is not equal to itself is the one that was missing.
+            yield Tick(
+                pair=pair,
+                date=date,
+                time=time_text(stamp % DAY),
+                exchange=exchanges[code],
+                price=price if price == price else None,  # noqa: PLR0124
+            )
+
+
+def time_text(within: int) -> str:
+    """A time of day as FinX writes it; to the microsecond only where the milliseconds do not say it all."""
+    rest, fraction = divmod(within, SECOND)
+    digits = f"{fraction // MILLISECOND:03d}" if fraction % MILLISECOND == 0 else f"{fraction:06d}"
+    return f"{rest // 3600:02d}:{rest // 60 % 60:02d}:{rest % 60:02d}.{digits}Z"

@@ -1,0 +1,298 @@
+"""The plan of pages, against servers that are honest, strange, or wrong; without any I/O."""
+
+from __future__ import annotations
+
+import datetime as dt
+import random
+from bisect import bisect_left, bisect_right
+from collections import Counter
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from finx_sync.functions.paging import DAY_MS, Plan, Question, thinned, window
+from finx_sync.ticks.columns import MILLISECOND, Columns, ExchangeNames
+from finx_sync.ticks.page import DayPage
+
+DATE = dt.date(2022, 6, 15)
+MIDNIGHT = window(DATE).first
+NAMES = ExchangeNames(["A", "B"])
+Table = list[tuple[int, int, float]]
+
+
+def columns(rows: Table) -> Columns:
+    """Rows of (millisecond of the day, exchange's number, price) as a page has them."""
+    exchanges = list(NAMES)
+    return Columns.of(((MILLISECOND * (MIDNIGHT + at), exchanges[code], price) for at, code, price in rows), NAMES)
+
+
+class Server:
+    """Answers as documented: the first rows after a moment."""
+
+    size = 1000
+
+    def __init__(self, table: Table) -> None:
+        self.table = sorted(table)
+        self.times = [row[0] for row in self.table]
+        self.asked = 0
+
+    def choose(self, rows: Table) -> Table:
+        """What is returned of all rows after the moment."""
+        return rows[: self.size]
+
+    def page(self, position: int) -> DayPage:
+        """The answer for everything from a position on."""
+        self.asked += 1
+        rows = self.choose(self.table[bisect_left(self.times, position - MIDNIGHT) :])
+        return DayPage(columns(rows), len(rows))
+
+    def snap(self, at: int) -> int | None:
+        """The last tick until a moment; failing that the first."""
+        if not self.table:
+            return None
+        place = max(0, bisect_right(self.times, at - MIDNIGHT) - 1)
+        return MILLISECOND * (MIDNIGHT + self.times[place])
+
+
+def answer(plan: Plan, question: Question, server: Server) -> None:
+    """Hand a server's answer in."""
+    if question.kind == "snap":
+        plan.answer_snap(question, server.snap(question.position))
+    else:
+        plan.answer_page(question, server.page(question.position))
+
+
+def run(plan: Plan, server: Server, workers: int = 1, order: random.Random | None = None) -> int:
+    """Ask until nothing is left, several questions at once, answered in any order; returns how many were asked."""
+    chance = order or random.Random(1)
+    open_questions: list[Question] = []
+    while True:
+        while len(open_questions) < workers and (question := plan.next()) is not None:
+            open_questions.append(question)
+        if not open_questions:
+            break
+        answer(plan, open_questions.pop(chance.randrange(len(open_questions))), server)
+        assert server.asked < 20_000, "it does not end"
+    assert plan.done
+    return server.asked
+
+
+def fetched(server: Server, workers: int = 1, seed: int = 1, **wanted: dt.datetime) -> tuple[Table, list[object]]:
+    """The rows of a day, and where they are not proven."""
+    plan = Plan([window(DATE, **wanted)], NAMES)
+    run(plan, server, workers, random.Random(seed))
+    rows, unproven = plan.result()
+    assert list(rows.stamps) == sorted(rows.stamps)
+    return [(stamp // MILLISECOND - MIDNIGHT, code, price) for stamp, code, price in rows.rows()], list(unproven)
+
+
+def day_of(count: int, seed: int, spread: int = DAY_MS) -> Table:
+    """Random rows; a narrow spread has many ties."""
+    chance = random.Random(seed)
+    begin = chance.randrange(DAY_MS - spread + 1)
+    rows = [(begin + chance.randrange(spread), chance.randrange(2), float(chance.randrange(5))) for _ in range(count)]
+    return rows + chance.sample(rows, len(rows) // 50)  # exact repeats
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 999, 1000, 1001, 2000, 3000, 25_000])
+@pytest.mark.parametrize("workers", [1, 8])
+def test_days_of_any_size(count: int, workers: int) -> None:
+    """Rows would be lost or doubled where a day ends with a page, or has none."""
+    chance = random.Random(count)
+    table = [(chance.randrange(DAY_MS), chance.randrange(2), 1.0) for _ in range(count)]
+    rows, unproven = fetched(Server(table), workers)
+    assert Counter(rows) == Counter(table)
+    assert unproven == []
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    count=st.integers(0, 6000),
+    seed=st.integers(0, 10**6),
+    spread=st.sampled_from([30, 1000, 60_000, DAY_MS]),
+    workers=st.integers(1, 9),
+)
+def test_every_row_once(count: int, seed: int, spread: int, workers: int) -> None:
+    """Ties at a page's edge, true repeats, or rows of a dense stretch would be lost or doubled."""
+    table = day_of(count, seed, spread)
+    at_once = max(Counter(at for at, *_ in table).values(), default=0)
+    rows, unproven = fetched(Server(table), workers, seed)
+    if at_once < 1000:
+        assert Counter(rows) == Counter(table)
+        assert unproven == []
+
+
+def test_a_burst_inside_a_quiet_day() -> None:
+    """Two thousand rows in 20 ms would be cut at a thousand."""
+    burst = [(40_000_000 + place % 20, place % 2, float(place)) for place in range(2000)]
+    table = day_of(20_000, 3) + burst
+    for workers in (1, 8):
+        rows, unproven = fetched(Server(table), workers)
+        assert Counter(rows) == Counter(table)
+        assert unproven == []
+
+
+def test_the_first_millisecond_belongs_to_the_day() -> None:
+    """ "After 00:00" would leave out what ticked at midnight sharp."""
+    table = [(0, 0, 1.0), (0, 1, 2.0), (DAY_MS - 1, 0, 3.0)]
+    assert Counter(fetched(Server(table))[0]) == Counter(table)
+    assert Question("page", "2022-06-15", MIDNIGHT, None).after is None  # type: ignore[arg-type]
+    assert Question("page", "2022-06-15", MIDNIGHT + 1, None).after == "00:00:00.000"  # type: ignore[arg-type]
+
+
+def test_sharing_costs_few_pages_more() -> None:
+    """Eight at once would ask for much more than one."""
+    table = day_of(100_000, 5)
+    alone, together = Server(table), Server(table)
+    fetched(alone)
+    fetched(together, 8)
+    assert alone.asked <= 110
+    assert together.asked <= 150
+
+
+def test_more_than_a_page_on_one_millisecond_is_told() -> None:
+    """Rows that cannot be reached would be missing in silence."""
+    table = [*day_of(3000, 7), *[(50_000_000, place % 2, float(place)) for place in range(1500)]]
+    rows, unproven = fetched(Server(table), 4)
+    assert unproven == [(MIDNIGHT + 50_000_000, MIDNIGHT + 50_000_000)]
+    assert Counter(row for row in rows if row[0] != 50_000_000) == Counter(row for row in table if row[0] != 50_000_000)
+    assert sum(row[0] == 50_000_000 for row in rows) == 1000
+
+
+class Newest(Server):
+    """The newest rows instead of the first."""
+
+    def choose(self, rows: Table) -> Table:
+        return rows[-self.size :]
+
+
+class AtRandom(Server):
+    """Any rows after the moment."""
+
+    def choose(self, rows: Table) -> Table:
+        return random.Random(len(rows)).sample(rows, min(self.size, len(rows)))
+
+
+class ByExchange(Server):
+    """The first rows of one exchange, then of the other."""
+
+    def choose(self, rows: Table) -> Table:
+        return sorted(rows, key=lambda row: (row[1], row[0]))[: self.size]
+
+
+@pytest.mark.parametrize("kind", [Newest, AtRandom, ByExchange])
+@pytest.mark.parametrize("workers", [1, 8])
+def test_a_server_that_picks_other_rows_is_found_out(kind: Callable[[Table], Server], workers: int) -> None:
+    """A history with holes would call itself complete."""
+    table = day_of(20_000, 11)
+    rows, unproven = fetched(kind(table), workers)
+    assert Counter(rows) != Counter(table)
+    assert unproven
+
+
+def test_newest_rows_are_found_out_when_only_a_part_is_wanted() -> None:
+    """An empty morning would be believed."""
+    noon = dt.datetime(2022, 6, 15, 12)
+    assert fetched(Newest(day_of(20_000, 11)), last=noon)[1]
+    assert not fetched(Server(day_of(20_000, 11)), last=noon)[1]
+
+
+class Small(Server):
+    """Pages smaller than documented."""
+
+    size = 300
+
+
+class Shrinking(Server):
+    """Pages bounded by something other than rows."""
+
+    def choose(self, rows: Table) -> Table:
+        return rows[: random.Random(len(rows)).randrange(100, 1000)]
+
+
+@pytest.mark.parametrize("kind", [Small, Shrinking])
+def test_smaller_pages_are_noticed(kind: Callable[[Table], Server]) -> None:
+    """The first small page would be taken for the day's last."""
+    table = day_of(5000, 13)
+    for workers in (1, 6):
+        rows, unproven = fetched(kind(table), workers)
+        assert Counter(rows) == Counter(table) or unproven
+
+
+class Inclusive(Server):
+    """A tick exactly at the time is returned as well."""
+
+    def page(self, position: int) -> DayPage:
+        return super().page(position if position == MIDNIGHT else position - 1)
+
+
+def test_an_inclusive_time_does_no_harm() -> None:
+    """Ticks would be doubled by a server that reads "after" otherwise."""
+    table = day_of(8000, 17)
+    rows, unproven = fetched(Inclusive(table), 3)
+    assert Counter(rows) == Counter(table)
+    assert unproven == []
+
+
+class ByTheMinute(Server):
+    """The time counts only to the minute."""
+
+    def page(self, position: int) -> DayPage:
+        return super().page(position // 60_000 * 60_000)
+
+
+def test_a_time_that_counts_to_the_minute_ends_and_is_told() -> None:
+    """A dense minute would be asked for without end."""
+    table = [(36_000_000 + place, place % 2, 1.0) for place in range(0, 60_000, 10)]
+    rows, unproven = fetched(ByTheMinute(table), 2)
+    assert unproven
+    assert 1000 <= len(rows) <= len(table)
+
+
+class Onward(Server):
+    """A page goes on into the next day."""
+
+    def page(self, position: int) -> DayPage:
+        page = super().page(position)
+        return DayPage(page.columns, 1000, beyond=page.count < 1000)
+
+
+def test_rows_of_the_next_day_end_the_day() -> None:
+    """Rows of other days would be taken for more of this one."""
+    table = day_of(2500, 19)
+    rows, unproven = fetched(Onward(table), 2)
+    assert Counter(rows) == Counter(table)
+    assert unproven == []
+
+
+def test_a_part_of_a_day_has_both_its_ends() -> None:
+    """Neighbouring parts would share a row, or lose one."""
+    table = day_of(9000, 23)
+    first, last = dt.datetime(2022, 6, 15, 6), dt.datetime(2022, 6, 15, 18)
+    wanted = [row for row in table if 6 * 3_600_000 <= row[0] <= 18 * 3_600_000]
+    assert Counter(fetched(Server(table), 4, first=first, last=last)[0]) == Counter(wanted)
+
+
+def test_a_limit_asks_for_no_more_than_it_needs() -> None:
+    """A hundred rows would cost a whole day."""
+    server = Server(day_of(20_000, 29))
+    plan = Plan([window(DATE), window(DATE + dt.timedelta(days=1))], NAMES, limit=2500)
+    assert run(plan, server, 8) == 3
+    rows, unproven = plan.result()
+    assert rows.rows() == columns(server.table[:2500]).rows()
+    assert unproven == []
+
+
+@pytest.mark.parametrize("every", [60_000, 3_600_000])
+@pytest.mark.parametrize("workers", [1, 5])
+def test_one_row_of_each_stretch(every: int, workers: int) -> None:
+    """A sample by the minute would miss minutes, or take another row than the first."""
+    server = Server(day_of(30_000, 31))
+    plan = Plan([window(DATE)], NAMES, every=every * MILLISECOND)
+    asked = run(plan, server, workers)
+    expected = thinned(columns(server.table), every * MILLISECOND)
+    assert plan.result()[0].rows() == expected.rows()
+    assert asked < 45 if every == 60_000 else asked < 33
+
