@@ -27,6 +27,7 @@ from finx_sync.oneshot import (
     get_reference_data,
     get_tick_history,
     get_tick_snap,
+    iter_tick_history,
     list_contracts,
     list_pairs,
     option_chain,
@@ -35,6 +36,7 @@ from finx_sync.pricing import Greeks, Instrument, calculate_greeks, parse_instru
 from finx_sync.session.backoff import Backoff
 from finx_sync.session.state import State, StateChange
 from finx_sync.stats import Stats
+from finx_sync.ticks import TickHistory
 from finx_sync.transport.app import WebSocketApp
 
 __all__ = [
@@ -63,6 +65,7 @@ __all__ = [
     "Stats",
     "StreamManager",
     "Tick",
+    "TickHistory",
     "WebSocketApp",
     "authenticate",
     "calculate_greeks",
@@ -75,6 +78,7 @@ __all__ = [
     "get_reference_data",
     "get_tick_history",
     "get_tick_snap",
+    "iter_tick_history",
     "list_contracts",
     "list_pairs",
     "option_chain",

@@ -32,6 +32,7 @@
         ├── ServerRefusedError              the server answered with an error object, or an HTTP status of one
         │   └── RateLimitedError            too many calls; carries how long to wait
         ├── UnexpectedReplyError            the server answered with a shape we do not know
+        ├── IncompleteHistoryError          a history that is not proven complete, and was wanted so
         └── NotPublishedError(NotImplementedError)  announced by the service, but nobody knows how to ask for it
 
 Texts say what happened and what to do about it. Data is in attributes. No text ever holds a key:
@@ -58,6 +59,7 @@ __all__ = [
     "HandlerError",
     "HandlerRaisedError",
     "HandshakeError",
+    "IncompleteHistoryError",
     "InternalError",
     "InvalidInputError",
     "MissingExtraError",
@@ -300,3 +302,20 @@ class NotPublishedError(FunctionError, NotImplementedError):
 
 class UnexpectedReplyError(FunctionError):
     """The server answered with a shape that no source describes; the text quotes its beginning."""
+
+
+class IncompleteHistoryError(FunctionError):
+    """Tick history that is not proven complete, where `strict` was asked for.
+
+    Attributes:
+        history: what there is; its `unproven` are the intervals.
+    """
+
+    def __init__(self, history: Any) -> None:
+        self.history = history
+        shown = "; ".join(str(one) for one in history.unproven[:3])
+        more = f" and {len(history.unproven) - 3} more" if len(history.unproven) > 3 else ""
+        super().__init__(
+            f"the history of {history.pair} is not proven complete in {shown}{more}; its {len(history)} rows are this "
+            "error's `history`"
+        )

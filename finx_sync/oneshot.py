@@ -7,12 +7,16 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from finx_sync.functions.backend import DEFAULT_TIMEOUT
+from finx_sync.functions.history import DEFAULT_WORKERS, CacheFolder, End, Report
 from finx_sync.functions.rest import Moment
 from finx_sync.manager import StreamManager
 from finx_sync.messages import ContractTick, Tick
+from finx_sync.ticks import TickHistory
+from finx_sync.ticks.spans import Span
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,6 +32,7 @@ __all__ = [
     "get_reference_data",
     "get_tick_history",
     "get_tick_snap",
+    "iter_tick_history",
     "list_contracts",
     "list_pairs",
     "option_chain",
@@ -56,11 +61,63 @@ def get_tick_history(
     date: str | dt.date,
     time: str | dt.time | None = None,
     *,
-    timeout: float = DEFAULT_TIMEOUT,
+    end: End | None = None,
+    limit: int | None = None,
+    every: Span | None = None,
+    exchange: str | None = None,
+    strict: bool = False,
+    workers: int = DEFAULT_WORKERS,
+    progress: Report = False,
+    cache: CacheFolder | None = None,
+    timeout: float | None = None,
     **where: Any,
-) -> list[Tick]:
-    """A page of a day's prices; see `StreamManager.get_tick_history`."""
-    return StreamManager(**where).get_tick_history(pair, date, time, timeout=timeout)
+) -> TickHistory:
+    """The prices of a pair, complete; see `StreamManager.get_tick_history`."""
+    return StreamManager(**where).get_tick_history(
+        pair,
+        date,
+        time,
+        end=end,
+        limit=limit,
+        every=every,
+        exchange=exchange,
+        strict=strict,
+        workers=workers,
+        progress=progress,
+        cache=cache,
+        timeout=timeout,
+    )
+
+
+def iter_tick_history(
+    pair: str,
+    date: str | dt.date,
+    time: str | dt.time | None = None,
+    *,
+    end: End | None = None,
+    limit: int | None = None,
+    every: Span | None = None,
+    exchange: str | None = None,
+    strict: bool = False,
+    workers: int = DEFAULT_WORKERS,
+    cache: CacheFolder | None = None,
+    timeout: float | None = None,
+    **where: Any,
+) -> Iterator[Tick]:
+    """The prices of a pair, one by one; see `StreamManager.iter_tick_history`."""
+    return StreamManager(**where).iter_tick_history(
+        pair,
+        date,
+        time,
+        end=end,
+        limit=limit,
+        every=every,
+        exchange=exchange,
+        strict=strict,
+        workers=workers,
+        cache=cache,
+        timeout=timeout,
+    )
 
 
 def list_contracts(*, as_of: str | dt.date | None = None, timeout: float = DEFAULT_TIMEOUT, **where: Any) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any, cast
@@ -31,13 +32,13 @@ def demo(options: argparse.Namespace) -> None:
     manager = cast(StreamManager, _watch(lambda show: VENUES["finx"].open(where, show), None, options.seconds))
     books = manager.stats().messages
     tick = manager.get_tick_snap(DEMO_PAIR)
-    page = manager.get_tick_history("BTC:USD", "2022-06-15")
+    page = manager.get_tick_history("BTC:USD", "2022-06-15", limit=1000)
     if not on_terminal():
         print_rows([tick.to_dict(), *(row.to_dict() for row in page)])
         return
     say(f"\n{books.received} messages: {books.handled} handled, {books.control} control, {books.dropped} dropped")
     say(f"snap of {tick.pair}: {tick.price} on {tick.exchange} at {tick.time}")
-    say(f"history of BTC:USD on 2022-06-15: a page of {len(page)} ticks, {page[0].time} to {page[-1].time}")
+    say(f"history of BTC:USD on 2022-06-15: the first {len(page)} ticks, {page[0].time} to {page[-1].time}")
 
 
 def stream(options: argparse.Namespace) -> None:
@@ -96,9 +97,29 @@ def snap(options: argparse.Namespace) -> None:
 
 
 def history(options: argparse.Namespace) -> None:
-    """A page of a day's prices."""
-    rows = _manager(options).get_tick_history(options.pair, options.date, options.time)
-    print_rows([row.to_dict() for row in rows], title=f"{options.pair} on {options.date}: {len(rows)} ticks")
+    """The prices of a day or of a span of days: on the output, or in a file."""
+    found = _manager(options).get_tick_history(
+        options.pair,
+        options.date,
+        options.time,
+        end=options.end,
+        limit=options.limit,
+        every=options.every,
+        exchange=options.exchange,
+        strict=options.strict,
+        workers=options.workers,
+        progress=True,
+        cache=options.cache,
+        timeout=options.timeout,
+    )
+    for interval in found.unproven:
+        print(f"finx-sync: not proven complete: {interval}", file=sys.stderr)
+    if options.output is None:
+        print_rows((row.to_dict() for row in found), title=repr(found)[1:-1])
+    elif options.output.endswith(".parquet"):
+        found.to_parquet(options.output)
+    else:
+        found.to_csv(options.output)
 
 
 def contracts(options: argparse.Namespace) -> None:

@@ -21,6 +21,7 @@ from finx_sync.errors import (
     InvalidInputError,
     MissingExtraError,
 )
+from finx_sync.functions.history import DEFAULT_WORKERS
 from finx_sync.redaction import redact
 
 __all__ = ["main"]
@@ -103,12 +104,27 @@ def _parser() -> argparse.ArgumentParser:
         adder,
         "history",
         commands.history,
-        "a page of a day's prices",
-        ["finx-sync history BTC:USD 2022-06-15", "finx-sync history BTC:USD 2022-06-15 --time 12:00 > noon.jsonl"],
+        "the prices of a day, complete",
+        [
+            "finx-sync history BTC:USD 2022-06-15 > day.jsonl",
+            "finx-sync history BTC:USD 2022-06-01 --end 2022-06-30 --output june.parquet --cache ~/.cache/finx-sync",
+            "finx-sync history BTC:USD 2022-06-15 --time 12:00 --end 13:00 --every 1min",
+        ],
     )
     history.add_argument("pair", help="like BTC:USD")
     history.add_argument("date", help="day in UTC, like 2022-06-15")
     history.add_argument("--time", help="only after this time of day in UTC, like 21:27")
+    history.add_argument("--end", help="only until then: a time (22:00), a later day (2022-06-30), or 2022-06-30T12:00")
+    history.add_argument("--limit", type=int, metavar="N", help="only the first N ticks")
+    history.add_argument("--every", metavar="LENGTH", help="only the first tick of each stretch, like 1min, 5s, 1h")
+    history.add_argument("--exchange", metavar="NAME", help="only ticks of this exchange, like COINBASE")
+    history.add_argument("--strict", action="store_true", help="fail where it is not proven that nothing is missing")
+    history.add_argument("--output", metavar="FILE", help="write a CSV file, or Parquet if its name ends with .parquet")
+    history.add_argument("--workers", type=int, default=DEFAULT_WORKERS, metavar="N", help="connections at once")
+    history.add_argument("--cache", metavar="FOLDER", help="keep past days there, and look for them")
+    history.add_argument(
+        "--timeout", type=_positive, metavar="SECONDS", help="for all of it (default 120 for each day)"
+    )
 
     contracts = _command(adder, "contracts", commands.contracts, "names of all contracts", ["finx-sync contracts BTC"])
     contracts.add_argument("match", nargs="?", default="", help="only names that contain this")

@@ -9,18 +9,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, Protocol
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, urlencode, urlsplit
 
 from finx_sync.config import Account
 from finx_sync.errors import AuthorizationError, ServerRefusedError
-from finx_sync.functions.exchange import exchange
+from finx_sync.functions.exchange import Cancel, exchange
 from finx_sync.session.options import Options
 from finx_sync.venues.base import Authentication, KeepAliveReply, ServerError
 from finx_sync.venues.finx import FinxDialect, Reply, parse_reply, request
 
-__all__ = ["DEFAULT_TIMEOUT", "Answer", "Backend", "Functions", "RequestForm"]
+__all__ = ["DEFAULT_TIMEOUT", "Answer", "Backend", "Functions", "RequestForm", "reader"]
 
 DEFAULT_TIMEOUT: Final = 30.0
 """Seconds for a whole call, from name look-up to the last byte."""
@@ -84,15 +84,7 @@ class Backend:
             ConnectError, ConnectionLostError: no connection, or it ended before the answer.
             UnreadableMessageError: the answer is no message.
         """
-        key = self._account.current_key()
-        reply, text = exchange(
-            function,
-            self._url(key, function, params),
-            self._message(key, function, params),
-            _reader(function),
-            options=self._options,
-            timeout=timeout,
-        )
+        reply, text = self.ask(function, params, timeout, reader(function))
         if isinstance(reply, ServerError):
             raise ServerRefusedError(function, reply.said)
         if isinstance(reply, Authentication) and not reply.accepted:
@@ -100,6 +92,36 @@ class Backend:
                 f"{function}: the server refused the key (isAuth: false); check it, and that it has not expired"
             )
         return Answer(reply, text)
+
+    def ask(
+        self,
+        function: str,
+        params: Mapping[str, Any],
+        timeout: float,
+        read: Callable[[str], Any],
+        cancel: Cancel | None = None,
+    ) -> tuple[Any, str]:
+        """The same with a reader of the caller's own, and without a judgement on what it read; see `exchange`."""
+        key = self._account.current_key()
+        return exchange(
+            function,
+            self._url(key, function, params),
+            self._message(key, function, params),
+            read,
+            options=self._options,
+            timeout=timeout,
+            cancel=cancel,
+        )
+
+    def with_one_key(self) -> Backend:
+        """The same with the key that is current now: for many calls on several threads, which ask nobody for it."""
+        account = replace(self._account, key=self._account.current_key())
+        return Backend(self._base_url, account, self._options, self._form, self._dialect)
+
+    @property
+    def host(self) -> str:
+        """Which server it is, for names of files; the embedded sandbox is one, whatever its port."""
+        return "sandbox" if self._account.base_url is None else urlsplit(self._base_url).netloc
 
     def _url(self, key: str, function: str, params: Mapping[str, Any]) -> str:
         if self._form == "message":
@@ -111,7 +133,7 @@ class Backend:
         return request(key, function, **params) if self._form == "message" else None
 
 
-def _reader(function: str) -> Callable[[str], Reply | None]:
+def reader(function: str) -> Callable[[str], Reply | None]:
     """Reads replies; None for a greeting, which is not what was asked for."""
 
     def read(text: str) -> Reply | None:

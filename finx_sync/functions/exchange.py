@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 from finx_sync.errors import ConnectTimeoutError, FinxSyncError, FunctionTimeoutError
@@ -11,10 +13,49 @@ from finx_sync.session.failures import judged
 from finx_sync.session.options import Options
 from finx_sync.transport.app import WebSocketApp, as_finx_error, quiet_thread
 
-__all__ = ["exchange"]
+__all__ = ["Cancel", "exchange"]
 
 PARTING_TIME: Final = 0.005
 """Seconds for the close frame to leave; the answer is here, so nothing more is waited for."""
+
+
+class Cancel:
+    """Ends exchanges on other threads. Any thread."""
+
+    def __init__(self) -> None:
+        self._wake = threading.Event()
+        self._lock = threading.Lock()  # guards _apps; held for assignments only
+        self._apps: set[WebSocketApp] = set()
+
+    @property
+    def is_set(self) -> bool:
+        """Whether everything is to end."""
+        return self._wake.is_set()
+
+    def set(self) -> None:
+        """End what runs, and whatever begins from now on, at once."""
+        with self._lock:
+            self._wake.set()
+            apps = list(self._apps)
+        for app in apps:
+            app.close(timeout=PARTING_TIME, wait=False)
+
+    def wait(self, seconds: float) -> bool:
+        """Sleep, but not beyond the end; returns whether it has come."""
+        return self._wake.wait(seconds)
+
+    @contextmanager
+    def covering(self, app: WebSocketApp) -> Iterator[None]:
+        """While it lasts, `set` ends this connection, also one that is still being opened."""
+        with self._lock:
+            self._apps.add(app)
+            if self.is_set:
+                app.close(wait=False)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._apps.discard(app)
 
 
 def exchange(
@@ -26,6 +67,7 @@ def exchange(
     options: Options,
     timeout: float,
     opened: Callable[[WebSocketApp], object] | None = None,
+    cancel: Cancel | None = None,
 ) -> tuple[Any, str]:
     """Connect, send `message` if there is one, wait for the answer, close.
 
@@ -37,6 +79,7 @@ def exchange(
         options: TLS, proxy and size limit are taken from here.
         timeout: seconds, from name look-up to the last byte.
         opened: called with the open connection, for `read` to say more on it.
+        cancel: ends it from another thread; then it raises ConnectionLostError.
 
     Returns:
         What `read` made of the answer, and the answer.
@@ -56,7 +99,7 @@ def exchange(
         max_size=options.max_size,
         connect_timeout=timeout,
     )
-    with quiet_thread():
+    with quiet_thread(), (cancel or Cancel()).covering(app):
         app.run_forever(**options.run_arguments())
     if one.expired or isinstance(one.error, ConnectTimeoutError):
         raise FunctionTimeoutError(f"{function}: no answer within {timeout:.3g} s") from one.error

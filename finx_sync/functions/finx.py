@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import abc
 import datetime as dt
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import Any, Literal
 
 import msgspec
 
-from finx_sync.errors import InvalidInputError, UnexpectedReplyError
-from finx_sync.functions.backend import DEFAULT_TIMEOUT, Answer, Functions
+from finx_sync.errors import InvalidInputError, UnexpectedReplyError, UnsupportedError
+from finx_sync.functions.backend import DEFAULT_TIMEOUT, Answer, Backend, Functions
+from finx_sync.functions.history import (
+    DEFAULT_WORKERS,
+    CacheFolder,
+    End,
+    HistoryRequest,
+    Report,
+    fetch_history,
+    stream_history,
+)
 from finx_sync.functions.inputs import (
     checked_date,
     checked_five_minutes,
@@ -23,6 +33,8 @@ from finx_sync.functions.inputs import (
 from finx_sync.functions.rest import FinxRestFunctions
 from finx_sync.messages import ContractTick, Tick
 from finx_sync.redaction import redact
+from finx_sync.ticks import TickHistory
+from finx_sync.ticks.spans import Span
 from finx_sync.venues.base import Authentication
 from finx_sync.venues.finx import History, NameList, read_contracts
 
@@ -82,9 +94,121 @@ class FinxFunctions(FinxRestFunctions):
         date: str | dt.date,
         time: str | dt.time | None = None,
         *,
+        # what
+        end: End | None = None,
+        limit: int | None = None,
+        every: Span | None = None,
+        exchange: str | None = None,
+        strict: bool = False,
+        # how
+        workers: int = DEFAULT_WORKERS,
+        progress: Report = False,
+        cache: CacheFolder | None = None,
+        timeout: float | None = None,
+    ) -> TickHistory:
+        """The prices of a pair from all exchanges: a complete day, or a span of days, sorted by time.
+
+        Pages of 1000 rows are fetched over several short-lived connections at once. Ctrl+C, an error and the timeout
+        end them all. A page that fails is asked for again, with growing pauses.
+
+        Args:
+            pair: like "BTC:USD".
+            date: day in UTC, like "2022-06-15".
+            time: only what ticked after this time of day in UTC; None for the day's beginning.
+            end: only what ticked until then, that moment included: a time of the same day ("13:00"), a later day
+                ("2022-06-30", with all of it) or a moment ("2022-06-30T12:00", a datetime); None for the day's end.
+            limit: only the first so many.
+            every: only the first tick in each stretch of that length, like "1min"; stretches begin at midnight UTC.
+            exchange: only ticks of this exchange, like "COINBASE".
+            strict: raise IncompleteHistoryError where `TickHistory.complete` would be False.
+            workers: connections at once.
+            progress: True draws a bar on the terminal; or a function, called on this thread with each `Progress`.
+            cache: folder in which whole past days are kept, and looked for.
+            timeout: seconds for all of it; None takes 120 for each day.
+
+        Raises:
+            IncompleteHistoryError: see `strict`.
+        """
+        request = HistoryRequest.checked(
+            pair,
+            date,
+            time,
+            end,
+            limit=limit,
+            every=every,
+            exchange=exchange,
+            workers=workers,
+            strict=strict,
+            cache=cache,
+            timeout=timeout,
+        )
+        with self._backend() as backend:
+            return fetch_history(_with_pages(backend), request, progress)
+
+    def iter_tick_history(
+        self,
+        pair: str,
+        date: str | dt.date,
+        time: str | dt.time | None = None,
+        *,
+        end: End | None = None,
+        limit: int | None = None,
+        every: Span | None = None,
+        exchange: str | None = None,
+        strict: bool = False,
+        workers: int = DEFAULT_WORKERS,
+        cache: CacheFolder | None = None,
+        timeout: float | None = None,
+    ) -> Iterator[Tick]:
+        """The same, tick by tick, with only some 50 000 rows in memory at a time, however long the span.
+
+        Nothing runs between two stretches of rows, nor after the iterator was closed.
+
+        Args:
+            pair: as in `get_tick_history`, and so are the others that nothing is said of.
+            date: the first day.
+            time: only what ticked after this time of that day.
+            end: only what ticked until then.
+            limit: only the first so many.
+            every: only the first tick in each stretch.
+            exchange: only ticks of this one.
+            strict: raise IncompleteHistoryError at a stretch that is not proven complete; else a warning is logged.
+            workers: connections at once.
+            cache: folder in which whole past days are looked for.
+            timeout: seconds for each stretch of rows; None takes 120 for each day of the span.
+
+        Raises:
+            IncompleteHistoryError: see `strict`.
+        """
+        request = HistoryRequest.checked(
+            pair,
+            date,
+            time,
+            end,
+            limit=limit,
+            every=every,
+            exchange=exchange,
+            workers=workers,
+            strict=strict,
+            cache=cache,
+            timeout=timeout,
+        )
+
+        def ticks() -> Iterator[Tick]:
+            with self._backend() as backend:
+                yield from stream_history(_with_pages(backend), request)
+
+        return ticks()
+
+    def get_tick_history_page(
+        self,
+        pair: str,
+        date: str | dt.date,
+        time: str | dt.time | None = None,
+        *,
         timeout: float = DEFAULT_TIMEOUT,
     ) -> list[Tick]:
-        """A page of a day's prices of a pair, from all exchanges: up to 1000 rows after `time`, sorted by time.
+        """One page of a day as the server returns it: up to 1000 rows after `time`, sorted by time.
 
         Args:
             pair: like "BTC:USD".
@@ -171,6 +295,13 @@ class FinxFunctions(FinxRestFunctions):
             params: its fields by their wire names.
         """
         return self._ask(checked_function(function_name), timeout, **params).value
+
+
+def _with_pages(backend: Functions) -> Backend:
+    """The server, if it is one that has pages of history."""
+    if not isinstance(backend, Backend):
+        raise UnsupportedError("only FinX has a history of ticks; it needs FinX")
+    return backend
 
 
 def _when(tick: Tick) -> tuple[str, str]:

@@ -11,16 +11,15 @@ documented shows where pages overlap: see `Day`.
 
 from __future__ import annotations
 
-import datetime as dt
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from finx_sync.ticks.columns import MILLISECOND, Columns, ExchangeNames, micros
+from finx_sync.ticks.columns import MILLISECOND, Columns, ExchangeNames, moment, stretch_start, thinned
 from finx_sync.ticks.page import DayPage
 
-__all__ = ["PAGE_ROWS", "Plan", "Question", "Window"]
+__all__ = ["DAY_MS", "PAGE_ROWS", "Plan", "Question", "Window", "windows"]
 
 PAGE_ROWS: Final = 1000
 """At most this many rows a page (FinX documentation, *Functions*)."""
@@ -97,8 +96,8 @@ class Segment:
 class Day:
     """One day's rows as they come in, and the evidence that they are all.
 
-    A server is believed as far as its pages agree. Each page claims all rows of a stretch; where two claims overlap they
-    must be equal. Neighbouring segments overlap by themselves. Two pages are asked for only as a check: from the middle
+    A server is believed as far as its pages agree. Each page claims all rows of a stretch; where two overlap they must
+    be equal. Neighbouring segments overlap by themselves. Two pages are asked for only as a check: from the middle
     of the first and of the last full page. A day that ends exactly with a full page, or whose first one begins late, is
     what a server would look like that returns the *newest* rows: then a tick snap from before the first row must not
     know of an earlier one.
@@ -107,10 +106,13 @@ class Day:
         window: what is wanted.
         names: of exchanges.
         every: microseconds; keep only the first row of each such stretch. None keeps all.
+        exchange: keep only rows of this one, by its number. None keeps all.
         check: whether to gather evidence.
     """
 
-    def __init__(self, window: Window, names: ExchangeNames, every: int | None, check: bool) -> None:
+    def __init__(
+        self, window: Window, names: ExchangeNames, every: int | None, exchange: int | None, check: bool
+    ) -> None:
         self.window = window
         self.segments = [Segment(window.first, window.last, window.first)]
         self.unproven: list[Unproven] = []
@@ -119,6 +121,7 @@ class Day:
         self.finished: Columns | None = None
         self._names = names
         self._every = every
+        self._exchange = exchange
         self._check = check
         self._page_rows = PAGE_ROWS
         self._claims: list[tuple[int, int, Columns]] = []
@@ -202,18 +205,22 @@ class Day:
         segment.done = segment.position > segment.end
 
     def _keep(self, segment: Segment, rows: Columns) -> None:
-        rows = rows.between(0, (segment.end + 1) * MILLISECOND)
+        rows = self._wanted(rows.between(0, (segment.end + 1) * MILLISECOND))
         if rows.stamps:
             segment.parts.append(rows if self._every is None else thinned(rows, self._every))
 
+    def _wanted(self, rows: Columns) -> Columns:
+        return rows if self._exchange is None else rows.of_exchange(self._exchange)
+
     def _next_wanted(self, whole: Columns, last: int) -> int:
         """Where to go on after a page that is complete before its `last` millisecond."""
-        if self._every is None or not whole.stamps:
+        if self._every is None:
             return last
-        stretch = last * MILLISECOND // self._every
-        if whole.stamps[-1] // self._every != stretch:
+        kept = self._wanted(whole)
+        stretch = stretch_start(last * MILLISECOND, self._every)
+        if not kept.stamps or kept.stamps[-1] < stretch:
             return last
-        return -(-(stretch + 1) * self._every // MILLISECOND)
+        return (stretch + self._every) // MILLISECOND
 
     # Evidence
 
@@ -227,7 +234,8 @@ class Day:
         """A page had all rows with first <= millisecond < end."""
         end = min(end, self.window.last + 1)
         if self._check and first < end:
-            self._claims.append((first, end, rows.between(first * MILLISECOND, end * MILLISECOND)))
+            claimed = self._wanted(rows.between(first * MILLISECOND, end * MILLISECOND))
+            self._claims.append((first, end, claimed))
 
     def _note_full(self, asked: int, first: int, last: int) -> None:
         full = self._full
@@ -278,10 +286,7 @@ class Day:
             self._finish()
 
     def _finish(self) -> None:
-        rows = Columns(self._names)
-        for segment in sorted(self.segments, key=lambda segment: segment.start):
-            for part in segment.parts:
-                rows.extend(part)
+        rows = self.rows()
         for first, end, claimed in self._claims:
             if Counter(rows.between(first * MILLISECOND, end * MILLISECOND).rows()) != Counter(claimed.rows()):
                 # One of two answers was wrong; if the server picks rows as it likes, any other may be too.
@@ -309,10 +314,20 @@ class Day:
         middle = (soon + segment.end) // 2
         if not segment.position < middle < segment.end:
             return None
-        later = Segment(middle + 1, segment.end, middle + 1, rate=segment.rate)
+        later = Segment(middle + 1, segment.end, middle + 1)
         segment.end = middle
         self.segments.append(later)
         return later
+
+    def rows(self) -> Columns:
+        """What is there of it so far, in order."""
+        if self.finished is not None:
+            return self.finished
+        rows = Columns(self._names)
+        for segment in sorted(self.segments, key=lambda segment: segment.start):
+            for part in segment.parts:
+                rows.extend(part)
+        return rows
 
     @property
     def fraction(self) -> float:
@@ -329,15 +344,21 @@ class Plan:
     Args:
         windows: the days, in order.
         names: of exchanges; the ones that the pages' columns have.
-        every: see `Day`.
+        every, exchange: see `Day`.
         limit: rows after which nothing more is asked for; the questions then come one after the other.
     """
 
     def __init__(
-        self, windows: Sequence[Window], names: ExchangeNames, every: int | None = None, limit: int | None = None
+        self,
+        windows: Sequence[Window],
+        names: ExchangeNames,
+        *,
+        every: int | None = None,
+        exchange: int | None = None,
+        limit: int | None = None,
     ) -> None:
         check = every is None and limit is None
-        self.days = [Day(window, names, every, check) for window in windows]
+        self.days = [Day(window, names, every, exchange, check) for window in windows]
         self._limit = limit
         self._names = names
         self._asked = 0
@@ -406,12 +427,7 @@ class Plan:
         rows = Columns(self._names)
         unproven: list[Unproven] = []
         for day in self.days:
-            if day.finished is not None:
-                rows.extend(day.finished)
-            else:
-                for segment in day.segments:
-                    for part in segment.parts:
-                        rows.extend(part)
+            rows.extend(day.rows())
             unproven += day.unproven
         if self._limit is not None and len(rows) >= self._limit:
             rows = rows.part(0, self._limit)
@@ -427,26 +443,10 @@ class Plan:
         return sum(day.fraction for day in self.days) / len(self.days) if self.days else 1.0
 
 
-def thinned(rows: Columns, every: int) -> Columns:
-    """Only the first row of each stretch of `every` microseconds."""
-    places = []
-    stretch = None
-    for place, stamp in enumerate(rows.stamps):
-        if stamp // every != stretch:
-            stretch = stamp // every
-            places.append(place)
-    few = Columns(rows.names)
-    few.stamps.extend(rows.stamps[place] for place in places)
-    few.prices.extend(rows.prices[place] for place in places)
-    few.codes.extend(rows.codes[place] for place in places)
-    return few
-
-
-def window(day: dt.date, first: dt.datetime | None = None, last: dt.datetime | None = None) -> Window:
-    """A day, or what lies between two moments of it, both in it."""
-    midnight = micros(dt.datetime.combine(day, dt.time())) // MILLISECOND
-    return Window(
-        day.isoformat(),
-        midnight if first is None else max(midnight, micros(first) // MILLISECOND),
-        midnight + DAY_MS - 1 if last is None else min(midnight + DAY_MS - 1, micros(last) // MILLISECOND),
-    )
+def windows(first: int, last: int) -> list[Window]:
+    """The days, or parts of them, from one millisecond to another, both in it."""
+    found = []
+    for midnight in range(first // DAY_MS * DAY_MS, last + 1, DAY_MS):
+        date = moment(midnight * MILLISECOND).date().isoformat()
+        found.append(Window(date, max(first, midnight), min(last, midnight + DAY_MS - 1)))
+    return found

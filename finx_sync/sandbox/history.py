@@ -12,9 +12,11 @@ No clock, no I/O; safe from any thread.
 
 from __future__ import annotations
 
+import operator
 import random
 import re
-from collections.abc import Iterator
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator
 from datetime import date, datetime, timezone
 from functools import lru_cache
 from itertools import islice
@@ -37,6 +39,7 @@ _TICKS_PER_DAY: Final = (20_000, 60_000)
 _SHARE_TIES: Final = 0.01
 _SHARE_REPEATS: Final = 0.002
 _DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_when: Final = operator.attrgetter("timestamp")
 _TIME: Final = re.compile(r"([01][0-9]|2[0-3]):([0-5][0-9])(?::([0-5][0-9])(?:\.([0-9]{1,3}))?)?Z?")
 
 
@@ -83,6 +86,23 @@ class History:
         self._path = path
         # About 1700 ticks an hour: two whole days, or pages of many.
         self._hour = lru_cache(maxsize=48)(self._build_hour)
+        self._tables: dict[tuple[str, int], tuple[SpotTrade, ...]] = {}
+
+    def set_day(self, pair: str, start: int, rows: Iterable[SpotTrade]) -> None:
+        """Let a day have these ticks instead of its own.
+
+        Args:
+            pair: one of `PAIRS`.
+            start: the day's first millisecond.
+            rows: in any order.
+
+        Raises:
+            InvalidInputError: one is of another pair or day.
+        """
+        table = tuple(sorted(rows, key=_when))
+        if any(row.pair != check_pair(pair) or not start <= row.timestamp < start + DAY_MS for row in table):
+            raise InvalidInputError("a tick is of another pair or day")
+        self._tables[pair, start] = table
 
     def page(self, pair: str, start: int, after: int | None, until: int) -> list[SpotTrade]:
         """Return the first `PAGE_ROWS` ticks of a day, in a seeded shuffle: the docs say they come unsorted.
@@ -108,7 +128,8 @@ class History:
         """
         at = min(at, start + DAY_MS - 1)
         for hour in range((at - start) // _HOUR_MS, -1, -1):
-            rows = [row for row in self._hour(pair, start + hour * _HOUR_MS) if row.timestamp <= at]
+            begin = start + hour * _HOUR_MS
+            rows = list(self._between(pair, begin, min(at + 1, begin + _HOUR_MS)))
             if rows:
                 return rows[-1]
         return next(self._between(pair, start, start + DAY_MS), None)
@@ -120,10 +141,16 @@ class History:
     def _between(self, pair: str, first: int, end: int) -> Iterator[SpotTrade]:
         """Yield the ticks with first <= timestamp < end, in the order of time."""
         check_pair(pair)
+        table = self._tables.get((pair, first // DAY_MS * DAY_MS))
+        if table is not None:
+            yield from table[bisect_left(table, first, key=_when) : bisect_left(table, end, key=_when)]
+            return
         for hour in range(first // _HOUR_MS * _HOUR_MS, end, _HOUR_MS):
-            for row in self._hour(pair, hour):
-                if first <= row.timestamp < end:
-                    yield row
+            rows = self._hour(pair, hour)
+            for row in islice(rows, bisect_left(rows, first, key=_when), None):
+                if row.timestamp >= end:
+                    break
+                yield row
 
     def _build_hour(self, pair: str, hour_start: int) -> tuple[SpotTrade, ...]:
         rng = random.Random(f"hour:{self._seed}:{pair}:{hour_start}")

@@ -37,7 +37,7 @@ from finx_sync.sandbox.history import History, day_start
 from finx_sync.sandbox.hub import ConnectionInfo, Hub
 from finx_sync.sandbox.ime import ImeVenue
 from finx_sync.sandbox.ime_controls import ImeControls
-from finx_sync.sandbox.market import Market, check_pair
+from finx_sync.sandbox.market import Market, SpotTrade, check_pair
 
 __all__ = ["Sandbox"]
 
@@ -326,6 +326,21 @@ class Sandbox:
     def abort_all(self) -> int:
         """Reset every websocket's TCP connection, without a close frame; return how many there were."""
         return self._call(self._hub.abort_all())
+
+    def set_history(self, pair: str, date: str, rows: Iterable[tuple[int, str, float]]) -> None:
+        """Let a day have other ticks, for tests of histories: bursts, ties, empty days.
+
+        Args:
+            pair: like ``BTC:USD``.
+            date: like ``2022-06-15``.
+            rows: (milliseconds of the day, exchange, price), in any order.
+
+        Raises:
+            InvalidInputError: no such pair or date, or a time beyond the day.
+        """
+        start = day_start(date)
+        trades = [SpotTrade(check_pair(pair), start + at, exchange, price) for at, exchange, price in rows]
+        self._history.set_day(pair, start, trades)
 
     def history_table(self, pair: str, date: str) -> list[dict[str, str]]:
         """Return all the rows that `tickHistory` can give for a day, in the order of time.

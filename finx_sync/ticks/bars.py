@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import datetime as dt
-from array import array
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import compress
 from typing import TYPE_CHECKING, Any, overload
 
-from finx_sync.ticks.columns import Columns, moment
+from finx_sync.ticks.columns import DAY, Columns, moment, stretch_start
 from finx_sync.ticks.extras import numpy, pandas
 
 if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["Bar", "Bars", "bars_of"]
+
+Row = tuple[int, str, float, float, float, float, int]
+"""Start in microseconds since the epoch, exchange, open, high, low, close, count."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Bars(Sequence[Bar]):
         by_exchange: whether each exchange has bars of its own.
     """
 
-    def __init__(self, pair: str, by_exchange: bool, rows: list[tuple[int, str, float, float, float, float, int]]):
+    def __init__(self, pair: str, by_exchange: bool, rows: list[Row]) -> None:
         self.pair = pair
         self.by_exchange = by_exchange
         self._rows = rows
@@ -62,8 +63,8 @@ class Bars(Sequence[Bar]):
     def __getitem__(self, index: int | slice) -> Bar | Bars:
         if isinstance(index, slice):
             return Bars(self.pair, self.by_exchange, self._rows[index])
-        start, exchange, *values, count = self._rows[index]
-        return Bar(moment(start), *values, count=count, exchange=exchange if self.by_exchange else None)
+        start, exchange, first, high, low, last, count = self._rows[index]
+        return Bar(moment(start), first, high, low, last, count, exchange if self.by_exchange else None)
 
     def __iter__(self) -> Iterator[Bar]:
         return map(self.__getitem__, range(len(self)))
@@ -101,37 +102,26 @@ def bars_of(columns: Columns, pair: str, length: int, *, by_exchange: bool) -> B
     Args:
         columns: sorted.
         pair: whose.
-        length: of a bar, microseconds; bars begin at multiples of it since the epoch.
+        length: of a bar, microseconds; bars begin at multiples of it since midnight, and end with the day.
         by_exchange: each exchange's own instead of all together.
     """
     parts: list[tuple[str, Columns]] = [("", columns)]
     if by_exchange:
-        parts = [
-            (name or "", _chosen(columns, [code == number for code in columns.codes]))
-            for name, number in columns.names.items()
-        ]
-    rows = []
+        parts = [(name or "", columns.of_exchange(number)) for name, number in columns.names.items()]
+    rows: list[Row] = []
     for exchange, part in parts:
         priced = [price == price for price in part.prices]  # noqa: PLR0124  # false for a missing one
-        rows += _bars(part if all(priced) else _chosen(part, priced), exchange, length)
+        rows += _bars(part if all(priced) else part.chosen(priced), exchange, length)
     rows.sort()
     return Bars(pair, by_exchange, rows)
 
 
-def _chosen(columns: Columns, mask: list[bool]) -> Columns:
-    chosen = Columns(columns.names)
-    chosen.stamps = array("q", compress(columns.stamps, mask))
-    chosen.prices = array("d", compress(columns.prices, mask))
-    chosen.codes = array("H", compress(columns.codes, mask))
-    return chosen
-
-
-def _bars(columns: Columns, exchange: str, length: int) -> Iterator[tuple[int, str, float, float, float, float, int]]:
+def _bars(columns: Columns, exchange: str, length: int) -> Iterator[Row]:
     stamps, prices = columns.stamps, columns.prices
     begin = 0
     while begin < len(stamps):
-        start = stamps[begin] // length * length
-        end = bisect_left(stamps, start + length, begin)
+        start = stretch_start(stamps[begin], length)
+        end = bisect_left(stamps, min(start + length, start - start % DAY + DAY), begin)
         part = prices[begin:end]
         yield start, exchange, part[0], max(part), min(part), part[-1], end - begin
         begin = end

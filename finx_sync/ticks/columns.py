@@ -9,11 +9,12 @@ import threading
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterable
+from itertools import compress
 from typing import Final
 
 from finx_sync.messages import Tick
 
-__all__ = ["DAY", "NOT_A_PRICE", "Columns", "ExchangeNames", "micros", "moment"]
+__all__ = ["DAY", "NOT_A_PRICE", "Columns", "ExchangeNames", "micros", "moment", "stretch_start", "thinned"]
 
 MILLISECOND: Final = 1_000
 SECOND: Final = 1_000_000
@@ -97,6 +98,18 @@ class Columns:
         """The rows with first <= stamp < end."""
         return self.part(bisect_left(self.stamps, first), bisect_left(self.stamps, end))
 
+    def chosen(self, mask: Iterable[bool]) -> Columns:
+        """The rows that `mask` is true for."""
+        chosen, wanted = Columns(self.names), list(mask)
+        chosen.stamps = array("q", compress(self.stamps, wanted))
+        chosen.prices = array("d", compress(self.prices, wanted))
+        chosen.codes = array("H", compress(self.codes, wanted))
+        return chosen
+
+    def of_exchange(self, number: int) -> Columns:
+        """The rows of one exchange."""
+        return self.chosen(map(number.__eq__, self.codes))
+
     def extend(self, more: Columns) -> None:
         """Add rows that come later; with the same names."""
         self.stamps.extend(more.stamps)
@@ -129,3 +142,15 @@ def time_text(within: int) -> str:
     rest, fraction = divmod(within, SECOND)
     digits = f"{fraction // MILLISECOND:03d}" if fraction % MILLISECOND == 0 else f"{fraction:06d}"
     return f"{rest // 3600:02d}:{rest // 60 % 60:02d}:{rest % 60:02d}.{digits}Z"
+
+
+def stretch_start(stamp: int, length: int) -> int:
+    """The beginning of the stretch that a moment is in; stretches begin at each day's midnight, and end with it."""
+    within = stamp % DAY
+    return stamp - within % length
+
+
+def thinned(rows: Columns, every: int) -> Columns:
+    """Only the first row of each stretch of `every` microseconds; stretches begin at each day's midnight."""
+    stretches = [stretch_start(stamp, every) for stamp in rows.stamps]
+    return rows.chosen([place == 0 or stretches[place - 1] != one for place, one in enumerate(stretches)])

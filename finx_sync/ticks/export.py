@@ -63,7 +63,7 @@ def to_polars(columns: Columns, pair: str) -> pl.DataFrame:
     names, places = _exchanges(columns)
     exchanges = pl.Series("exchange", names, pl.String)
     prices = pl.Series("price", np.frombuffer(columns.prices, "f8"))
-    return pl.DataFrame(
+    frame: Any = pl.DataFrame(
         {
             "datetime": pl.Series(np.frombuffer(columns.stamps, "datetime64[us]")).dt.replace_time_zone("UTC"),
             "pair": pl.repeat(pair, len(columns), eager=True).cast(pl.Categorical),
@@ -71,6 +71,7 @@ def to_polars(columns: Columns, pair: str) -> pl.DataFrame:
             "price": prices.fill_nan(None),
         }
     )
+    return frame  # type: ignore[no-any-return]
 
 
 def to_parquet(columns: Columns, pair: str, path: str | os.PathLike[str]) -> None:

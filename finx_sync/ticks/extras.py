@@ -25,7 +25,7 @@ def numpy() -> Any:
 
 
 def pandas() -> Any:
-    """pandas."""
+    """The package pandas."""
     return _needed("pandas", "frames")
 
 

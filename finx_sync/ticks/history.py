@@ -178,7 +178,7 @@ class TickHistory(Sequence[Tick]):
         """Open, high, low, close and count.
 
         Args:
-            every: length of a bar, like "1min" or a timedelta; bars begin at multiples of it, counted from midnight UTC.
+            every: length of a bar, like "1min" or a timedelta; bars begin at multiples of it, from midnight UTC on.
             by_exchange: bars of each exchange instead of all together.
 
         Raises:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import random
 from bisect import bisect_left, bisect_right
 from collections import Counter
@@ -12,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from finx_sync.functions.paging import DAY_MS, Plan, Question, thinned, window
-from finx_sync.ticks.columns import MILLISECOND, Columns, ExchangeNames
+from finx_sync.functions.paging import DAY_MS, Plan, Question, Window, windows
+from finx_sync.ticks.columns import MILLISECOND, Columns, ExchangeNames, thinned
 from finx_sync.ticks.page import DayPage
 
-DATE = dt.date(2022, 6, 15)
-MIDNIGHT = window(DATE).first
+MIDNIGHT = 1_655_251_200_000
+DAY = Window("2022-06-15", MIDNIGHT, MIDNIGHT + DAY_MS - 1)
 NAMES = ExchangeNames(["A", "B"])
 Table = list[tuple[int, int, float]]
 
@@ -79,9 +78,9 @@ def run(plan: Plan, server: Server, workers: int = 1, order: random.Random | Non
     return server.asked
 
 
-def fetched(server: Server, workers: int = 1, seed: int = 1, **wanted: dt.datetime) -> tuple[Table, list[object]]:
+def fetched(server: Server, workers: int = 1, seed: int = 1, part: Window = DAY) -> tuple[Table, list[object]]:
     """The rows of a day, and where they are not proven."""
-    plan = Plan([window(DATE, **wanted)], NAMES)
+    plan = Plan([part], NAMES)
     run(plan, server, workers, random.Random(seed))
     rows, unproven = plan.result()
     assert list(rows.stamps) == sorted(rows.stamps)
@@ -194,9 +193,9 @@ def test_a_server_that_picks_other_rows_is_found_out(kind: Callable[[Table], Ser
 
 def test_newest_rows_are_found_out_when_only_a_part_is_wanted() -> None:
     """An empty morning would be believed."""
-    noon = dt.datetime(2022, 6, 15, 12)
-    assert fetched(Newest(day_of(20_000, 11)), last=noon)[1]
-    assert not fetched(Server(day_of(20_000, 11)), last=noon)[1]
+    morning = Window("2022-06-15", MIDNIGHT, MIDNIGHT + DAY_MS // 2)
+    assert fetched(Newest(day_of(20_000, 11)), part=morning)[1]
+    assert not fetched(Server(day_of(20_000, 11)), part=morning)[1]
 
 
 class Small(Server):
@@ -270,15 +269,16 @@ def test_rows_of_the_next_day_end_the_day() -> None:
 def test_a_part_of_a_day_has_both_its_ends() -> None:
     """Neighbouring parts would share a row, or lose one."""
     table = day_of(9000, 23)
-    first, last = dt.datetime(2022, 6, 15, 6), dt.datetime(2022, 6, 15, 18)
-    wanted = [row for row in table if 6 * 3_600_000 <= row[0] <= 18 * 3_600_000]
-    assert Counter(fetched(Server(table), 4, first=first, last=last)[0]) == Counter(wanted)
+    first, last = table[17][0], table[18][0]
+    part = Window("2022-06-15", MIDNIGHT + min(first, last), MIDNIGHT + max(first, last))
+    wanted = [row for row in table if part.first <= MIDNIGHT + row[0] <= part.last]
+    assert Counter(fetched(Server(table), 4, part=part)[0]) == Counter(wanted)
 
 
 def test_a_limit_asks_for_no_more_than_it_needs() -> None:
     """A hundred rows would cost a whole day."""
     server = Server(day_of(20_000, 29))
-    plan = Plan([window(DATE), window(DATE + dt.timedelta(days=1))], NAMES, limit=2500)
+    plan = Plan(windows(MIDNIGHT, MIDNIGHT + 3 * DAY_MS), NAMES, limit=2500)
     assert run(plan, server, 8) == 3
     rows, unproven = plan.result()
     assert rows.rows() == columns(server.table[:2500]).rows()
@@ -290,9 +290,31 @@ def test_a_limit_asks_for_no_more_than_it_needs() -> None:
 def test_one_row_of_each_stretch(every: int, workers: int) -> None:
     """A sample by the minute would miss minutes, or take another row than the first."""
     server = Server(day_of(30_000, 31))
-    plan = Plan([window(DATE)], NAMES, every=every * MILLISECOND)
+    plan = Plan([DAY], NAMES, every=every * MILLISECOND)
     asked = run(plan, server, workers)
     expected = thinned(columns(server.table), every * MILLISECOND)
     assert plan.result()[0].rows() == expected.rows()
     assert asked < 45 if every == 60_000 else asked < 33
 
+
+def test_one_exchange_only() -> None:
+    """Rows of other exchanges would be counted as what was asked for."""
+    server = Server(day_of(5000, 37))
+    mine = [row for row in server.table if row[1] == 1]
+    plan = Plan([DAY], NAMES, exchange=1)
+    run(plan, server, 4)
+    assert plan.result()[1] == []
+    assert plan.result()[0].rows() == columns(mine).rows()
+    plan = Plan([DAY], NAMES, exchange=1, limit=1500)
+    run(plan, server)
+    assert plan.result()[0].rows() == columns(mine[:1500]).rows()
+
+
+def test_days_and_parts_of_days() -> None:
+    """A span would have a day too many, or lose its ends."""
+    span = windows(MIDNIGHT + 5, MIDNIGHT + DAY_MS)
+    assert span == [
+        Window("2022-06-15", MIDNIGHT + 5, MIDNIGHT + DAY_MS - 1),
+        Window("2022-06-16", MIDNIGHT + DAY_MS, MIDNIGHT + DAY_MS),
+    ]
+    assert windows(MIDNIGHT, MIDNIGHT + DAY_MS - 1) == [DAY]

@@ -1,0 +1,267 @@
+"""Works a plan of pages off with several threads, each with one short-lived connection at a time.
+
+The caller waits; it is told of progress on its own thread. Whatever ends the wait (the last page, an error, the
+timeout, Ctrl+C) also ends every connection, and the threads are joined before the caller goes on.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from finx_sync.errors import (
+    AuthorizationError,
+    ConnectError,
+    ConnectionLostError,
+    FinxSyncError,
+    FunctionError,
+    FunctionTimeoutError,
+    ServerRefusedError,
+    TLSError,
+    UnexpectedReplyError,
+    UnreadableMessageError,
+)
+from finx_sync.functions.backend import Backend, reader
+from finx_sync.functions.exchange import Cancel
+from finx_sync.functions.paging import Plan, Question
+from finx_sync.messages import Tick
+from finx_sync.redaction import redact
+from finx_sync.session.backoff import Backoff
+from finx_sync.ticks.columns import ExchangeNames, micros
+from finx_sync.ticks.page import DayPage, page_of_ticks, read_page
+from finx_sync.venues.base import Authentication, ServerError
+from finx_sync.venues.finx import History, Reply
+
+__all__ = ["Asker", "Fetch", "Progress"]
+
+logger = logging.getLogger("finx_sync")
+
+T = TypeVar("T")
+
+LONGEST_WAIT: Final = 1.0
+"""Seconds of one wait; every change wakes earlier."""
+PAGE_TIMEOUT: Final = 30.0
+"""Seconds for one page."""
+ATTEMPTS: Final = 8
+"""How often a page is asked for before its error is the caller's."""
+FIRST_ATTEMPTS: Final = 3
+"""The same while there was no answer at all: then it is probably not chance."""
+RETRY: Final = Backoff(first=0.2, cap=5.0)
+PROGRESS_INTERVAL: Final = 0.1
+"""Seconds between two reports of progress."""
+LAST_JOIN: Final = 2.0
+"""Seconds for the threads to end; each has been told, and its connection closed."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a fetch has come.
+
+    Attributes:
+        fraction: of the time span, 0 to 1.
+        rows: fetched so far.
+        pages: asked for so far.
+        retries: pages that had to be asked for again.
+    """
+
+    fraction: float
+    rows: int
+    pages: int
+    retries: int
+
+
+class Asker:
+    """Asks one server about one pair.
+
+    Args:
+        backend: the server.
+        pair: whose ticks.
+        names: of exchanges.
+        cancel: ends calls from another thread.
+    """
+
+    def __init__(self, backend: Backend, pair: str, names: ExchangeNames, cancel: Cancel) -> None:
+        self._backend = backend
+        self._pair = pair
+        self._names = names
+        self._cancel = cancel
+
+    def page(self, question: Question, timeout: float) -> DayPage:
+        """A page of a day.
+
+        Raises:
+            FinxSyncError: as `Backend.call`; UnexpectedReplyError where it is no page.
+        """
+        params = {"pair": self._pair, "date": question.date, "time": question.after}
+        fallback = reader("tickHistory")
+
+        def read(text: str) -> DayPage | Reply | None:
+            if text.startswith(('{"0"', "{}")):
+                page = read_page(text, self._pair, question.date, self._names)
+                if page is not None:
+                    return page
+            return fallback(text)
+
+        reply, text = self._backend.ask(
+            "tickHistory",
+            {name: value for name, value in params.items() if value is not None},
+            timeout,
+            read,
+            self._cancel,
+        )
+        if isinstance(reply, DayPage):
+            return reply
+        if isinstance(reply, History):
+            try:
+                return page_of_ticks(reply.rows, self._pair, question.date, self._names)
+            except (ValueError, OverflowError) as error:
+                raise UnreadableMessageError(f"a row's time: {error}", text) from error
+        if isinstance(reply, ServerError):
+            raise ServerRefusedError("tickHistory", reply.said)
+        if isinstance(reply, Authentication):
+            raise AuthorizationError(
+                "tickHistory: the server refused the key (isAuth: false); check it, and that it has not expired"
+            )
+        raise UnexpectedReplyError(f"tickHistory: the server answered with another shape: {redact(text[:400])[:200]}")
+
+    def snap(self, question: Question, timeout: float) -> int | None:
+        """When the last tick until a moment was, microseconds since the epoch; None if the server does not say."""
+        params = {"pair": self._pair, "date": question.date, "time": question.after}
+        try:
+            reply, _ = self._backend.ask("tickSnap", params, timeout, reader("tickSnap"), self._cancel)
+        except (FunctionError, UnreadableMessageError):
+            return None
+        try:
+            return micros(reply.datetime) if isinstance(reply, Tick) else None
+        except (ValueError, OverflowError):
+            return None
+
+
+class Fetch:
+    """One run of a plan.
+
+    Args:
+        plan: what to ask; under this object's lock from now on.
+        asker: who asks.
+        cancel: the asker's.
+        workers: connections at once.
+        deadline: on the monotonic clock.
+        timeout: the same as it was given, for the text of the error.
+    """
+
+    def __init__(
+        self, plan: Plan, asker: Asker, cancel: Cancel, *, workers: int, deadline: float, timeout: float
+    ) -> None:
+        self._plan = plan
+        self._asker = asker
+        self._cancel = cancel
+        self._workers = workers
+        self._deadline = deadline
+        self._timeout = timeout
+        self._condition = threading.Condition()  # guards the plan and what follows; never held while asking
+        self._error: BaseException | None = None
+        self._retries = 0
+
+    def run(self, tell: Callable[[Progress], object] | None = None) -> None:
+        """Ask until nothing is left. On the caller's thread, which `tell` is called on as well.
+
+        Raises:
+            FunctionTimeoutError: it took longer than the timeout.
+            FinxSyncError: why a page could not be had, after several attempts.
+            KeyboardInterrupt: Ctrl+C.
+        """
+        threads = [
+            threading.Thread(target=self._work, name=f"finx-sync history {number}", daemon=True)
+            for number in range(1, self._workers + 1)
+        ]
+        try:
+            for thread in threads:
+                thread.start()
+            self._wait(tell)
+        finally:
+            self._cancel.set()
+            with self._condition:
+                self._condition.notify_all()
+            until = time.monotonic() + LAST_JOIN
+            for thread in threads:
+                if thread.ident is not None:
+                    thread.join(max(0.0, until - time.monotonic()))
+        if self._error is not None:
+            raise self._error
+
+    def _wait(self, tell: Callable[[Progress], object] | None) -> None:
+        while True:
+            with self._condition:
+                over = self._condition.wait_for(
+                    lambda: self._plan.done or self._error is not None,
+                    min(PROGRESS_INTERVAL if tell else LONGEST_WAIT, max(0.0, self._deadline - time.monotonic())),
+                )
+                progress = Progress(self._plan.fraction, self._plan.rows, self._plan.pages, self._retries)
+            if tell is not None:
+                tell(progress)
+            if over:
+                return
+            if time.monotonic() >= self._deadline:
+                raise FunctionTimeoutError(
+                    f"tickHistory: not complete within {self._timeout:g} s ({progress.rows} rows after "
+                    f"{progress.pages} pages, {progress.fraction:.0%} of the time); give it a longer timeout"
+                )
+
+    # The workers' threads
+
+    def _work(self) -> None:
+        try:
+            while (question := self._next()) is not None:
+                if question.kind == "snap":
+                    stamp = self._insist(question, self._asker.snap)
+                    with self._condition:
+                        self._plan.answer_snap(question, stamp)
+                        self._condition.notify_all()
+                else:
+                    page = self._insist(question, self._asker.page)
+                    with self._condition:
+                        self._plan.answer_page(question, page)
+                        self._condition.notify_all()
+        except BaseException as error:  # noqa: BLE001  # it is the caller's
+            with self._condition:
+                if not self._cancel.is_set and self._error is None:
+                    self._error = error
+                self._condition.notify_all()
+
+    def _next(self) -> Question | None:
+        """The next question; waits while others may still leave one over. None at the end."""
+        with self._condition:
+            while not (self._cancel.is_set or self._error is not None or self._plan.done):
+                if (question := self._plan.next()) is not None:
+                    return question
+                self._condition.wait(LONGEST_WAIT)
+        return None
+
+    def _insist(self, question: Question, ask: Callable[[Question, float], T]) -> T:
+        """Ask again, with growing pauses, as long as that may help."""
+        failures = 0
+        while True:
+            try:
+                return ask(question, max(0.001, min(PAGE_TIMEOUT, self._deadline - time.monotonic())))
+            except FinxSyncError as error:
+                failures += 1
+                most = ATTEMPTS if self._plan.pages else FIRST_ATTEMPTS
+                if self._cancel.is_set or failures >= most or not _may_pass(error):
+                    raise
+                delay = RETRY.delay(failures, random.random)
+                logger.debug("a page of history failed: %s; trying again in %.1f s", error, delay)
+            with self._condition:
+                self._retries += 1
+            self._cancel.wait(delay)
+
+
+def _may_pass(error: FinxSyncError) -> bool:
+    """Whether asking again may help."""
+    if isinstance(error, TLSError):
+        return False
+    return isinstance(error, (ConnectError, ConnectionLostError, FunctionTimeoutError, UnreadableMessageError))
