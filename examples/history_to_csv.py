@@ -1,19 +1,16 @@
-"""History to a file: a page of a day's ticks, fetched over its own short-lived connection, as CSV.
+"""History to a file: a complete morning of ticks, fetched by several connections at once, as CSV; and its bars.
 
 Usage: python history_to_csv.py [FILE]
 """
 
-import csv
 import sys
 
 import finx_sync
 
 path = sys.argv[1] if len(sys.argv) > 1 else "history.csv"
-ticks = finx_sync.get_tick_history("BTC:USD", "2022-06-15", "12:00", environment="sandbox")
+history = finx_sync.get_tick_history("BTC:USD", "2022-06-15", "08:00", end="12:00", environment="sandbox")
+history.to_csv(path)
 
-with open(path, "w", newline="", encoding="utf-8") as file:
-    writer = csv.writer(file)
-    writer.writerow(["datetime", "exchange", "price"])
-    writer.writerows([tick.datetime.isoformat(), tick.exchange, tick.price] for tick in ticks)
-
-print(f"{len(ticks)} ticks, {ticks[0].time} to {ticks[-1].time}, in {path}")
+for bar in history.bars("1h"):
+    print(f"{bar.start:%H:%M}  {bar.open:.2f}  {bar.high:.2f}  {bar.low:.2f}  {bar.close:.2f}  {bar.count} ticks")
+print(f"{len(history)} ticks, {history[0].time} to {history[-1].time}, complete: {history.complete}, in {path}")

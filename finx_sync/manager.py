@@ -195,7 +195,8 @@ class StreamManager(FinxFunctions, Stream):
         self._stay.end()
 
     def _history(self) -> SpotHistory:
-        return SpotHistory(lambda pair, date, time, timeout: self.get_tick_history(pair, date, time, timeout=timeout))
+        page = self.get_tick_history_page
+        return SpotHistory(lambda pair, date, time, timeout: page(pair, date, time, timeout=timeout))
 
     @contextmanager
     def _server(self) -> Iterator[str]:

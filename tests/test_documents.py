@@ -14,7 +14,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SNIPPETS = re.findall(r"```python\n(.*?)```", README, re.S)
 COMMANDS = [line for line in re.findall(r"^\$ (finx-sync .*)$", README, re.M) if " sandbox --port" not in line]
-TOPICS = ("guarantees", "options", "rest", "venues/bitmex")
+TOPICS = ("guarantees", "history", "options", "rest", "venues/bitmex")
 """Of docs/: all their snippets together are one program."""
 EXPECTED = {
     "bitmex_order_book.py": r"(?: *[\d.]+ @ [\d.]+ \| [\d.]+ @ [\d.]+ +\(\d+ and \d+ levels\)\n){5}",
@@ -23,7 +23,7 @@ EXPECTED = {
     "first_ticks.py": r"(?:BTC-\S+  mark [\d.]+ BTC .*\n){10,}",
     "legacy_bot.py": r"(?s).*31 fields.*no delta.*10 calls have a delta of \d+\.\d{4}\n",
     "repl_session.py": r"(?s).*ETH trades at [\d.]+ on \w+.*two prices: [\d.]+ [\d.]+.*",
-    "history_to_csv.py": r"1000 ticks, 12:00:.* in history.csv\n",
+    "history_to_csv.py": r"(?:\d\d:00  .* ticks\n){4}\d+ ticks, 08:00:.* complete: True, in history.csv\n",
     "drop_in_websocketapp.py": r"(?:BTC:USDC [\d.]+\n){5}closed 1000 None\n",
 }
 
@@ -94,6 +94,6 @@ def test_history_example_writes_every_row(tmp_path: pathlib.Path) -> None:
     path = tmp_path / "out.csv"
     run(sys.executable, str(ROOT / "examples" / "history_to_csv.py"), str(path))
     rows = path.read_text().splitlines()
-    assert rows[0] == "datetime,exchange,price"
-    assert len(rows) == 1001
+    assert rows[0] == "datetime,pair,exchange,price"
+    assert len(rows) > 1001
     assert rows[1:] == sorted(rows[1:], key=lambda row: row.split(",")[0])

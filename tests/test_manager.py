@@ -70,7 +70,7 @@ def test_the_documented_program(sandbox: Sandbox) -> None:
     assert {tick.name for tick in ticks} == {NAME}
     assert all(before <= tick.received_at <= time.time() for tick in ticks)
     assert all(isinstance(tick, SpotTick) and tick.pair == "BTC:USDC" for tick in spots.wait(len))
-    assert len(stream.get_tick_history("BTC:USD", "2022-06-15")) == 1000
+    assert len(stream.get_tick_history("BTC:USD", "2022-06-15", limit=1000)) == 1000
     assert books_balance(stream)
     stream.stop()
     assert stream.state is State.STOPPED

@@ -17,9 +17,11 @@ PUBLIC = [
     "AuthorizationError", "Backoff", "ConfigError", "ConnectError", "ConnectionLostError", "ContractTick",
     "FinxSyncError", "FunctionError", "Gap", "Greeks", "Grid", "HandlerRaisedError", "Instrument", "Interval",
     "InvalidInputError", "Lag", "SlowConsumerError", "SpotTick", "Stale", "StaleDataError", "State",
-    "StateChange", "Stats", "StreamManager", "Tick", "WebSocketApp", "authenticate", "calculate_greeks", "call",
+    "StateChange", "Stats", "StreamManager", "Tick", "TickHistory", "WebSocketApp",
+    "authenticate", "calculate_greeks", "call",
     "get_five_minute_matrix", "get_options_timeslice", "get_options_timeslice_series", "get_pair_quote",
-    "get_pair_quote_series", "get_reference_data", "get_tick_history", "get_tick_snap", "list_contracts",
+    "get_pair_quote_series", "get_reference_data", "get_tick_history", "get_tick_snap", "iter_tick_history",
+    "list_contracts",
     "list_pairs", "option_chain", "parse_instrument",
 ]  # fmt: skip
 

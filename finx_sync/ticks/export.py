@@ -44,15 +44,17 @@ def to_pandas(columns: Columns, pair: str) -> pd.DataFrame:
 
 def to_arrow(columns: Columns, pair: str) -> pa.Table:
     """A table of datetime (UTC, microseconds), pair and exchange (dictionaries) and price."""
-    pa = pyarrow()
+    pa, compute = pyarrow(), pyarrow("compute")
     count = len(columns)
     # Arrow's memory is the columns' own, which nobody changes any more.
     stamps = pa.Array.from_buffers(pa.timestamp("us", "UTC"), count, [None, pa.py_buffer(columns.stamps)])
     prices = pa.Array.from_buffers(pa.float64(), count, [None, pa.py_buffer(columns.prices)])
     if any(price != price for price in columns.prices):  # noqa: PLR0124  # a missing price is no NaN in Arrow
-        prices = pa.compute.if_else(pa.compute.is_nan(prices), pa.scalar(None, pa.float64()), prices)
+        prices = compute.if_else(compute.is_nan(prices), pa.scalar(None, pa.float64()), prices)
     codes = pa.Array.from_buffers(pa.uint16(), count, [None, pa.py_buffer(columns.codes)])
-    exchanges = pa.DictionaryArray.from_arrays(codes, pa.array(list(columns.names), pa.string()))
+    if None in columns.names:  # a missing name is no entry of the dictionary
+        codes = compute.if_else(compute.equal(codes, columns.names[None]), pa.scalar(None, pa.uint16()), codes)
+    exchanges = pa.DictionaryArray.from_arrays(codes, pa.array([name or "" for name in columns.names], pa.string()))
     pairs = pa.DictionaryArray.from_arrays(pa.array(bytes(count), pa.uint8()), pa.array([pair]))
     return pa.table({"datetime": stamps, "pair": pairs, "exchange": exchanges, "price": prices})
 
