@@ -24,7 +24,7 @@ from finx_sync.functions.inputs import checked_date, checked_pair, checked_time,
 from finx_sync.functions.paging import DAY_MS, Plan, Window, windows
 from finx_sync.functions.progress import ProgressBar
 from finx_sync.messages import Tick
-from finx_sync.ticks import Interval, TickHistory
+from finx_sync.ticks import TickHistory, Unproven
 from finx_sync.ticks.columns import MILLISECOND, Columns, ExchangeNames, micros, moment, thinned
 from finx_sync.ticks.spans import Span, read_span
 
@@ -171,7 +171,7 @@ def _days(request: HistoryRequest) -> list[Window]:
 
 
 def _history(request: HistoryRequest, rows: Columns, unproven: list[tuple[int, int]]) -> TickHistory:
-    intervals = [Interval(moment(first * MILLISECOND), moment(last * MILLISECOND)) for first, last in unproven]
+    intervals = [Unproven(moment(first * MILLISECOND), moment(last * MILLISECOND)) for first, last in unproven]
     history = TickHistory(request.pair, rows, intervals)
     if intervals and request.strict:
         raise IncompleteHistoryError(history)

@@ -29,7 +29,7 @@ LONG_WAIT: Final = 50
 """Times the usual time between two rows, before the first row of the first full page: worth a check."""
 DAY_MS: Final = 86_400_000
 
-Unproven = tuple[int, int]
+Stretch = tuple[int, int]
 """First and last millisecond, since the epoch."""
 
 
@@ -115,7 +115,7 @@ class Day:
     ) -> None:
         self.window = window
         self.segments = [Segment(window.first, window.last, window.first)]
-        self.unproven: list[Unproven] = []
+        self.unproven: list[Stretch] = []
         self.questions: list[Question] = []
         self.open_checks = 0
         self.finished: Columns | None = None
@@ -422,10 +422,10 @@ class Plan:
             return True
         return all(day.finished is not None for day in self.days)
 
-    def result(self) -> tuple[Columns, list[Unproven]]:
+    def result(self) -> tuple[Columns, list[Stretch]]:
         """All rows in order (at most `limit`), and where they may not be all."""
         rows = Columns(self._names)
-        unproven: list[Unproven] = []
+        unproven: list[Stretch] = []
         for day in self.days:
             rows.extend(day.rows())
             unproven += day.unproven

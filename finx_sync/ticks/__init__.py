@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from finx_sync.ticks.bars import Bar, Bars
-from finx_sync.ticks.history import Interval, TickHistory
+from finx_sync.ticks.history import TickHistory, Unproven
 
-__all__ = ["Bar", "Bars", "Interval", "TickHistory"]
+__all__ = ["Bar", "Bars", "TickHistory", "Unproven"]

@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     import polars as pl
     import pyarrow as pa
 
-__all__ = ["Interval", "TickHistory"]
+__all__ = ["TickHistory", "Unproven"]
 
 SHOWN: Final = 5
 """Rows at either end that a notebook shows."""
 
 
-class Interval(NamedTuple):
-    """A stretch of time, UTC, both ends in it."""
+class Unproven(NamedTuple):
+    """A stretch of time, UTC, both ends in it, in which ticks may be missing."""
 
     start: dt.datetime
     end: dt.datetime
@@ -49,7 +49,7 @@ class TickHistory(Sequence[Tick]):
         unproven: where it is not; empty when `complete`.
     """
 
-    def __init__(self, pair: str, columns: Columns, unproven: Sequence[Interval] = ()) -> None:
+    def __init__(self, pair: str, columns: Columns, unproven: Sequence[Unproven] = ()) -> None:
         self.pair = pair
         self.unproven = tuple(unproven)
         self._columns = columns

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from finx_sync import Tick, TickHistory
 from finx_sync.errors import InvalidInputError
-from finx_sync.ticks import Bar, Interval
+from finx_sync.ticks import Bar, Unproven
 from finx_sync.ticks.columns import Columns, ExchangeNames, micros, moment, thinned
 from finx_sync.ticks.page import page_of_ticks, read_page
 from finx_sync.ticks.spans import read_span
@@ -149,7 +149,7 @@ def test_slices_by_time() -> None:
 
 def test_what_is_not_proven_is_seen() -> None:
     """A hole would show only to those who ask for it."""
-    hole = Interval(MIDNIGHT + dt.timedelta(hours=1), MIDNIGHT + dt.timedelta(hours=2))
+    hole = Unproven(MIDNIGHT + dt.timedelta(hours=1), MIDNIGHT + dt.timedelta(hours=2))
     ticks = TickHistory(PAIR, history((1, "A", 1.0), (9000, "A", 1.0))._columns, [hole])
     assert not ticks.complete
     assert "NOT PROVEN COMPLETE" in repr(ticks)
