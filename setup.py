@@ -19,6 +19,7 @@ EXTRAS = {
     "polars": ["numpy>=1.24", "polars>=1"],
     "arrow": ["pyarrow>=14"],
     "plot": ["numpy>=1.24", "pandas>=2", "matplotlib>=3.8"],
+    "compat": ["pandas>=2"],
     "testing": ["aiohttp>=3.9", "pytest>=8"],
     "redis": ["redis>=5"],
     "bench": ["aiohttp>=3.9", "orjson", "picows>=1", "uvloop; sys_platform != 'win32'", "websockets>=13", "matplotlib"],

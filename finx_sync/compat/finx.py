@@ -1,0 +1,400 @@
+"""`TickPlant` and `Streamer`, the classes of the old SDK (finx-io 0.1.31), on `StreamManager`.
+
+::
+
+    from finx_sync.compat.finx import Streamer, TickPlant  # was: from finx.tick_client import TickPlant; ...
+
+Methods return what the original's do: a function's answer as the text that came, REST answers as plain JSON values or a
+DataFrame. As there, a method called while an event loop runs gives something to await, and ``method.run_async(...)``
+does so always.
+
+What is different: each function has a connection and an answer of its own, so none can be taken for another's; the
+original reads whatever frame comes next. Nothing waits for ever. A refused key raises `AuthorizationError`, an error
+that the server answers `ServerRefusedError`, a missing pair `InvalidInputError`; the original prints or returns these.
+A streamer that loses its connection opens it again, where the original's `listen` ends. Nothing prints the key.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, ParamSpec, TextIO, TypeVar
+from urllib.parse import urlsplit
+
+from finx_sync.errors import ConfigError, InvalidInputError, MissingExtraError
+from finx_sync.functions.inputs import checked_pair
+from finx_sync.manager import StreamManager
+from finx_sync.session.options import StreamOptions
+from finx_sync.session.state import ENDED
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+__all__ = ["Streamer", "TickPlant"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+HOSTS: Final = {"dev": "beta.finx.io", "prod": "ws.finx.io"}
+"""The original's environments; "sandbox" is ours."""
+SANDBOX: Final = "sandbox"
+TIMEOUT: Final = 30.0
+PANDAS: Final = 'a timeslice is a DataFrame, which needs pandas: pip install "finx-sync[compat]"'
+
+
+class _Bound(Generic[P, T]):
+    """A method of one object, that can be called with and without an event loop."""
+
+    def __init__(self, function: Callable[Concatenate[Any, P], T], instance: object) -> None:
+        functools.update_wrapper(self, function)
+        self._function = function
+        self._instance = instance
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Any:
+        """Call it; where an event loop runs on this thread, returns a task to await."""
+        if (asyncio := sys.modules.get("asyncio")) is not None:  # not imported: nothing runs
+            try:
+                return asyncio.get_running_loop().create_task(self.run_async(*args, **kwargs))
+            except RuntimeError:
+                pass
+        return self._function(self._instance, *args, **kwargs)
+
+    async def run_async(self, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call it on another thread, so that the event loop goes on."""
+        import asyncio
+
+        return await asyncio.to_thread(self._function, self._instance, *args, **kwargs)
+
+
+class _Hybrid(Generic[P, T]):
+    """Makes a method a `_Bound` one."""
+
+    def __init__(self, function: Callable[Concatenate[Any, P], T]) -> None:
+        self.__doc__ = function.__doc__
+        self._function = function
+
+    def __get__(self, instance: object, owner: type | None = None) -> _Bound[P, T]:
+        return _Bound(self._function, instance)
+
+
+class _Manager(StreamManager):
+    """A manager whose functions give out what came, unread."""
+
+    def text(self, function: str, timeout: float, **params: Any) -> str:
+        """A function's answer."""
+        return self._ask(function, timeout, **params).text
+
+    def json(self, function: str, path: str, timeout: float, **params: str | None) -> Any:
+        """The answer of a REST path."""
+        return self._get(function, path, timeout, **params)
+
+
+class TickPlant:
+    """FinX's functions, by the original's names.
+
+    Args:
+        finx_api_key: the key; "" for ``FINX_API_KEY`` from the environment or ``.env``.
+        environment: "dev", "prod" or, ours, "sandbox" (embedded, no key needed).
+        timeout: seconds that each call may take.
+        options: what every stream takes; see `finx_sync.session.options.Options`.
+
+    Attributes:
+        endpoint: of the functions; only its host counts. As in the original it may be set to another server's.
+        rest_endpoint: likewise, of the REST paths.
+
+    Raises:
+        ConfigError: an unknown environment.
+    """
+
+    def __init__(
+        self,
+        finx_api_key: str = "public",
+        environment: str = "dev",
+        *,
+        timeout: float = TIMEOUT,
+        **options: Unpack[StreamOptions],
+    ) -> None:
+        host = _host(environment)
+        self.endpoint = f"wss://{host}/streamer/" if host else SANDBOX
+        self.rest_endpoint = f"https://{host}/backend/" if host else SANDBOX
+        self._key = (finx_api_key if host or finx_api_key != "public" else "") or None
+        self._timeout = timeout
+        self._options = options
+
+    def __repr__(self) -> str:
+        return f"<TickPlant on {urlsplit(self.endpoint).netloc or self.endpoint}>"
+
+    def __enter__(self) -> TickPlant:
+        _connect(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing is open between two calls."""
+
+    async def __aenter__(self) -> TickPlant:
+        import asyncio
+
+        await asyncio.to_thread(_connect, self)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Nothing is open between two calls."""
+
+    @_Hybrid
+    def connect(self) -> None:
+        """Try the key, and one function, as the original does.
+
+        Raises:
+            AuthorizationError: the key was refused.
+            ConnectError: no connection could be opened.
+            ServerRefusedError, FunctionTimeoutError: as every method here.
+        """
+        _connect(self)
+
+    @_Hybrid
+    def get_reference_data(self, ticker: str) -> str:
+        """What is known of a security, as JSON text."""
+        return self._functions().text("referenceData", self._timeout, securityId=ticker)
+
+    @_Hybrid
+    def list_deribit_contracts(self) -> str:
+        """The names of all contracts, as JSON text."""
+        return self._functions().text("listDeribitContracts", self._timeout)
+
+    @_Hybrid
+    def tick_history(self, pair: str, date: str, time: str = "00:00") -> str:
+        """A page of a day's ticks, at most 1000, unsorted, keyed "0" to "999"; as JSON text."""
+        return self._functions().text("tickHistory", self._timeout, pair=checked_pair(pair), date=date, time=time)
+
+    @_Hybrid
+    def tick_snap(self, pair: str, unix_time_target: str = "", time_target_width_seconds: str = "") -> Any:
+        """The quote of a pair, as a plain JSON object: the newest, or one near a moment.
+
+        Args:
+            pair: like "BTC:USD".
+            unix_time_target: UNIX seconds; "" for now.
+            time_target_width_seconds: seconds around it; "" for 10.
+        """
+        asked = {"pair": checked_pair(pair)}
+        if unix_time_target:
+            asked["unixTimeTarget"] = str(unix_time_target)
+            asked["timeTargetWidthSeconds"] = str(time_target_width_seconds or 10)
+        return self._rest().json("tick_snap", "observations/tick/snap", self._timeout, **asked)
+
+    @_Hybrid
+    def get_timeslice(self, timeslice_datestamp: str, timeslice_width_seconds: str, underlying_symbol: str) -> Any:
+        """All options on an underlying near a moment (UNIX seconds), as a DataFrame of texts.
+
+        Raises:
+            MissingExtraError: pandas is not installed.
+        """
+        return self._timeslice(timeslice_datestamp, timeslice_width_seconds, underlying_symbol)
+
+    @_Hybrid
+    def get_timeslice_series(  # noqa: PLR0917 - the original's
+        self,
+        api_key: str,
+        series_start_datestamp: str,
+        series_end_datestamp: str,
+        series_step_seconds: str,
+        timeslice_width_seconds: str,
+        underlying_symbol: str,
+    ) -> Any:
+        """Timeslices from a moment on, one each step, the end left out, in one DataFrame.
+
+        The original hands `api_key` to the wrong place and fails; here it is not looked at.
+
+        Raises:
+            InvalidInputError: the step is not above 0, or the series is empty.
+        """
+        start, end, step = (int(value) for value in (series_start_datestamp, series_end_datestamp, series_step_seconds))
+        if step <= 0 or not start < end:
+            raise InvalidInputError("a series has a step above 0, and an end after its start")
+        frames = [
+            self._timeslice(str(at), timeslice_width_seconds, underlying_symbol)
+            for at in range(start, start + (end - start) // step * step, step)
+        ]
+        frames = [frame for frame in frames if len(frame)] or frames[:1]
+        return _pandas().concat(frames, ignore_index=True) if frames else _pandas().DataFrame()
+
+    def _timeslice(self, at: str, width: str, underlying: str) -> Any:
+        pandas = _pandas()
+        rows = self._rest().json(
+            "get_timeslice",
+            "observations/options/time_slice",
+            self._timeout,
+            timeslice_target_datestamp=str(at),
+            timeslice_width_seconds=str(width),
+            underlying_symbol=underlying,
+        )
+        return pandas.DataFrame(rows)
+
+    def _functions(self) -> _Manager:
+        return _manager(self._key, self.endpoint, request_form="message", path="streamer", **self._options)
+
+    def _rest(self) -> _Manager:
+        return _manager(self._key, self.rest_endpoint, **self._options)
+
+
+def _connect(plant: TickPlant) -> None:
+    functions = plant._functions()
+    functions.authenticate(timeout=plant._timeout)
+    functions.text("tickSnap", plant._timeout, pair="BTC:USDC")
+
+
+class Streamer:
+    """One pair's live quotes.
+
+    Args:
+        payload: ``{"pair": "BTC:USDC"}``.
+        environment: as of `TickPlant`.
+        api_key: None for ``FINX_API_KEY``, as in the original.
+        options: what every stream takes; see `finx_sync.session.options.Options`.
+
+    Attributes:
+        pair: the pair.
+        endpoint: of the stream; only its host counts, and a key that stands in it where there is no other.
+        stream: the `StreamManager` underneath; None while not connected.
+
+    Raises:
+        ConfigError: an unknown environment.
+        InvalidInputError: no pair.
+    """
+
+    def __init__(
+        self,
+        payload: Mapping[str, str],
+        environment: str = "dev",
+        *,
+        api_key: str | None = None,
+        **options: Unpack[StreamOptions],
+    ) -> None:
+        host = _host(environment)
+        self.pair = checked_pair(payload.get("pair", ""))
+        self.endpoint = f"wss://{host}/streamer/" if host else SANDBOX
+        self.stream: StreamManager | None = None
+        self._key = api_key
+        self._options = options
+        self._failure: OSError | ValueError | None = None
+
+    def __repr__(self) -> str:
+        return f"<Streamer of {self.pair} on {self.stream!r}>"
+
+    def __enter__(self) -> Streamer:
+        self._open()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Streamer:
+        import asyncio
+
+        await asyncio.to_thread(self._open)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.close()
+
+    @_Hybrid
+    def connect(self) -> None:
+        """Connect in the background.
+
+        Raises:
+            AuthorizationError: the key was refused.
+            ConnectError: no connection could be opened.
+            ConfigError: no key, or no websocket URL.
+        """
+        self._open()
+
+    @_Hybrid
+    def listen(self, output: str = "console") -> None:
+        """Write every frame as it came, one a line, until `close` is called or Ctrl+C is pressed.
+
+        Args:
+            output: "console" for standard output, else a file's path; the file begins anew.
+
+        Raises:
+            OSError: the output cannot be written.
+            FinxSyncError: why the stream failed; as `connect`.
+        """
+        if output == "console":
+            self._write_to(sys.stdout)
+            return
+        with open(output, "w", encoding="utf-8") as file:
+            self._write_to(file)
+
+    def close(self) -> None:
+        """End; any thread, any number of times."""
+        if self.stream is not None:
+            self.stream.stop()
+
+    def _open(self) -> StreamManager:
+        if self.stream is None or not self.stream.is_connected:
+            key = self._key or _key_in(self.endpoint)
+            self.stream = _manager(key, self.endpoint, path="streamer", stream_per_url=True, **self._options)
+            self.stream.subscribe_spot(self.pair)
+            self.stream.start()
+        return self.stream
+
+    def _write_to(self, output: TextIO) -> None:
+        stream, ended = self._open(), threading.Event()
+
+        def write(text: str) -> None:
+            if self.pair not in text:  # an answer to what the library itself has sent
+                return
+            try:
+                output.write(f"{text}\n")
+                output.flush()
+            except (OSError, ValueError) as error:  # a full disk, a pipe that nobody reads, a closed file
+                self._failure = error
+                ended.set()
+
+        stream.on_message(write)
+        stream.on_state(lambda change: ended.set() if change.new in ENDED else None)
+        try:
+            while not ended.wait(1.0) and stream.state not in ENDED:
+                pass
+        finally:
+            stream.off(write)
+            stream.stop()
+        failure, self._failure = self._failure or stream.failure, None
+        if failure is not None:
+            raise failure
+
+
+def _host(environment: str) -> str | None:
+    """The host of an environment; None for the sandbox."""
+    if environment == SANDBOX:
+        return None
+    if environment not in HOSTS:
+        raise ConfigError(f"there is no environment {environment!r}; it is 'dev', 'prod' or 'sandbox'")
+    return HOSTS[environment]
+
+
+def _manager(key: str | None, endpoint: str, **options: Any) -> _Manager:
+    """A manager for the host of an endpoint."""
+    if endpoint == SANDBOX:
+        return _Manager(key, environment=SANDBOX, **options)
+    parts = urlsplit(endpoint)
+    scheme = {"http": "ws", "https": "wss"}.get(parts.scheme, parts.scheme)
+    return _Manager(key, url=f"{scheme}://{parts.netloc}", **options)
+
+
+def _key_in(endpoint: str) -> str | None:
+    """The key of ``wss://host/streamer/KEY/PAIR``."""
+    _, *parts = urlsplit(endpoint).path.strip("/").split("/")
+    return parts[0] if parts else None
+
+
+def _pandas() -> Any:
+    try:
+        import pandas
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(PANDAS) from error
+    return pandas
