@@ -43,6 +43,22 @@ class Wishes(RuleBasedStateMachine):
         assert self.subscriptions.remove(contract(name)) == (name in self.wanted)
         self.wanted.pop(name, None)
 
+    @rule(name=NAMES)
+    def refuse(self, name: str) -> None:
+        self.subscriptions.refused(contract(name))
+        self.wanted.pop(name, None)
+        self.not_taken(name)
+
+    @rule(name=NAMES)
+    def postpone(self, name: str) -> None:
+        self.not_taken(name)
+        self.subscriptions.again(contract(name))
+
+    def not_taken(self, name: str) -> None:
+        self.must.discard(name)
+        if self.asked is not None and name in self.asked:
+            self.asked.remove(name)  # so the server may be asked once more
+
     @precondition(lambda self: self.asked is None)
     @rule()
     def open(self) -> None:

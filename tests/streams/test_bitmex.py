@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.server import ServerConnection
 
 from finx_sync.errors import (
     AuthorizationError,
@@ -25,10 +27,14 @@ from finx_sync.errors import (
 )
 from finx_sync.sandbox import Sandbox
 from finx_sync.session.backoff import Backoff
+from finx_sync.testing import RECOVERABLE, FaultProxy
 from finx_sync.venues.bitmex import BitmexDialect, BitmexStream, TableItem
+from tests.scripted import ScriptedServer
 
 KEYS = {"api_key": "sandbox-key", "api_secret": "sandbox-secret"}
 QUICK: dict[str, Any] = {"reconnect": Backoff(0.01, 0.05), "connect_timeout": 5}
+LIVED_THROUGH = {"short black hole", "delay", "throttle", "split", "corrupt json"}
+"""Faults that a connection outlives."""
 ALL = ["instrument", "quote", "trade", "tradeBin1m", "orderBookL2", "orderBookL2_25", "orderBook10", "funding"]
 
 
@@ -270,6 +276,45 @@ def test_a_refused_topic_is_a_typed_error_of_its_own(open_stream: Callable[..., 
     assert errors.empty()
 
 
+class BusyServer(ScriptedServer):
+    """Has no room for the first subscriptions."""
+
+    def __init__(self, busy: int) -> None:
+        super().__init__()
+        self.asked = 0
+        self._busy = busy
+
+    def _serve(self, connection: ServerConnection) -> None:
+        try:
+            for text in connection:
+                if text == "ping":
+                    connection.send("pong")
+                else:
+                    self.answer(connection, json.loads(text))
+        except ConnectionClosed:
+            pass
+
+    def answer(self, connection: ServerConnection, message: dict[str, Any]) -> None:
+        self.asked += 1
+        if self.asked <= self._busy:
+            said = "Rate limit exceeded, retry in 1 seconds."
+            refusal = {"status": 429, "error": said, "meta": {"retryAfter": 0.1}, "request": message}
+            connection.send(json.dumps(refusal))
+            return
+        image = {"table": "quote", "action": "partial", "keys": [], "filter": {"symbol": "XBTUSD"}, "data": []}
+        connection.send(json.dumps({"success": True, "subscribe": message["args"][0], "request": message}))
+        connection.send(json.dumps(image))
+
+
+def test_a_busy_server_is_asked_again() -> None:
+    """A rate limit would be taken for a refusal, and the table never come."""
+    with BusyServer(2) as server, BitmexStream(server.url, "XBTUSD", channels=["quote"], **QUICK) as stream:
+        errors: list[Exception] = []
+        stream.on_error(errors.append)
+        stream.wait_until_filled(timeout=10)
+        assert (server.asked, errors, stream.topics) == (3, [], ["quote:XBTUSD"])
+
+
 def test_the_dead_mans_switch_is_armed_at_every_connect(
     open_stream: Callable[..., BitmexStream], market: Sandbox
 ) -> None:
@@ -379,6 +424,42 @@ def test_the_embedded_sandbox_needs_nothing() -> None:
     assert stream.storage.data["margin"]  # to look at afterwards
 
 
+TABLES = [*ALL, "margin", "position", "order", "execution"]
+IMPATIENT: dict[str, Any] = {
+    "ping_interval": 0.5,
+    "ping_timeout": 0.5,
+    "connect_timeout": 1.0,
+    "stale_after": 0.5,
+    "reconnect": Backoff(0.05, 0.5, 2.0, 0.2),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", RECOVERABLE)
+def test_what_networks_do_leaves_the_tables_right(market: Sandbox, kind: str) -> None:
+    """Some fault would leave a table wrong, for ever and in silence."""
+    with FaultProxy(market.url, seed=1) as proxy:
+        stream = BitmexStream(proxy.url, ["XBTUSD", "ETHUSD"], channels=ALL, **KEYS, **IMPATIENT)
+        stream.start()
+        try:
+            stream.wait_until_filled()
+            for _ in range(2):
+                before = stream.stats()
+                injected = proxy.inject(*RECOVERABLE[kind])
+                assert injected.wait(10)
+                market.bitmex.place("XBTUSD", "buy", 100, price=1000.0)
+                if kind not in LIVED_THROUGH:
+                    assert eventually(lambda before=before: stream.stats().reconnects > before.reconnects), kind
+                proxy.clear()
+                assert eventually(lambda before=before: stream.stats().messages.received > before.messages.received)
+                market.bitmex.pause()
+                for table in TABLES:
+                    assert eventually(lambda table=table: agrees(stream, market, table)), (kind, table)
+                market.bitmex.resume()
+        finally:
+            stream.stop()
+
+
 @pytest.mark.parametrize("seed", [1, 2])
 def test_after_every_fault_the_tables_are_the_servers_own(
     open_stream: Callable[..., BitmexStream], market: Sandbox, seed: int
@@ -401,8 +482,7 @@ def test_after_every_fault_the_tables_are_the_servers_own(
         if number % 5 == 4:
             assert eventually(lambda: stream.is_connected)
             market.bitmex.pause()
-            tables = [*ALL, "margin", "position", "order", "execution"]
-            for table in tables:
+            for table in TABLES:
                 assert eventually(lambda table=table: agrees(stream, market, table)), (number, table)
             market.bitmex.resume()
     stream.stop()
