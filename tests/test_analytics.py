@@ -222,6 +222,20 @@ def test_smile_of_one_expiry(ticks: list[ContractTick]) -> None:
 
 
 @pytest.mark.usefixtures("figures")
+def test_a_smile_beside_a_single_point(ticks: list[ContractTick]) -> None:
+    """The points of another expiry would be drawn into the smile."""
+    chain = chain_frame(ticks)
+    expiry = chain.index.get_level_values("expiry").unique()[2]
+    alone = [tick for tick in ticks if tick.name == "BTC-26AUG22-20000-C"]
+    smile = [tick for tick in ticks if tick.name in set(chain.loc[expiry]["instrument_name"])]
+    axes = plot_smile(chain_frame(alone + smile))
+    assert {len(line.get_xdata()) for line in axes.get_lines() if line.get_label() == "mark"} == {
+        chain.loc[expiry].index.get_level_values("strike").nunique()
+    }
+    assert plot_smile(chain_frame(alone)).get_title(loc="left") == "BTC 26AUG22"
+
+
+@pytest.mark.usefixtures("figures")
 def test_smiles_and_term_structure_draw_on_given_axes(ticks: list[ContractTick]) -> None:
     """A user's own figure would stay empty."""
     import matplotlib.pyplot as plt

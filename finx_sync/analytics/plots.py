@@ -43,12 +43,13 @@ def plot_smile(chain: pd.DataFrame, expiry: str | dt.date | None = None, *, ax: 
         chain = chain[chain.index.get_level_values("expiry").date == day]
     marked = chain[chain["mark_iv"] > 0]
     strikes = marked.reset_index().groupby("expiry")["strike"].nunique()
-    expiries = strikes.index[strikes > 1] if len(strikes) > 1 else strikes.index  # a point is no smile among others
+    # A single point is no smile, unless there is nothing else.
+    expiries = strikes.index[strikes > 1] if (strikes > 1).any() else strikes.index
     if expiries.empty:
         raise InvalidInputError("nothing in the chain has a volatility" + (f" at {expiry}" if expiry else ""))
     target = _axes(ax)
     if len(expiries) == 1:
-        _one_smile(target, marked, expiries[0])
+        _one_smile(target, marked[marked.index.get_level_values("expiry") == expiries[0]], expiries[0])
     else:
         _many_smiles(target, marked, expiries)
     target.set_ylabel("implied volatility, %")
@@ -75,10 +76,11 @@ def _one_smile(ax: Axes, part: pd.DataFrame, expiry: Any) -> None:
     # A far ask can be many times the mark; the smile is what the picture is of.
     ax.set_ylim(0.85 * mark.min(), min(1.35 * mark.max(), 1.05 * max(mark.max(), quoted["ask_iv"].max())))
     left = (expiry - part["timestamp"].max()).total_seconds() / 86_400
-    ax.set_title(f"{_bases(part)} {expiry_code(expiry)}, {left:.1f} days to expiry", loc="left")
+    remaining = f", {left:.1f} days to expiry" if left > 0 else ""
+    ax.set_title(f"{_bases(part)} {expiry_code(expiry)}{remaining}", loc="left")
     ax.set_xlabel("strike")
     ax.xaxis.set_major_formatter("{x:,.0f}")
-    ax.legend(frameon=False, fontsize="small")
+    ax.legend(frameon=False, fontsize="small", loc="upper center")  # where a smile leaves room
 
 
 def _many_smiles(ax: Axes, marked: pd.DataFrame, expiries: Any) -> None:
