@@ -14,9 +14,12 @@ ROOT = pathlib.Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SNIPPETS = re.findall(r"```python\n(.*?)```", README, re.S)
 COMMANDS = [line for line in re.findall(r"^\$ (finx-sync .*)$", README, re.M) if " sandbox --port" not in line]
-TOPICS = ("guarantees", "history", "options", "rest", "venues/bitmex")
+TOPICS = ("guarantees", "history", "options", "rest", "venues/bitmex", "venues/deribit", "venues/ime")
 """Of docs/: all their snippets together are one program."""
+ARGUMENTS = {"real_options.py": ["--offline"]}
+"""Of examples that would go out into the world."""
 EXPECTED = {
+    "real_options.py": r"(?:BTC-\S+-C  mark [\d.]+ BTC  iv [\d.]+ %  delta [\d.]+\n){20,}BTC is at [\d.]+ dollars\n",
     "bitmex_order_book.py": r"(?: *[\d.]+ @ [\d.]+ \| [\d.]+ @ [\d.]+ +\(\d+ and \d+ levels\)\n){5}",
     "bitmex_account.py": r"10\.0{8} XBT to begin with\n(?:order .*\n)+filled  (?:Buy |Sell) 100 XBTUSD at [\d.]+\n",
     "smile.py": r"the smile of .* is in smile\.png\n(?:[\d,]+ (?:call|put): marked .*\n){3}",
@@ -86,7 +89,8 @@ def test_commands_of_topics_run(command: str) -> None:
 @pytest.mark.parametrize("name", sorted(path.name for path in (ROOT / "examples").glob("[!t]*.py")))
 def test_examples_run(name: str) -> None:
     """An example would be a riddle instead of a help."""
-    assert re.fullmatch(EXPECTED[name], run(sys.executable, "-W", "error", str(ROOT / "examples" / name)))
+    program = [str(ROOT / "examples" / name), *ARGUMENTS.get(name, [])]
+    assert re.fullmatch(EXPECTED[name], run(sys.executable, "-W", "error", *program))
 
 
 def test_history_example_writes_every_row(tmp_path: pathlib.Path) -> None:
