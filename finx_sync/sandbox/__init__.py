@@ -6,8 +6,8 @@
         print(sandbox.url)   # ws://127.0.0.1:PORT, the key is "sandbox-key", the secret "sandbox-secret"
 
 From the market to the socket: `prices` (index prices) → `chain` (what is listed) → `market` (tickers and trades),
-`history` (past days) → `codec` (FinX's text) → `finx_functions`, `finx_rest`, `finx` (paths and messages) →
-`connection`, `hub` (websockets and their record) → `server` (the thread). It has codecs of its own: shared ones would
+`history` (past days) → `codec` (FinX's text) → `finx_functions`, `finx_rest`, `finx_grid`, `finx` (paths and messages)
+→ `connection`, `hub` (websockets and their record) → `server` (the thread). It has codecs of its own: shared ones would
 let a mistake cancel itself out.
 
 Exchanges have accounts (`account`, and a `robot` that trades). BitMEX: `bitmex_schema`, `bitmex_market` (public rows),

@@ -85,8 +85,8 @@ class Functions:
         return handler(params)
 
     def list_contracts(self, params: Params) -> list[str]:
-        """Return all names; `as_of_date` (REST only) asks for those of a day."""
-        if not params.get("as_of_date"):
+        """Return all names; `as_of_date` (REST only) asks for those of a day. The SDK writes ``None`` for no day."""
+        if params.get("as_of_date") in (None, "", "None"):
             return self._market.names(self._now())
         return self._market.names(_listed_at(day_start(require(params, "as_of_date")) + DAY_MS // 2))
 

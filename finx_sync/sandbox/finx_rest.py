@@ -56,6 +56,7 @@ class FinxRest:
         }
         for path, call in calls.items():
             router.add_get(f"/backend/{path}", self._handler(call))
+            router.add_get(f"/backend/{path}/", self._handler(call))  # as the SDK writes `reference/secdb/`
 
     def _handler(self, call: Callable[[Params], Any]) -> Callable[[web.Request], Any]:
         async def handle(request: web.Request) -> web.Response:

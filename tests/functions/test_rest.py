@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 import trustme
 
 import finx_sync
@@ -133,6 +134,15 @@ def test_every_path(sandbox: Sandbox) -> None:
     assert "BTC-24JUN22-20000-C" not in stream.list_contracts()
     reference = stream.get_reference_data("BTC-26AUG22-20000-C", via="rest")
     assert reference == stream.get_reference_data("BTC-26AUG22-20000-C")
+
+
+def test_the_sdks_ways_of_writing(sandbox: Sandbox) -> None:
+    """The sandbox would not serve the SDK, which ends one path with a slash and writes None for no date."""
+    for path, expected in (
+        (f"reference/secdb/?APIKey={KEY}&securityId=BTC-PERPETUAL", "perpetual"),
+        (f"deribit/list-deribit-contracts?APIKey={KEY}&as_of_date=None", "BTC-PERPETUAL"),
+    ):
+        assert expected in requests.get(f"{sandbox.http_url}/backend/{path}", timeout=10).text
 
 
 def test_without_a_manager(sandbox: Sandbox) -> None:
