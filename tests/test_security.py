@@ -9,8 +9,8 @@ from pathlib import Path
 import finx_sync
 from finx_sync.dispatch import delivery, inbox
 from finx_sync.errors import EXCERPT_LENGTH, LONGEST_COMPLAINT
-from finx_sync.reading import FEED_SIZE
 from finx_sync.session.options import Options
+from finx_sync.stream.reading import FEED_SIZE
 from finx_sync.transport import channel, handshake, loop, proxy
 
 PACKAGE = Path(finx_sync.__file__).parent

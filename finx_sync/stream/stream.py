@@ -25,9 +25,9 @@ from finx_sync.session.parts import SessionParts
 from finx_sync.session.session import Session
 from finx_sync.session.state import ENDED, State, StateChange
 from finx_sync.session.subscriptions import Subscriptions
-from finx_sync.stats import Stats, handler_stats
+from finx_sync.stream.stats import Stats, handler_stats
+from finx_sync.stream.upkeep import Upkeep
 from finx_sync.transport.app import WebSocketApp
-from finx_sync.upkeep import Upkeep
 from finx_sync.venues.base import MAIN_LINE, Dialect, Subscription
 
 if TYPE_CHECKING:

@@ -8,11 +8,11 @@ from typing import Any
 
 from finx_sync.config import Account
 from finx_sync.errors import InvalidInputError, UsageError
-from finx_sync.guard import Guard
 from finx_sync.notices import Interval
-from finx_sync.reading import Reading
 from finx_sync.session.session import Session
 from finx_sync.session.state import ENDED
+from finx_sync.stream.guard import Guard
+from finx_sync.stream.reading import Reading
 
 __all__ = ["Upkeep"]
 
