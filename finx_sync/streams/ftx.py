@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import threading
-import time
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit, urlunsplit
 
@@ -25,9 +24,9 @@ from finx_sync.messages import Message
 from finx_sync.notices import Gap
 from finx_sync.session.options import StreamOptions
 from finx_sync.session.state import ENDED, StateChange
+from finx_sync.streams.ftx_books import BOOKS, Books
 from finx_sync.streams.ftx_handlers import FtxHandlers
 from finx_sync.venues.base import Subscription
-from finx_sync.venues.ftx.book import Book
 from finx_sync.venues.ftx.dialect import ENDPOINT, FtxDialect
 from finx_sync.venues.ftx.messages import (
     BookUpdate,
@@ -41,12 +40,11 @@ from finx_sync.venues.ftx.messages import (
     FtxPay,
     FtxTicker,
     FtxTrade,
-    GroupedBookUpdate,
     Orders,
     Payments,
     Trades,
 )
-from finx_sync.venues.ftx.repair import Once, Repairs
+from finx_sync.venues.ftx.repair import Once
 from finx_sync.venues.ftx.requests import PRIVATE_CHANNELS, FtxCredentials, wish
 
 if TYPE_CHECKING:
@@ -56,11 +54,8 @@ __all__ = ["FtxStream"]
 
 DERIVED: Final = (FtxTrade, FtxFill, FtxOrder, FtxPay)
 """What frames of several, or of what may come twice, are taken apart into."""
-BOOKS: Final[dict[type[BookUpdate], tuple[type[FtxOrderBook], str]]] = {
-    BookUpdate: (FtxOrderBook, "orderbook"),
-    GroupedBookUpdate: (FtxGroupedOrderBook, "orderbookGrouped"),
-}
-"""Which book an update is of, and the channel that it comes from."""
+DROPPED: Final = ("slow consumer",)
+"""Reasons of gaps in which updates were lost on a connection that goes on."""
 TOLD: Final = (FtxTicker, *DERIVED, FtxMarkets, FtxOrderBook, FtxGroupedOrderBook)
 """What handlers and iterators get."""
 
@@ -96,11 +91,9 @@ class FtxStream(FtxHandlers):
         super().__init__(self._ftx, Account(address, credentials), **options)
         self._latest.update({kind: {} for kind in DERIVED})
         self._stay = embedded.Stay()
-        self._lock = threading.Lock()  # guards _books: the dispatch thread merges, others look
-        self._books: dict[tuple[type[FtxOrderBook], str], Book] = {}
+        self._books = Books(self._resubscribe)
         self._answering = threading.Condition()  # guards _answers; notified of each, and at the end
         self._answers: dict[Subscription, str | None] = {}
-        self._repairs = Repairs()
         self._seen = Once()
         self._duplicates = 0
         for frame in (Trades, Fills, Orders, Payments):
@@ -124,8 +117,7 @@ class FtxStream(FtxHandlers):
 
     def subscribe_orderbook(self, *markets: str) -> None:
         """Ask for the order books of markets; every update's checksum is verified. Otherwise as `subscribe_ticker`."""
-        for market in _checked(markets):
-            self._want_book(FtxOrderBook, market)
+        self._books.want(FtxOrderBook, _checked(markets))
         self._ask("orderbook", markets)
 
     def subscribe_orderbook_grouped(self, market: str, grouping: float) -> None:
@@ -142,7 +134,7 @@ class FtxStream(FtxHandlers):
         if wanted in self._subscriptions.desired() and self._ftx.groupings[market] != grouping:
             raise InvalidInputError(f"the book of {market} is subscribed in other steps; unsubscribe it first")
         self._ftx.groupings[market] = grouping
-        self._want_book(FtxGroupedOrderBook, market)
+        self._books.want(FtxGroupedOrderBook, [market])
         self._subscribe(wanted)
 
     def subscribe_markets(self) -> None:
@@ -176,12 +168,12 @@ class FtxStream(FtxHandlers):
     def unsubscribe_orderbook(self, *markets: str) -> None:
         """Want the order books of markets no more; `order_book` forgets them at once."""
         self._give_up("orderbook", markets)
-        self._forget_books(FtxOrderBook, markets)
+        self._books.forget(FtxOrderBook, markets)
 
     def unsubscribe_orderbook_grouped(self, *markets: str) -> None:
         """Want the grouped order books of markets no more."""
         self._give_up("orderbookGrouped", markets)
-        self._forget_books(FtxGroupedOrderBook, markets)
+        self._books.forget(FtxGroupedOrderBook, markets)
 
     def unsubscribe_markets(self) -> None:
         """Want the list of markets no more."""
@@ -257,13 +249,11 @@ class FtxStream(FtxHandlers):
             None while there is none that can be trusted: before the server's image, while not connected, and after a
             wrong checksum until the next image.
         """
-        with self._lock:
-            return self._picture(FtxOrderBook, market)
+        return self._books.picture(FtxOrderBook, market)
 
     def order_book_grouped(self, market: str) -> FtxGroupedOrderBook | None:
         """A market's grouped order book as it stands; otherwise as `order_book`, but for the checksum."""
-        with self._lock:
-            book = self._picture(FtxGroupedOrderBook, market)
+        book = self._books.picture(FtxGroupedOrderBook, market)
         assert book is None or isinstance(book, FtxGroupedOrderBook)
         return book
 
@@ -307,78 +297,29 @@ class FtxStream(FtxHandlers):
         return True
 
     def _merge(self, update: BookUpdate) -> None:
-        """Merge what the server says about a book, verify it, and hand the whole book on."""
-        kind, channel = BOOKS[type(update)]
-        now = time.monotonic()
-        with self._lock:
-            book = self._books.get((kind, update.market))
-            if book is None:  # not wanted any more
-                return
-            fits = book.apply(update)
-            wanted = book.is_valid and kind in self._handlers.routes
-            picture = self._picture(kind, update.market) if wanted else None
-        if not fits:
-            self._repairs.broken((kind, update.market), now)
+        """Merge what the server says about a book, and hand the whole book on to whoever wants it."""
+        if not self._books.merge(update):
             self._report(ChecksumError(update.market))
-        if not book.is_valid:
-            self._repair(kind, wish(channel, update.market), now)
-        elif picture is not None:
+        kind = BOOKS[type(update)]
+        if kind in self._handlers.routes and (picture := self._books.picture(kind, update.market)) is not None:
             self._derive(picture)
 
-    def _repair(self, kind: type[FtxOrderBook], wanted: Subscription, now: float) -> None:
-        """Ask for a book's image, unless that was done just now: then the next update asks again."""
-        if self._repairs.is_due((kind, wanted.name), now):
-            self._resubscribe(wanted)
-
     def _missed(self, gap: Gap) -> None:
-        """Updates were dropped because handlers were too slow: what is built on them is wrong."""
-        if gap.reason != "slow consumer":
-            return
-        now = time.monotonic()
-        with self._lock:
-            for what, book in self._books.items():
-                if what[1] in gap.names:
-                    book.drop()
-                    self._repairs.broken(what, now)
+        if gap.reason in DROPPED:
+            self._books.distrust()
+
+    def _unreadable(self, line: str) -> None:
+        self._books.distrust()
+
+    def _round(self) -> None:
+        self._books.repair()
 
     def _connection_changed(self, line: str, is_open: bool) -> None:
-        """Books are as old as their connection; a new one sends their images."""
         if is_open:
             self._ftx.connected()
             with self._answering:
                 self._answers.clear()
-        now = time.monotonic()
-        with self._lock:
-            for what, book in self._books.items():
-                book.drop()
-                self._repairs.expected(what, now)
-
-    # Books; the callers hold the lock, or have it taken here.
-
-    def _want_book(self, kind: type[FtxOrderBook], market: str) -> None:
-        with self._lock:
-            if (kind, market) not in self._books:
-                self._books[kind, market] = Book()
-                self._repairs.expected((kind, market), time.monotonic())
-
-    def _forget_books(self, kind: type[FtxOrderBook], markets: tuple[str, ...]) -> None:
-        with self._lock:
-            for market in markets:
-                self._books.pop((kind, market), None)
-
-    def _picture(self, kind: type[FtxOrderBook], market: str) -> FtxOrderBook | None:
-        assert self._lock.locked()
-        book = self._books.get((kind, market))
-        if book is None or not book.is_valid:
-            return None
-        return kind(
-            received_at=book.received_at,
-            market=market,
-            bids=book.bids(),
-            asks=book.asks(),
-            time=book.time,
-            checksum=book.expected,
-        )
+        self._books.drop()
 
     # Start and end
 
@@ -411,9 +352,7 @@ class FtxStream(FtxHandlers):
 
     def _after_end(self) -> None:
         self._stay.end()
-        with self._lock:  # the end of the connection need not reach the dispatch thread any more
-            for book in self._books.values():
-                book.drop()
+        self._books.drop()  # the end of the connection need not reach the dispatch thread any more
 
 
 def _checked(markets: tuple[str, ...]) -> tuple[str, ...]:

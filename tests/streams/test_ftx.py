@@ -347,6 +347,27 @@ def test_a_server_whose_checksums_are_all_wrong_is_not_hammered() -> None:
         assert stream.order_book("A") is None
 
 
+def test_what_was_lost_without_a_checksum_is_asked_for_anew() -> None:
+    """A grouped book has no checksum: it would stay wrong for ever after a message that could not be read."""
+
+    def react(connection: ServerConnection, message: dict[str, Any]) -> None:
+        if message["op"] == "subscribe":
+            image = {"bids": [[100.0, 1.0]], "asks": [[200.0, 1.0]]}
+            data(connection, message["channel"], image, "partial", market="A")
+
+    with FtxServer(react) as server:
+        stream = FtxStream(url=server.url)
+        stream.subscribe_orderbook_grouped("A", 100)
+        with stream:
+            wait_until(lambda: stream.order_book_grouped("A"), "no book")
+            connection = server.next_connection()
+            data(connection, "orderbookGrouped", {"bids": [["x", 1.0]], "asks": []}, market="A")
+            assert server.asked("unsubscribe")["grouping"] == 100
+            assert server.asked("subscribe")["grouping"] == 100
+            wait_until(lambda: stream.order_book_grouped("A"), "no new book")
+            assert stream.stats().messages.unreadable == 1
+
+
 def test_docs_book_passes_and_a_lost_update_does_not() -> None:
     """An update that never came would leave a book that looks right."""
 

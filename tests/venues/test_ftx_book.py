@@ -115,7 +115,7 @@ def test_any_other_checksum_is_noticed(bids: Levels, asks: Levels, checksum: int
 @given(st.lists(st.floats(0, 60), min_size=1))
 def test_asking_again_is_limited(moments: list[float]) -> None:
     """A server with wrong checksums would be asked thousands of times a second."""
-    repairs = Repairs()
+    repairs: Repairs[str] = Repairs()
     asked = []
     for now in sorted(moments):
         repairs.broken("A", now)
@@ -127,13 +127,15 @@ def test_asking_again_is_limited(moments: list[float]) -> None:
 
 def test_an_image_has_time_to_come_but_a_broken_book_has_not() -> None:
     """A book would be asked for twice at every start; or a wrong one be kept from its repair."""
-    repairs = Repairs()
+    repairs: Repairs[str] = Repairs()
     repairs.expected("A", 0.0)
     assert not repairs.is_due("A", 1.0)
     assert repairs.is_due("A", REPAIR_INTERVAL)
     repairs.expected("B", 0.0)
     repairs.broken("B", 1.0)
+    assert repairs.waiting == {"B"}
     assert repairs.is_due("B", 1.0)
+    assert repairs.waiting == set()
 
 
 def test_events_are_known_again_and_memory_is_bounded() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 __all__ = ["REPAIR_INTERVAL", "Once", "Repairs"]
 
@@ -13,26 +13,35 @@ REMEMBERED: Final = 100_000
 """Events that are known again."""
 
 
-class Repairs:
+W = TypeVar("W", bound=Hashable)
+
+
+class Repairs(Generic[W]):
     """Tells when an image is to be asked for anew: at once when something breaks, but never twice in an interval.
 
     Times are seconds on any clock that only goes forward.
+
+    Attributes:
+        waiting: what is wrong, and not asked for yet.
     """
 
     def __init__(self) -> None:
-        self._due_at: dict[Hashable, float] = {}
-        self._repaired_at: dict[Hashable, float] = {}
+        self.waiting: set[W] = set()
+        self._due_at: dict[W, float] = {}
+        self._repaired_at: dict[W, float] = {}
 
-    def expected(self, what: Hashable, now: float) -> None:
+    def expected(self, what: W, now: float) -> None:
         """Its image has just been asked for in the usual way; it has an interval's time to come."""
+        self.waiting.discard(what)
         self._due_at[what] = now + REPAIR_INTERVAL
 
-    def broken(self, what: Hashable, now: float) -> None:
+    def broken(self, what: W, now: float) -> None:
         """It is wrong: due as soon as an interval has gone by since the last repair."""
+        self.waiting.add(what)
         repaired_at = self._repaired_at.get(what)
         self._due_at[what] = now if repaired_at is None else max(now, repaired_at + REPAIR_INTERVAL)
 
-    def is_due(self, what: Hashable, now: float) -> bool:
+    def is_due(self, what: W, now: float) -> bool:
         """Whether to ask now; then it counts as repaired."""
         if now < self._due_at.get(what, now):
             return False
