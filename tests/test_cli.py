@@ -108,9 +108,29 @@ def test_stream_of_bitmex(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> 
     assert "quote:NOPE" in done.stderr
 
 
+def test_stream_of_ftx(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Markets and channels would not be told apart; or a key would have to be typed."""
+    monkeypatch.setenv("FTX_API_KEY", "sandbox-key")
+    monkeypatch.setenv("FTX_API_SECRET", "sandbox-secret")
+    where = ["--venue", "ftx", "--url", sandbox.url]
+    names = ["BTC-PERP", "trades:ETH-PERP", "orderbook:BTC/USD", "orders", "markets"]
+    rows = [json.loads(line) for line in run("stream", *names, "--count", "200", *where).stdout.splitlines()]
+    assert {row["market"] for row in rows if "last" in row} == {"BTC-PERP"}
+    assert {row["market"] for row in rows if "liquidation" in row and "price" in row and "status" not in row} == {
+        "ETH-PERP"
+    }
+    assert {row["market"] for row in rows if "bids" in row} == {"BTC/USD"}
+    assert any("BTC-PERP" in row for row in rows), "the list of markets"
+    done = run("stream", "NOPE", *where)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "NOPE" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "hint"),
     [
+        (["stream", "BTC-PERP", "--venue", "ftx"], 2, "--url"),
+        (["stream", "fills", "--venue", "ftx", "--url", "ws://127.0.0.1:1"], 2, "api_key"),
         (["stream", "--venue", "bitmex", "--environment", "sandbox"], 2, "XBTUSD"),
         (["stream", "margin", "--venue", "bitmex"], 2, "api_key"),
         (["stream", "XBTUSD", "--venue", "bitmex", "--environment", "beta"], 2, "mainnet"),

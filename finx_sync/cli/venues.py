@@ -21,6 +21,10 @@ Show = Callable[[Any], None]
 """Shows a message: a `Message`, or a named tuple."""
 
 
+FTX_CHANNELS: Final = ("markets", "fills", "orders", "ftxpay")
+FTX_MARKET_CHANNELS: Final = ("ticker", "trades", "orderbook")
+
+
 @dataclass(frozen=True)
 class Venue:
     """One venue.
@@ -43,6 +47,32 @@ def _deribit(options: argparse.Namespace, show: Show) -> Stream:
     known = {None: "deribit", "production": "deribit", "test": "deribit-test", "sandbox": "deribit-sandbox"}
     environment = known.get(options.environment, options.environment)
     return _subscribed(StreamManager(environment=environment, url=options.url), options, show)
+
+
+def _ftx(options: argparse.Namespace, show: Show) -> Stream:
+    from finx_sync.venues.ftx import FtxStream
+
+    in_sandbox = options.environment == SANDBOX and not options.url
+    where = SANDBOX if in_sandbox else options.url
+    if not where:
+        raise ConfigError(
+            "the exchange FTX is gone: give --url wss://... of what speaks for it, or --environment sandbox"
+        )
+    key, secret = SANDBOX_CREDENTIALS if in_sandbox else read_credentials("FTX")
+    stream = FtxStream(key, secret, url=where)
+    for name in options.names:
+        channel, colon, market = name.partition(":")
+        if name in FTX_CHANNELS:
+            getattr(stream, f"subscribe_{name}")()
+        elif colon and channel in FTX_MARKET_CHANNELS:
+            getattr(stream, f"subscribe_{channel}")(market)
+        else:
+            stream.subscribe_ticker(name)
+    for register in (stream.on_ticker, stream.on_trade, stream.on_orderbook, stream.on_fill, stream.on_order):
+        register(show)
+    stream.on_markets(show)
+    stream.on_ftxpay(show)
+    return stream
 
 
 def _ime(options: argparse.Namespace, show: Show) -> Stream:
@@ -99,5 +129,6 @@ VENUES: Final[dict[str, Venue]] = {
     "finx": Venue("BTC-26AUG22-20000-C BTC:USDC", _finx),
     "bitmex": Venue("XBTUSD orderBook10:XBTUSD margin", _bitmex),
     "deribit": Venue("BTC-PERPETUAL BTC:USD", _deribit),
+    "ftx": Venue("BTC-PERP trades:BTC-PERP orderbook:BTC/USD fills", _ftx),
     "ime": Venue("ContractA 12345", _ime),
 }
