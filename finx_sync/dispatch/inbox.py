@@ -15,6 +15,7 @@ from queue import Empty, SimpleQueue
 from typing import Final, Literal, Protocol
 
 from finx_sync.dispatch.ledger import Ledger
+from finx_sync.dispatch.tap import Taps
 
 __all__ = ["Batch", "Connection", "Dropped", "Event", "Inbox", "Item", "Ordered", "Overflow", "Source"]
 
@@ -105,11 +106,18 @@ class Inbox:
         ledger: the books.
         overflow: what happens when more come.
         on_overflow: called on the io thread at every batch beyond the limit, where the rule is "error".
+        taps: who listens in on every batch.
     """
 
     def __init__(
-        self, limit: int, ledger: Ledger, overflow: Overflow = "block", on_overflow: Callable[[], object] | None = None
+        self,
+        limit: int,
+        ledger: Ledger,
+        overflow: Overflow = "block",
+        on_overflow: Callable[[], object] | None = None,
+        taps: Taps | None = None,
     ) -> None:
+        self._taps = taps or Taps()
         self._limit = limit
         self._low_water = limit // 2
         self._ledger = ledger
@@ -128,6 +136,8 @@ class Inbox:
 
     def put(self, batch: Batch, source: Source) -> None:
         """Queue a batch; makes room by the overflow rule when too much waits."""
+        if (tap := self._taps.tap) is not None:
+            tap.received(batch)
         waiting = self._ledger.receive(len(batch.payloads))
         with self._lock:
             self._bytes += batch.size

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from finx_sync.config import Account
 from finx_sync.dispatch.delivery import LastValues
 from finx_sync.dispatch.handlers import Handlers
+from finx_sync.dispatch.tap import Taps
 from finx_sync.notices import Gap
 from finx_sync.session.backfill import History
 from finx_sync.session.options import Options
@@ -33,6 +34,7 @@ class SessionParts:
         unreadable: told, on the dispatch thread, of the line of a message that could not be read.
         round: called on the dispatch thread at least twice a second, if no handler keeps it.
         history: where gaps can be filled from; None where the venue has no history.
+        taps: who listens in.
     """
 
     dialect: Dialect
@@ -48,3 +50,4 @@ class SessionParts:
     unreadable: Callable[[str], object]
     round: Callable[[], object]
     history: History | None = None
+    taps: Taps = field(default_factory=Taps)

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from finx_sync.dispatch.delivery import Delivery, Fate
 from finx_sync.dispatch.inbox import Connection, Inbox, Ordered
@@ -36,6 +36,7 @@ from finx_sync.session.parts import SessionParts
 from finx_sync.session.staleness import Staleness
 from finx_sync.session.state import ENDED, State, StateBox, StateChange
 from finx_sync.session.supervisor import Supervisor
+from finx_sync.session.tapped import LineClosed, LineOpened, Wish, secrets_of
 from finx_sync.session.watch import Watch
 from finx_sync.transport.app import WebSocketApp
 from finx_sync.venues.base import Subscription
@@ -62,7 +63,7 @@ class Session:
         self.ledger = Ledger()
         self.flight = FlightRecorder(self.clock.offset)
         self.state = StateBox(self._state_changed)
-        self._inbox = Inbox(options.queue_size, self.ledger, options.overflow, self._overflowed)
+        self._inbox = Inbox(options.queue_size, self.ledger, options.overflow, self._overflowed, parts.taps)
         self.delivery = Delivery(parts.handlers, self.ledger, parts.latest, self._take_control, self._handler_raised)
         self.continuity = Continuity(
             dialect=parts.dialect,
@@ -196,11 +197,13 @@ class Session:
     def wanted(self, *wishes: Subscription) -> None:
         """Subscriptions were added."""
         for wish in wishes:
+            self._note(Wish(wish, wanted=True))
             self._inbox.post(partial(self.continuity.wanted, wish))
         self.adjust_lines()
 
     def unwanted(self, wish: Subscription) -> None:
         """A subscription was removed."""
+        self._note(Wish(wish, wanted=False))
         self._inbox.post(lambda: self.continuity.unwanted(wish))
         self.adjust_lines()
 
@@ -259,6 +262,10 @@ class Session:
             ("handlers", "\n".join(f"{one.label}: {one.calls} calls" for one in self._parts.handlers.snapshot())),
         )
 
+    def _note(self, event: object) -> None:
+        if (tap := self._parts.taps.tap) is not None:
+            tap.note(event)
+
     def _write_report(self, why: str) -> None:
         where = self._parts.options.flight_recorder
         if where is not False:
@@ -266,14 +273,16 @@ class Session:
 
     # Observer: on the io threads.
 
-    def line_connected(self, connection: Connection) -> None:
+    def line_connected(self, connection: Connection, key: Any) -> None:
         """A connection is open; its payloads follow."""
+        self._note(LineOpened(connection, secrets_of(key)))
         self._inbox.post(lambda: self.continuity.opened(connection))
         self._inbox.post(Ordered(lambda: self._parts.connection_changed(connection.line, True)))
         self._match_urls()  # a wish may have come after the URL was written
 
     def line_closed(self, connection: Connection, covered_until: float, reason: GapReason) -> None:
         """It is gone; no payload of it follows."""
+        self._note(LineClosed(connection, covered_until, reason))
         if self.state.state in OVER:
             self._inbox.post(lambda: self.continuity.left(connection, covered_until))
         else:
@@ -373,6 +382,7 @@ class Session:
 
     def _state_changed(self, change: StateChange) -> None:
         self.flight.note("state", f"{change.old.value} -> {change.new.value} {change.reason or ''}")
+        self._note(change)
         self._parts.listen(change)
         if self.worker.on_this_thread():
             self.delivery.tell("state", change)

@@ -40,8 +40,8 @@ CLOSE_GRACE: Final = 0.4
 class Observer(Protocol):
     """Told by the io thread what becomes of a connection; must not block."""
 
-    def line_connected(self, connection: Connection) -> None:
-        """A connection is open; the payloads that follow are its own."""
+    def line_connected(self, connection: Connection, key: Any) -> None:
+        """A connection is open, with these credentials; the payloads that follow are its own."""
 
     def line_closed(self, connection: Connection, covered_until: float, reason: GapReason) -> None:
         """That connection is gone; no payload of it follows, and all up to `covered_until` (UNIX seconds) came."""
@@ -294,7 +294,7 @@ class Supervisor:
         for text in opening:
             app.try_send(text)
         self._subscriptions.opened(self.line, key, app.try_send, self._carried)
-        self._observer.line_connected(self.connection)
+        self._observer.line_connected(self.connection, key)
         self._probe(app, self._dialect.probe(key))
         for message in self._dialect.periodic(key):
             app.call_later(message.interval, _sender(app, message.text), every=message.interval)

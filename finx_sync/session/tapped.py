@@ -1,0 +1,53 @@
+"""What a tap is told besides batches; a `StateChange` is told as it is."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from finx_sync.dispatch.inbox import Connection
+from finx_sync.notices import GapReason
+from finx_sync.venues.base import Subscription
+
+__all__ = ["LineClosed", "LineOpened", "Wish", "secrets_of"]
+
+
+@dataclass(frozen=True)
+class LineOpened:
+    """A connection is open.
+
+    Attributes:
+        connection: which.
+        secrets: what must never be written down.
+    """
+
+    connection: Connection
+    secrets: tuple[str, ...] = dataclasses.field(repr=False)
+
+
+@dataclass(frozen=True)
+class LineClosed:
+    """A connection is gone; see `Session.line_closed`."""
+
+    connection: Connection
+    covered_until: float
+    reason: GapReason
+
+
+@dataclass(frozen=True)
+class Wish:
+    """A subscription is wanted, or no more."""
+
+    subscription: Subscription
+    wanted: bool
+
+
+def secrets_of(credentials: Any) -> tuple[str, ...]:
+    """Every text in an account's key or credentials."""
+    if isinstance(credentials, str):
+        return (credentials,) if credentials else ()
+    if dataclasses.is_dataclass(credentials) and not isinstance(credentials, type):
+        fields = (getattr(credentials, field.name) for field in dataclasses.fields(credentials))
+        return tuple(value for value in fields if isinstance(value, str) and value)
+    return ()
