@@ -21,19 +21,22 @@ Sink = Callable[[int], None]
 
 
 class Meter:
-    """Counts messages; knows when the first and the last came."""
+    """Counts messages; times those after a warm-up."""
 
     def __init__(self, count: int, latency: bool) -> None:
         self.count = count
+        self.warm_up = count // 5  # messages that are not timed: windows open, subscriptions are sent, tables fill
         self.seen = 0
         self.begin = self.end = 0
         self.cpu_begin = self.cpu_end = 0.0
         self.ages: list[int] = []
         self.done = threading.Event()
+        self.stop: Callable[[], object] = lambda: None  # called when the last one has come, if the client sets it
         self.one = self._age if latency else self._count
+        self.typed: Callable[[Any], None] = self._typed_age if latency else self._count
 
-    def _count(self, _: int) -> None:
-        if not self.seen:
+    def _count(self, _: object) -> None:
+        if self.seen == self.warm_up:
             self.begin, self.cpu_begin = time.perf_counter_ns(), time.process_time()
         self.seen += 1
         if self.seen == self.count:
@@ -43,26 +46,32 @@ class Meter:
         self.ages.append(time.monotonic_ns() - sent)
         self._count(0)
 
+    def _typed_age(self, tick: Any) -> None:
+        self._age(tick.timestamp)
+
     def many(self, number: int) -> None:
         """Count a batch."""
-        if not self.seen:
+        if not self.begin and self.seen >= self.warm_up:
+            self.warm_up = self.seen
             self.begin, self.cpu_begin = time.perf_counter_ns(), time.process_time()
         self.seen += number
-        if self.seen >= self.count:
+        if self.seen >= self.count and not self.end:
             self._finish()
 
     def _finish(self) -> None:
         self.end, self.cpu_end = time.perf_counter_ns(), time.process_time()
         self.done.set()
+        self.stop()
 
     def result(self) -> dict[str, Any]:
         """What was measured."""
         seconds = (self.end - self.begin) / 1e9
+        timed = self.seen - self.warm_up
         ages = sorted(self.ages)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         found: dict[str, Any] = {
-            "rate": self.seen / seconds,
-            "cpu_per_million": (self.cpu_end - self.cpu_begin) / self.seen * 1e6,
+            "rate": timed / seconds,
+            "cpu_per_million": (self.cpu_end - self.cpu_begin) / timed * 1e6,
             "peak_mb": peak,
         }
         if ages:
@@ -132,48 +141,53 @@ def aiohttp_orjson(url: str, meter: Meter) -> None:
     asyncio.run(main())
 
 
-def picows_run(url: str, on_frame: Callable[[Any, Any], None], meter: Meter) -> None:
+def picows_run(url: str, meter: Meter, listener: type) -> None:
     """picows on uvloop."""
     import picows
     import uvloop
 
-    class Listener(picows.WSListener):
-        def on_ws_frame(self, transport: Any, frame: Any) -> None:
-            on_frame(transport, frame)
-            if meter.done.is_set():
-                transport.disconnect()
-
     async def main() -> None:
         context = trusting() if url.startswith("wss") else None
-        transport, _ = await picows.ws_connect(Listener, url, ssl_context=context)
+        transport, _ = await picows.ws_connect(listener, url, ssl_context=context)
+        meter.stop = transport.disconnect
         await transport.wait_disconnected()
 
     uvloop.run(main())
 
 
 def picows_typed(url: str, meter: Meter) -> None:
-    """picows on uvloop, decoding into the very type that finx_sync decodes into."""
+    """picows on uvloop, decoding into the very types that finx_sync decodes into."""
     import msgspec
+    import picows
 
     from finx_sync.messages import ContractTick, SpotTick
 
     contract = msgspec.json.Decoder(ContractTick, strict=False).decode
     spot = msgspec.json.Decoder(SpotTick, strict=False).decode
+    handler = meter.typed
 
-    def on_frame(transport: Any, frame: Any) -> None:
-        payload = frame.get_payload_as_memoryview()
-        if payload[2] == 114:  # {"redis_key"
-            meter.one(contract(payload).timestamp)
-        else:
-            spot(payload)
-            meter.one(0)
+    class Listener(picows.WSListener):
+        def on_ws_frame(self, transport: Any, frame: Any) -> None:
+            payload = frame.get_payload_as_memoryview()
+            if payload[2] == 114:  # {"redis_key"
+                handler(contract(payload))
+            else:
+                handler(spot(payload))
 
-    picows_run(url, on_frame, meter)
+    picows_run(url, meter, Listener)
 
 
 def picows_count(url: str, meter: Meter) -> None:
     """picows on uvloop, counting frames."""
-    picows_run(url, lambda transport, frame: meter.one(0), meter)
+    import picows
+
+    one = meter.one
+
+    class Listener(picows.WSListener):
+        def on_ws_frame(self, transport: Any, frame: Any) -> None:
+            one(0)
+
+    picows_run(url, meter, Listener)
 
 
 def finx_batch(url: str, meter: Meter) -> None:
@@ -219,12 +233,8 @@ def finx_stream(url: str, meter: Meter, handlers: int = 1, subscriptions: int = 
         "sandbox-key", url=base.rstrip("/"), ssl_context=trusting() if url.startswith("wss") else None
     )
     stream._dialect = Queried(base)
-    one = meter.one
-    if meter.ages is not None and meter.one == meter._age:
-        stream.on_contract(lambda tick: one(tick.timestamp))
-    else:
-        stream.on_contract(lambda tick: one(0))
-    stream.on_spot(lambda tick: one(0))
+    stream.on_contract(meter.typed)
+    stream.on_spot(meter.typed)
     for _ in range(handlers - 1):
         stream.on_contract(lambda tick: None)
     for number in range(subscriptions):
