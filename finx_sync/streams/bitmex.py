@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 from finx_sync import embedded
 from finx_sync.config import SANDBOX, Account, checked_url
 from finx_sync.dispatch.feed import Feed
+from finx_sync.dispatch.handlers import Handler
 from finx_sync.errors import ConfigError, InvalidInputError, StreamTimeoutError, UsageError
 from finx_sync.notices import Gap
 from finx_sync.session.options import StreamOptions
@@ -101,6 +102,9 @@ class BitmexStream(Stream):
         self._filled = threading.Condition()  # notified when a table's image has come, and at the end
         self._newest: dict[str, tuple[Row, TableUpdate]] = {}  # written by the dispatch thread
         self._healed_at: dict[str, float] = {}
+        # Which events have handlers, by topic; as of the handlers' own table, which is replaced when they change.
+        self._topics: dict[str, tuple[Handler, ...]] | None = None
+        self._wanted: dict[str, tuple[str, ...]] = {}
         self._handlers.add(TableUpdate, self._apply)
         self._channels = tuple(channels)
         for symbol in [symbols] if isinstance(symbols, str) else (symbols or ()):
@@ -238,13 +242,18 @@ class BitmexStream(Stream):
                 self._filled.notify_all()
         if action == "delete" and not self._deletes:
             return
-        topics, newest, by_table = self._handlers.topics, self._newest, f"{_ALL} {table}"
+        if self._handlers.topics is not self._topics:  # a handler came or went
+            self._topics, self._wanted = self._handlers.topics, {}
+        newest, wanted = self._newest, self._wanted
         for row in rows:
             name = f"{table}:{row.get('symbol')}"
             newest[name] = newest[table] = (row, update)
-            for event in (_ALL, by_table, f"{_ALL} {name}"):
-                if event in topics:
-                    self._tell(event, TableItem.of(row, update))
+            events = wanted.get(name)
+            if events is None:
+                all_three = (_ALL, f"{_ALL} {table}", f"{_ALL} {name}")
+                events = wanted[name] = tuple(event for event in all_three if event in self._topics)
+            for event in events:
+                self._tell(event, TableItem.of(row, update))
 
     def _tell(self, event: str, item: TableItem) -> None:
         session = self._session

@@ -79,7 +79,7 @@ class TableItem(_Item):
     @classmethod
     def of(cls, row: Row, update: TableUpdate) -> TableItem:
         """A row that a message brought."""
-        item = cls(dict(row), row.get("symbol"), update.table, update.action)
+        item = tuple.__new__(cls, (dict(row), row.get("symbol"), update.table, update.action))  # past namedtuple's own
         item.received_at = update.received_at
         return item
 
