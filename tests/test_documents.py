@@ -14,7 +14,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SNIPPETS = re.findall(r"```python\n(.*?)```", README, re.S)
 COMMANDS = [line for line in re.findall(r"^\$ (finx-sync .*)$", README, re.M) if " sandbox --port" not in line]
-TOPICS = ("guarantees", "history", "options", "rest", "venues/bitmex", "venues/deribit", "venues/ime")
+TOPICS = ("guarantees", "history", "options", "rest", "venues/bitmex", "venues/deribit", "venues/ftx", "venues/ime")
 """Of docs/: all their snippets together are one program."""
 ARGUMENTS = {"real_options.py": ["--offline"]}
 """Of examples that would go out into the world."""
@@ -22,6 +22,8 @@ EXPECTED = {
     "real_options.py": r"(?:BTC-\S+-C  mark [\d.]+ BTC  iv [\d.]+ %  delta [\d.]+\n){20,}BTC is at [\d.]+ dollars\n",
     "bitmex_order_book.py": r"(?: *[\d.]+ @ [\d.]+ \| [\d.]+ @ [\d.]+ +\(\d+ and \d+ levels\)\n){5}",
     "bitmex_account.py": r"10\.0{8} XBT to begin with\n(?:order .*\n)+filled  (?:Buy |Sell) 100 XBTUSD at [\d.]+\n",
+    "ftx_order_book.py": r"(?: *[\d.]+ @ [\d.]+ \| [\d.]+ @ [\d.]+ +checksum \d+\n){5}",
+    "ftx_orders.py": r"(?:order  .*\n)+filled (?:buy |sell) 0\.01 BTC-PERP at [\d.]+, fee [\d.]+ USD\n",
     "smile.py": r"the smile of .* is in smile\.png\n(?:[\d,]+ (?:call|put): marked .*\n){3}",
     "first_ticks.py": r"(?:BTC-\S+  mark [\d.]+ BTC .*\n){10,}",
     "legacy_bot.py": r"(?s).*31 fields.*no delta.*10 calls have a delta of \d+\.\d{4}\n",
