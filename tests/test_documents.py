@@ -14,7 +14,17 @@ ROOT = pathlib.Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SNIPPETS = re.findall(r"```python\n(.*?)```", README, re.S)
 COMMANDS = [line for line in re.findall(r"^\$ (finx-sync .*)$", README, re.M) if " sandbox --port" not in line]
-TOPICS = ("guarantees", "history", "options", "rest", "venues/bitmex", "venues/deribit", "venues/ftx", "venues/ime")
+TOPICS = (
+    "guarantees",
+    "history",
+    "legacy",
+    "options",
+    "rest",
+    "venues/bitmex",
+    "venues/deribit",
+    "venues/ftx",
+    "venues/ime",
+)
 """Of docs/: all their snippets together are one program."""
 ARGUMENTS = {"real_options.py": ["--offline"]}
 """Of examples that would go out into the world."""
