@@ -102,6 +102,7 @@ class BitmexStream(Stream):
         self._filled = threading.Condition()  # notified when a table's image has come, and at the end
         self._newest: dict[str, tuple[Row, TableUpdate]] = {}  # written by the dispatch thread
         self._healed_at: dict[str, float] = {}
+        self._given_up: set[str] = set()  # topics whose image may still be on its way
         # Which events have handlers, by topic; as of the handlers' own table, which is replaced when they change.
         self._topics: dict[str, tuple[Handler, ...]] | None = None
         self._wanted: dict[str, tuple[str, ...]] = {}
@@ -168,11 +169,13 @@ class BitmexStream(Stream):
             table = wish.name.partition(":")[0]
             if table in PRIVATE_TABLES and self._account.key is None:
                 raise ConfigError(f"the table {table} is an account's own: give api_key and api_secret")
+            self._given_up.discard(wish.name)
             self._subscribe(wish)
 
     def unsubscribe(self, *topics: str) -> None:
         """Want tables no more; their rows are dropped at once."""
         for wish in [_checked(one) for one in topics]:
+            self._given_up.add(wish.name)
             if not self._unsubscribe(wish):
                 continue
             table, symbol = _split(wish.name)
@@ -233,6 +236,8 @@ class BitmexStream(Stream):
         """Merge a message, and hand its rows on."""
         now = time.monotonic()
         storage, table, action = self._storage, update.table, update.action
+        if action == "partial" and _asked(update) in self._given_up:
+            return
         self._latest[TableUpdate][table] = update  # for whoever subscribes the whole table
         rows = storage.apply(update, now)
         if storage.lost:
@@ -330,6 +335,12 @@ def _split(name: str) -> tuple[str, str | None]:
     """A topic's table and symbol; None for all symbols."""
     table, _, symbol = name.partition(":")
     return table, symbol if symbol not in ("", "*") else None
+
+
+def _asked(image: TableUpdate) -> str:
+    """The topic that an image answers."""
+    symbol = (image.filter or {}).get("symbol")
+    return f"{image.table}:{symbol}" if symbol else image.table
 
 
 def _covers(name: str, table: str, symbol: str | None) -> bool:

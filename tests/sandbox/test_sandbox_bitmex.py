@@ -279,6 +279,11 @@ def test_all_venues_show_one_market(connect: Connect) -> None:
         assert quote["timestamp"] == "2022-08-06T04:31:40.724Z"
         assert quote["bidPrice"] == float(contract["best_bid_price"])
         assert quote["askPrice"] == float(contract["best_ask_price"])
+        ftx = Client(f"{sandbox.url}/ws/")
+        ftx.socket.send(json.dumps({"op": "subscribe", "channel": "ticker", "market": "BTC-PERP"}))
+        ticker = hear_until(ftx, lambda frame: "data" in frame)["data"]
+        assert (ticker["bid"], ticker["ask"]) == (quote["bidPrice"], quote["askPrice"])
+        ftx.close()
         assert float(spot["price"]) == pytest.approx(quote["bidPrice"], rel=0.001)
         finx.close()
         bitmex.close()

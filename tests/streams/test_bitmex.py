@@ -276,13 +276,8 @@ def test_a_refused_topic_is_a_typed_error_of_its_own(open_stream: Callable[..., 
     assert errors.empty()
 
 
-class BusyServer(ScriptedServer):
-    """Has no room for the first subscriptions."""
-
-    def __init__(self, busy: int) -> None:
-        super().__init__()
-        self.asked = 0
-        self._busy = busy
+class CommandServer(ScriptedServer):
+    """Answers commands as `answer` says; pings too."""
 
     def _serve(self, connection: ServerConnection) -> None:
         try:
@@ -294,16 +289,59 @@ class BusyServer(ScriptedServer):
         except ConnectionClosed:
             pass
 
+    def grant(self, connection: ServerConnection, message: dict[str, Any]) -> None:
+        """Acknowledge a subscription and send its image, of one row."""
+        table, _, symbol = message["args"][0].partition(":")
+        rows = [{"symbol": symbol, "n": 1}]
+        connection.send(json.dumps({"success": True, "subscribe": message["args"][0], "request": message}))
+        image = {"table": table, "action": "partial", "keys": [], "filter": {"symbol": symbol}, "data": rows}
+        connection.send(json.dumps(image))
+
+
+class BusyServer(CommandServer):
+    """Has no room for the first subscriptions."""
+
+    def __init__(self, busy: int) -> None:
+        super().__init__()
+        self.asked = 0
+        self._busy = busy
+
     def answer(self, connection: ServerConnection, message: dict[str, Any]) -> None:
         self.asked += 1
-        if self.asked <= self._busy:
-            said = "Rate limit exceeded, retry in 1 seconds."
-            refusal = {"status": 429, "error": said, "meta": {"retryAfter": 0.1}, "request": message}
-            connection.send(json.dumps(refusal))
+        if self.asked > self._busy:
+            self.grant(connection, message)
             return
-        image = {"table": "quote", "action": "partial", "keys": [], "filter": {"symbol": "XBTUSD"}, "data": []}
-        connection.send(json.dumps({"success": True, "subscribe": message["args"][0], "request": message}))
-        connection.send(json.dumps(image))
+        said = "Rate limit exceeded, retry in 1 seconds."
+        refusal = {"status": 429, "error": said, "meta": {"retryAfter": 0.1}, "request": message}
+        connection.send(json.dumps(refusal))
+
+
+class SlowServer(CommandServer):
+    """Sends the image of its first subscription only when that has been taken back."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._first: dict[str, Any] | None = None
+
+    def answer(self, connection: ServerConnection, message: dict[str, Any]) -> None:
+        if self._first is None:
+            self._first = message
+        elif message["op"] == "unsubscribe":
+            self.grant(connection, self._first)
+        else:
+            self.grant(connection, message)
+
+
+def test_an_image_that_comes_after_its_topic_was_given_up_is_dropped() -> None:
+    """Its rows would stay for ever and look alive."""
+    with SlowServer() as server, BitmexStream(server.url, "XBTUSD", channels=["quote"], **QUICK) as stream:
+        stream.unsubscribe("quote:XBTUSD")
+        stream.subscribe("trade:XBTUSD")
+        stream.wait_until_filled(timeout=10)
+        assert dict(stream.storage.data) == {"trade": [{"symbol": "XBTUSD", "n": 1}]}
+        stream.subscribe("quote:XBTUSD")
+        stream.wait_until_filled(timeout=10)
+        assert len(stream.storage.data["quote"]) == 1
 
 
 def test_a_busy_server_is_asked_again() -> None:
