@@ -50,8 +50,17 @@ class Resources:
     memory: int
 
     @classmethod
-    def now(cls) -> Resources:
-        """Look."""
+    def held(cls) -> Resources:
+        """Look for a second, and take the least memory: messages that are on their way just now are no leak."""
+        pause = threading.Event()
+        looks = [cls._now()]
+        for _ in range(4):
+            pause.wait(0.25)
+            looks.append(cls._now())
+        return cls(looks[-1].threads, looks[-1].descriptors, min(look.memory for look in looks))
+
+    @classmethod
+    def _now(cls) -> Resources:
         gc.collect()
         descriptors = memory = 0
         with contextlib.suppress(OSError):  # only Linux tells
@@ -139,7 +148,7 @@ def run(scheme: str, *, seconds: float, rate: float, seed: int, kinds: Sequence[
     report = Report(scheme, seed)
     script = random_script(seed, count=len(kinds) * each, duration=seconds, kinds={kind: KINDS[kind] for kind in kinds})
     with Backstage(scheme, seed, len(NAMES) / rate) as stage:
-        report.resources["before, stopped"] = Resources.now()
+        report.resources["before, stopped"] = Resources.held()
         witness = Witness()
         stream = new_stream(stage)
         stream.on_message(witness.message)
@@ -150,14 +159,14 @@ def run(scheme: str, *, seconds: float, rate: float, seed: int, kinds: Sequence[
         begun = time.monotonic()
         with stream:
             _inject_all(stage, witness, report, script)
-            report.resources["after, flowing"] = Resources.now()
+            report.resources["after, flowing"] = Resources.held()
             ended_at = time.time()
         report.seconds = time.monotonic() - begun
         counters = asdict(stream.stats().messages)
         report.reconnects = stream.stats().reconnects
         coverage = {name: stream.coverage(name) for name in NAMES}
         del stream
-        report.resources["after, stopped"] = Resources.now()
+        report.resources["after, stopped"] = Resources.held()
         log = stage.ask("log", NAMES)
     report.verdict = judge(witness, log, coverage, ended_at)
     report.rate = report.verdict.sent / report.seconds
@@ -171,14 +180,13 @@ def _inject_all(stage: Backstage, witness: Witness, report: Report, script: Sequ
     """Play the script: each step at its time, but not before the stream has recovered from the step before."""
     if not witness.expect(dict.fromkeys(NAMES, (0, 0)), RECOVERY_LIMIT):
         report.faults.append(f"nothing came of {witness.missing()} at the start")
-    report.resources["before, flowing"] = Resources.now()
+    report.resources["before, flowing"] = Resources.held()
     pause, start = threading.Event(), time.monotonic()
     for number, step in enumerate(script):
         pause.wait(max(0.0, start + step.at - time.monotonic()))
         _inject(stage, witness, report, step.name)
         if number == WARM_UP:
-            report.resources["after the first faults"] = Resources.now()
-    pause.wait(1.0)  # threads of the last reconnect end
+            report.resources["after the first faults"] = Resources.held()
 
 
 def _inject(stage: Backstage, witness: Witness, report: Report, kind: str) -> None:
