@@ -10,6 +10,7 @@ from typing import Final
 
 from finx_sync import __version__
 from finx_sync.cli import commands
+from finx_sync.cli import doctor as diagnosis
 from finx_sync.cli.options import add_option_commands
 from finx_sync.cli.venues import VENUES
 from finx_sync.errors import (
@@ -46,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code."""
     options = _parser().parse_args(arguments)
     try:
-        options.run(options)
+        failed = options.run(options)
         sys.stdout.flush()
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -55,8 +56,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except FinxSyncError as error:
         print(f"finx-sync: {redact(str(error))}", file=sys.stderr)
-        return next(code for kinds, code in EXIT_CODES if isinstance(error, kinds))
-    return 0
+        return _code(error)
+    return _code(failed) if isinstance(failed, FinxSyncError) else 0  # reported already
+
+
+def _code(error: FinxSyncError) -> int:
+    return next(code for kinds, code in EXIT_CODES if isinstance(error, kinds))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -129,6 +134,17 @@ def _parser() -> argparse.ArgumentParser:
     contracts = _command(adder, "contracts", commands.contracts, "names of all contracts", ["finx-sync contracts BTC"])
     contracts.add_argument("match", nargs="?", default="", help="only names that contain this")
     contracts.add_argument("--as-of", metavar="DATE", help="those that were listed on a day, like 2022-06-15")
+
+    doctor = _command(
+        adder,
+        "doctor",
+        diagnosis.doctor,
+        "find out why there is no connection, or no data",
+        ["finx-sync doctor", "finx-sync doctor BTC-26AUG22-20000-C --environment sandbox"],
+    )
+    doctor.add_argument("names", nargs="*", metavar="NAME", help="what to wait for (default BTC:USDC, BTC-PERPETUAL)")
+    doctor.add_argument("--seconds", type=_positive, default=10.0, help="how long to wait for it (default 10)")
+    doctor.add_argument("--proxy", metavar="URL", help="like http://host:3128 or socks5://host:1080")
 
     add_option_commands(lambda name, run, text, examples: _command(adder, name, run, text, examples))
 

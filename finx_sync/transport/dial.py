@@ -28,7 +28,17 @@ from finx_sync.errors import (
 from finx_sync.transport.proxy import ProxyAddress, Talk, talk
 from finx_sync.transport.waker import Poller, Waker
 
-__all__ = ["Aborted", "Attempt", "Target", "dial"]
+__all__ = [
+    "Aborted",
+    "Attempt",
+    "Target",
+    "dial",
+    "open_tcp",
+    "pass_through",
+    "reach_proxy",
+    "resolve",
+    "start_tls",
+]
 
 T = TypeVar("T")
 
@@ -189,21 +199,24 @@ def dial(target: Target, attempt: Attempt) -> socket.socket:
         ConnectError: one of its kinds, saying which step failed and why.
         Aborted: `attempt.abort` was called meanwhile.
     """
-    sock = _open(target.host, target.port, attempt) if target.proxy is None else _through_proxy(target, attempt)
+    proxy = target.proxy
+    sock = open_tcp(target.host, target.port, attempt) if proxy is None else reach_proxy(proxy, attempt)
     try:
+        if proxy is not None:
+            pass_through(proxy, sock, target, attempt)
         for option in (*SOCKET_OPTIONS, *target.socket_options):
             sock.setsockopt(*option)
         if target.tls is None:
             return sock
-        return _tls(sock, target, attempt)
+        return start_tls(sock, target, attempt)
     except BaseException:
         sock.close()
         raise
 
 
-def _open(host: str, port: int, attempt: Attempt) -> socket.socket:
+def open_tcp(host: str, port: int, attempt: Attempt) -> socket.socket:
     """Open TCP to the first of a host's addresses that answers."""
-    addresses = _resolve(host, port, attempt)
+    addresses = resolve(host, port, attempt)
     failure: OSError | None = None
     for index, (family, kind, protocol, _, address) in enumerate(addresses):
         sock = socket.socket(family, kind, protocol)
@@ -228,11 +241,13 @@ def _open(host: str, port: int, attempt: Attempt) -> socket.socket:
     ) from failure
 
 
-_AddressInfo = tuple[socket.AddressFamily, socket.SocketKind, int, str, Any]
+AddressInfo = tuple[socket.AddressFamily, socket.SocketKind, int, str, Any]
 
 
-def _resolve(host: str, port: int, attempt: Attempt) -> list[_AddressInfo]:
-    def look_up() -> list[_AddressInfo]:
+def resolve(host: str, port: int, attempt: Attempt) -> list[AddressInfo]:
+    """The addresses of a host, best first."""
+
+    def look_up() -> list[AddressInfo]:
         return list(socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM, socket.IPPROTO_TCP))
 
     try:
@@ -249,32 +264,30 @@ def _resolve(host: str, port: int, attempt: Attempt) -> list[_AddressInfo]:
         ) from error
 
 
-def _through_proxy(target: Target, attempt: Attempt) -> socket.socket:
-    proxy = target.proxy
-    assert proxy is not None
-    host = target.host if proxy.looks_up else _address_for(proxy, target, attempt)
+def reach_proxy(proxy: ProxyAddress, attempt: Attempt) -> socket.socket:
+    """Open TCP to a proxy."""
     try:
-        sock = _open(proxy.host, proxy.port, attempt)
+        return open_tcp(proxy.host, proxy.port, attempt)
     except ConnectTimeoutError:
         raise
     except ConnectError as error:
         raise ProxyError(f"the proxy {proxy} cannot be reached: {error}") from error
+
+
+def pass_through(proxy: ProxyAddress, sock: socket.socket, target: Target, attempt: Attempt) -> None:
+    """Have a proxy connect to the target."""
+    host = target.host if proxy.looks_up else _address_for(proxy, target, attempt)
     try:
         _converse(sock, proxy, talk(proxy, host, target.port), attempt)
-    except OSError as error:
-        sock.close()
-        if isinstance(error, ConnectError):
-            raise
-        raise ProxyError(f"the proxy {proxy} hung up: {error}") from error
-    except BaseException:
-        sock.close()
+    except ConnectError:
         raise
-    return sock
+    except OSError as error:
+        raise ProxyError(f"the proxy {proxy} hung up: {error}; check that it is a proxy, and of that kind") from error
 
 
 def _address_for(proxy: ProxyAddress, target: Target, attempt: Attempt) -> str:
     """The address that a proxy is given that looks up no names."""
-    addresses = _resolve(target.host, target.port, attempt)
+    addresses = resolve(target.host, target.port, attempt)
     wanted = [info for info in addresses if proxy.scheme != "socks4" or info[0] == socket.AF_INET]
     if not wanted:
         raise NameResolutionError(f"{target.host} has no address that the proxy {proxy} could be given; use socks5h://")
@@ -322,7 +335,8 @@ def _send_all(sock: socket.socket, data: bytes, poller: Poller, doing: str, atte
             attempt.wait(poller, doing, write=True)
 
 
-def _tls(sock: socket.socket, target: Target, attempt: Attempt) -> ssl.SSLSocket:
+def start_tls(sock: socket.socket, target: Target, attempt: Attempt) -> ssl.SSLSocket:
+    """Agree on TLS over a connection; closes it on failure."""
     assert target.tls is not None
     name = target.server_hostname or target.host
     try:

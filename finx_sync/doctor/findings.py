@@ -1,0 +1,127 @@
+"""What a step of the examination showed, and how certificates, clocks and errors are judged. No I/O."""
+
+from __future__ import annotations
+
+import datetime as dt
+import email.utils
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from finx_sync.errors import FinxSyncError
+from finx_sync.redaction import redact
+from finx_sync.transport.app import as_finx_error
+
+__all__ = ["STEPS", "Finding", "Report", "Step", "failure", "judge_certificate", "judge_clock", "judge_plain"]
+
+Step = Literal["address", "name", "TCP", "proxy", "TLS", "handshake", "clock", "key", "tick", "keepAlive", "ping"]
+STEPS: Final[tuple[Step, ...]] = (
+    "address",
+    "name",
+    "TCP",
+    "proxy",
+    "TLS",
+    "handshake",
+    "clock",
+    "key",
+    "tick",
+    "keepAlive",
+    "ping",
+)
+"""In the order in which they are taken."""
+
+CLOCK_TOLERANCE: Final = 2.0
+"""Seconds; the server tells its time in whole ones."""
+CERTIFICATE_WARNING: Final = 14
+"""Days."""
+LOOPBACK: Final = ("127.", "localhost", "::1")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one step showed.
+
+    Attributes:
+        step: which.
+        verdict: "ok", "warning", "failed", or "skipped" (not reached, or nothing to look at).
+        text: what was found.
+        remedy: what to do about it; "" where nothing has to be done.
+        seconds: how long the step took; None where that means nothing.
+        error: why it failed, as a stream would raise it.
+    """
+
+    step: Step
+    verdict: Literal["ok", "warning", "failed", "skipped"]
+    text: str
+    remedy: str = ""
+    seconds: float | None = None
+    error: FinxSyncError | None = None
+
+
+Report = Callable[[Finding], object]
+
+
+def judge_plain(host: str) -> Finding:
+    """What it means that there is no TLS."""
+    if host.startswith(LOOPBACK):
+        return Finding("TLS", "skipped", "ws:// within this machine")
+    return Finding(
+        "TLS", "warning", "ws:// shows the key and the data to everybody on the way", "use wss:// if the server has it"
+    )
+
+
+def judge_certificate(version: str, certificate: dict[str, Any], now: float) -> Finding:
+    """What the server's certificate, which was accepted, tells.
+
+    Args:
+        version: of TLS.
+        certificate: as `ssl.SSLSocket.getpeercert` returns it; empty where none was verified.
+        now: UNIX seconds.
+    """
+    if not certificate:
+        return Finding(
+            "TLS", "warning", f"{version}; the certificate was not verified", "pass an ssl_context that verifies"
+        )
+    names = {name: value for part in certificate.get("issuer", ()) for name, value in part}
+    issuer = names.get("organizationName") or names.get("commonName") or "an unnamed issuer"
+    days = int((ssl.cert_time_to_seconds(certificate["notAfter"]) - now) // 86_400)
+    text = f"{version}; certificate by {issuer}, good for {days} more days"
+    if days < CERTIFICATE_WARNING:
+        return Finding("TLS", "warning", text, "tell the server's operator to renew it")
+    return Finding("TLS", "ok", text)
+
+
+def judge_clock(date: str | None, before: float, after: float) -> Finding:
+    """How far this machine's clock is from the server's.
+
+    Args:
+        date: the HTTP header; in whole seconds, cut off.
+        before: UNIX seconds here, when the request went.
+        after: the same, when the answer came.
+    """
+    try:
+        told = email.utils.parsedate_to_datetime(date or "")
+    except (ValueError, TypeError):
+        return Finding("clock", "skipped", "the server does not tell the time")
+    if told.tzinfo is None:
+        told = told.replace(tzinfo=dt.timezone.utc)
+    skew = (before + after) / 2 - (told.timestamp() + 0.5)
+    if abs(skew) <= CLOCK_TOLERANCE + (after - before):
+        return Finding("clock", "ok", f"agrees with the server's, within {CLOCK_TOLERANCE:g} s")
+    direction = "ahead of" if skew > 0 else "behind"
+    return Finding(
+        "clock",
+        "warning",
+        f"{abs(skew):,.1f} s {direction} the server's",
+        "set it by NTP: ages of messages, and so guard(), are wrong by as much",
+    )
+
+
+def failure(step: Step, error: FinxSyncError | OSError, seconds: float) -> Finding:
+    """A failed step: our errors say what happened; what to do about it stands behind the last semicolon."""
+    known = error if isinstance(error, FinxSyncError) else as_finx_error(error)
+    what, semicolon, remedy = redact(str(known)).rpartition("; ")
+    if not semicolon:
+        what, remedy = remedy, "try again; if it stays, ask the server's operator"
+    return Finding(step, "failed", what, remedy, seconds, known)
