@@ -46,6 +46,7 @@ The key is read from FINX_API_KEY or .env; on the command line others could see 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code."""
     options = _parser().parse_args(arguments)
+    failed: object = None
     try:
         failed = options.run(options)
         sys.stdout.flush()
