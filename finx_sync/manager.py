@@ -87,6 +87,8 @@ class StreamManager(FinxFunctions, Stream):
         if account.is_deribit:
             if (path, stream_per_url, request_form) != ("streaming", False, "query"):
                 raise ConfigError("path, stream_per_url and request_form are FinX's; Deribit has one form only")
+            if options.get("backfill"):
+                raise ConfigError("backfill needs FinX's tick history; Deribit has none")
             self._service = DeribitDialect(account.base_url or "", interval or "100ms")
         elif interval is not None:
             raise ConfigError("interval is Deribit's; FinX sends what it has")
@@ -194,7 +196,9 @@ class StreamManager(FinxFunctions, Stream):
     def _after_end(self) -> None:
         self._stay.end()
 
-    def _history(self) -> SpotHistory:
+    def _history(self) -> SpotHistory | None:
+        if self._account.is_deribit:
+            return None
         page = self.get_tick_history_page
         return SpotHistory(lambda pair, date, time, timeout: page(pair, date, time, timeout=timeout))
 

@@ -209,6 +209,8 @@ def test_options_of_the_other_service_are_refused() -> None:
     """An option would be ignored in silence."""
     with pytest.raises(ConfigError, match="FinX's"):
         StreamManager(environment="deribit", path="streamer")
+    with pytest.raises(ConfigError, match="backfill"):
+        StreamManager(environment="deribit", backfill=True)
     with pytest.raises(ConfigError, match="interval is Deribit's"):
         StreamManager("sandbox-key", interval="raw")
     with pytest.raises(ConfigError, match="agg2"):
