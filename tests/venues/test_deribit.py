@@ -184,6 +184,8 @@ def test_what_is_accepted_is_confirmed_and_the_rest_refused() -> None:
         (Confirmed(A), Refused(bad, "no such channel"), Confirmed(B))
     )
     assert answer(text, dialect, result=[B_CHANNEL]) == Ignored()  # answered already
+    (text,) = dialect.subscribe_all(None, [A])
+    assert answer(text, dialect, result=[[], {}, A_CHANNEL]) == Several((Confirmed(A),))
 
 
 @pytest.mark.parametrize(
@@ -195,6 +197,7 @@ def test_what_is_accepted_is_confirmed_and_the_rest_refused() -> None:
         ),
         ({"code": 13009, "message": "unauthorized"}, Several((Refused(A, "13009: unauthorized"),))),
         ("nonsense", Several((Refused(A, "nonsense"),))),
+        ({"code": [1]}, Several((Refused(A, "[1]: None"),))),
         ({"code": 10028, "message": "too_many_requests"}, Reconnect("10028: too_many_requests")),
         ({"code": 11051, "message": "system_maintenance"}, Reconnect("11051: system_maintenance")),
     ],

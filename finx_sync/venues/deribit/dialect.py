@@ -183,7 +183,7 @@ class DeribitDialect(Dialect):
             return KeepAliveReply()
         if not wishes:
             return Ignored()
-        accepted = set(result) if isinstance(result, list) else set()
+        accepted = {one for one in result if isinstance(one, str)} if isinstance(result, list) else set()
         return Several(
             tuple(
                 Confirmed(wish) if self._channel(wish) in accepted else Refused(wish, "no such channel")
@@ -201,7 +201,8 @@ _NOT_PLAIN: Final = (msgspec.MsgspecError, ValueError, LookupError, OverflowErro
 
 def _failure(number: object, error: Any, wishes: Sequence[Subscription]) -> Control:
     said = words_of(error)
-    if isinstance(error, dict) and error.get("code") in PASSING:
+    code = error.get("code") if isinstance(error, dict) else None
+    if isinstance(code, int) and code in PASSING:
         return Reconnect(said)
     if number == HEARTBEAT_ID:  # a server without heartbeats serves us all the same
         return Several((Authentication(accepted=True), ServerError(said)))
