@@ -35,12 +35,12 @@ _RULES: Final = (
     _rule(rf"\\?/{_PLACES}\\?/(?:greeks\\?/)?", r"(?!greeks\\?/)[^/?#\s\"'\\]+"),
     # the same inside another URL
     _rule(rf"%2F{_PLACES}%2F(?:greeks%2F)?", r"(?!greeks%2F)(?:(?!%2F|%3F|%23)[^/?#&\s\"'\\])+"),
-    # "APIKey": "KEY"
-    _rule(rf"[\"']{_FIELDS}[\"']\s*:\s*b?\"", r"(?:\\.|[^\"\\])*"),
+    # "APIKey": "KEY"; and "args": {"key": "KEY", which is FTX's login
+    _rule(rf"(?:[\"']{_FIELDS}|[\"']args[\"']\s*:\s*{{\s*[\"']key)[\"']\s*:\s*b?\"", r"(?:\\.|[^\"\\])*"),
     # 'APIKey': 'KEY', as Python shows it
-    _rule(rf"[\"']{_FIELDS}[\"']\s*:\s*b?'", r"(?:\\.|[^'\\])*"),
+    _rule(rf"(?:[\"']{_FIELDS}|[\"']args[\"']\s*:\s*{{\s*[\"']key)[\"']\s*:\s*b?'", r"(?:\\.|[^'\\])*"),
     # the same JSON inside a JSON string: every quote and backslash has one more backslash
-    _rule(rf"\\\"{_FIELDS}\\\"\s*:\s*\\\"", r"(?:\\\\(?:\\.|[^\\])|(?!\\\")[^\"])*"),
+    _rule(rf"\\\"(?:{_FIELDS}|args\\\"\s*:\s*{{\s*\\\"key)\\\"\s*:\s*\\\"", r"(?:\\\\(?:\\.|[^\\])|(?!\\\")[^\"])*"),
     # and inside a URL
     _rule(rf"%22{_FIELDS}%22(?:%20|\+)*%3A(?:%20|\+)*%22", r"(?:%5C(?:%[0-9A-F]{2}|\S)|(?!%22)\S)*"),
     # Authorization: Bearer KEY; a header runs to the end of its line

@@ -464,3 +464,20 @@ def test_unsubscribing_reaches_the_server(sandbox: Sandbox) -> None:
         wait_until(lambda: sandbox.connections()[0].subscriptions == wanted, "the server still sends")
         stream.unsubscribe_ticker("BTC-PERP")
         wait_until(lambda: sandbox.connections()[0].subscriptions == wanted[1:], "the server still sends")
+
+
+def test_a_server_that_sends_everything_back_does_not_make_the_key_show() -> None:
+    """An echo in the place of a server would put the login into logs and error texts."""
+
+    def react(connection: ServerConnection, message: dict[str, Any]) -> None:
+        connection.send(json.dumps(message))
+
+    with FtxServer(react) as server:
+        stream = FtxStream("my-own-key", "my-own-secret", url=server.url)
+        errors: queue.Queue[Any] = queue.Queue()
+        stream.on_error(errors.put)
+        with stream:
+            error = get(errors)
+            assert "login" in str(error)
+            report = stream.dump()
+    assert "my-own-key" not in str(error) + repr(stream) + report
