@@ -332,6 +332,9 @@ class FtxStream(FtxHandlers):
     def rotate_key(self, api_key: Any = None, api_secret: str | None = None) -> None:
         """Log in with another key of the same subaccount, on a new connection; returns at once.
 
+        FTX confirms a login too late for two connections to be compared, so the gap between them is told, with the
+        reason "rotation"; a key that is refused ends the stream.
+
         Args:
             api_key: the new key.
             api_secret: its secret.

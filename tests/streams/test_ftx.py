@@ -13,7 +13,13 @@ import pytest
 from websockets.sync.server import ServerConnection
 
 from finx_sync import AuthorizationError, Backoff, ConfigError, InvalidInputError, State
-from finx_sync.errors import ChecksumError, ServerRefusedError, SubscriptionRefusedError
+from finx_sync.errors import (
+    ChecksumError,
+    ServerRefusedError,
+    StreamTimeoutError,
+    SubscriptionRefusedError,
+    UsageError,
+)
 from finx_sync.sandbox import Sandbox
 from finx_sync.venues.ftx import (
     FtxFill,
@@ -481,3 +487,87 @@ def test_a_server_that_sends_everything_back_does_not_make_the_key_show() -> Non
             assert "login" in str(error)
             report = stream.dump()
     assert "my-own-key" not in str(error) + repr(stream) + report
+
+
+def test_waiting_until_subscribed_tells_what_was_granted(sandbox: Sandbox) -> None:
+    """A program could not know whether a quiet market is quiet or unknown."""
+    stream = FtxStream(url=sandbox.url)
+    stream.subscribe_trades("BTC-PERP", "SOL/USD")
+    with pytest.raises(UsageError):
+        stream.wait_until_subscribed()
+    with stream:
+        stream.wait_until_subscribed()
+        stream.subscribe_trades("BTCUSDT")
+        with pytest.raises(SubscriptionRefusedError):
+            stream.wait_until_subscribed()
+        wait_until(lambda: len(stream._subscriptions.desired()) == 2, "it is still wanted")
+        stream.wait_until_subscribed()
+        stream.on_ticker(lambda ticker: stream.wait_until_subscribed())
+        raised: queue.Queue[Any] = queue.Queue()
+        stream.on_error(raised.put)
+        stream.subscribe_ticker("BTC-PERP")
+        assert isinstance(get(raised).__cause__, UsageError), "it would wait for its own thread"
+    with FtxServer() as server:
+        server.answer = lambda *_: None  # type: ignore[method-assign]
+        silent = FtxStream(url=server.url)
+        silent.subscribe_ticker("BTC-PERP")
+        with silent, pytest.raises(StreamTimeoutError, match="ticker BTC-PERP"):
+            silent.wait_until_subscribed(timeout=0.1)
+
+
+def test_a_stream_can_be_started_again(sandbox: Sandbox) -> None:
+    """What was asked in the first run would be taken for the second's, and the wrong subscription be given up."""
+    stream = FtxStream(url=sandbox.url)
+    stream.subscribe_orderbook("BTC-PERP")
+    errors: queue.Queue[Any] = queue.Queue()
+    stream.on_error(errors.put)
+    for number in range(3):
+        stream.start()
+        stream.subscribe_ticker(f"NOPE-{number}")
+        assert get(errors).name == f"NOPE-{number}"
+        wait_until(lambda: stream.order_book("BTC-PERP"), "no book")
+        stream.stop()
+        assert stream.order_book("BTC-PERP") is None
+
+
+def test_another_key_logs_in_on_a_new_connection(sandbox: Sandbox) -> None:
+    """A key that expires could only be replaced by a restart of the program."""
+    sandbox.set_keys("sandbox-key", "other-key")
+    stream = FtxStream(KEY, SECRET, "desk 1", url=sandbox.url, reconnect=SOON)
+    fills: queue.Queue[Any] = queue.Queue()
+    stream.on_fill(fills.put)
+    stream.subscribe_fills()
+    with pytest.raises(UsageError):
+        stream.rotate_key("other-key", SECRET)
+    with stream:
+        assert sandbox.wait_for_subscribers("fills")
+        with pytest.raises(ConfigError):
+            stream.rotate_key("other-key")
+        (first,) = sandbox.connections()
+        stream.rotate_key("other-key", SECRET)
+        wait_until(lambda: [one.id for one in sandbox.connections()] not in ([], [first.id]), "it did not reconnect")
+        assert sandbox.wait_for_subscribers("fills")
+        sandbox.ftx.place("BTC-PERP", "buy", 1.0, key="other-key", subaccount="desk 1")
+        assert get(fills).size == 1.0
+    anonymous = FtxStream(url=sandbox.url)
+    with anonymous, pytest.raises(UsageError):
+        anonymous.rotate_key(KEY, SECRET)
+
+
+def test_payments_reach_their_handler() -> None:
+    """A channel that no source shows would be subscribed and its messages go nowhere."""
+
+    def react(connection: ServerConnection, message: dict[str, Any]) -> None:
+        if message.get("channel") == "ftxpay":
+            data(connection, "ftxpay", {"status": "paid", "id": 1})
+
+    with FtxServer(react) as server:
+        stream = FtxStream(KEY, SECRET, url=server.url)
+        payments: queue.Queue[Any] = queue.Queue()
+        stream.on_ftxpay(payments.put)
+        stream.subscribe_ftxpay()
+        with stream:
+            payment = get(payments)
+            assert (payment["status"], payment.get("none"), payment.name) == ("paid", None, "ftxpay")
+            stream.unsubscribe_ftxpay()
+            assert server.asked("unsubscribe") == {"op": "unsubscribe", "channel": "ftxpay"}
