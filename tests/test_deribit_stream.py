@@ -19,6 +19,7 @@ from finx_sync.errors import (
     UnsupportedError,
 )
 from finx_sync.sandbox import Sandbox
+from finx_sync.sandbox.market import Market
 from tests.scripted import CONTRACT
 from tests.test_manager import Collector, books_balance
 
@@ -181,13 +182,34 @@ def test_functions_that_deribit_can_serve(sandbox: Sandbox) -> None:
         stream.get_reference_data("BTC-1JAN99-1-C")
 
 
+def test_a_whole_chain_without_a_key(sandbox: Sandbox) -> None:
+    """Whoever wants to see all options would have to subscribe to each."""
+    pytest.importorskip("pandas")
+    stream = deribit(sandbox)
+    ticks = {tick.name: tick for tick in stream.get_five_minute_matrix("BTC")}
+    assert {OPTION, PERPETUAL} <= set(ticks)
+    option = ticks[OPTION]
+    assert option.timestamp is not None
+    values = Market(20220805).ticker(OPTION, option.timestamp)
+    assert (option.mark_iv, option.mark_price, option.underlying_price, option.last_price) == tuple(
+        values[name] for name in ("mark_iv", "mark_price", "underlying_price", "last_price")
+    )
+    assert (option.best_bid_price, "delta" in option, "bid_iv" in option) == (values["best_bid_price"], False, False)
+    recomputed = next(tick for name, tick in ticks.items() if name.endswith("-C") and name != OPTION).greeks()
+    assert 0 <= recomputed.delta <= 1
+    chain = stream.option_chain("BTC")
+    assert chain.attrs["source"] == "snapped"
+    assert len(chain) > 50
+    assert chain["mark_iv"].min() > 0
+
+
 def test_functions_that_it_cannot_serve_say_so() -> None:
     """A user would wait for what cannot come; nothing is asked of a server that does not exist."""
     stream = StreamManager(environment="deribit", url="ws://127.0.0.1:1")
     calls: tuple[Callable[[], object], ...] = (
         lambda: stream.get_tick_history(PAIR, "2022-06-15"),
         lambda: stream.get_tick_snap(PAIR, "2022-06-15"),
-        lambda: stream.get_five_minute_matrix("BTC"),
+        lambda: stream.get_five_minute_matrix("BTC", "2022-08-04T04:05"),
         stream.authenticate,
         stream.list_pairs,
         lambda: stream.call("private/buy"),

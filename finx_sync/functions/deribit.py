@@ -1,7 +1,7 @@
 """FinX's functions, as far as Deribit's public methods can serve them; no key needed.
 
-Sources: Deribit API documentation, *public/get_instruments*, *public/get_instrument*, *public/get_index_price*. FinX's
-own `listDeribitContracts` is what the first of them lists.
+Sources: Deribit API documentation, *public/get_instruments*, *public/get_instrument*, *public/get_index_price*,
+*public/get_book_summary_by_currency*. FinX's own `listDeribitContracts` is what the first of them lists.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import msgspec
 from finx_sync.errors import ServerRefusedError, UnexpectedReplyError, UnreadableMessageError, UnsupportedError
 from finx_sync.functions.backend import Answer
 from finx_sync.functions.exchange import exchange
-from finx_sync.messages import Tick
+from finx_sync.messages import ContractTick, Tick
 from finx_sync.redaction import redact
 from finx_sync.session.options import Options
 from finx_sync.venues.deribit.dialect import rpc, websocket_url, words_of
@@ -26,6 +26,14 @@ from finx_sync.venues.finx import NameList, Raw
 __all__ = ["DeribitBackend"]
 
 REQUEST_ID: Final = 1
+WIRE_NAMES: Final = frozenset(field.encode_name for field in msgspec.structs.fields(ContractTick))
+SUMMARY: Final = {
+    "timestamp": "creation_timestamp",
+    "last_price": "last",
+    "best_bid_price": "bid_price",
+    "best_ask_price": "ask_price",
+}
+"""Fields of a contract that have another name in a summary of it."""
 PUBLIC: Final = "public/"
 """What the names of methods begin with that need no login."""
 
@@ -61,10 +69,12 @@ class DeribitBackend:
             method, sent = "public/get_instrument", {"instrument_name": params["securityId"]}
         elif function == "tickSnap" and not params.keys() & {"date", "time"}:
             method, sent = "public/get_index_price", {"index_name": index_of(params["pair"])}
+        elif function == "getFiveMinMatrix" and params["fiveMinuteDateTime"] == "latest":
+            method, sent = "public/get_book_summary_by_currency", {"currency": params["baseInstrument"]}
         else:
             raise UnsupportedError(
-                f"Deribit cannot serve {function}; it serves list_contracts, get_tick_snap without a date, "
-                "get_reference_data, and call('public/...'); the rest needs FinX"
+                f"Deribit cannot serve {function}, or not of the past; it serves list_contracts, get_tick_snap and "
+                "get_five_minute_matrix of now, get_reference_data, and call('public/...'); the rest needs FinX"
             )
         result, frame = self._ask(function, method, sent, timeout)
         try:
@@ -73,7 +83,10 @@ class DeribitBackend:
                 return _answer(NameList(names), names)
             if function == "tickSnap":
                 return _answer(_tick(params["pair"], result, frame), result)
-        except (LookupError, TypeError, ValueError, OverflowError) as error:
+            if function == "getFiveMinMatrix":
+                contracts = [_contract(row) for row in result]
+                return _answer(Raw(contracts), contracts)
+        except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
             shown = redact(json.dumps(frame)[:400])[:200]
             raise UnexpectedReplyError(f"{function}: the server answered with another shape: {shown}") from error
         return _answer(Raw(result), result)
@@ -101,6 +114,12 @@ class DeribitBackend:
 
 def _answer(reply: Any, value: Any) -> Answer:
     return Answer(reply, json.dumps(value))
+
+
+def _contract(summary: Mapping[str, Any]) -> dict[str, Any]:
+    """A contract object as FinX's matrix has it, without what the summary lacks."""
+    renamed = {ours: summary[theirs] for ours, theirs in SUMMARY.items() if theirs in summary}
+    return {**{name: value for name, value in summary.items() if name in WIRE_NAMES}, **renamed}
 
 
 def _tick(pair: str, result: Mapping[str, Any], frame: Mapping[str, Any]) -> Tick:

@@ -25,7 +25,13 @@ from finx_sync.errors import InvalidInputError
 from finx_sync.sandbox.chain import instruments
 from finx_sync.sandbox.codec import dumps
 from finx_sync.sandbox.connection import Connection
-from finx_sync.sandbox.deribit_codec import INDEXES, instrument_object, settlement_currency, ticker_object
+from finx_sync.sandbox.deribit_codec import (
+    INDEXES,
+    instrument_object,
+    settlement_currency,
+    summary_object,
+    ticker_object,
+)
 from finx_sync.sandbox.hub import Hub
 from finx_sync.sandbox.market import Market
 
@@ -351,6 +357,12 @@ class DeribitSession:
         listed = [one for one in instruments(now).values() if currency in ("any", settlement_currency(one))]
         return [row for one in listed if (row := instrument_object(one, now))["kind"] == (kind or row["kind"])]
 
+    def get_book_summary_by_currency(self, params: Params, after: list[Callable[[], object]]) -> list[dict[str, Any]]:
+        """Return a summary of each listed instrument of a currency."""
+        venue = self._venue
+        listed = [one["instrument_name"] for one in self.get_instruments({**params, "expired": False}, after)]
+        return [summary_object(venue.market.ticker(name, venue.now())) for name in listed]
+
     def get_instrument(self, params: Params, after: list[Callable[[], object]]) -> dict[str, Any]:
         """Return one of them."""
         now = self._venue.now()
@@ -387,6 +399,7 @@ _METHODS: Final[dict[str, Callable[[DeribitSession, Params, list[Callable[[], ob
         DeribitSession.get_time,
         DeribitSession.get_instruments,
         DeribitSession.get_instrument,
+        DeribitSession.get_book_summary_by_currency,
         DeribitSession.ticker,
         DeribitSession.get_index_price,
     )

@@ -11,7 +11,7 @@ from typing import Any, Final
 from finx_sync.pricing import Instrument
 from finx_sync.sandbox.market import PAIRS, Values
 
-__all__ = ["INDEXES", "instrument_object", "settlement_currency", "ticker_object"]
+__all__ = ["INDEXES", "instrument_object", "settlement_currency", "summary_object", "ticker_object"]
 
 INDEXES: Final = {pair.lower().replace(":", "_"): pair for pair in PAIRS}
 """Index names, and the simulated market's pairs."""
@@ -30,6 +30,10 @@ _FUTURE: Final = (
     "last_price", "interest_value", "instrument_name", "index_price", "funding_8h", "estimated_delivery_price",
     "current_funding", "best_bid_price", "best_bid_amount", "best_ask_price", "best_ask_amount",
 )  # fmt: skip
+_SUMMARY: Final = (
+    "instrument_name", "underlying_price", "underlying_index", "mark_price", "mark_iv", "interest_rate",
+    "estimated_delivery_price", "open_interest", "volume", "price_change", "low", "high",
+)  # fmt: skip
 _TICK_SIZE: Final = {"BTC": 0.5, "ETH": 0.05, "SOL": 0.01}
 
 
@@ -43,6 +47,17 @@ def ticker_object(values: Values) -> dict[str, Any]:
     every = {**values, **boxes}
     # A dated future has no funding.
     return {name: every[name] for name in (_OPTION if is_option else _FUTURE) if name in every}
+
+
+def summary_object(values: Values) -> dict[str, Any]:
+    """Return an instrument's summary; no quote is null here."""
+    return {
+        **{str(name): values[name] for name in _SUMMARY if name in values},
+        "last": values["last_price"],
+        "bid_price": values["best_bid_price"] or None,
+        "ask_price": values["best_ask_price"] or None,
+        "creation_timestamp": values["timestamp"],
+    }
 
 
 def settlement_currency(instrument: Instrument) -> str:
