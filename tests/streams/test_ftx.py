@@ -257,6 +257,25 @@ def test_restart_of_the_server_brings_everything_back(sandbox: Sandbox) -> None:
     assert len(logins) == 4
 
 
+def test_an_outage_is_one_gap(sandbox: Sandbox) -> None:
+    """A bot would see six gaps where there is one, or none at all."""
+    stream = FtxStream(KEY, SECRET, url=sandbox.url, reconnect=SOON)
+    gaps: queue.Queue[Any] = queue.Queue()
+    stream.on_gap(gaps.put)
+    stream.subscribe_orderbook("BTC-PERP", "ETH-PERP")
+    stream.subscribe_ticker("BTC-PERP")
+    stream.subscribe_trades("SOL-PERP")
+    stream.subscribe_fills()
+    with stream:
+        wait_until(lambda: stream.order_book("BTC-PERP"), "no book")
+        sandbox.abort_all()
+        gap = get(gaps)
+        wait_until(lambda: stream.order_book("BTC-PERP"), "no book")
+        assert sandbox.wait_for_subscribers("fills")
+    assert (gap.names, gap.reason) == (("BTC-PERP", "ETH-PERP", "SOL-PERP", "fills"), "connection lost")
+    assert gaps.empty()
+
+
 def test_embedded_sandbox() -> None:
     """The first thing that a newcomer tries would need a server."""
     with FtxStream(url="sandbox") as stream:

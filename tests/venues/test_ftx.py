@@ -93,6 +93,7 @@ def connected(*wishes: Subscription, key: FtxCredentials | None = None) -> FtxDi
     for one in wishes:
         dialect.subscribe(key, one)
     dialect.connected()
+    decode(dialect, {"type": "pong"})
     return dialect
 
 
@@ -309,6 +310,18 @@ def test_acknowledgements_confirm() -> None:
     assert decode(dialect, {"type": "subscribed", "channel": "ticker", "market": "A"}) == [Confirmed(A)]
     assert decode(dialect, {"type": "subscribed", "channel": "fills"}) == [Confirmed(FILLS)]
     assert decode(dialect, {"type": "subscribed", "channel": "fills"}) == [Ignored()]
+
+
+def test_the_first_subscriptions_are_proven_together() -> None:
+    """A gap would be told once for each subscription, with a slightly different end each time."""
+    dialect, granted = FtxDialect(), {"type": "subscribed", "channel": "ticker", "market": "A"}
+    for _ in range(2):
+        dialect.opening(None, 1e9)
+        dialect.subscribe(None, A)
+        dialect.connected()
+        assert decode(dialect, granted, {"type": "pong"}) == [Ignored(), KeepAliveReply()]
+        dialect.subscribe(None, A)
+        assert decode(dialect, granted) == [Confirmed(A)]
 
 
 def test_an_error_belongs_to_the_first_request_without_an_answer() -> None:

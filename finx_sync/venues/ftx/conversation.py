@@ -43,13 +43,14 @@ class Conversation:
 
     Attributes:
         login_refused: whether the connection that is read now has refused the login; what follows from that is no news.
+        has_ponged: whether it has answered a ping: then the first burst of requests, which one follows, is behind it.
     """
 
     def __init__(self) -> None:
         self._asked: dict[int, deque[Request]] = {0: deque()}
         self._writing = self._reading = 0
         self._unanswered: list[Request] = []
-        self.login_refused = False
+        self.login_refused = self.has_ponged = False
 
     def opened(self) -> None:
         """A connection is open; what is asked from now on is asked on it."""
@@ -65,7 +66,7 @@ class Conversation:
         self._asked.pop(self._reading, None)
         self._reading += 1
         self._unanswered.clear()
-        self.login_refused = False
+        self.login_refused = self.has_ponged = False
 
     def granted(self, op: str, channel: str, name: str) -> Request | None:
         """The server said yes; returns to what. What was asked before that has had its answer, be it silence."""

@@ -196,6 +196,7 @@ class FtxDialect(Dialect):
         said = f"{frame.code}: {frame.msg}" if frame.code is not None else str(frame.msg)
         match frame.type:
             case "pong":
+                self._conversation.has_ponged = True
                 return KeepAliveReply()
             case "subscribed" | "unsubscribed":
                 return self._acknowledged(frame)
@@ -215,7 +216,8 @@ class FtxDialect(Dialect):
 
     def _granted(self, wish: Subscription) -> Decoded:
         self._on_answer(wish, None)
-        return Confirmed(wish)
+        # At first the pong proves all subscriptions together, so that a gap ends for all of them at once.
+        return Confirmed(wish) if self._conversation.has_ponged else Ignored()
 
     def _error(self, message: str, said: str) -> Decoded:
         """What an error frame means, and for which request."""
