@@ -177,7 +177,7 @@ def _command(
     parser.set_defaults(run=run)
     if name not in ("demo", "sandbox", "greeks"):
         where = parser.add_argument_group("where")
-        where.add_argument("--environment", metavar="NAME", help="production, beta or sandbox")
+        where.add_argument("--environment", metavar="NAME", help="production, beta, sandbox or deribit")
         where.add_argument("--url", help="another server, like ws://127.0.0.1:8000")
         where.add_argument("--api-key", metavar="KEY", help="better set FINX_API_KEY: others can see the command line")
     return parser

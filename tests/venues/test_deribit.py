@@ -169,9 +169,10 @@ def test_requests_are_deribit_own() -> None:
 def test_many_subscriptions_go_in_few_requests() -> None:
     """A reconnect with a whole chain would run into the limits: so many requests, or so large a one."""
     dialect = DeribitDialect("wss://host")
-    wishes = [Subscription("contract", f"BTC-26AUG22-{strike}-C") for strike in range(600)]
-    requests = [json.loads(text) for text in dialect.subscribe_all(None, wishes)]
-    assert [len(request["params"]["channels"]) for request in requests] == [250, 250, 100]
+    wishes = [Subscription("contract", f"BTC-26AUG22-{strike}-C") for strike in range(4000)]
+    for count, sizes in ((600, [250, 250, 100]), (2000, [250] * 8), (2401, [301] * 7 + [294]), (4000, [500] * 8)):
+        requests = [json.loads(text) for text in dialect.subscribe_all(None, wishes[:count])]
+        assert [len(request["params"]["channels"]) for request in requests] == sizes
     assert dialect.subscribe_all(None, []) == []
 
 

@@ -52,7 +52,10 @@ FIRST_ID: Final = 3
 ASKED_KEPT: Final = 1024
 """Requests whose answer is waited for; a lost connection leaves its own without one, so the oldest are forgotten."""
 CHANNELS_AT_ONCE: Final = 250
-"""In one request; larger ones have been refused with "request entity too large"."""
+CHANNELS_AT_MOST: Final = 500
+REQUESTS_AT_ONCE: Final = 8
+"""Ten subscribing requests may come at once, and a large one has been refused with "request entity too large": so
+requests are small unless there would be too many of them."""
 SHORT: Final = 200
 """Bytes; a heartbeat is shorter, a ticker longer."""
 PASSING: Final = frozenset({10028, 10041, 10047, 10066, 11051, 13028, 13888})
@@ -118,9 +121,10 @@ class DeribitDialect(Dialect):
         return self._ask("subscribe", [subscription])
 
     def subscribe_all(self, key: Any, subscriptions: Sequence[Subscription]) -> list[str]:
+        needed = -(-len(subscriptions) // REQUESTS_AT_ONCE)
+        size = min(max(needed, CHANNELS_AT_ONCE), CHANNELS_AT_MOST)
         return [
-            self._ask("subscribe", subscriptions[begin : begin + CHANNELS_AT_ONCE])
-            for begin in range(0, len(subscriptions), CHANNELS_AT_ONCE)
+            self._ask("subscribe", subscriptions[begin : begin + size]) for begin in range(0, len(subscriptions), size)
         ]
 
     def unsubscribe(self, key: Any, subscription: Subscription) -> str | None:
