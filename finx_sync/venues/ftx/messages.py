@@ -220,7 +220,28 @@ class FtxOrder(_InMarket, frozen=True, kw_only=True, gc=False):
         return None if self.created_at is None else _moment(self.created_at)
 
 
-class FtxPay(Message, frozen=True, kw_only=True, gc=False):
+class _AsItCame(Message, frozen=True, kw_only=True, gc=False):
+    """A message that is read like the dictionary which the wire carried."""
+
+    @property
+    def _content(self) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def __getitem__(self, name: str) -> Any:
+        return self._content[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._content
+
+    def __len__(self) -> int:
+        return len(self._content)
+
+    def keys(self) -> list[str]:
+        """The wire's names."""
+        return list(self._content)
+
+
+class FtxPay(_AsItCame, frozen=True, kw_only=True, gc=False):
     """A payment by FTX Pay. No source shows one, so it is what the wire carried: `[]`, `get` and `items` read it.
 
     Attributes:
@@ -236,24 +257,15 @@ class FtxPay(Message, frozen=True, kw_only=True, gc=False):
         """Payments belong to no market: always "ftxpay"."""
         return "ftxpay"
 
-    def __getitem__(self, name: str) -> Any:
-        return self.data[name]
-
-    def __contains__(self, name: object) -> bool:
-        return name in self.data
-
-    def __len__(self) -> int:
-        return len(self.data)
-
-    def keys(self) -> list[str]:
-        """The wire's names."""
-        return list(self.data)
+    @property
+    def _content(self) -> dict[str, Any]:
+        return self.data
 
     def __repr__(self) -> str:
         return f"FtxPay({self.data!r})"
 
 
-class FtxMarkets(Message, frozen=True, kw_only=True, gc=False):
+class FtxMarkets(_AsItCame, frozen=True, kw_only=True, gc=False):
     """What can be traded; the first message after a subscription has all of it.
 
     Attributes:
@@ -272,18 +284,9 @@ class FtxMarkets(Message, frozen=True, kw_only=True, gc=False):
         """It is about all markets: always "markets"."""
         return "markets"
 
-    def __getitem__(self, name: str) -> Any:
-        return self.markets[name]
-
-    def __contains__(self, name: object) -> bool:
-        return name in self.markets
-
-    def __len__(self) -> int:
-        return len(self.markets)
-
-    def keys(self) -> list[str]:
-        """The markets' names."""
-        return list(self.markets)
+    @property
+    def _content(self) -> dict[str, Any]:
+        return self.markets
 
     def __repr__(self) -> str:
         return f"FtxMarkets({self.action}, {len(self.markets)} markets)"
