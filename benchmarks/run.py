@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import timeit
 from typing import Any
 
 from benchmarks.blaster import Blaster
@@ -130,6 +131,32 @@ stream.stop()
     return float(done.stdout)
 
 
+def import_ms() -> float:
+    """Milliseconds that `import finx_sync` takes after `import websocket, requests`; the best of a few."""
+    program = (
+        "import time, websocket, requests; t = time.perf_counter(); import finx_sync; print(time.perf_counter() - t)"
+    )
+    command = [sys.executable, "-c", program]
+    return 1000 * min(
+        float(subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True).stdout) for _ in range(9)
+    )
+
+
+def page_ms() -> float:
+    """Milliseconds that a page of a thousand rows of history takes to decode; the best of many."""
+    from finx_sync.venues.finx import parse_reply
+
+    tick = {
+        "pair": "BTC:USD",
+        "date": "2022-06-15",
+        "time": "21:27:40.453Z",
+        "exchange": "COINBASE",
+        "price": "22100.1",
+    }
+    page = json.dumps({str(number): tick for number in range(1000)})
+    return 1000 * min(timeit.repeat(lambda: parse_reply(page), number=1, repeat=50))
+
+
 def machine() -> dict[str, Any]:
     """What it was measured on."""
     model, cpuinfo = "unknown", pathlib.Path("/proc/cpuinfo")
@@ -162,16 +189,16 @@ def main() -> None:
     began, longest, number = time.monotonic(), 0.0, 0
     with tempfile.TemporaryDirectory() as folder, Blaster() as plain, Blaster(certificate(folder)) as secure:
         rounds = Rounds(plain.url, secure.url, options.count)
-        idle = idle_share(plain.url)
+        alone = {"idle": idle_share(plain.url), "import_ms": import_ms(), "page_ms": page_ms()}
         while not number or time.monotonic() - began + longest < options.minutes * 60:
             begun = time.monotonic()
             rounds.run()
             number, longest = number + 1, max(longest, time.monotonic() - begun)
             print(f"round {number} after {time.monotonic() - began:.0f} s", flush=True)
     facts |= {"load_after": load(), "rounds": number}
-    everything = {"machine": facts, "idle": idle, "results": rounds.results}
+    everything = {"machine": facts, "alone": alone, "results": rounds.results}
     (options.out / "results.json").write_text(json.dumps(everything, indent=1) + "\n")
-    text = table(rounds.results, facts, idle)
+    text = table(rounds.results, facts, alone)
     (options.out / "results.md").write_text(text)
     plot(rounds.results, options.out / "benchmarks.png")
     print(text)

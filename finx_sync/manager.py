@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from finx_sync import embedded
 from finx_sync.analytics.chain import chain_frame
@@ -178,7 +178,7 @@ class StreamManager(FinxFunctions, Stream):
         """
         checked_name(base, "a base instrument", "BTC")
         if at is None:
-            live = chain_frame(cast("list[ContractTick]", list(self._latest[ContractTick].values())), base, expiry)
+            live = chain_frame(self._latest[ContractTick].values(), base, expiry)
             if len(live):
                 live.attrs["source"] = "live"
                 return live

@@ -3,41 +3,26 @@
 from __future__ import annotations
 
 import enum
-import itertools
 import logging
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Literal, Protocol
 
-import msgspec
-
 from finx_sync.dispatch.handlers import Handler, Handlers, Route
 from finx_sync.dispatch.inbox import Connection
+from finx_sync.dispatch.latest import LastValues, set_field
 from finx_sync.dispatch.ledger import Ledger
 from finx_sync.errors import HandlerRaisedError
 from finx_sync.messages import Message
 
-__all__ = ["Delivery", "Fate", "Gate", "Judgement", "LastValues"]
+__all__ = ["Delivery", "Fate", "Gate", "Judgement"]
 
 logger = logging.getLogger("finx_sync")
 
 Fate = Literal["unclaimed", "unknown", "control", "unreadable"]
 """What became of a decoded thing that is no user message."""
 
-LastValues = dict[type[Message], dict[str, Message]]
-"""The newest message by type and name. Written by the dispatch thread only; the types in it are the venue's own."""
-
-_set: Final = msgspec.structs.force_setattr
-"""Past `frozen`: here is where a decoded message is completed, before anyone sees it."""
 _NOBODY: Final = Route()
-
-MAX_NAMES: Final = 50_000
-"""Last values that are kept of one type: a server that makes up names must not fill the memory."""
-
-
-def _forget_oldest(table: dict[str, Message]) -> None:
-    for name in list(itertools.islice(table, len(table) // 2)):
-        del table[name]
 
 
 class Judgement(enum.Enum):
@@ -99,7 +84,7 @@ class Delivery:
         done = 0
         if self.gate is None and "message" not in self._handlers.topics:
             routes = self._handlers.routes
-            done = self._call_one(messages, received_at)
+            done = self._call_one(messages, payloads, received_at)
             if done == len(messages) or self._handlers.routes is not routes:
                 return done
         rest = (messages[done:], payloads[done:]) if done else (messages, payloads)
@@ -134,7 +119,7 @@ class Delivery:
             self._call(handler, value)
         return bool(handlers)
 
-    def _call_one(self, messages: list[Any], received_at: float) -> int:
+    def _call_one(self, messages: list[Any], payloads: Sequence[memoryview], received_at: float) -> int:
         """The hot path: one handler for all messages of each type. Nothing here that need not be.
 
         Ends before the first message that is not so simple; returns how many were handed on.
@@ -147,7 +132,7 @@ class Delivery:
         handler: Handler | None = None
         done = begin = 0
         begun = time.perf_counter()
-        for message in messages:
+        for message, payload in zip(messages, payloads, strict=True):
             if type(message) is not kind:
                 if handler is not None:
                     handler.calls += done - begin
@@ -157,11 +142,10 @@ class Delivery:
                 if kind not in latest or route.by_name or len(route.everyone) != 1:
                     break
                 handler = route.everyone[0]
-                table, name_of, function = latest[kind], kind.name_of, handler.function
-                if len(table) > MAX_NAMES:
-                    _forget_oldest(table)
-            _set(message, "received_at", received_at)
-            table[name_of(message)] = message
+                latest[kind].forget_surplus()
+                table, name_of, function = latest[kind].entries, kind.name_of, handler.function
+            set_field(message, "received_at", received_at)
+            table[name_of(message)] = (payload, received_at)  # not the message: see `LastTable`
             done += 1
             try:
                 function(message)
@@ -189,7 +173,7 @@ class Delivery:
         kind: type | None = None
         done = 0
         timed = len(messages) == 1
-        for message in messages:
+        for message, payload in zip(messages, payloads, strict=True):
             done += 1
             if type(message) is not kind:
                 kind = type(message)
@@ -197,22 +181,22 @@ class Delivery:
                 if table is not None:
                     route = routes.get(kind, _NOBODY)
                     everyone, by_name, name_of = route.everyone, route.by_name, kind.name_of
-                    if len(table) > MAX_NAMES:
-                        _forget_oldest(table)
+                    table.forget_surplus()
+                    entries = table.entries
             if table is None:
-                heard = texts and self.tell("message", str(payloads[done - 1], "utf-8"))
+                heard = texts and self.tell("message", str(payload, "utf-8"))
                 self._book(self._on_other(message, connection), heard)
                 gate = self.gate  # a control message may have opened or closed one
                 continue
             if gate is not None:
-                judgement = gate.judge(message, payloads[done - 1], received_at, connection)
+                judgement = gate.judge(message, payload, received_at, connection)
                 if judgement is not Judgement.PASS:
                     counts["duplicate"] += judgement is Judgement.DUPLICATE
                     continue
-            heard = texts and self.tell("message", str(payloads[done - 1], "utf-8"))
-            _set(message, "received_at", received_at)
+            heard = texts and self.tell("message", str(payload, "utf-8"))
+            set_field(message, "received_at", received_at)
             name = name_of(message)
-            table[name] = message
+            entries[name] = (payload, received_at)
             wanted = by_name.get(name, everyone) if by_name else everyone
             counts["handled" if wanted or heard else "unclaimed"] += 1
             for handler in wanted:
@@ -232,7 +216,7 @@ class Delivery:
     def _deliver(self, message: Message, payload: memoryview | None, received_at: float) -> str:
         """One message to its handlers; returns what became of it."""
         heard = payload is not None and self.tell("message", str(payload, "utf-8"))
-        _set(message, "received_at", received_at)
+        set_field(message, "received_at", received_at)
         name = message.name_of(message)
         self._latest[type(message)][name] = message
         route = self._handlers.routes.get(type(message), _NOBODY)

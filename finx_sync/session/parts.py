@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from finx_sync.config import Account
-from finx_sync.dispatch.delivery import LastValues
 from finx_sync.dispatch.handlers import Handlers
+from finx_sync.dispatch.latest import LastValues
 from finx_sync.dispatch.tap import Taps
 from finx_sync.notices import Gap
 from finx_sync.session.backfill import History

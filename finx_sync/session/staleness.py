@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from finx_sync.dispatch.delivery import LastValues
+from finx_sync.dispatch.latest import LastValues
 from finx_sync.notices import Stale
 from finx_sync.venues.base import Dialect, Subscription
 
@@ -57,5 +57,5 @@ class Staleness:
         message_type = self._types.get(wish.kind)
         if message_type is None:
             return 0.0
-        message = self._latest.get(message_type, {}).get(wish.name)
-        return 0.0 if message is None else message.received_at
+        table = self._latest.get(message_type)
+        return 0.0 if table is None else table.received_at(wish.name)

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from itertools import islice
 from typing import Any, Final
 
-from finx_sync.dispatch.delivery import LastValues
 from finx_sync.dispatch.feed import Feed
 from finx_sync.dispatch.handlers import Handlers
+from finx_sync.dispatch.latest import LastValues
 from finx_sync.errors import InvalidInputError, UsageError
 from finx_sync.session.session import Session
 from finx_sync.session.state import ENDED

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from finx_sync import forks
 from finx_sync.config import Account
-from finx_sync.dispatch.delivery import LastValues
 from finx_sync.dispatch.feed import Feed
 from finx_sync.dispatch.handlers import Handlers
+from finx_sync.dispatch.latest import LastTable, LastValues
 from finx_sync.dispatch.ledger import Counters
 from finx_sync.errors import FinxSyncError, UsageError
 from finx_sync.messages import Message
@@ -68,7 +68,7 @@ class Stream(Upkeep):
         self._handlers = Handlers()
         self._subscriptions = Subscriptions(dialect)
         self._stale_after: dict[Subscription, float] = {}
-        self._latest: LastValues = {kind: {} for kind in dialect.message_types}
+        self._latest: LastValues = {kind: LastTable(dialect.decode) for kind in dialect.message_types}
         self._lifecycle = threading.Lock()  # guards _session being replaced; held for assignments only
         self._session: Session | None = None
         self._feeds: set[Feed] = set()

@@ -12,6 +12,7 @@ import msgspec
 from finx_sync import embedded
 from finx_sync.config import SANDBOX, Account, checked_url
 from finx_sync.dispatch.feed import Feed
+from finx_sync.dispatch.latest import LastTable
 from finx_sync.errors import (
     ChecksumError,
     ConfigError,
@@ -89,7 +90,7 @@ class FtxStream(FtxHandlers):
         address = None if url == SANDBOX else _address(url)
         self._ftx = FtxDialect(address or ENDPOINT, self._answered)
         super().__init__(self._ftx, Account(address, credentials), **options)
-        self._latest.update({kind: {} for kind in DERIVED})
+        self._latest.update({kind: LastTable(self._ftx.decode) for kind in DERIVED})
         self._stay = embedded.Stay()
         self._books = Books(self._resubscribe)
         self._answering = threading.Condition()  # guards _answers; notified of each, and at the end
