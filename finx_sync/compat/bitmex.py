@@ -23,8 +23,8 @@ from finx_sync.errors import ConfigError, FinxSyncError, SubscriptionRefusedErro
 from finx_sync.session.options import StreamOptions
 from finx_sync.session.state import ENDED
 from finx_sync.streams.bitmex import BitmexStream
-from finx_sync.venues.bitmex.dialect import PRIVATE_TABLES, SYMBOLLESS_TABLES
 from finx_sync.venues.bitmex.messages import Row
+from finx_sync.venues.bitmex.topics import PRIVATE_TABLES, SYMBOLLESS_TABLES
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

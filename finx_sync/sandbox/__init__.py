@@ -11,8 +11,8 @@ From the market to the socket: `prices` (index prices) → `chain` (what is list
 let a mistake cancel itself out.
 
 Exchanges have accounts (`account`, and a `robot` that trades). BitMEX: `bitmex_schema`, `bitmex_market` (public rows),
-`bitmex_account` (an account's rows), `bitmex_tables` (what changes) → `bitmex` (upgrade and commands). FTX:
-`ftx_market` (tickers, books, checksums) → `ftx` (requests, logins, accounts).
+`bitmex_account` (an account's rows), `bitmex_tables` (what changes) → `bitmex` (upgrade), `bitmex_session` (commands).
+FTX: `ftx_market` (tickers, books, checksums) → `ftx` (requests, logins, accounts).
 """
 
 from __future__ import annotations

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -13,22 +12,22 @@ from finx_sync import embedded
 from finx_sync.config import SANDBOX, Account, checked_url
 from finx_sync.dispatch.feed import Feed
 from finx_sync.dispatch.handlers import Handler
-from finx_sync.errors import ConfigError, InvalidInputError, StreamTimeoutError, UsageError
+from finx_sync.errors import ConfigError, StreamTimeoutError, UsageError
 from finx_sync.notices import Gap
 from finx_sync.session.options import StreamOptions
 from finx_sync.session.state import ENDED
 from finx_sync.stream import Stream
-from finx_sync.venues.base import Subscription
-from finx_sync.venues.bitmex.dialect import (
-    ENDPOINTS,
-    PRIVATE_TABLES,
-    SYMBOLLESS_TABLES,
-    BitmexCredentials,
-    BitmexDialect,
-    topic,
-)
+from finx_sync.venues.bitmex.dialect import ENDPOINTS, BitmexCredentials, BitmexDialect
 from finx_sync.venues.bitmex.messages import Row, TableItem, TableUpdate
 from finx_sync.venues.bitmex.storage import Storage
+from finx_sync.venues.bitmex.topics import (
+    PRIVATE_TABLES,
+    SYMBOLLESS_TABLES,
+    answered_by,
+    covers,
+    parse_topic,
+    split_topic,
+)
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -45,14 +44,13 @@ PRIVATE_CHANNELS: Final = ("margin", "position", "order", "execution")
 """What an account subscribes, likewise."""
 SWITCH_DEFAULT: Final = 60.0
 SWITCH_MINIMUM: Final = 20.0
-"""Seconds; it is renewed every 15."""
+SWITCH_MAXIMUM: Final = 86_400.0
+"""Seconds; it is renewed every 15, and a day is no switch any more."""
 DROPPED: Final = ("slow consumer", "conflated")
 """Reasons of gaps on a connection that goes on; after the others the server sends all images anew."""
 HEAL_INTERVAL: Final = 5.0
 """Seconds between two requests for the same table's image: a server that errs is not to be hammered."""
 
-_TABLE: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
-_SYMBOL: Final = re.compile(r"[^\s,:\"\\]+")
 _ALL: Final = "table"
 """Event name of all rows; those of a table or of a symbol in it have the topic behind it."""
 
@@ -88,7 +86,7 @@ class BitmexStream(Stream):
         api_key: str | None = None,
         api_secret: str | None = None,
         dead_mans_switch: float | bool | None = None,
-        channels: Iterable[str] = CHANNELS,
+        channels: str | Iterable[str] = CHANNELS,
         deletes: bool = False,
         **options: Unpack[StreamOptions],
     ) -> None:
@@ -99,7 +97,7 @@ class BitmexStream(Stream):
         self._deletes = deletes
         self._stay = embedded.Stay()
         self._storage = Storage(threading.Lock())
-        self._filled = threading.Condition()  # notified when a table's image has come, and at the end
+        self._filled = threading.Condition()  # notified when a table's image has come
         self._newest: dict[str, tuple[Row, TableUpdate]] = {}  # written by the dispatch thread
         self._healed_at: dict[str, float] = {}
         self._given_up: set[str] = set()  # topics whose image may still be on its way
@@ -107,9 +105,9 @@ class BitmexStream(Stream):
         self._topics: dict[str, tuple[Handler, ...]] | None = None
         self._wanted: dict[str, tuple[str, ...]] = {}
         self._handlers.add(TableUpdate, self._apply)
-        self._channels = tuple(channels)
+        tables = [channels] if isinstance(channels, str) else list(channels)
         for symbol in [symbols] if isinstance(symbols, str) else (symbols or ()):
-            for channel in self._channels:
+            for channel in tables:
                 self.subscribe(channel if channel in SYMBOLLESS_TABLES else f"{channel}:{symbol}")
         if credentials is not None:
             self.subscribe(*PRIVATE_CHANNELS)
@@ -165,7 +163,7 @@ class BitmexStream(Stream):
             InvalidInputError: no topic.
             ConfigError: a table of the account, and the stream has no credentials.
         """
-        for wish in [_checked(one) for one in topics]:
+        for wish in [parse_topic(one) for one in topics]:
             table = wish.name.partition(":")[0]
             if table in PRIVATE_TABLES and self._account.key is None:
                 raise ConfigError(f"the table {table} is an account's own: give api_key and api_secret")
@@ -174,11 +172,11 @@ class BitmexStream(Stream):
 
     def unsubscribe(self, *topics: str) -> None:
         """Want tables no more; their rows are dropped at once."""
-        for wish in [_checked(one) for one in topics]:
+        for wish in [parse_topic(one) for one in topics]:
             self._given_up.add(wish.name)
             if not self._unsubscribe(wish):
                 continue
-            table, symbol = _split(wish.name)
+            table, symbol = split_topic(wish.name)
             self._storage.forget(table, symbol)
             if symbol is None:  # parts of it that are wanted on their own were dropped with it
                 for other in self._subscriptions.desired():
@@ -228,7 +226,7 @@ class BitmexStream(Stream):
 
     def _missing(self, topics: tuple[str, ...]) -> list[str]:
         wanted = [name for name in self.topics if not topics or name in topics]
-        return [name for name in wanted if not self._storage.is_ready(*_split(name))]
+        return [name for name in wanted if not self._storage.is_ready(*split_topic(name))]
 
     # On the dispatch thread.
 
@@ -236,7 +234,7 @@ class BitmexStream(Stream):
         """Merge a message, and hand its rows on."""
         now = time.monotonic()
         storage, table, action = self._storage, update.table, update.action
-        if action == "partial" and _asked(update) in self._given_up:
+        if action == "partial" and answered_by(update) in self._given_up:
             return
         self._latest[TableUpdate][table] = update  # for whoever subscribes the whole table
         rows = storage.apply(update, now)
@@ -269,13 +267,13 @@ class BitmexStream(Stream):
         """Ask for new images of tables that a change did not fit: something was lost, or the server erred."""
         healed = []
         for table, symbol in list(self._storage.lost):
-            wishes = [wish for wish in self._subscriptions.desired() if _covers(wish.name, table, symbol)]
+            wishes = [wish for wish in self._subscriptions.desired() if covers(wish.name, table, symbol)]
             due = [wish for wish in wishes if now >= self._healed_at.get(wish.name, -HEAL_INTERVAL) + HEAL_INTERVAL]
             if len(due) == len(wishes):
                 self._storage.lost.discard((table, symbol))
             for wish in due:
                 self._healed_at[wish.name] = now
-                self._storage.forget(*_split(wish.name))
+                self._storage.forget(*split_topic(wish.name))
                 self._resubscribe(wish)
                 healed.append(wish.name)
         if healed:
@@ -291,7 +289,7 @@ class BitmexStream(Stream):
     def _distrust(self, line: str | None) -> None:
         """Changes were lost, nobody knows of which tables: ask for all of a line, or of every one, anew."""
         for wish in self._subscriptions.desired(line):
-            self._storage.lost.add(_split(wish.name))
+            self._storage.lost.add(split_topic(wish.name))
         self._heal(time.monotonic())
 
     def _round(self) -> None:
@@ -301,7 +299,7 @@ class BitmexStream(Stream):
             self._heal(now)
 
     def _connection_changed(self, line: str, is_open: bool) -> None:
-        mine = [name for name in self._storage.keys if self._bitmex.line_of(topic(name)) == line]
+        mine = [name for name in self._storage.keys if self._bitmex.line_of(parse_topic(name)) == line]
         if is_open:
             self._storage.clear(mine)
             self._healed_at.clear()
@@ -328,37 +326,7 @@ def _events(names: tuple[str, ...]) -> list[str]:
     if not table:
         return [_ALL]
     topics = [f"{table}:{symbol}" for symbol in symbols] or [table]
-    return [f"{_ALL} {_checked(topic).name}" for topic in topics]
-
-
-def _split(name: str) -> tuple[str, str | None]:
-    """A topic's table and symbol; None for all symbols."""
-    table, _, symbol = name.partition(":")
-    return table, symbol if symbol not in ("", "*") else None
-
-
-def _asked(image: TableUpdate) -> str:
-    """The topic that an image answers."""
-    symbol = (image.filter or {}).get("symbol")
-    return f"{image.table}:{symbol}" if symbol else image.table
-
-
-def _covers(name: str, table: str, symbol: str | None) -> bool:
-    """Whether a topic brings rows of a symbol, or may bring those of an unknown one."""
-    its_table, its_symbol = _split(name)
-    return its_table == table and (its_symbol in (None, symbol) or symbol is None)
-
-
-def _checked(name: str) -> Subscription:
-    """The subscription of a topic.
-
-    Raises:
-        InvalidInputError: it is no topic.
-    """
-    table, colon, symbol = name.partition(":") if isinstance(name, str) else ("", "", "")
-    if not _TABLE.fullmatch(table) or (colon and not _SYMBOL.fullmatch(symbol)):
-        raise InvalidInputError(f"{name!r} is no topic; it looks like 'margin' or 'trade:XBTUSD'")
-    return topic(table, symbol or None)
+    return [f"{_ALL} {parse_topic(topic).name}" for topic in topics]
 
 
 def _credentials(api_key: str | None, api_secret: str | None) -> BitmexCredentials | None:
@@ -386,6 +354,8 @@ def _switch_after(seconds: float | bool | None, credentials: BitmexCredentials |
     if credentials is None:
         raise ConfigError("dead_mans_switch cancels an account's orders: give api_key and api_secret")
     after = SWITCH_DEFAULT if seconds is True else seconds
-    if not after >= SWITCH_MINIMUM:
-        raise ConfigError(f"dead_mans_switch is renewed every 15 s; it must be {SWITCH_MINIMUM:g} s or more")
+    if not isinstance(after, (int, float)) or not SWITCH_MINIMUM <= after <= SWITCH_MAXIMUM:
+        raise ConfigError(
+            f"dead_mans_switch is renewed every 15 s; it is a number of seconds from {SWITCH_MINIMUM:g} to a day"
+        )
     return int(after * 1000)

@@ -111,6 +111,8 @@ def test_symbols_and_credentials_subscribe_what_the_seed_says(market: Sandbox) -
         (("mainnet",), {"dead_mans_switch": True}, ConfigError),
         (("mainnet",), {**KEYS, "dead_mans_switch": 15}, ConfigError),
         (("mainnet",), {**KEYS, "dead_mans_switch": float("nan")}, ConfigError),
+        (("mainnet",), {**KEYS, "dead_mans_switch": "60"}, ConfigError),
+        (("mainnet", "XBTUSD"), {"channels": "two words"}, InvalidInputError),
         (("mainnet", "XBT USD"), {}, InvalidInputError),
         (("mainnet", ["XBTUSD", ""]), {"channels": ["trade:"]}, InvalidInputError),
         (("mainnet", "XBTUSD"), {"channels": ["order"]}, ConfigError),

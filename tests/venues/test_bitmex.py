@@ -18,12 +18,14 @@ from finx_sync.venues.base import (
     Reconnect,
     Refused,
     ServerError,
+    Several,
     Subscription,
     Unknown,
     Unreadable,
 )
 from finx_sync.venues.bitmex import BitmexCredentials, BitmexDialect, Storage, TableUpdate
-from finx_sync.venues.bitmex.dialect import ENDPOINTS, sign, topic
+from finx_sync.venues.bitmex.dialect import ENDPOINTS, sign
+from finx_sync.venues.bitmex.topics import parse_topic
 from tests.material import material
 
 DIALECT = BitmexDialect("wss://host")
@@ -82,8 +84,8 @@ def test_headers_are_signed_for_the_moment_of_the_connect() -> None:
 def test_addresses(given: tuple[str, ...], main: str, platform: str) -> None:
     """It would connect to a path that does not exist."""
     dialect = BitmexDialect(*given)
-    assert dialect.url(None, dialect.line_of(topic("trade", "XBTUSD"))) == main
-    assert dialect.url(None, dialect.line_of(topic("chat"))) == platform
+    assert dialect.url(None, dialect.line_of(parse_topic("trade:XBTUSD"))) == main
+    assert dialect.url(None, dialect.line_of(parse_topic("chat"))) == platform
 
 
 def test_commands_are_bitmex_own() -> None:
@@ -123,6 +125,10 @@ def test_commands_are_bitmex_own() -> None:
         (
             error("Max Pending subscription limit reached, please try again later.", 503, SUBSCRIBE),
             Postponed(TRADE, 5.0, "Max Pending subscription limit reached, please try again later."),
+        ),
+        (
+            error("Rate limit exceeded, retry in 1 seconds.", 429, {"op": "cancelAllAfter", "args": 60_000}),
+            Several((Authentication(accepted=True), ServerError("429: Rate limit exceeded, retry in 1 seconds."))),
         ),
         (error("Access token expired", 419), Reconnect("Access token expired")),
         (error("Nonsense", 400, {"op": "wibble"}), ServerError("400: Nonsense")),

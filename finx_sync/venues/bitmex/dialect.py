@@ -29,13 +29,15 @@ from finx_sync.venues.base import (
     Reconnect,
     Refused,
     ServerError,
+    Several,
     Subscription,
     Unknown,
     Unreadable,
 )
 from finx_sync.venues.bitmex.messages import TableUpdate
+from finx_sync.venues.bitmex.topics import PLATFORM_TABLES, TOPIC
 
-__all__ = ["ENDPOINTS", "PRIVATE_TABLES", "SYMBOLLESS_TABLES", "BitmexCredentials", "BitmexDialect", "sign", "topic"]
+__all__ = ["ENDPOINTS", "BitmexCredentials", "BitmexDialect", "sign"]
 
 ENDPOINTS: Final = {
     "mainnet": ("wss://ws.bitmex.com/realtime", "wss://www.bitmex.com/realtimePlatform"),
@@ -44,21 +46,6 @@ ENDPOINTS: Final = {
 """Main and platform URL of each network, since November 2021."""
 
 PLATFORM_LINE: Final = "platform"
-PLATFORM_TABLES: Final = frozenset({"announcement", "chat", "connected", "publicNotifications"})
-"""Served on a connection of their own, without symbols."""
-PRIVATE_TABLES: Final = frozenset(
-    {"account", "affiliate", "execution", "margin", "order", "position", "privateNotifications", "transact", "wallet"}
-)
-"""Account-locked: they need credentials."""
-SYMBOLLESS_TABLES: Final = PLATFORM_TABLES | frozenset(
-    {
-        "account", "affiliate", "funds", "historical", "insurance", "margin", "privateNotifications", "transact",
-        "wallet",
-    }
-)  # fmt: skip
-
-TOPIC: Final = "topic"
-"""The kind of every subscription; its name is the topic, like "trade:XBTUSD"."""
 SIGNED_PATH: Final = "/realtime"
 """What a websocket's signature is of, on whatever path it is opened."""
 SIGNATURE_LIFE: Final = 300
@@ -100,11 +87,6 @@ def sign(secret: str, verb: str, path: str, expires: int, body: str = "") -> str
         body: of the request.
     """
     return hmac.new(secret.encode(), f"{verb}{path}{expires}{body}".encode(), hashlib.sha256).hexdigest()
-
-
-def topic(table: str, symbol: str | None = None) -> Subscription:
-    """The subscription of a table, or of one symbol in it."""
-    return Subscription(TOPIC, f"{table}:{symbol}" if symbol else table)
 
 
 class BitmexDialect(Dialect):
@@ -229,7 +211,9 @@ def _error(frame: dict[str, Any]) -> Decoded:
         if status in RATE_LIMITED:
             return Postponed(wish, _retry_after(frame), said)
         return Refused(wish, said if status is None else f"{status}: {said}")
-    return ServerError(said if status is None else f"{status}: {said}")
+    error = ServerError(said if status is None else f"{status}: {said}")
+    # On a new connection an error would be taken for a refusal of the key, which a rate limit is not.
+    return Several((Authentication(accepted=True), error)) if status in RATE_LIMITED else error
 
 
 def _retry_after(frame: dict[str, Any]) -> float:

@@ -1,0 +1,73 @@
+"""BitMEX's topics: a table ("margin"), or a symbol's part of one ("trade:XBTUSD").
+
+Source: BitMEX documentation, *WebSocket API*, section *Subscriptions*.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from finx_sync.errors import InvalidInputError
+from finx_sync.venues.base import Subscription
+from finx_sync.venues.bitmex.messages import TableUpdate
+
+__all__ = [
+    "PLATFORM_TABLES",
+    "PRIVATE_TABLES",
+    "SYMBOLLESS_TABLES",
+    "TOPIC",
+    "answered_by",
+    "covers",
+    "parse_topic",
+    "split_topic",
+]
+
+TOPIC: Final = "topic"
+"""The kind of every subscription; its name is the topic."""
+
+PLATFORM_TABLES: Final = frozenset({"announcement", "chat", "connected", "publicNotifications"})
+"""Served on a connection of their own, without symbols."""
+PRIVATE_TABLES: Final = frozenset(
+    {"account", "affiliate", "execution", "margin", "order", "position", "privateNotifications", "transact", "wallet"}
+)
+"""Account-locked: they need credentials."""
+SYMBOLLESS_TABLES: Final = PLATFORM_TABLES | frozenset(
+    {
+        "account", "affiliate", "funds", "historical", "insurance", "margin", "privateNotifications", "transact",
+        "wallet",
+    }
+)  # fmt: skip
+
+_TABLE: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+_SYMBOL: Final = re.compile(r"[^\s,:\"\\]+")
+
+
+def parse_topic(name: str) -> Subscription:
+    """The subscription of a topic.
+
+    Raises:
+        InvalidInputError: it is no topic.
+    """
+    table, colon, symbol = name.partition(":") if isinstance(name, str) else ("", "", "")
+    if not _TABLE.fullmatch(table) or (colon and not _SYMBOL.fullmatch(symbol)):
+        raise InvalidInputError(f"{name!r} is no topic; it looks like 'margin' or 'trade:XBTUSD'")
+    return Subscription(TOPIC, name)
+
+
+def split_topic(name: str) -> tuple[str, str | None]:
+    """A topic's table and symbol; None for all symbols."""
+    table, _, symbol = name.partition(":")
+    return table, symbol if symbol not in ("", "*") else None
+
+
+def covers(name: str, table: str, symbol: str | None) -> bool:
+    """Whether a topic brings rows of a symbol, or may bring those of an unknown one."""
+    its_table, its_symbol = split_topic(name)
+    return its_table == table and (its_symbol in (None, symbol) or symbol is None)
+
+
+def answered_by(image: TableUpdate) -> str:
+    """The topic that an image answers."""
+    symbol = (image.filter or {}).get("symbol")
+    return f"{image.table}:{symbol}" if symbol else image.table
