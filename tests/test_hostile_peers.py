@@ -305,6 +305,28 @@ def test_a_frame_in_single_bytes_is_a_frame() -> None:
         assert watch.lost == []
 
 
+@pytest.mark.parametrize("flood", [server_frame(0, b"", fin=False), server_frame(9)], ids=["fragments", "pings"])
+def test_stop_is_prompt_in_a_flood_of_tiny_frames(flood: bytes) -> None:
+    """One read holds a quarter of a million of them, and stop() would wait until each was looked at."""
+
+    def script(connection: socket.socket) -> None:
+        log_in(connection)
+        connection.sendall(GOOD + server_frame(1, b"", fin=False))
+        chunk = flood * 100_000
+        while True:
+            connection.sendall(chunk)
+
+    took: list[float] = []
+    with RawServer(script) as server, Watch(server) as watch:
+        watch.start()
+        watch.until(lambda: watch.ticks)
+        threading.Event().wait(0.2)
+        begin = time.monotonic()
+        watch.stream.stop()
+        took.append(time.monotonic() - begin)
+    assert max(took) < 1.0
+
+
 @pytest.mark.parametrize("code", [1000, 1001, 1011, 1012, 1013, 3000, 4999])
 def test_every_other_close_code_is_a_loss_with_its_code(code: int) -> None:
     """A server's orderly end would look like a network fault, or end the stream."""

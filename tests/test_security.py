@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import finx_sync
-from finx_sync.dispatch import delivery, inbox
+from finx_sync.dispatch import inbox, latest
 from finx_sync.errors import EXCERPT_LENGTH, LONGEST_COMPLAINT
 from finx_sync.session.options import Options
 from finx_sync.stream.reading import FEED_SIZE
@@ -46,7 +46,7 @@ def test_the_limits_are_those_of_the_page() -> None:
         (handshake.MAX_HEAD, f"{handshake.MAX_HEAD // kibibyte} KiB"),
         (handshake.MAX_BODY, f"{handshake.MAX_BODY // kibibyte} KiB"),
         (proxy.MAX_ANSWER, f"{proxy.MAX_ANSWER // kibibyte} KiB"),
-        (delivery.MAX_NAMES, f"{delivery.MAX_NAMES:,}"),
+        (latest.MAX_NAMES, f"{latest.MAX_NAMES:,}"),
         (EXCERPT_LENGTH, f"{EXCERPT_LENGTH} characters"),
         (LONGEST_COMPLAINT, f"{LONGEST_COMPLAINT:,}"),
     ):

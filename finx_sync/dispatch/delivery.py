@@ -218,7 +218,9 @@ class Delivery:
         heard = payload is not None and self.tell("message", str(payload, "utf-8"))
         set_field(message, "received_at", received_at)
         name = message.name_of(message)
-        self._latest[type(message)][name] = message
+        table = self._latest[type(message)]
+        table[name] = message
+        table.forget_surplus()
         route = self._handlers.routes.get(type(message), _NOBODY)
         wanted = route.by_name.get(name, route.everyone)
         for handler in wanted:

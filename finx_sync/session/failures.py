@@ -77,7 +77,7 @@ def retry_after(error: FinxSyncError, now: float) -> float:
     said = error.headers.get("retry-after", "").strip() if isinstance(error, HandshakeError) else ""
     if not said:
         return 0.0
-    if said.isdigit():
+    if said.isascii() and said.isdigit():
         return min(float(said), LONGEST_RETRY_AFTER)
     try:
         wait = parsedate_to_datetime(said).timestamp() - now

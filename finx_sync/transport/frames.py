@@ -18,6 +18,8 @@ __all__ = [
     "CLOSE",
     "CONT",
     "DEFAULT_MAX_SIZE",
+    "MANY_FRAMES",
+    "PAUSE",
     "PING",
     "PONG",
     "TEXT",
@@ -100,6 +102,9 @@ class _Joining:
         self.utf8 = codecs.getincrementaldecoder("utf-8")()
 
 
+MANY_FRAMES: Final = 4096
+PAUSE: Final = Frame(-1, b"")
+"""Stands for no frame: so many have been cut that it is time to look up."""
 _MORE: Final = object()
 """The buffer ends inside a frame."""
 
@@ -169,15 +174,20 @@ class FrameReader:
 
         Returns:
             The payloads in order, and what followed them: a frame that is no whole text, a violation, or None when
-            more bytes are needed. Call again until it is None; a violation stays.
+            more bytes are needed. Call again until it is None; a violation stays. `PAUSE` is no frame, but a chance to
+            look up: a read can hold a hundred thousand fragments.
         """
         if self._broken is not None:
             return [], self._broken
         payloads: list[memoryview] = []
         event: object = None
+        silent = 0
         while event is None:
             self._cut_plain(payloads)
             event = _MORE if self._start == self._end else self._cut_one(payloads)
+            silent += 1
+            if silent == MANY_FRAMES and event is None:
+                event = PAUSE
         # One pass in C over the whole batch, since market data is ASCII; else each by itself.
         if self._check_utf8 and payloads and not b"".join(payloads).isascii():
             bad = _first_invalid_utf8(payloads)

@@ -8,6 +8,7 @@ than what `on_payloads` calls.
 from __future__ import annotations
 
 import heapq
+import itertools
 import os
 import socket
 import ssl
@@ -23,6 +24,8 @@ from finx_sync.errors import ConnectionLostError, PeerTimeoutError, ProtocolErro
 from finx_sync.transport.channel import Channel
 from finx_sync.transport.frames import (
     CLOSE,
+    MANY_FRAMES,
+    PAUSE,
     PING,
     PONG,
     Frame,
@@ -352,7 +355,9 @@ class ReadLoop:
     def _deliver(self) -> None:
         """Hand over everything complete in the reader."""
         event: Frame | Violation | None = None
-        while self._farewell is None:
+        for number in itertools.count(1):
+            if self._farewell is not None:
+                return
             payloads, event = self._reader.cut()
             if payloads and not self._closing and self._wanted_close is None:
                 self._on_payloads(payloads)
@@ -360,8 +365,10 @@ class ReadLoop:
                 return
             if isinstance(event, Violation):
                 self._fail(event)
-            else:
+            elif event is not PAUSE:
                 self._control(event)
+            if (event is PAUSE or number % MANY_FRAMES == 0) and (self._aborted or self._wanted_close is not None):
+                return  # a read can hold a flood of frames, and stop() cannot wait for the end of it
 
     def _control(self, frame: Frame) -> None:
         if frame.opcode == CLOSE:

@@ -382,3 +382,11 @@ def test_sent_frames_of_every_length_form_read_back(size: int) -> None:
     frame = encode_frame(TEXT, payload, b"\x01\x02\x03\xff")
     assert client_frames(frame) == [(TEXT, payload)]
     assert len(frame) - size == 6 + (2 if 126 <= size < 65536 else 8 if size >= 65536 else 0), "the shortest form"
+
+
+def test_a_flood_of_silent_frames_lets_the_caller_look_up() -> None:
+    """Whoever reads could not be stopped before the end of the flood."""
+    stream = (
+        server_frame(TEXT, b"a", fin=False) + server_frame(CONT, b"", fin=False) * 10_000 + server_frame(CONT, b"b")
+    )
+    assert read(FrameReader(), stream, [len(stream)]) == [frames.PAUSE, frames.PAUSE, "ab"]
