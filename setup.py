@@ -18,6 +18,8 @@ EXTRAS = {
     "frames": ["numpy>=1.24", "pandas>=2"],
     "polars": ["numpy>=1.24", "polars>=1"],
     "arrow": ["pyarrow>=14"],
+    "record": ["zstandard>=0.22"],
+    "convert": ["pyarrow>=14", "duckdb>=1", "zstandard>=0.22"],
     "plot": ["numpy>=1.24", "pandas>=2", "matplotlib>=3.8"],
     "compat": ["pandas>=2"],
     "testing": ["aiohttp>=3.9", "pytest>=8"],

@@ -26,6 +26,7 @@
     │   └── ProtocolError                   the peer broke RFC 6455; carries the close code we sent
     ├── ChecksumError                       an order book is not the server's; it is asked for anew
     ├── UnreadableMessageError(ValueError)  a payload that is no message of this service
+    ├── RecordingError(ValueError)          a file is no recording, or one of another version
     ├── InternalError(RuntimeError)         a defect of this library
     └── FunctionError                       a blocking function failed
         ├── FunctionTimeoutError(TimeoutError)
@@ -69,6 +70,7 @@ __all__ = [
     "ProtocolError",
     "ProxyError",
     "RateLimitedError",
+    "RecordingError",
     "ServerRefusedError",
     "SlowConsumerError",
     "StaleDataError",
@@ -258,6 +260,10 @@ class UnreadableMessageError(FinxSyncError, ValueError):
     def __init__(self, why: str, payload: str) -> None:
         self.excerpt = redact(payload[: 4 * EXCERPT_LENGTH])[:EXCERPT_LENGTH]
         super().__init__(f"{redact(why)}; the message begins {self.excerpt!r}")
+
+
+class RecordingError(FinxSyncError, ValueError):
+    """A file is no recording of this library, or was written by another version of it."""
 
 
 class FunctionError(FinxSyncError):

@@ -207,7 +207,8 @@ def test_ctrl_c_ends_a_stream_and_a_sandbox() -> None:
 
 def test_help_shows_examples(capsys: pytest.CaptureFixture[str]) -> None:
     """A user would have to guess the arguments."""
-    for command in ("demo", "stream", "snap", "history", "contracts", "sandbox", "doctor"):
+    commands = ["demo", "stream", "snap", "history", "contracts", "sandbox", "doctor", "record", "replay", "convert"]
+    for command in commands:
         with pytest.raises(SystemExit) as ended:
             main([command, "--help"])
         assert ended.value.code == 0

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from finx_sync import __version__
-from finx_sync.cli import commands
+from finx_sync.cli import commands, recordings
 from finx_sync.cli import doctor as diagnosis
 from finx_sync.cli.options import add_option_commands
 from finx_sync.cli.venues import VENUES
@@ -95,6 +95,8 @@ def _parser() -> argparse.ArgumentParser:
     stream.add_argument("--count", type=int, help="stop after so many messages")
     stream.add_argument("--seconds", type=_positive, help="stop after so many seconds")
 
+    _add_recordings(adder, known)
+
     snap = _command(
         adder,
         "snap",
@@ -160,6 +162,51 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_recordings(adder: argparse._SubParsersAction[argparse.ArgumentParser], known: str) -> None:
+    record = _command(
+        adder,
+        "record",
+        recordings.record,
+        "write a venue's messages to a file",
+        [
+            "finx-sync record BTC-26AUG22-20000-C BTC:USDC --output feed.finxrec",
+            "finx-sync record BTC-PERPETUAL BTC:USD --venue deribit --output deribit.finxrec --seconds 3600",
+        ],
+    )
+    record.add_argument("names", nargs="*", metavar="NAME", help=f"what to record, by venue ({known})")
+    record.add_argument("--venue", choices=VENUES, default="finx", help="whose feed (default finx)")
+    record.add_argument("--output", required=True, metavar="FILE", help="never written over: the next is FILE.0001")
+    record.add_argument("--rotate", type=int, default=256, metavar="MB", help="size of a file (default 256)")
+    record.add_argument("--count", type=int, help="stop after so many messages")
+    record.add_argument("--seconds", type=_positive, help="stop after so many seconds")
+
+    replay = _command(
+        adder,
+        "replay",
+        recordings.replay,
+        "show a recording as it was, or faster",
+        ["finx-sync replay feed.finxrec", "finx-sync replay feed.finxrec --speed max --until 2022-08-05T12:00"],
+    )
+    replay.add_argument("path", metavar="FILE", help="with the files that follow it by number; or a folder of them")
+    replay.add_argument("--speed", type=_speed, default=1.0, help="1 as it was (default), 10, or max")
+    replay.add_argument("--until", metavar="TIME", help="end before what was received after this moment, UTC")
+    replay.add_argument("--pause-at", type=int, metavar="N", help="pause after N messages (end there, on a pipe)")
+
+    convert = _command(
+        adder,
+        "convert",
+        recordings.convert,
+        "write a recording as Parquet files or a DuckDB database",
+        ["finx-sync convert feed.finxrec tables", "finx-sync convert feed.finxrec feed.duckdb"],
+    )
+    convert.add_argument("path", metavar="FILE", help="with the files that follow it by number; or a folder of them")
+    convert.add_argument("target", metavar="TARGET", help="a folder for Parquet files, or a file ending with .duckdb")
+
+
+def _speed(text: str) -> float | str:
+    return text if text == "max" else _positive(text)
+
+
 def _command(
     adder: argparse._SubParsersAction[argparse.ArgumentParser],
     name: str,
@@ -175,7 +222,7 @@ def _command(
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.set_defaults(run=run)
-    if name not in ("demo", "sandbox", "greeks"):
+    if name not in ("demo", "sandbox", "greeks", "replay", "convert"):
         where = parser.add_argument_group("where")
         where.add_argument("--environment", metavar="NAME", help="production, beta, sandbox or deribit")
         where.add_argument("--url", help="another server, like ws://127.0.0.1:8000")

@@ -302,6 +302,10 @@ class Continuity:
         for handover in self._handovers.values():
             self._delivery.drop(handover.dissolve()[1])
 
+    def left_out(self, start: float, end: float, count: int) -> None:
+        """A recorder could not keep up: so many messages of any name are missing from what is played."""
+        self.missed(Dropped(start, end, count))
+
     def missed(self, what: Dropped | Conflated) -> None:
         """Messages were dropped or replaced."""
         if isinstance(what, Conflated):

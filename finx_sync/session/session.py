@@ -16,6 +16,7 @@ from typing import Any, Final
 from finx_sync.dispatch.delivery import Delivery, Fate
 from finx_sync.dispatch.inbox import Connection, Inbox, Ordered
 from finx_sync.dispatch.ledger import Ledger
+from finx_sync.dispatch.tap import Tap
 from finx_sync.dispatch.worker import Worker
 from finx_sync.errors import (
     ConnectionLostError,
@@ -122,6 +123,7 @@ class Session:
         self._watch = Watch(self.lookout.interval(options), self.clock, self.lookout.look)
         self._lock = threading.Lock()  # guards the moment of the start
         self._reconnects = 0
+        self._secrets: tuple[str, ...] = ()
         self._match_after = 0.0  # monotonic
 
     @property
@@ -140,6 +142,8 @@ class Session:
                 return
             self.worker.start()
             self._watch.start()
+        for wish in self._parts.subscriptions.desired():
+            self._note(Wish(wish, wanted=True))
         self.state.move(State.CONNECTING, unless=OVER - {State.NEW})
         try:
             self.adjust_lines()
@@ -236,6 +240,15 @@ class Session:
                 subscriptions.refused(wish)
                 self._inbox.post(partial(self.continuity.unwanted, wish))
 
+    def introduce(self, tap: Tap) -> None:
+        """Tell a tap that has just come what there is already."""
+        for wish in self._parts.subscriptions.desired():
+            tap.note(Wish(wish, wanted=True))
+        for line in self.lines.all():
+            if (connection := line.connection) is not None:
+                tap.note(LineOpened(connection, self._secrets))
+        tap.note(StateChange(State.NEW, self.state.state))
+
     def app(self, line: str) -> WebSocketApp | None:
         """The open websocket of a line; None while it is not connected."""
         return next((one.app for one in self.lines.all() if one.line == line), None)
@@ -275,15 +288,17 @@ class Session:
 
     def line_connected(self, connection: Connection, key: Any) -> None:
         """A connection is open; its payloads follow."""
-        self._note(LineOpened(connection, secrets_of(key)))
+        self._secrets = tuple({*self._secrets, *secrets_of(key)})
+        self._note(LineOpened(connection, self._secrets))
         self._inbox.post(lambda: self.continuity.opened(connection))
         self._inbox.post(Ordered(lambda: self._parts.connection_changed(connection.line, True)))
         self._match_urls()  # a wish may have come after the URL was written
 
     def line_closed(self, connection: Connection, covered_until: float, reason: GapReason) -> None:
         """It is gone; no payload of it follows."""
-        self._note(LineClosed(connection, covered_until, reason))
-        if self.state.state in OVER:
+        is_over = self.state.state in OVER
+        self._note(LineClosed(connection, covered_until, reason, by_stop=is_over))
+        if is_over:
             self._inbox.post(lambda: self.continuity.left(connection, covered_until))
         else:
             self._inbox.post(lambda: self.continuity.closed(connection, covered_until, reason))

@@ -28,11 +28,17 @@ class LineOpened:
 
 @dataclass(frozen=True)
 class LineClosed:
-    """A connection is gone; see `Session.line_closed`."""
+    """A connection is gone; see `Session.line_closed`.
+
+    Attributes:
+        connection, covered_until, reason: as there.
+        by_stop: whether the stream was stopping, so that no gap follows.
+    """
 
     connection: Connection
     covered_until: float
     reason: GapReason
+    by_stop: bool
 
 
 @dataclass(frozen=True)

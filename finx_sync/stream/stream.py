@@ -16,6 +16,7 @@ from finx_sync.dispatch.feed import Feed
 from finx_sync.dispatch.handlers import Handlers
 from finx_sync.dispatch.latest import LastTable, LastValues
 from finx_sync.dispatch.ledger import Counters
+from finx_sync.dispatch.tap import Taps
 from finx_sync.errors import FinxSyncError, UsageError
 from finx_sync.messages import Message
 from finx_sync.notices import Gap
@@ -25,8 +26,8 @@ from finx_sync.session.parts import SessionParts
 from finx_sync.session.session import Session
 from finx_sync.session.state import ENDED, State, StateChange
 from finx_sync.session.subscriptions import Subscriptions
+from finx_sync.stream.recordings import Recordable
 from finx_sync.stream.stats import Stats, handler_stats
-from finx_sync.stream.upkeep import Upkeep
 from finx_sync.transport.app import WebSocketApp
 from finx_sync.venues.base import MAIN_LINE, Dialect, Subscription
 
@@ -44,7 +45,7 @@ S = TypeVar("S", bound="Stream")
 STOP_TIMEOUT: Final = 5.0
 
 
-class Stream(Upkeep):
+class Stream(Recordable):
     """Live messages into callbacks. The base of every venue's stream.
 
     Every method may be called from any thread. Handlers run on the dispatch thread, one at a time, in the order of
@@ -72,6 +73,7 @@ class Stream(Upkeep):
         self._lifecycle = threading.Lock()  # guards _session being replaced; held for assignments only
         self._session: Session | None = None
         self._feeds: set[Feed] = set()
+        self._taps = Taps()
         forks.watch(self)
 
     # Lifecycle
@@ -127,6 +129,7 @@ class Stream(Upkeep):
             self._unreadable,
             self._round,
             self._history(),
+            self._taps,
         )
 
     def _listen(self, change: StateChange) -> None:

@@ -1,0 +1,89 @@
+"""The commands that record, replay and convert."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import threading
+from typing import Any, Final
+
+from finx_sync.cli.output import board, on_terminal, print_rows
+from finx_sync.cli.venues import VENUES, Show
+from finx_sync.errors import InvalidInputError
+from finx_sync.recorder.reader import RecordingReader
+from finx_sync.stream import Stream
+
+__all__ = ["convert", "record", "replay"]
+
+MEGABYTE: Final = 1024 * 1024
+
+
+def record(options: argparse.Namespace) -> None:
+    """Write a venue's messages to a file, until so many messages, so many seconds, a failure, or Ctrl+C."""
+    venue = VENUES[options.venue]
+    if not options.names:
+        raise InvalidInputError(f"name at least one of the venue's streams, like {venue.example}")
+    done = threading.Event()
+    count = 0
+
+    def note(message: Any) -> None:
+        nonlocal count
+        count += 1
+        if count == options.count:
+            done.set()
+
+    stream = venue.open(options, note)
+    stream.on_state(lambda change: done.set() if stream.failure is not None else None)
+    recording = stream.record(options.output, rotate_bytes=options.rotate * MEGABYTE)
+    try:
+        stream.start()
+        done.wait(options.seconds)
+    finally:
+        stream.stop(drain=True)
+        recording.stop()
+        print(f"{recording.messages} messages in {', '.join(map(str, recording.paths))}", file=sys.stderr)
+    for failure in (recording.failure, stream.failure):
+        if failure is not None:
+            raise failure
+
+
+def replay(options: argparse.Namespace) -> None:
+    """Show a recording as it was, or faster."""
+    with board() as screen:
+
+        def show(message: Any) -> None:
+            try:
+                screen.show(message)
+            except OSError as error:  # the reader of our pipe has gone
+                failures.append(error)
+                stream.stop()
+
+        failures: list[OSError] = []
+        stream = _stream_of(options.path, show)
+        stream.on_gap(lambda gap: print(f"finx-sync: {gap}", file=sys.stderr))
+        played = stream.replay(options.path, speed=options.speed, until=options.until, pause_at=options.pause_at)
+        while not played.finished and on_terminal() and sys.stdin.isatty():
+            input(f"paused after {played.messages} messages; Enter goes on, Ctrl+C ends ")
+            played.resume()
+        played.stop()
+    for damage in played.damage:
+        print(f"finx-sync: {damage}", file=sys.stderr)
+    if failures:
+        raise failures[0]
+
+
+def convert(options: argparse.Namespace) -> None:
+    """Write a recording's messages as tables."""
+    done = _stream_of(options.path, lambda message: None).convert(options.path, options.target)
+    for damage in done.damage:
+        print(f"finx-sync: {damage}", file=sys.stderr)
+    print_rows({"table": name, "rows": count} for name, count in done.rows.items())
+
+
+def _stream_of(path: str, show: Show) -> Stream:
+    """A stream of the recording's venue, which is never started."""
+    name = RecordingReader(path).venue.lower()
+    if name not in VENUES:
+        raise InvalidInputError(f"{path} is a recording of {name or 'no venue'}, which this command does not know")
+    nothing = argparse.Namespace(names=[], environment="sandbox", url=None, api_key=None)
+    return VENUES[name].open(nothing, show)

@@ -1,0 +1,253 @@
+"""The file format: blocks that stand by themselves, each with its checksum. Pure; no I/O.
+
+A file is a row of blocks::
+
+    mark (4 bytes) | codec (1) | length unpacked (4) | length stored (4) | CRC-32 of all but itself (4) | content
+
+Numbers are little-endian. The content, unpacked, is a MessagePack array of records, each an array that begins with its
+tag. A file ends where it ends: nothing is written at its beginning afterwards, so a crash costs the last block at most.
+A reader that meets a damaged block looks for the next mark whose checksum is right.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final, NamedTuple, TypeVar
+
+import msgspec
+
+__all__ = [
+    "VERSION",
+    "Block",
+    "Changed",
+    "Closed",
+    "Lost",
+    "Opened",
+    "Received",
+    "Record",
+    "Started",
+    "Wished",
+    "block",
+    "blocks",
+    "pack",
+    "packer",
+    "unpack",
+]
+
+T = TypeVar("T")
+
+VERSION: Final = 1
+MARK: Final = b"\x9eFXR"
+HEAD: Final = struct.Struct("<4sBII")
+CHECK: Final = struct.Struct("<I")
+OVERHEAD: Final = HEAD.size + CHECK.size
+MAX_BLOCK: Final = 256 * 1024 * 1024
+"""Bytes; a length beyond it is damage."""
+RAW, ZLIB, ZSTD = 0, 1, 2
+
+
+class Started(msgspec.Struct, tag="run", array_like=True, frozen=True):
+    """The first record of each file.
+
+    Attributes:
+        version: of the format.
+        run: the same in all files of one recording.
+        part: the file's number in it, from 0.
+        venue: whose feed.
+        at: UNIX seconds.
+    """
+
+    version: int
+    run: str
+    part: int
+    venue: str
+    at: float
+
+
+class Opened(msgspec.Struct, tag="open", array_like=True, frozen=True):
+    """A connection is open; in a file's beginning also one that has been for some time.
+
+    Attributes:
+        number: of the connection in this run.
+        line: which it serves.
+        at, arrived: UNIX seconds, and seconds on the recorder's monotonic clock.
+    """
+
+    number: int
+    line: str
+    at: float
+    arrived: float
+
+
+class Closed(msgspec.Struct, tag="close", array_like=True, frozen=True):
+    """A connection is gone; everything up to `covered_until` (UNIX seconds) had been received on it.
+
+    `by_stop` tells that the stream was stopped, so that what follows is no gap.
+    """
+
+    number: int
+    covered_until: float
+    reason: str
+    by_stop: bool
+    at: float
+    arrived: float
+
+
+class Received(msgspec.Struct, tag="in", array_like=True, frozen=True):
+    """What several reads brought, as long as nothing else happened between them.
+
+    Attributes:
+        numbers, at, arrived: of each read: its connection, and when it was.
+        counts: how many messages it brought.
+        payloads: of all of them, in order.
+    """
+
+    numbers: list[int]
+    at: list[float]
+    arrived: list[float]
+    counts: list[int]
+    payloads: list[bytes]
+
+    @classmethod
+    def empty(cls) -> Received:
+        """To be filled."""
+        return cls([], [], [], [], [])
+
+    def spread(self, values: list[T]) -> list[T]:
+        """Values of the reads, repeated for each message."""
+        if len(self.counts) == len(self.payloads):
+            return values
+        return [value for value, count in zip(values, self.counts, strict=True) for _ in range(count)]
+
+
+class Wished(msgspec.Struct, tag="wish", array_like=True, frozen=True):
+    """A subscription is wanted, or no more."""
+
+    kind: str
+    name: str
+    wanted: bool
+
+
+class Changed(msgspec.Struct, tag="state", array_like=True, frozen=True):
+    """The stream's state; `error` and `text` say why, where something went wrong."""
+
+    old: str
+    new: str
+    error: str
+    text: str
+    at: float
+    arrived: float
+
+
+class Lost(msgspec.Struct, tag="lost", array_like=True, frozen=True):
+    """Messages that the recorder could not keep up with, between two moments (UNIX seconds)."""
+
+    count: int
+    start: float
+    end: float
+
+
+Record = Started | Opened | Closed | Received | Wished | Changed | Lost
+
+_encode: Final = msgspec.msgpack.Encoder().encode
+_decode: Final = msgspec.msgpack.Decoder(list[Record]).decode
+
+
+class Block(NamedTuple):
+    """A block's place in a file, or damage.
+
+    Attributes:
+        offset: where it begins.
+        records: None for damage.
+        skipped: bytes of damage.
+    """
+
+    offset: int
+    records: list[Record] | None
+    skipped: int = 0
+
+
+def packer(compress: bool) -> tuple[int, Callable[[bytes], bytes]]:
+    """The codec, and what compresses: zstd where the package is installed, else zlib."""
+    if not compress:
+        return RAW, lambda content: content
+    try:
+        import zstandard
+    except ImportError:
+        return ZLIB, lambda content: zlib.compress(content, 1)
+    return ZSTD, zstandard.ZstdCompressor(level=3).compress
+
+
+def pack(records: Sequence[Record]) -> bytes:
+    """Records as a block's content."""
+    return _encode(records)
+
+
+def block(content: bytes, codec: int, compress: Callable[[bytes], bytes]) -> bytes:
+    """A block of a packed content."""
+    stored = compress(content)
+    head = HEAD.pack(MARK, codec, len(content), len(stored))
+    return head + CHECK.pack(zlib.crc32(stored, zlib.crc32(head))) + stored
+
+
+def blocks(data: memoryview | bytes) -> Iterator[Block]:
+    """The blocks of a file's content, and the damage between them."""
+    view, offset = memoryview(data), 0
+    while offset < len(view):
+        found = _block_at(view, offset)
+        if found is not None:
+            content, end = found
+            yield Block(offset, content)
+            offset = end
+            continue
+        following = _next_mark(view, offset + 1)
+        yield Block(offset, None, following - offset)
+        offset = following
+
+
+def _block_at(view: memoryview, offset: int) -> tuple[list[Record], int] | None:
+    begin = offset + OVERHEAD
+    if begin > len(view):
+        return None
+    mark, codec, unpacked, length = HEAD.unpack_from(view, offset)
+    if mark != MARK or begin + length > len(view) or unpacked > MAX_BLOCK:
+        return None
+    stored = view[begin : begin + length]
+    (check,) = CHECK.unpack_from(view, offset + HEAD.size)
+    if zlib.crc32(stored, zlib.crc32(view[offset : offset + HEAD.size])) != check:
+        return None
+    return unpack(codec, stored, unpacked), begin + length
+
+
+def _next_mark(view: memoryview, offset: int) -> int:
+    """Where the next sound block begins; the end of the file where none does."""
+    step = 1024 * 1024
+    while offset < len(view):
+        place = bytes(view[offset : offset + step + len(MARK) - 1]).find(MARK)
+        if place < 0:
+            offset += step
+        elif _block_at(view, offset + place) is not None:
+            return offset + place
+        else:
+            offset += place + 1
+    return len(view)
+
+
+def unpack(codec: int, stored: memoryview | bytes, length: int) -> list[Record]:
+    """A block's records.
+
+    Raises:
+        MissingExtraError: it was compressed by a package that is not installed.
+        msgspec.MsgspecError, zlib.error: it is from another version.
+    """
+    if codec == ZSTD:
+        from finx_sync.recorder.extras import zstandard
+
+        content = zstandard().ZstdDecompressor().decompress(stored, max_output_size=length)
+    elif codec == ZLIB:
+        content = zlib.decompress(stored, bufsize=max(1, length))
+    else:
+        content = bytes(stored)
+    return _decode(content)

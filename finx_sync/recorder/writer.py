@@ -1,0 +1,339 @@
+"""Writes what a tap hears, on a thread of its own.
+
+The io threads only queue. The writer puts a block together at least four times a second and hands it to the system at
+once: a process that is killed loses what came in the last quarter of a second, and nothing before it. Should the disk
+be slower than the feed, then what waits is bounded, and what is left out is written down as left out.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import logging
+import os
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import BinaryIO, Final
+from urllib.parse import quote
+
+import msgspec
+
+from finx_sync.dispatch.inbox import Batch, Connection
+from finx_sync.errors import ConfigError, FinxSyncError
+from finx_sync.recorder.format import (
+    VERSION,
+    Changed,
+    Closed,
+    Lost,
+    Opened,
+    Received,
+    Record,
+    Started,
+    Wished,
+    block,
+    pack,
+    packer,
+)
+from finx_sync.redaction import REDACTED, redact
+from finx_sync.session.clock import Clock
+from finx_sync.session.state import StateChange
+from finx_sync.session.tapped import LineClosed, LineOpened, Wish
+
+__all__ = ["ROTATE_BYTES", "Recording", "numbered"]
+
+logger = logging.getLogger("finx_sync")
+
+FLUSH_INTERVAL: Final = 0.25
+"""Seconds between two blocks."""
+BLOCK_SIZE: Final = 1024 * 1024
+"""Bytes of payloads that make a block earlier."""
+MAX_WAITING: Final = 64 * 1024 * 1024
+"""Bytes of payloads that may wait for the disk."""
+ROTATE_BYTES: Final = 256 * 1024 * 1024
+STOP_TIMEOUT: Final = 5.0
+LONG_SECRET: Final = 8
+"""Characters from which on a key is blotted out wherever it stands; a shorter one may be a plain word."""
+SUSPICIOUS: Final = (
+    b"apikey", b"api-key", b"api_key", b"secret", b"token", b"signature", b'sign"', b"sign=", b"passw", b"passphrase",
+    b"authorization", b"cookie", b"streaming", b"streamer", b"@",
+)  # fmt: skip
+"""What `redact` knows secrets by, in lower case: a block without any of these needs no closer look."""
+
+
+def numbered(path: Path, part: int) -> Path:
+    """The name of a recording's file: ``feed.finxrec``, then ``feed.0001.finxrec`` and so on."""
+    return path if part == 0 else path.with_name(f"{path.stem}.{part:04d}{path.suffix}")
+
+
+class Recording:
+    """A recording that goes on: made by `Stream.record`. Every method is for any thread.
+
+    ::
+
+        with stream.record("feed.finxrec"), stream:
+            ...
+
+    Attributes:
+        paths: the files so far.
+        messages: written so far.
+        lost: left out, since the disk was slower than the feed.
+        failure: why nothing more is written; None while all is well.
+
+    Args:
+        path: of the first file; never written over.
+        venue: whose feed.
+        rotate_bytes: size from which on the next file begins.
+        compress: zstd where its package is installed, else zlib.
+        on_end: called when nothing more is wanted.
+
+    Raises:
+        ConfigError: the file cannot be made, or an option cannot be right.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        venue: str,
+        *,
+        rotate_bytes: int = ROTATE_BYTES,
+        compress: bool = True,
+        on_end: Callable[[Recording], object] = lambda recording: None,
+    ) -> None:
+        if not isinstance(rotate_bytes, int) or rotate_bytes < 1:
+            raise ConfigError(f"rotate_bytes is a number of bytes above 0, not {rotate_bytes!r}")
+        self.paths: list[Path] = []
+        self.messages = 0
+        self.failure: FinxSyncError | None = None
+        self._base = Path(path)
+        self._venue = venue
+        self._rotate_bytes = rotate_bytes
+        self._codec, self._compress = packer(compress)
+        self._run = uuid.uuid4().hex
+        self._pid = os.getpid()
+        self._clock = Clock()
+        self._queue: SimpleQueue[Batch | tuple[object, float] | None] = SimpleQueue()
+        self._lock = threading.Lock()  # guards the next three
+        self._waiting = 0
+        self._lost: Lost | None = None
+        self.lost = 0
+        # The writer's own.
+        self._numbers: dict[Connection, int] = {}
+        self._open: dict[int, Opened] = {}
+        self._wishes: dict[tuple[str, str], Wished] = {}
+        self._state: Changed | None = None
+        self._count = 0
+        self._secrets: set[bytes] = set()
+        self._size = 0
+        self._on_end = on_end
+        try:
+            self._file = self._new_file()
+        except OSError as error:
+            raise ConfigError(f"cannot record to {self._base}: {error.strerror or error}") from error
+        self._thread = threading.Thread(target=self._write, name="finx-sync recorder", daemon=True)
+        self._thread.start()
+        atexit.register(self.stop)
+
+    def __repr__(self) -> str:
+        state = "recording" if self._thread.is_alive() else "ended"
+        return (
+            f"<Recording {self._base} {state}, {self.messages} messages in {len(self.paths)} files, {self.lost} lost>"
+        )
+
+    # A tap; called on the io threads
+
+    def received(self, batch: Batch) -> None:
+        """Queue a batch; its payloads stay valid."""
+        with self._lock:
+            if self._waiting + batch.size > MAX_WAITING:
+                self._leave_out(batch)
+                return
+            self._waiting += batch.size
+        self._queue.put(batch)
+
+    def _leave_out(self, batch: Batch) -> None:
+        assert self._lock.locked()
+        if self._lost is None:
+            logger.warning("the recording %s cannot keep up with the feed; messages are left out", self._base)
+        before = self._lost or Lost(0, batch.received_at, batch.received_at)
+        self._lost = Lost(before.count + len(batch.payloads), before.start, batch.received_at)
+        self.lost += len(batch.payloads)
+
+    def note(self, event: object) -> None:
+        """Queue what else happened."""
+        self._queue.put((event, self._clock.monotonic()))
+
+    # Life
+
+    def stop(self, timeout: float = STOP_TIMEOUT) -> None:
+        """Write what waits, and close the file. As often as you like; the stream goes on without it."""
+        if os.getpid() != self._pid:  # a fork's child: the file is the parent's
+            return
+        atexit.unregister(self.stop)
+        self._on_end(self)
+        self._queue.put(None)
+        self._thread.join(timeout)
+        if self._thread.is_alive():
+            logger.warning("the recording %s has not been written to its end within %g s", self._base, timeout)
+
+    @property
+    def is_active(self) -> bool:
+        """Whether it still writes."""
+        return self._thread.is_alive()
+
+    def __enter__(self) -> Recording:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    # The writer's thread
+
+    def _write(self) -> None:
+        try:
+            while self._write_block():
+                pass
+            os.fsync(self._file.fileno())
+        except Exception as error:  # noqa: BLE001  # a full disk, most often: the stream goes on
+            self.failure = ConfigError(f"the recording {self._base} has ended: {type(error).__name__}: {error}")
+            logger.error("%s", self.failure)
+            self._on_end(self)
+        finally:
+            self._file.close()
+
+    def _write_block(self) -> bool:
+        """Gather records for a while and write them; returns whether more may follow."""
+        records: list[Record] = []
+        size, until, more = 0, time.monotonic() + FLUSH_INTERVAL, True
+        while more and size < BLOCK_SIZE:
+            try:
+                item = self._queue.get(timeout=max(0.0, until - time.monotonic()))
+            except Empty:
+                break
+            if item is None:
+                more = False
+            elif isinstance(item, Batch):
+                size += item.size
+                self._add_batch(item, records)
+            else:
+                self._add_event(*item, records)
+        with self._lock:
+            self._waiting -= size
+            lost, self._lost = self._lost, None
+        if lost is not None:
+            records.append(lost)
+        if records:
+            self._put(records)
+            if self._size >= self._rotate_bytes and more:
+                self._rotate()
+        return more
+
+    def _add_batch(self, batch: Batch, records: list[Record]) -> None:
+        number = self._number(batch.connection, batch.arrived, records)
+        if not (records and isinstance(records[-1], Received)):
+            records.append(Received.empty())
+        reads = records[-1]
+        assert isinstance(reads, Received)
+        reads.numbers.append(number)
+        reads.at.append(batch.received_at)
+        reads.arrived.append(batch.arrived)
+        reads.counts.append(len(batch.payloads))
+        reads.payloads.extend(batch.payloads)  # type: ignore[arg-type]  # the encoder takes views as well
+        self.messages += len(batch.payloads)
+
+    def _number(self, connection: Connection, arrived: float, records: list[Record]) -> int:
+        """The connection's number; one that was open before the recording began is noted now."""
+        number = self._numbers.get(connection)
+        if number is None:
+            number = self._numbers[connection] = self._count
+            self._count += 1
+            opened = self._open[number] = Opened(number, connection.line, arrived + self._clock.offset, arrived)
+            records.append(opened)
+        return number
+
+    def _add_event(self, event: object, arrived: float, records: list[Record]) -> None:
+        at = arrived + self._clock.offset
+        if isinstance(event, LineOpened):
+            self._secrets.update(form for secret in event.secrets for form in _forms(secret))
+            self._number(event.connection, arrived, records)
+        elif isinstance(event, LineClosed):
+            number = self._number(event.connection, arrived, records)
+            del self._numbers[event.connection], self._open[number]
+            records.append(Closed(number, event.covered_until, event.reason, event.by_stop, at, arrived))
+        elif isinstance(event, Wish):
+            wish = Wished(event.subscription.kind, event.subscription.name, event.wanted)
+            if event.wanted is ((wish.kind, wish.name) not in self._wishes):
+                records.append(wish)
+            if event.wanted:
+                self._wishes[wish.kind, wish.name] = wish
+            else:
+                self._wishes.pop((wish.kind, wish.name), None)
+        elif isinstance(event, StateChange):
+            error = event.reason
+            named = ("", "") if error is None else (type(error).__name__, redact(str(error)))
+            self._state = Changed(event.old.value, event.new.value, *named, at, arrived)
+            records.append(self._state)
+
+    def _put(self, records: list[Record]) -> None:
+        content = pack(records)
+        lower = content.lower()
+        if any(mark in lower for mark in SUSPICIOUS) or any(secret in content for secret in self._secrets):
+            content = pack([self._cleaned(record) for record in records])
+        data = block(content, self._codec, self._compress)
+        self._file.write(data)
+        self._file.flush()
+        self._size += len(data)
+
+    def _cleaned(self, record: Record) -> Record:
+        """Without any key, should a server have echoed one."""
+        if not isinstance(record, Received):
+            return record
+        payloads = []
+        for payload in map(bytes, record.payloads):
+            clean = redact(payload.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
+            for secret in self._secrets:
+                mark = REDACTED.encode()
+                clean = clean.replace(secret, b'"' + mark + b'"' if secret.startswith(b'"') else mark)
+            payloads.append(clean)
+        return msgspec.structs.replace(record, payloads=payloads)
+
+    # Files
+
+    def _new_file(self) -> BinaryIO:
+        """The next file of this name that does not exist: nothing is ever written over."""
+        self._base.parent.mkdir(parents=True, exist_ok=True)
+        number = 0
+        while True:
+            path = numbered(self._base, number)
+            try:
+                file = path.open("xb")
+                break
+            except FileExistsError:
+                number += 1
+        started = Started(VERSION, self._run, len(self.paths), self._venue, self._clock.wall())
+        self.paths.append(path)
+        self._size = file.write(
+            block(
+                pack([started, *self._wishes.values(), *([self._state] if self._state else []), *self._open.values()]),
+                self._codec,
+                self._compress,
+            )
+        )
+        file.flush()
+        return file
+
+    def _rotate(self) -> None:
+        os.fsync(self._file.fileno())
+        self._file.close()
+        self._file = self._new_file()
+
+
+def _forms(secret: str) -> list[bytes]:
+    """A secret as it may stand in a payload; a short one only as a whole text, since it may be a plain word."""
+    quoted = json.dumps(secret, ensure_ascii=False)
+    if len(secret) < LONG_SECRET:
+        return [quoted.encode()]
+    return [form.encode() for form in {secret, quoted[1:-1], quote(secret, safe="")}]

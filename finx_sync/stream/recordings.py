@@ -1,0 +1,119 @@
+"""Recording a stream, and playing a recording to its handlers."""
+
+from __future__ import annotations
+
+import abc
+import os
+import threading
+from collections.abc import Sequence
+from typing import Final
+
+from finx_sync.dispatch.tap import Taps
+from finx_sync.errors import InvalidInputError, UsageError
+from finx_sync.recorder.convert import Converted, convert
+from finx_sync.recorder.playback import Playback, Speed
+from finx_sync.recorder.reader import RecordingPath, RecordingReader
+from finx_sync.recorder.replay import Moment, Replay
+from finx_sync.recorder.writer import ROTATE_BYTES, Recording
+from finx_sync.session.parts import SessionParts
+from finx_sync.session.state import ENDED
+from finx_sync.stream.upkeep import Upkeep
+
+__all__ = ["Recordable"]
+
+FASTEST: Final = 1e6
+"""A speed beyond this is "max"."""
+
+
+class Recordable(Upkeep):
+    """The part of a stream that records and replays."""
+
+    _taps: Taps
+    _lifecycle: threading.Lock
+
+    def record(
+        self, path: str | os.PathLike[str], *, rotate_bytes: int = ROTATE_BYTES, compress: bool = True
+    ) -> Recording:
+        """Write every payload to a file from now on, with its receive time; before or after `start`, on any thread.
+
+        Payloads are taken before they wait for the handlers, so slow ones change nothing in the recording. It goes on
+        over restarts of the stream until its `stop()`, or the end of the program. Keys are never written.
+
+        Args:
+            path: of the file, such as "feed.finxrec". Nothing is written over: where it exists, and when it grows too
+                large, the next is "feed.0001.finxrec".
+            rotate_bytes: size from which on the next file begins.
+            compress: with zstd where its package is installed (extra ``record``), else zlib.
+
+        Raises:
+            UsageError: the stream is being recorded already.
+            ConfigError: the file cannot be made, or an option cannot be right.
+        """
+        with self._lifecycle:
+            if self._taps.tap is not None:
+                raise UsageError("the stream is being recorded already; stop() that recording first")
+            recording = Recording(
+                path, self._dialect.venue, rotate_bytes=rotate_bytes, compress=compress, on_end=self._forget
+            )
+            self._taps.tap = recording
+            session = self._session
+        if session is not None and session.state.state not in ENDED:
+            session.introduce(recording)
+        return recording
+
+    def _forget(self, recording: Recording) -> None:
+        if self._taps.tap is recording:
+            self._taps.tap = None
+
+    def replay(
+        self,
+        path: RecordingPath | Sequence[RecordingPath],
+        *,
+        speed: Speed = 1.0,
+        until: Moment | None = None,
+        pause_at: int | None = None,
+    ) -> Replay:
+        """Play a recording to this stream's handlers: the same messages in the same order, with the same times.
+
+        Connections, gaps and states come as they did. Nothing is connected to, and nothing depends on this machine's
+        speed or clock: two replays are alike. Handlers run on a dispatch thread; this call blocks until the end.
+
+        Args:
+            path: a file with those that follow it by number, a folder of recordings, or a list of files.
+            speed: 1 as it was, 10 ten times as fast, "max" without any pause.
+            until: pause before the first message received after this moment (ISO 8601 text, UNIX seconds, datetime).
+            pause_at: pause when so many messages have been handed on. `Replay.resume` goes on.
+
+        Raises:
+            UsageError: the stream is running, or this is the dispatch thread.
+            InvalidInputError: there is no such file, or an argument cannot be right.
+            RecordingError: a file is no recording, or one of another venue.
+        """
+        self._refuse_on_dispatch_thread("replay")
+        if speed != "max" and (isinstance(speed, (str, bool)) or not 0 < speed <= FASTEST):
+            raise InvalidInputError(f"speed is a number above 0, or 'max', not {speed!r}")
+        reader = RecordingReader(path)
+        reader.require(self._dialect.venue)
+        with self._lifecycle:
+            if self._session is not None and self._session.state.state not in ENDED:
+                raise UsageError(f"the stream is {self._session.state.state.value}; stop() it before a replay")
+            playback = Playback(self._session_parts(), reader, speed)
+            self._session = playback
+        return Replay(playback, reader).resume(until=until, pause_at=pause_at)
+
+    def convert(self, path: RecordingPath | Sequence[RecordingPath], target: str | os.PathLike[str]) -> Converted:
+        """Write a recording of this stream's venue as tables, one for each type of message, and one of events.
+
+        Args:
+            path: as for `replay`.
+            target: a folder for Parquet files, or a file ending with ``.duckdb``.
+
+        Raises:
+            InvalidInputError, RecordingError: as `replay`.
+            MissingExtraError: PyArrow or DuckDB is not installed (extra ``convert``).
+        """
+        return convert(path, target, self._dialect)
+
+    @abc.abstractmethod
+    def _session_parts(self) -> SessionParts:
+        """What a session works with."""
