@@ -41,7 +41,7 @@ def record(options: argparse.Namespace) -> None:
     finally:
         stream.stop(drain=True)
         recording.stop()
-        print(f"{recording.messages} messages in {', '.join(map(str, recording.paths))}", file=sys.stderr)
+        print_rows([{"messages": recording.messages, "files": " ".join(map(str, recording.paths))}])
     for failure in (recording.failure, stream.failure):
         if failure is not None:
             raise failure

@@ -90,7 +90,7 @@ class Delivery:
         rest = (messages[done:], payloads[done:]) if done else (messages, payloads)
         return done + self._call_each(*rest, received_at, connection)
 
-    def run_timed(self, messages: Sequence[Any], times: Sequence[float]) -> int:
+    def run_timed(self, messages: Sequence[Any], payloads: Sequence[memoryview], times: Sequence[float]) -> int:
         """As `run`, for messages of several batches, each with its own time: a recording's, without their pauses.
 
         Ends before the first message that is not simple (a gate or `on_message` wants it, it is no user message, or it
@@ -101,18 +101,20 @@ class Delivery:
         if self.stopping or self.gate is not None or "message" in handlers.topics:
             return 0
         simple = {
-            kind: (latest[kind], kind.name_of, route.everyone[0].function, route.everyone[0])
+            kind: (latest[kind].entries, kind.name_of, route.everyone[0].function, route.everyone[0])
             for kind, route in routes.items()
             if kind in latest and not route.by_name and len(route.everyone) == 1
         }
+        for kind in simple:
+            latest[kind].forget_surplus()
         done = 0
-        for message, received_at in zip(messages, times):  # noqa: B905  # of equal length
+        for message, payload, received_at in zip(messages, payloads, times, strict=True):
             found = simple.get(type(message))
             if found is None:
                 break
             table, name_of, function, handler = found
-            _set(message, "received_at", received_at)
-            table[name_of(message)] = message
+            set_field(message, "received_at", received_at)
+            table[name_of(message)] = (payload, received_at)
             done += 1
             handler.calls += 1
             try:

@@ -218,7 +218,7 @@ class Playback(Session):
         position = 0
         while position < len(payloads) and not self.delivery.stopping:
             self._set_clock(chunk.arrived[position], times[position])
-            done = self.delivery.run_timed(messages[position:], times[position:])
+            done = self.delivery.run_timed(messages[position:], payloads[position:], times[position:])
             if not done:  # not so simple: batch by batch, as they came
                 number, at = chunk.numbers[position], times[position]
                 end = position + 1

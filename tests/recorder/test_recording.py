@@ -468,7 +468,7 @@ def test_the_commands(sandbox: Sandbox, tmp_path: Path, capsys: pytest.CaptureFi
     path = str(tmp_path / "feed.finxrec")
     where = ["--environment", "sandbox", "--url", sandbox.url]
     assert main(["record", NAME, "BTC:USDC", "--output", path, "--count", "12", *where]) == 0
-    assert "feed.finxrec" in capsys.readouterr().err
+    assert "feed.finxrec" in capsys.readouterr().out
     assert main(["replay", path, "--speed", "max", "--pause-at", "8"]) == 0
     assert 0 < len(capsys.readouterr().out.splitlines()) < 12
     assert main(["replay", path, "--speed", "max"]) == 0
