@@ -19,6 +19,7 @@ import time
 import timeit
 from typing import Any
 
+from benchmarks import bitmex
 from benchmarks.blaster import Blaster
 from benchmarks.report import Results, plot, table
 
@@ -202,6 +203,7 @@ def main() -> None:
     (options.out / "results.md").write_text(text)
     plot(rounds.results, options.out / "benchmarks.png")
     print(text)
+    print(bitmex.measure(3, options.out))
 
 
 if __name__ == "__main__":
