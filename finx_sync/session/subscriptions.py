@@ -94,8 +94,8 @@ class Subscriptions:
     def again(self, subscription: Subscription) -> None:
         """Ask for it once more, if it is still wanted: the server did not take it the first time."""
         with self._lock:
+            self._forget(subscription)  # also where it is wanted no more: it may be wanted later
             if subscription in self._desired:
-                self._forget(subscription)
                 for line in self._open:
                     self._ask(line, [subscription])
 
