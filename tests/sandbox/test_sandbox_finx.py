@@ -244,13 +244,15 @@ def test_a_url_that_cannot_be_streamed_says_why(connect: Connect, path: str, rep
     assert client.hear_close()[0] == 1008
 
 
-def test_lock_step_messages_get_one_frame_each(connect: Connect) -> None:
+def test_lock_step_messages_get_one_frame_each() -> None:
     """The old Streamer class, which reads one frame per message, would fall behind for ever."""
-    client = connect("/streamer/" + KEY + "/BTC:USDC")
-    assert client.ask(functionName="authenticate") == {"isAuth": True}
-    for _ in range(50):
-        assert client.ask(message="message")["results"] == "streaming"
-    assert client.ask(functionName="keepAlive") == {"keepAlive": True}
+    with Sandbox(spot_interval=30.0) as patient:  # a frame that nobody asked for would come after that time only
+        client = Client(f"{patient.url}/streamer/{KEY}/BTC:USDC")
+        assert client.ask(functionName="authenticate") == {"isAuth": True}
+        for _ in range(50):
+            assert client.ask(message="message")["results"] == "streaming"
+        assert client.ask(functionName="keepAlive") == {"keepAlive": True}
+        client.close()
 
 
 def test_lock_step_without_a_stream(connect: Connect) -> None:
