@@ -59,9 +59,9 @@ LONG_SECRET: Final = 8
 """Characters from which on a key is blotted out wherever it stands; a shorter one may be a plain word."""
 SUSPICIOUS: Final = (
     b"apikey", b"api-key", b"api_key", b"secret", b"token", b"signature", b'sign"', b"sign=", b"passw", b"passphrase",
-    b"authorization", b"cookie", b"streaming", b"streamer", b"@",
+    b"authorization", b"cookie", b"streaming", b"streamer", b"://",
 )  # fmt: skip
-"""What `redact` knows secrets by, in lower case: a block without any of these needs no closer look."""
+"""What `redact` knows secrets by, in lower case: payloads without any of these need no closer look."""
 
 
 def numbered(path: Path, part: int) -> Path:
@@ -278,27 +278,29 @@ class Recording:
             records.append(self._state)
 
     def _put(self, records: list[Record]) -> None:
-        content = pack(records)
-        lower = content.lower()
-        if any(mark in lower for mark in SUSPICIOUS) or any(secret in content for secret in self._secrets):
-            content = pack([self._cleaned(record) for record in records])
-        data = block(content, self._codec, self._compress)
+        data = block(pack([self._cleaned(record) for record in records]), self._codec, self._compress)
         self._file.write(data)
         self._file.flush()
         self._size += len(data)
 
     def _cleaned(self, record: Record) -> Record:
         """Without any key, should a server have echoed one."""
-        if not isinstance(record, Received):
+        if not isinstance(record, Received) or not self._is_suspicious(b"".join(record.payloads)):
             return record
-        payloads = []
-        for payload in map(bytes, record.payloads):
-            clean = redact(payload.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
-            for secret in self._secrets:
-                mark = REDACTED.encode()
-                clean = clean.replace(secret, b'"' + mark + b'"' if secret.startswith(b'"') else mark)
-            payloads.append(clean)
-        return msgspec.structs.replace(record, payloads=payloads)
+        return msgspec.structs.replace(record, payloads=[self._clean(bytes(payload)) for payload in record.payloads])
+
+    def _is_suspicious(self, text: bytes) -> bool:
+        lower = text.lower()
+        return any(mark in lower for mark in SUSPICIOUS) or any(secret in text for secret in self._secrets)
+
+    def _clean(self, payload: bytes) -> bytes:
+        if not self._is_suspicious(payload):
+            return payload
+        clean = redact(payload.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
+        mark = REDACTED.encode()
+        for secret in self._secrets:
+            clean = clean.replace(secret, b'"' + mark + b'"' if secret.startswith(b'"') else mark)
+        return clean
 
     # Files
 
