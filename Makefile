@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint check conformance chaos bench clean
+.PHONY: demo test lint check conformance chaos mutants bench clean
 
 demo: $(READY)
 	$(BIN)/finx-sync demo
@@ -25,6 +25,9 @@ conformance: $(READY)
 
 chaos: $(READY)
 	$(BIN)/python -m tests.chaos.run
+
+mutants: $(READY)
+	$(BIN)/python -m tests.mutation.run
 
 bench: $(READY)
 	$(BIN)/python -m pip install --quiet -e ".[bench]"

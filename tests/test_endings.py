@@ -22,7 +22,7 @@ from websockets.sync.server import ServerConnection
 from finx_sync import Backoff, FinxSyncError, State, StreamManager
 from finx_sync.transport import dial
 from tests.scripted import ScriptedServer, heed_ctrl_c, text
-from tests.servers import Listener, RawServer, swallowing_address, until_closed
+from tests.servers import Listener, RawServer, server_frame, swallowing_address, until_closed
 
 NAME = "BTC-26AUG22-20000-C"
 PATIENCE = 20.0
@@ -495,8 +495,6 @@ def test_a_thousand_failed_connects_leave_everything_as_it_was() -> None:
 
     def script(connection: socket.socket) -> None:
         if server.accepted == 1:
-            from tests.servers import server_frame
-
             connection.recv(65536)
             connection.sendall(server_frame(1, b'{"isAuth":true}'))
 
@@ -510,3 +508,33 @@ def test_a_thousand_failed_connects_leave_everything_as_it_was() -> None:
     assert max(gauge.threads[10:1000]) <= max(gauge.threads[:10]) + 1
     assert max(gauge.descriptors[10:1000]) <= max(gauge.descriptors[:10]) + 2
     assert stream.stats().reconnects >= 1000
+
+
+def test_healthy_data_resets_the_back_off() -> None:
+    """After a bad night each single loss by day would cost half a minute."""
+
+    def script(connection: socket.socket) -> None:
+        connection.recv(65536)
+        connection.sendall(server_frame(1, b'{"isAuth":true}') + server_frame(1, text().encode()))
+        opened.wait(PATIENCE)
+
+    opened = threading.Event()
+    backoff = Counting(healthy_after=0.0)
+    with RawServer(script, connections=20) as server:
+        stream = StreamManager("sandbox-key", url=server.url.rstrip("/"), reconnect=backoff)
+        stream.start()
+        opened.set()
+        wait_until(lambda: len(backoff.asked) >= 5)
+        stream.stop()
+    assert backoff.asked[1:5] == [1, 1, 1, 1]
+
+
+@dataclass(frozen=True)
+class Counting(Backoff):
+    """Comes back at once, and notes how many failures in a row it was told of."""
+
+    asked: list[int] = field(default_factory=list)
+
+    def delay(self, failures: int, random: Callable[[], float]) -> float:
+        self.asked.append(failures)
+        return 0.001

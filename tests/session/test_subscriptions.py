@@ -12,6 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from finx_sync.session.subscriptions import Subscriptions
 from finx_sync.venues.base import Subscription
+from finx_sync.venues.bitmex.dialect import BitmexDialect
 from finx_sync.venues.finx import FinxDialect
 
 NAMES = st.sampled_from("ABCD")
@@ -153,3 +154,34 @@ def test_what_a_url_asks_for_is_not_asked_again() -> None:
     subscriptions.remove(contract("A"))
     assert subscriptions.differs("")
     assert sent == []
+
+
+def test_a_wish_is_taken_back_in_the_venues_words_on_each_connection_that_carries_it() -> None:
+    """The server would go on sending what nobody wants, or be told to end what it never began."""
+    subscriptions = Subscriptions(BitmexDialect("wss://host"))
+    first, second = Subscription("trade", "XBTUSD"), Subscription("quote", "XBTUSD")
+    subscriptions.add(first)
+    sent: list[str] = []
+    late: list[str] = []
+    subscriptions.opened("", None, sent.append)
+    subscriptions.add(second)
+    subscriptions.opened("", None, late.append)
+    sent.clear()
+    late.clear()
+    assert subscriptions.remove(second)
+    assert not subscriptions.remove(second)
+    assert [json.loads(text)["op"] for text in sent + late] == ["unsubscribe"] * 2
+
+
+def test_a_wish_is_asked_for_again_only_while_it_is_wanted() -> None:
+    """A server that was too busy would never be asked again, or be asked for what nobody wants any more."""
+    subscriptions = Subscriptions(BitmexDialect("wss://host"))
+    wish = Subscription("trade", "XBTUSD")
+    sent: list[str] = []
+    subscriptions.opened("", None, sent.append)
+    subscriptions.add(wish)
+    subscriptions.again(wish)
+    assert [json.loads(text)["op"] for text in sent] == ["subscribe"] * 2
+    subscriptions.refused(wish)
+    subscriptions.again(wish)
+    assert len(sent) == 2

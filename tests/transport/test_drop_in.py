@@ -5,18 +5,29 @@ from __future__ import annotations
 import gc
 import logging
 import socket
+import ssl
 import threading
+import time
 import warnings
+from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 import websocket
 
 from finx_sync import WebSocketApp
-from finx_sync.errors import ConnectError, ConnectionLostError, ConnectTimeoutError, FinxSyncError, HandshakeError
+from finx_sync.errors import (
+    ConnectError,
+    ConnectionLostError,
+    ConnectTimeoutError,
+    FinxSyncError,
+    HandshakeError,
+    TLSError,
+)
 from finx_sync.transport.app import as_finx_error, quiet_thread
-from tests.servers import RawServer, Server, echo, server_frame, until_close_frame
-from tests.transport.log import KEY
+from tests.servers import RawServer, Server, client_frames, echo, server_frame, until_close_frame
+from tests.transport.log import KEY, failure
 
 # Fragments and the rest of the drop-in.
 
@@ -133,3 +144,37 @@ def test_each_error_becomes_one_of_ours(error: BaseException, kind: type[FinxSyn
     assert isinstance(found, kind)
     assert hint in str(found)
     assert KEY not in str(found)
+
+
+def test_pings_go_out_in_time_and_are_answered() -> None:
+    """A server that closes silent connections would close ours, and a dead one would never be noticed."""
+    answered: list[bool] = []
+    seen: list[tuple[int, bytes]] = []
+
+    def script(connection: socket.socket) -> None:
+        connection.settimeout(5)
+        connection.sendall(server_frame(9, b"from the server"))
+        data = b""
+        while sum(opcode == 9 for opcode, _ in client_frames(data)) < 3:
+            data += connection.recv(65536)
+        seen.extend(client_frames(data))
+        answered.append((10, b"from the server") in seen)
+
+    with RawServer(script) as server:
+        begin = time.monotonic()
+        WebSocketApp(server.url).run_forever(ping_interval=0.05, ping_payload="from us")
+        assert time.monotonic() - begin < 3
+    assert answered == [True]
+    assert seen.count((9, b"from us")) == 3
+
+
+def test_the_name_is_checked_without_a_context_of_the_users(authority: trustme.CA, tmp_path: Path) -> None:
+    """A certificate of the right issuer for any other host would do."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("other.test").configure_cert(context)
+    bundle = tmp_path / "authority.pem"
+    authority.cert_pem.write_to_path(str(bundle))
+    with Server(echo, ssl=context) as server:
+        error = failure(server.url, {"sslopt": {"ca_certs": str(bundle)}})
+        assert isinstance(error, TLSError)
+        assert "check the address" in str(error)

@@ -237,3 +237,10 @@ def test_a_hostile_server_cannot_forge_bookkeeping() -> None:
     assert not names & set(CONTRACT)
     assert all(name.startswith("@") for name in names)
     assert math.isclose(decode({**CONTRACT, "received_at": 5.0}).received_at, 0.0)
+
+
+def test_a_broken_message_among_different_ones_spares_the_others() -> None:
+    """One torn message in a mixed read would take its neighbours with it."""
+    payloads = [json.dumps(value, separators=COMPACT).encode() for value in (CONTRACT, {"redis_key": 5}, SPOT)]
+    messages = DIALECT.decode([memoryview(payload) for payload in payloads])
+    assert [type(message) for message in messages] == [ContractTick, Unreadable, SpotTick]
