@@ -1,0 +1,119 @@
+"""The budget of a message, stage by stage, beside what it costs at the limit: ``python -m benchmarks.stages``.
+
+CPU time of this thread, the best of many runs, in nanoseconds a message of 766 bytes; full reads of 512 KiB.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable
+from queue import SimpleQueue
+
+import msgspec
+
+from benchmarks.blaster import messages
+from benchmarks.path import Path, stream_of
+from finx_sync.messages import ContractTick
+from finx_sync.transport.frames import BUFFER_SIZE, FrameReader
+from finx_sync.venues.finx import FinxDialect
+
+COUNT = 680
+"""Messages of a full read."""
+
+
+def best(action: Callable[[], object], repeat: int = 60) -> float:
+    """Nanoseconds a message."""
+    spent = []
+    for _ in range(repeat):
+        begun = time.thread_time_ns()
+        action()
+        spent.append(time.thread_time_ns() - begun)
+    return min(spent) / COUNT
+
+
+def receiving(data: bytes) -> float:
+    """The system's part of a read, over TCP on loopback."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        sender = socket.create_connection(server.getsockname())
+        ours, _ = server.accept()
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 * BUFFER_SIZE)
+    buffer, spent = bytearray(BUFFER_SIZE), []
+    with sender, ours:
+        for _ in range(40):
+            thread = threading.Thread(target=sender.sendall, args=(data,))
+            thread.start()
+            thread.join(1.0)  # all of it waits in the system's buffer, if that is large enough
+            begun, got = time.thread_time_ns(), 0
+            while got < len(data):
+                got += ours.recv_into(buffer)
+            spent.append(time.thread_time_ns() - begun)
+            thread.join()
+    return min(spent) / COUNT
+
+
+def cutting(data: bytes, *, check_utf8: bool, copies: bool) -> float:
+    """What the frame reader takes, the bytes being in its buffer already."""
+    reader = FrameReader(check_utf8=check_utf8, copies=copies)
+    reader.space()[: len(data)] = data
+
+    def cut() -> None:
+        reader._start = reader._end = 0
+        reader.received(len(data))
+        reader.cut()
+
+    return best(cut)
+
+
+def main() -> None:
+    """Measure and print."""
+    data, payloads = stream_of("contract", 1, COUNT), messages("contract", 1)[:COUNT]
+    alone = msgspec.json.Decoder(ContractTick, strict=False).decode
+    decode = FinxDialect("ws://127.0.0.1:9").decode
+    queue: SimpleQueue[int] = SimpleQueue()
+    text = b"".join(payloads)
+
+    def call_nothing() -> None:
+        nothing: Callable[[object], object] = lambda tick: None  # noqa: E731
+        for payload in payloads:
+            nothing(payload)
+
+    def in_slices() -> None:
+        for begin in range(0, COUNT, 128):
+            decode(payloads[begin : begin + 128])  # type: ignore[arg-type]
+
+    def one_by_one() -> None:
+        for payload in payloads:
+            alone(payload)
+
+    def dispatch(path: Path) -> float:
+        spent = []
+        for _ in range(60):
+            path.feed(memoryview(data))
+            begun = time.thread_time_ns()
+            path.dispatch()
+            spent.append(time.thread_time_ns() - begun)
+        return min(spent) / COUNT
+
+    plain = cutting(data, check_utf8=False, copies=False)
+    copied = cutting(data, check_utf8=False, copies=True)
+    checked = cutting(data, check_utf8=True, copies=True)
+    decoding, whole = best(in_slices), dispatch(Path())
+    rows = [
+        ("read into the buffer", receiving(data), "memcpy", best(lambda: bytearray(data))),
+        ("cut the frame", plain, "", None),
+        ("a payload of its own", copied - plain, "memcpy of the whole read", best(lambda: bytes(memoryview(data)))),
+        ("check UTF-8", checked - copied, "scan alone", best(text.isascii)),
+        ("decode", decoding, "msgspec alone, each message thrown away at once", best(one_by_one)),
+        ("stamp, last value, books, call", whole - decoding, "a call of an empty handler", best(call_nothing)),
+    ]
+    print("| Stage | ns | At the limit | ns |\n|---|---:|---|---:|")
+    for stage, spent, limit, floor in rows:
+        print(f"| {stage} | {spent:.0f} | {limit} | {'' if floor is None else f'{floor:.0f}'} |")
+    put = best(lambda: (queue.put(1), queue.get()), 2000) * COUNT
+    print(f"\nOne hand-over through the queue, without a waiting thread: {put:.0f} ns a batch.")
+
+
+if __name__ == "__main__":
+    main()
