@@ -230,13 +230,17 @@ def finx_stream(url: str, meter: Meter, handlers: int = 1, subscriptions: int = 
             return f"{base}?{query}"
 
     stream = StreamManager(
-        "sandbox-key", url=base.rstrip("/"), ssl_context=trusting() if url.startswith("wss") else None
+        "sandbox-key",
+        url=base.rstrip("/"),
+        ssl_context=trusting() if url.startswith("wss") else None,
+        max_lag=60.0,  # every message is counted, also where the machine is too busy to keep up
     )
     stream._dialect = Queried(base)
     stream.on_contract(meter.typed)
     stream.on_spot(meter.typed)
     for _ in range(handlers - 1):
         stream.on_contract(lambda tick: None)
+    stream.subscribe_spot("BTC:USDC")
     for number in range(subscriptions):
         stream.subscribe_contract(f"BTC-26AUG22-{20000 + number}-C")
     stream.start()

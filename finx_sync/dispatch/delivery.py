@@ -37,6 +37,10 @@ class Judgement(enum.Enum):
 class Gate(Protocol):
     """Looks at user messages before the handlers do, while there is something to look for."""
 
+    @property
+    def judges(self) -> bool:
+        """Whether `judge` must be asked; `prepare` must in any case."""
+
     def prepare(self, messages: Sequence[Any], received_at: float, connection: Connection) -> None:
         """Told of the messages that come next."""
 
@@ -82,13 +86,18 @@ class Delivery:
         if self.gate is not None:
             self.gate.prepare(messages, received_at, connection)
         done = 0
-        if self.gate is None and "message" not in self._handlers.topics:
+        if self._judge() is None and "message" not in self._handlers.topics:
             routes = self._handlers.routes
             done = self._call_one(messages, payloads, received_at)
             if done == len(messages) or self._handlers.routes is not routes:
                 return done
         rest = (messages[done:], payloads[done:]) if done else (messages, payloads)
         return done + self._call_each(*rest, received_at, connection)
+
+    def _judge(self) -> Gate | None:
+        """The gate, if it has to judge every message."""
+        gate = self.gate
+        return gate if gate is not None and gate.judges else None
 
     def run_timed(self, messages: Sequence[Any], payloads: Sequence[memoryview], times: Sequence[float]) -> int:
         """As `run`, for messages of several batches, each with its own time: a recording's, without their pauses.
@@ -201,7 +210,7 @@ class Delivery:
         self, messages: list[Any], payloads: Sequence[memoryview], received_at: float, connection: Connection
     ) -> int:
         """The same for any mixture: several types or handlers, handlers by name, texts, what is no user message."""
-        handlers, latest, gate = self._handlers, self._latest, self.gate
+        handlers, latest, gate = self._handlers, self._latest, self._judge()
         routes, texts = handlers.routes, "message" in handlers.topics
         if self.stopping:  # as above
             return 0
@@ -222,7 +231,7 @@ class Delivery:
             if table is None:
                 heard = texts and self.tell("message", str(payload, "utf-8"))
                 self._book(self._on_other(message, connection), heard)
-                gate = self.gate  # a control message may have opened or closed one
+                gate = self._judge()  # a control message may have opened or closed one
                 continue
             if gate is not None:
                 judgement = gate.judge(message, payload, received_at, connection)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from finx_sync.dispatch.catchup import Conflated
 from finx_sync.dispatch.delivery import Delivery, Judgement
@@ -235,14 +235,26 @@ class Continuity:
         """Tell of the gaps that end with one of `messages`."""
         if not self._pending:
             return
-        flowing = []
+        # Until all that was asked for flows, every message comes by here, so nothing is made that need not be.
+        pending, kinds = cast("dict[tuple[str, str], _Pending]", self._pending), self._dialect.kinds
+        flowing: dict[Subscription, None] = {}
+        seen: type | None = None
         for message in messages:
-            wish = self._wish_of(message)
-            pending = self._pending.get(wish) if wish is not None else None
-            if wish is not None and pending is not None and pending.connection is connection:
-                flowing.append(wish)
+            if type(message) is not seen:
+                seen = type(message)
+                kind, name_of = kinds.get(seen), getattr(seen, "name_of", None)
+            if kind is None or name_of is None:
+                continue
+            one = pending.get((kind, name_of(message)))
+            if one is not None and one.connection is connection:
+                flowing[Subscription(kind, name_of(message))] = None
         if flowing:
-            self._flow(dict.fromkeys(flowing), received_at)
+            self._flow(flowing, received_at)
+
+    @property
+    def judges(self) -> bool:
+        """Whether messages may be duplicates, or have to wait."""
+        return bool(self._handovers or self._retired) or self.filler is not None
 
     def judge(self, message: Message, payload: memoryview, received_at: float, connection: Connection) -> Judgement:
         """Whether `message` may pass: not what two connections brought, nor what must wait for a gap to be filled."""

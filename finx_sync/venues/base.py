@@ -9,7 +9,7 @@ from __future__ import annotations
 import abc
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from finx_sync.errors import UnreadableMessageError
 from finx_sync.messages import Message
@@ -36,9 +36,8 @@ MAIN_LINE = ""
 """The name of a venue's connection where one serves all subscriptions."""
 
 
-@dataclass(frozen=True)
-class Subscription:
-    """One wish: a kind of stream and what of it.
+class Subscription(NamedTuple):
+    """One wish: a kind of stream and what of it. A tuple, since it is looked up for each message after a connect.
 
     Attributes:
         kind: the venue's word, such as "contract" or "spot".
