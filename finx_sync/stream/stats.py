@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from dataclasses import dataclass
 from typing import Final
 
@@ -99,7 +98,7 @@ def handler_stats(handler: Handler) -> HandlerStats:
     share = 0.0
     if times:
         p50, p99 = times[len(times) // 2], times[min(len(times) - 1, len(times) * 99 // 100)]
-        share = min(1.0, rate * statistics.fmean(times))
+        share = min(1.0, rate * sum(times) / len(times))
     return HandlerStats(handler.label, handler.calls, handler.failures, p50, p99, rate, share)
 
 
