@@ -99,7 +99,7 @@ def test_a_page_of_history_is_read_at_once() -> None:
     assert min(spent) < 0.002
 
 
-def test_importing_takes_little() -> None:
+def test_importing_takes_little(tmp_path: pathlib.Path) -> None:
     """Every script would start later; 120 ms over what `websocket` and `requests` take is what was promised.
 
     Their own time is the unit here: they take about 60 ms on a quiet machine, where `make bench` measures it.
@@ -112,8 +112,10 @@ between = time.process_time()
 import finx_sync
 print((time.process_time() - between) / (between - begun))
 """
-    command = [sys.executable, "-c", program]
-    spent = [
-        float(subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout) for _ in range(5)
-    ]
-    assert min(spent) < 2.4
+    compiled = {**os.environ, "PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(tmp_path)}
+    spent = []
+    for _ in range(6):  # the first one compiles, as an installer does
+        command = [sys.executable, "-c", program]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=compiled, check=True)
+        spent.append(float(done.stdout))
+    assert min(spent) < 1.6
