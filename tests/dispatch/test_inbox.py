@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -96,3 +97,22 @@ def test_throwing_away_keeps_events_and_counts() -> None:
     assert event() == "event"
     assert ledger.snapshot().dropped == 7
     assert balance(ledger)
+
+
+def test_bytes_are_bounded_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few messages of megabytes each would fill the memory long before their number is too large."""
+    monkeypatch.setattr("finx_sync.dispatch.inbox.MAX_WAITING_BYTES", 2)
+    tap, inbox = Tap(), Inbox(100, Ledger())
+    inbox.put(batch(1), tap)
+    assert not tap.held
+    inbox.put(batch(1), tap)
+    assert tap.held
+
+
+def test_a_child_of_a_fork_needs_no_lock_of_the_parents() -> None:
+    """A child would wait for ever for a lock whose holder has not come along."""
+    inbox, tap = Inbox(1, Ledger()), Tap()
+    inbox._lock.acquire()
+    inbox.forked()
+    inbox.put(batch(1), tap)
+    assert tap.held

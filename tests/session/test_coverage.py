@@ -105,3 +105,17 @@ def test_small_holes_become_one_and_memory_is_bounded() -> None:
     for number in range(3):  # of one reason: the last ones grow together
         coverage.hole(Interval(1e5 + 5 * number, 1e5 + 1 + 5 * number, "missing", "conflated", 1), "A")
     assert sum(one.kind == "missing" for one in coverage.of("A", 1e6)) <= MAX_HOLES
+
+
+def test_two_causes_at_one_time_share_it() -> None:
+    """A moment that is missing for two reasons would be shown twice."""
+    coverage = Coverage()
+    coverage.begin("A", 0.0)
+    coverage.hole(Interval(1.0, 3.0, "missing", "slow consumer", 5), "A")
+    coverage.hole(Interval(2.0, 4.0, "missing", "conflated", 1), "A")
+    assert [(one.start, one.end, one.reason) for one in coverage.of("A", 5.0)] == [
+        (0.0, 1.0, ""),
+        (1.0, 3.0, "slow consumer"),
+        (3.0, 4.0, "conflated"),
+        (4.0, 5.0, ""),
+    ]
