@@ -27,8 +27,9 @@ from finx_sync.errors import (
     UnreadableMessageError,
 )
 from finx_sync.functions.backend import Backend, reader
+from finx_sync.functions.day import Question
 from finx_sync.functions.exchange import Cancel
-from finx_sync.functions.paging import Plan, Question
+from finx_sync.functions.paging import Plan
 from finx_sync.messages import Tick
 from finx_sync.redaction import redact
 from finx_sync.session.backoff import Backoff

@@ -18,10 +18,11 @@ from typing import Final
 from finx_sync.errors import IncompleteHistoryError, InvalidInputError
 from finx_sync.functions.backend import Backend
 from finx_sync.functions.cache import DayCache
+from finx_sync.functions.day import DAY_MS, Window
 from finx_sync.functions.exchange import Cancel
 from finx_sync.functions.fetch import Asker, Fetch, Progress
 from finx_sync.functions.inputs import checked_date, checked_pair, checked_time, checked_timeout
-from finx_sync.functions.paging import DAY_MS, Plan, Window, windows
+from finx_sync.functions.paging import Plan, windows
 from finx_sync.functions.progress import ProgressBar
 from finx_sync.messages import Tick
 from finx_sync.ticks import TickHistory, Unproven

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from finx_sync.functions.paging import DAY_MS, Plan, Question, Window, windows
+from finx_sync.functions.day import DAY_MS, Question, Window
+from finx_sync.functions.paging import Plan, windows
 from finx_sync.ticks.columns import MILLISECOND, Columns, ExchangeNames, thinned
 from finx_sync.ticks.page import DayPage
 
