@@ -4,13 +4,16 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint check conformance chaos mutants bench clean
+.PHONY: demo test explore lint check conformance chaos mutants bench clean
 
 demo: $(READY)
 	$(BIN)/finx-sync demo
 
 test: $(READY)
 	$(BIN)/python -m pytest
+
+explore: $(READY)
+	HYPOTHESIS_PROFILE=explore $(BIN)/python -m pytest -m hypothesis
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -13,6 +13,7 @@ import logging
 import threading
 import time
 from collections.abc import Generator, Iterator
+from functools import partial
 from typing import Any, Final, Literal
 
 from finx_sync import errors
@@ -276,7 +277,7 @@ class Playback(Session):
             (one for one in self._connections.values() if one.line == record.line and one is not connection), None
         )
         if old is not None:  # one replaces the other
-            wishes = self._subscriptions.desired(record.line)
+            wishes = partial(self._subscriptions.desired, record.line)
             self.continuity.hand_over(
                 Handover(old, wishes, deliver=self.continuity.deliver, retire=lambda: None, cancel=lambda: None)
             )

@@ -98,7 +98,7 @@ class Continuity:
         """A connection is open and has been asked for all its subscriptions."""
         handover = self._handovers.get(connection.line)
         if handover is not None:
-            handover.new, handover.deadline = connection, self._clock.monotonic() + self._overlap
+            handover.opened(connection, self._clock.monotonic() + self._overlap)
             return
         self._open[connection.line] = connection
         for wish in self._wishes(connection.line):

@@ -28,20 +28,21 @@ class Handover:
 
     Args:
         old: the connection that serves the line.
-        wishes: its subscriptions; what is wanted later is the new connection's alone.
+        wishes: tells its subscriptions. Once the new connection is open they become no more: what is wanted later is
+            asked of the new one alone.
         deliver: hands a message on.
         retire: closes the old connection; called at the end.
         cancel: gives the new connection up; called when the old one goes before the new one is open.
 
     Attributes:
-        new: the other connection; None until it is open.
+        new: the other connection; None until it is open, which `opened` tells.
         deadline: when the overlap ends, proven or not; monotonic.
     """
 
     def __init__(
         self,
         old: Connection,
-        wishes: Iterable[Subscription],
+        wishes: Callable[[], Iterable[Subscription]],
         *,
         deliver: Callable[[Message, memoryview, float], object],
         retire: Callable[[], object],
@@ -53,8 +54,15 @@ class Handover:
         self._deliver = deliver
         self.retire = retire
         self.cancel = cancel
-        self._overlaps: dict[Subscription, Overlap[Kept]] = {wish: Overlap() for wish in wishes}
+        self._wishes = wishes
+        self._overlaps: dict[Subscription, Overlap[Kept]] = {wish: Overlap() for wish in wishes()}
         self._last_old: float | None = None
+
+    def opened(self, new: Connection, deadline: float) -> None:
+        """The new connection is open; its messages follow."""
+        self.new, self.deadline = new, deadline
+        for wish in self._wishes():
+            self._overlaps.setdefault(wish, Overlap())
 
     @property
     def is_complete(self) -> bool:
@@ -71,6 +79,8 @@ class Handover:
     ) -> Judgement:
         """What becomes of a message of either connection."""
         overlap = self._overlaps.get(wish)
+        if overlap is None and self.new is None:  # wanted since this began, and soon of both
+            overlap = self._overlaps[wish] = Overlap()
         if overlap is None:
             return Judgement.PASS
         if connection is self.new:

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from finx_sync.dispatch.inbox import Connection, Event
@@ -118,7 +119,7 @@ class Lines:
         successor.on_failure = lambda error: self._failed(plan, successor, error, continuity, post)
         handover = Handover(
             old,
-            self._subscriptions.carried(name),
+            partial(self._subscriptions.carried, name),
             deliver=continuity.deliver,
             retire=lambda: self._retire(plan, successor),
             cancel=lambda: self._drop(successor),

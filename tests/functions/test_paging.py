@@ -107,7 +107,7 @@ def test_days_of_any_size(count: int, workers: int) -> None:
     assert unproven == []
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=settings.default.max_examples // 2)
 @given(
     count=st.integers(0, 6000),
     seed=st.integers(0, 10**6),

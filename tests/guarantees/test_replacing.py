@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from http import HTTPStatus
 from typing import Any
@@ -76,6 +77,32 @@ def test_a_name_that_the_new_connection_does_not_carry_is_a_gap() -> None:
         (gap,) = [item for item in items if isinstance(item, Gap)]
         assert (gap.names, gap.reason) == (("B",), "rotation")
         assert books_balance(stream)
+
+
+def test_what_is_wanted_while_the_new_connection_opens_comes_once() -> None:
+    """Both connections are asked for it, the old one at once and the new one with all the rest: each message twice."""
+    with Feed() as feed:
+        stream, seen = started(feed, "A", overlap=0.5)
+        asked, may_open = threading.Event(), threading.Event()
+
+        def hold(connection: Any, request: Any) -> None:
+            asked.set()
+            may_open.wait(10)
+
+        feed.process_request = hold
+        stream.reconnect_now()
+        assert asked.wait(10)
+        stream.subscribe_contract("B")
+        feed.wait_for_subscribers("B")
+        feed.send("B")
+        may_open.set()
+        feed.wait_for_subscribers("B", 2)
+        feed.send("B", 3)
+        assert wait_until(lambda: numbers(seen.items, "B")[-1:] == [4])
+        assert wait_until(lambda: stream.stats().messages.duplicate >= 2)  # beyond the first that both brought
+        stream.stop()
+        assert numbers(seen.items, "B") == [1, 2, 3, 4]
+        assert not [item for item in seen.items if isinstance(item, Gap)]
 
 
 def test_where_only_one_connection_is_allowed_it_breaks_before_it_makes() -> None:

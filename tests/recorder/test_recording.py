@@ -364,7 +364,7 @@ def test_damage_is_told_and_the_rest_is_read(tmp_path: Path) -> None:
     assert "damaged" in str(replay.damage[0])
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=settings.default.max_examples // 2)
 @given(st.integers(0, 2**32), st.integers(0, 300), st.booleans())
 def test_no_damage_is_ever_played(seed: int, place: int, cut: bool) -> None:
     """A flipped bit would become a price."""

@@ -85,7 +85,7 @@ class Wishes(RuleBasedStateMachine):
 
 
 TestWishes = Wishes.TestCase
-TestWishes.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestWishes.settings = settings(max_examples=settings.default.max_examples // 2, stateful_step_count=30)
 
 
 def test_a_wish_that_meets_the_opening_is_sent_once() -> None:

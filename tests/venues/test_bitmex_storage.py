@@ -118,7 +118,7 @@ def updates(draw: st.DrawFn) -> TableUpdate:
     return change(table, action, *rows)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=settings.default.max_examples * 3)
 @given(st.lists(updates(), max_size=25))
 def test_any_sequence_of_messages_leaves_what_the_naive_model_has(sequence: list[TableUpdate]) -> None:
     """Some order of partials and changes would leave a table wrong."""
@@ -139,7 +139,6 @@ def test_any_sequence_of_messages_leaves_what_the_naive_model_has(sequence: list
     assert storage.keys == model.keys
 
 
-@settings(deadline=None)
 @given(st.lists(book_row, max_size=40))
 def test_a_book_is_sorted_both_ways(rows: list[dict[str, Any]]) -> None:
     """A bot would take a price from the middle of the book for the best one."""

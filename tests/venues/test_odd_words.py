@@ -67,7 +67,7 @@ def test_no_payload_makes_a_dialect_raise(venue: str) -> None:
     words = vocabulary(pattern)
     assert len(words) > 20
 
-    @settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=settings.default.max_examples * 2, suppress_health_check=list(HealthCheck))
     @given(st.lists(payloads(words), min_size=1, max_size=4))
     def attack(batch: list[bytes]) -> None:
         dialect = make()
@@ -82,7 +82,7 @@ def test_no_payload_makes_a_dialect_raise(venue: str) -> None:
 def test_no_reply_of_a_function_is_a_riddle() -> None:
     """A blocking call would raise KeyError from inside the library."""
 
-    @settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=settings.default.max_examples * 2, suppress_health_check=list(HealthCheck))
     @given(payloads(vocabulary("finx*.py")))
     def attack(payload: bytes) -> None:
         try:
