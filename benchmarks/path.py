@@ -32,6 +32,9 @@ class Source:
     def resume_reading(self) -> None:
         pass
 
+    def lend_reading(self, borrow: object) -> None:
+        pass
+
 
 class Path:
     """A `StreamManager` whose threads do not run: `feed` is the io thread's part, `dispatch` the dispatch thread's."""

@@ -1,9 +1,10 @@
-"""Shared fixtures: a sandbox, and a watch for threads and sockets that a test leaves behind."""
+"""Shared fixtures: a sandbox, certificates, and a watch for threads and sockets that a test leaves behind."""
 
 from __future__ import annotations
 
 import gc
 import os
+import ssl
 import tempfile
 import threading
 import time
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import trustme
 from hypothesis import HealthCheck, settings
 
 from finx_sync.sandbox import Sandbox
@@ -44,3 +46,25 @@ def sandbox() -> Iterator[Sandbox]:
     """A sandbox of this test's own, ticking fast."""
     with Sandbox(contract_interval=0.01, spot_interval=0.01) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def authority() -> trustme.CA:
+    """Issues the servers' certificates."""
+    return trustme.CA()
+
+
+@pytest.fixture
+def server_tls(authority: trustme.CA) -> ssl.SSLContext:
+    """A server's context for 127.0.0.1."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    return context
+
+
+@pytest.fixture
+def client_tls(authority: trustme.CA) -> ssl.SSLContext:
+    """A client's context that trusts the authority."""
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    return context

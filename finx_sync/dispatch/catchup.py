@@ -23,7 +23,7 @@ class Waiting:
     """
 
     message: Message
-    payload: memoryview | None
+    payload: bytes | None
     received_at: float
     arrived: float
 

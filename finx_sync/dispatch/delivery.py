@@ -44,7 +44,7 @@ class Gate(Protocol):
     def prepare(self, messages: Sequence[Any], received_at: float, connection: Connection) -> None:
         """Told of the messages that come next."""
 
-    def judge(self, message: Message, payload: memoryview, received_at: float, connection: Connection) -> Judgement:
+    def judge(self, message: Message, payload: bytes, received_at: float, connection: Connection) -> Judgement:
         """Whether `message` may pass."""
 
 
@@ -79,14 +79,12 @@ class Delivery:
         self.gate: Gate | None = None
         self.stopping = False
 
-    def run(
-        self, messages: list[Any], payloads: Sequence[memoryview], received_at: float, connection: Connection
-    ) -> int:
+    def run(self, messages: list[Any], payloads: Sequence[bytes], received_at: float, connection: Connection) -> int:
         """Hand messages on, in order, until the handlers change or the stream stops; returns how many were."""
-        if self.gate is not None:
-            self.gate.prepare(messages, received_at, connection)
-        done = 0
-        if self._judge() is None and "message" not in self._handlers.topics:
+        gate, done = self.gate, 0
+        if gate is not None:
+            gate.prepare(messages, received_at, connection)
+        if (gate is None or self._judge() is None) and "message" not in self._handlers.topics:
             routes = self._handlers.routes
             done = self._call_one(messages, payloads, received_at)
             if done == len(messages) or self._handlers.routes is not routes:
@@ -99,7 +97,7 @@ class Delivery:
         gate = self.gate
         return gate if gate is not None and gate.judges else None
 
-    def run_timed(self, messages: Sequence[Any], payloads: Sequence[memoryview], times: Sequence[float]) -> int:
+    def run_timed(self, messages: Sequence[Any], payloads: Sequence[bytes], times: Sequence[float]) -> int:
         """As `run`, for messages of several batches, each with its own time: a recording's, without their pauses.
 
         Ends before the first message that is not simple (a gate or `on_message` wants it, it is no user message, or it
@@ -135,7 +133,7 @@ class Delivery:
         self._ledger.handle(done)
         return done
 
-    def deliver(self, message: Message, payload: memoryview | None, received_at: float) -> None:
+    def deliver(self, message: Message, payload: bytes | None, received_at: float) -> None:
         """Hand one message on that was in hand already and that no gate keeps."""
         self._ledger.settle(**{self._deliver(message, payload, received_at): 1})
 
@@ -164,7 +162,7 @@ class Delivery:
             self._call(handler, value)
         return bool(handlers)
 
-    def _call_one(self, messages: list[Any], payloads: Sequence[memoryview], received_at: float) -> int:
+    def _call_one(self, messages: list[Any], payloads: Sequence[bytes], received_at: float) -> int:
         """The hot path: one handler for all messages of each type. Nothing here that need not be.
 
         Ends before the first message that is not so simple; returns how many were handed on.
@@ -207,7 +205,7 @@ class Delivery:
         return done
 
     def _call_each(
-        self, messages: list[Any], payloads: Sequence[memoryview], received_at: float, connection: Connection
+        self, messages: list[Any], payloads: Sequence[bytes], received_at: float, connection: Connection
     ) -> int:
         """The same for any mixture: several types or handlers, handlers by name, texts, what is no user message."""
         handlers, latest, gate = self._handlers, self._latest, self._judge()
@@ -258,7 +256,7 @@ class Delivery:
         self._ledger.settle(**counts)
         return done
 
-    def _deliver(self, message: Message, payload: memoryview | None, received_at: float) -> str:
+    def _deliver(self, message: Message, payload: bytes | None, received_at: float) -> str:
         """One message to its handlers; returns what became of it."""
         heard = payload is not None and self.tell("message", str(payload, "utf-8"))
         set_field(message, "received_at", received_at)
@@ -272,7 +270,7 @@ class Delivery:
             self._call(handler, message)
         return "handled" if wanted or heard else "unclaimed"
 
-    def other(self, message: Any, payload: memoryview, connection: Connection) -> None:
+    def other(self, message: Any, payload: bytes, connection: Connection) -> None:
         """What is no user message, in hand: act on it, and enter it."""
         heard = "message" in self._handlers.topics and self.tell("message", str(payload, "utf-8"))
         self._book(self._on_other(message, connection), heard)

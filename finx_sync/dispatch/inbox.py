@@ -10,10 +10,11 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Final, Literal, Protocol
 
+from finx_sync.dispatch.borrowing import Borrowing, Reading
 from finx_sync.dispatch.ledger import Ledger
 from finx_sync.dispatch.tap import Taps
 
@@ -26,13 +27,16 @@ MAX_WAITING_BYTES: Final = 256 * 1024 * 1024
 
 
 class Source(Protocol):
-    """A connection that can be told to wait. Both methods are safe from any thread."""
+    """A connection that can be told to wait, from any thread, and to have its reading done by another."""
 
     def pause_reading(self) -> None:
         """Read nothing more until `resume_reading`."""
 
     def resume_reading(self) -> None:
         """Read on."""
+
+    def lend_reading(self, borrow: Callable[[Reading], object] | None) -> None:
+        """Hand the reading to `borrow` on loan; None calls it back. Not from any thread, but from `Inbox.put`."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,9 +50,8 @@ class Connection:
     line: str
 
 
-@dataclass(slots=True, eq=False)
 class Batch:
-    """What one read of a connection brought. Not frozen, since that would double the cost of making one.
+    """What one read of a connection brought. Not a dataclass, since making one is part of each message's latency.
 
     Attributes:
         payloads: complete messages, valid UTF-8, in order.
@@ -58,14 +61,14 @@ class Batch:
         size: bytes of all payloads.
     """
 
-    payloads: list[memoryview]
-    received_at: float
-    arrived: float
-    connection: Connection
-    size: int = field(init=False)
+    __slots__ = ("arrived", "connection", "payloads", "received_at", "size")
 
-    def __post_init__(self) -> None:
-        self.size = sum(map(len, self.payloads))
+    def __init__(self, payloads: list[bytes], received_at: float, arrived: float, connection: Connection) -> None:
+        self.payloads = payloads
+        self.received_at = received_at
+        self.arrived = arrived
+        self.connection = connection
+        self.size = sum(map(len, payloads))
 
 
 @dataclass(slots=True, eq=False)
@@ -126,9 +129,11 @@ class Inbox:
             DroppingQueue() if overflow == "drop_oldest" else SimpleQueue()
         )
         self._on_overflow = on_overflow if overflow == "error" else None
-        self._lock = threading.Lock()  # guards _held and _bytes
-        self._bytes = 0
+        self._lock = threading.Lock()  # guards _held and _bytes_dropped
+        self._bytes_taken = 0  # the dispatch thread's
+        self._bytes_dropped = 0
         self._held: set[Source] = set()
+        self._borrowing = Borrowing(self.post)
 
     def forked(self) -> None:
         """In the child of a fork: whoever held the lock has not come along."""
@@ -138,20 +143,19 @@ class Inbox:
         """Queue a batch; makes room by the overflow rule when too much waits."""
         if (tap := self._taps.tap) is not None:
             tap.received(batch)
-        waiting = self._ledger.receive(len(batch.payloads))
-        with self._lock:
-            self._bytes += batch.size
+        waiting = self._ledger.receive(len(batch.payloads), batch.size)
         self._queue.put(batch)
         if waiting >= self._limit:
             self._overflow(waiting - self._limit, source)
-        elif self._bytes >= MAX_WAITING_BYTES:
+        elif self._waiting_bytes() >= MAX_WAITING_BYTES:
             self._overflow(len(batch.payloads), source)
+        self._borrowing.came(batch, source, alone=waiting == len(batch.payloads))
 
     def _overflow(self, surplus: int, source: Source) -> None:
         if isinstance(self._queue, DroppingQueue):
             count, size = self._queue.drop_oldest(surplus)
             with self._lock:
-                self._bytes -= size
+                self._bytes_dropped += size
             self._ledger.drop_waiting(count)
         elif self._on_overflow is not None:
             self._on_overflow()
@@ -166,7 +170,7 @@ class Inbox:
         self._release(self._ledger.waiting)
 
     def _release(self, waiting: int) -> None:
-        if not self._held or waiting > self._low_water or self._bytes > MAX_WAITING_BYTES // 2:
+        if not self._held or waiting > self._low_water or self._waiting_bytes() > MAX_WAITING_BYTES // 2:
             return
         with self._lock:
             held, self._held = self._held, set()
@@ -176,16 +180,21 @@ class Inbox:
     def post(self, event: Event | Ordered) -> None:
         """Queue something to be called on the dispatch thread after all that waits now."""
         self._queue.put(event)
+        self._borrowing.interrupt()
 
     def close(self) -> None:
         """Make `get` return None once all that waits now has been taken."""
         self._queue.put(None)
+        self._borrowing.interrupt()
 
     def get(self) -> Item | None:
         """Wait for the next item; None means the end."""
+        while (reading := self._borrowing.reading) is not None and self._queue.empty():
+            if not reading.turn():
+                self._borrowing.reading = None
         item = self._queue.get()
         if isinstance(item, Batch):
-            self._popped(item)
+            self._bytes_taken += item.size
         return item
 
     def get_waiting(self) -> Item | None:
@@ -197,16 +206,17 @@ class Inbox:
         if item is None:
             self._queue.put(None)
         elif isinstance(item, Batch):
-            self._popped(item)
+            self._bytes_taken += item.size
         return item
 
-    def _popped(self, batch: Batch) -> None:
-        with self._lock:
-            self._bytes -= batch.size
+    def _waiting_bytes(self) -> int:
+        return self._ledger.bytes_received - self._bytes_taken - self._bytes_dropped
 
     def take(self, count: int) -> None:
         """`count` messages are in hand now; lets held readers go on when little waits."""
-        self._release(self._ledger.take(count))
+        waiting = self._ledger.take(count)
+        if self._held:
+            self._release(waiting)
 
     @property
     def is_holding(self) -> bool:
@@ -227,7 +237,7 @@ class Inbox:
                 self._release(self._ledger.waiting)
                 return events
             if isinstance(item, Batch):
-                self._popped(item)
+                self._bytes_taken += item.size
                 self._ledger.drop_waiting(len(item.payloads))
             elif isinstance(item, Ordered):
                 events.append(item.event)
@@ -247,6 +257,10 @@ class DroppingQueue:
         with self._condition:
             self._items.append(item)
             self._condition.notify()
+
+    def empty(self) -> bool:
+        """Whether nothing is in it."""
+        return not self._items
 
     def get(self) -> Item | None:
         """Wait for the oldest item."""

@@ -23,7 +23,7 @@ MAX_NAMES: Final = 50_000
 set_field: Final = msgspec.structs.force_setattr
 """Past `frozen`: this is how a decoded message is completed, before anyone sees it."""
 
-Entry = Message | tuple[memoryview, float]
+Entry = Message | tuple[bytes, float]
 """A message that came by no payload of its own, or a payload and when it was received (UNIX seconds)."""
 
 
@@ -39,7 +39,7 @@ class LastTable:
 
     __slots__ = ("_decode", "entries")
 
-    def __init__(self, decode: Callable[[Sequence[memoryview]], Sequence[Any]]) -> None:
+    def __init__(self, decode: Callable[[Sequence[bytes]], Sequence[Any]]) -> None:
         self._decode = decode
         self.entries: dict[str, Entry] = {}
 

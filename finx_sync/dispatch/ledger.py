@@ -43,21 +43,27 @@ class Counters:
 
 
 class Ledger:
-    """Counts under one lock, which is held for a few additions, once for each batch or slice of one."""
+    """Counts under one lock, which is held for a few additions, once for each batch or slice of one.
+
+    Attributes:
+        bytes_received: of all messages that came in.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._received = self._waiting = self._in_hand = 0
         self._handled = self._unclaimed = self._control = self._unreadable = self._duplicate = self._dropped = 0
         self._unknown = self._backfilled = 0
+        self.bytes_received = 0
 
     def forked(self) -> None:
         """In the child of a fork: whoever held the lock has not come along."""
         self._lock = threading.Lock()
 
-    def receive(self, count: int) -> int:
-        """`count` messages came in; returns how many wait now."""
+    def receive(self, count: int, size: int = 0) -> int:
+        """`count` messages of `size` bytes came in; returns how many wait now."""
         with self._lock:
+            self.bytes_received += size
             self._received += count
             self._waiting += count
             return self._waiting

@@ -60,7 +60,7 @@ class Worker:
         ledger: Ledger,
         handlers: Handlers,
         delivery: Delivery,
-        decode: Callable[[Sequence[memoryview]], list[Any]],
+        decode: Callable[[Sequence[bytes]], list[Any]],
         message_types: tuple[type[Message], ...],
         max_lag: float | None,
         backlog_limit: int,
@@ -178,7 +178,7 @@ class Worker:
             if self._is_behind(batch, len(payloads) - position, begun):
                 self._catch_up(Batch(payloads[position:], batch.received_at, batch.arrived, batch.connection), [], [])
                 return
-            part = payloads[position : position + self._slice]
+            part = payloads[position : position + self._slice] if len(payloads) > 1 else payloads
             position += len(part)
             self._inbox.take(len(part))
             messages = self._decode(part)  # not the whole batch at once: these stay in the processor's cache
@@ -192,14 +192,15 @@ class Worker:
             elif self._slice < SLICE:
                 self._slice = min(SLICE, self._slice * 2)
 
-    def _dispatch_slice(self, messages: list[Any], part: list[memoryview], batch: Batch) -> int:
+    def _dispatch_slice(self, messages: list[Any], part: list[bytes], batch: Batch) -> int:
         """Hand on; returns how many, fewer than all only where it is time to catch up."""
         delivery, received_at, connection = self._delivery, batch.received_at, batch.connection
         done = 0
         if len(part) > 1:  # one alone first: its time is taken
             done = delivery.run(messages[:1], part[:1], received_at, connection)
         while done < len(part):
-            done += delivery.run(messages[done:], part[done:], received_at, connection)
+            rest = (messages[done:], part[done:]) if done else (messages, part)
+            done += delivery.run(*rest, received_at, connection)
             if done == len(part):
                 break
             if delivery.stopping:
@@ -218,7 +219,7 @@ class Worker:
             return now - batch.arrived > self._max_lag
         return self._ledger.waiting > 1 or left > 1
 
-    def _catch_up(self, batch: Batch, messages: list[Any], payloads: list[memoryview]) -> None:
+    def _catch_up(self, batch: Batch, messages: list[Any], payloads: list[bytes]) -> None:
         """Take in all that waits, keep the newest states and every event, hand on the oldest; until nothing is left.
 
         Args:
@@ -252,7 +253,7 @@ class Worker:
         self._inbox.take(len(batch.payloads))
         self._add(self._decode(batch.payloads), batch.payloads, batch, backlog)
 
-    def _add(self, messages: list[Any], payloads: list[memoryview], batch: Batch, backlog: Backlog) -> None:
+    def _add(self, messages: list[Any], payloads: list[bytes], batch: Batch, backlog: Backlog) -> None:
         """Put messages in hand into the backlog; act at once on those that are for the library."""
         delivery, received_at, connection = self._delivery, batch.received_at, batch.connection
         wants_text = "message" in self._handlers.topics
@@ -268,7 +269,7 @@ class Worker:
                 if judgement is not Judgement.PASS:
                     duplicates += judgement is Judgement.DUPLICATE
                     continue
-            text = memoryview(bytes(payload)) if wants_text else None
+            text = payload if wants_text else None
             replaced += backlog.add(Waiting(message, text, received_at, batch.arrived))
         self._ledger.settle(dropped=replaced, duplicate=duplicates)
 

@@ -52,6 +52,7 @@ class Conversation:
             socket=sock,
             on_open=self._opened,
             on_batch=self._received,
+            own_payloads=True,
             on_pong=self._ponged,
             on_error=self._broken,
             connect_timeout=self._connect_timeout,
@@ -147,7 +148,7 @@ class Conversation:
         self._next(Finding(step, "failed", text, remedy, error=StreamTimeoutError(f"{step}: {text}")))
         go_on()
 
-    def _received(self, app: WebSocketApp, payloads: list[memoryview]) -> None:
+    def _received(self, app: WebSocketApp, payloads: list[bytes]) -> None:
         for message in self._stream._dialect.decode(payloads):
             if isinstance(message, Authentication) and self._step == "key":
                 if message.accepted:

@@ -76,7 +76,7 @@ def convert(
                 if (row := _event(record)) is not None:
                     events.add(row, sink.write)
                 continue
-            messages = dialect.decode(record.payloads)  # type: ignore[arg-type]  # decoders read bytes as well
+            messages = dialect.decode(record.payloads)
             for message, at in zip(messages, record.spread(record.at), strict=True):
                 table = tables.get(type(message))  # type: ignore[arg-type]
                 if table is None:

@@ -241,7 +241,7 @@ class Recording:
         reads.at.append(batch.received_at)
         reads.arrived.append(batch.arrived)
         reads.counts.append(len(batch.payloads))
-        reads.payloads.extend(batch.payloads)  # type: ignore[arg-type]  # the encoder takes views as well
+        reads.payloads.extend(batch.payloads)
         self.messages += len(batch.payloads)
 
     def _number(self, connection: Connection, arrived: float, records: list[Record]) -> int:

@@ -56,7 +56,7 @@ class _Filling:
     """One gap being filled; the live messages that wait."""
 
     gap: Gap
-    held: list[tuple[Message, memoryview, float]] = field(default_factory=list)
+    held: list[tuple[Message, bytes, float]] = field(default_factory=list)
 
 
 class Backfill:
@@ -103,7 +103,7 @@ class Backfill:
         return True
 
     def judge(
-        self, subscription: Subscription | None, message: Message, payload: memoryview, received_at: float
+        self, subscription: Subscription | None, message: Message, payload: bytes, received_at: float
     ) -> Judgement:
         """Keep a live message back while its gap is being filled; remember it otherwise."""
         if subscription is None or subscription.kind != self._history.kind:

@@ -184,7 +184,7 @@ class Continuity:
     # Make before break
 
     @property
-    def deliver(self) -> Callable[[Message, memoryview, float], None]:
+    def deliver(self) -> Callable[[Message, bytes, float], None]:
         """Hands a message on."""
         return self._delivery.deliver
 
@@ -256,7 +256,7 @@ class Continuity:
         """Whether messages may be duplicates, or have to wait."""
         return bool(self._handovers or self._retired) or self.filler is not None
 
-    def judge(self, message: Message, payload: memoryview, received_at: float, connection: Connection) -> Judgement:
+    def judge(self, message: Message, payload: bytes, received_at: float, connection: Connection) -> Judgement:
         """Whether `message` may pass: not what two connections brought, nor what must wait for a gap to be filled."""
         if connection in self._retired:
             return Judgement.DUPLICATE

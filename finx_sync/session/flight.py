@@ -30,7 +30,9 @@ NOTES: Final = 500
 FRAMES: Final = 500
 """Batches of which a frame's beginning is kept."""
 EXCERPT: Final = 160
-"""Bytes of a frame that are kept."""
+"""Bytes of a frame that are told."""
+WHOLE: Final = 1024
+"""Bytes of a frame up to which it is kept as it is: cutting takes longer than keeping."""
 
 
 class FlightRecorder:
@@ -49,9 +51,10 @@ class FlightRecorder:
         """Remember an event."""
         self._notes.append((time.monotonic(), what, text))
 
-    def frames(self, arrived: float, payloads: list[memoryview]) -> None:
+    def frames(self, arrived: float, payloads: list[bytes]) -> None:
         """Remember a batch: when it came (monotonic), how many payloads, how the last one begins."""
-        self._frames.append((arrived, len(payloads), bytes(payloads[-1][:EXCERPT])))
+        last = payloads[-1]
+        self._frames.append((arrived, len(payloads), last if len(last) <= WHOLE else bytes(last[:EXCERPT])))
 
     def report(self, *sections: tuple[str, str]) -> str:
         """Everything as text, redacted: the given sections, the notes, the frames, the stacks of all threads."""

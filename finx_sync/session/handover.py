@@ -13,7 +13,7 @@ from finx_sync.venues.base import Subscription
 
 __all__ = ["Handover", "Kept"]
 
-Kept = tuple[Message, memoryview, float]
+Kept = tuple[Message, bytes, float]
 """A message of the new connection that nobody has seen yet: itself, its payload, when it was received."""
 
 _AS_JUDGED = {
@@ -44,7 +44,7 @@ class Handover:
         old: Connection,
         wishes: Callable[[], Iterable[Subscription]],
         *,
-        deliver: Callable[[Message, memoryview, float], object],
+        deliver: Callable[[Message, bytes, float], object],
         retire: Callable[[], object],
         cancel: Callable[[], object],
     ) -> None:
@@ -73,7 +73,7 @@ class Handover:
         self,
         wish: Subscription,
         message: Message,
-        payload: memoryview,
+        payload: bytes,
         received_at: float,
         connection: Connection,
     ) -> Judgement:
@@ -84,11 +84,11 @@ class Handover:
         if overlap is None:
             return Judgement.PASS
         if connection is self.new:
-            return _AS_JUDGED[overlap.new(bytes(payload), (message, payload, received_at))]
+            return _AS_JUDGED[overlap.new(payload, (message, payload, received_at))]
         if connection is not self.old:
             return Judgement.PASS
         self._last_old = received_at
-        verdict = overlap.old(bytes(payload))
+        verdict = overlap.old(payload)
         if verdict is Verdict.DELIVER and overlap.switched:  # what the new one brought beyond it follows
             self._deliver(message, payload, received_at)
             for kept in _drain(overlap):

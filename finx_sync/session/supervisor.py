@@ -316,7 +316,7 @@ class Supervisor:
     def _feed_died(self) -> None:
         self.reconnect(PeerTimeoutError("the server answers no keep-alive: its feed is dead"), "stale")
 
-    def _received(self, app: WebSocketApp, payloads: list[memoryview]) -> None:
+    def _received(self, app: WebSocketApp, payloads: list[bytes]) -> None:
         arrived = self._liveness.last_data_at = time.monotonic()
         if self._reflex is not None:
             for text in self._reflex(payloads):
@@ -333,7 +333,7 @@ class Supervisor:
             data.decode("utf-8")
         except UnicodeDecodeError:
             data = b"binary: " + data.decode("utf-8", "backslashreplace").encode()
-        self._received(app, [memoryview(data)])
+        self._received(app, [data])
 
     def _failed(self, app: WebSocketApp, error: BaseException) -> None:
         if self._error is None:

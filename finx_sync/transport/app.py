@@ -31,7 +31,7 @@ from finx_sync.transport.channel import Channel
 from finx_sync.transport.dial import Aborted, Attempt, Target, dial
 from finx_sync.transport.frames import CONT, DEFAULT_MAX_SIZE, PING, PONG, TEXT, Frame, FrameReader, close_payload
 from finx_sync.transport.handshake import redacted_headers
-from finx_sync.transport.loop import Heartbeat, ReadLoop
+from finx_sync.transport.loop import Borrow, Heartbeat, ReadLoop
 from finx_sync.transport.options import proxy_for, target_of
 from finx_sync.transport.proxy import read_proxy
 from finx_sync.transport.waker import Waker
@@ -121,7 +121,7 @@ class WebSocketApp(_OriginalApp):
         self,
         url: str,
         *args: Any,
-        on_batch: Callable[[WebSocketApp, list[memoryview]], object] | None = None,
+        on_batch: Callable[[WebSocketApp, list[Any]], object] | None = None,
         own_payloads: bool = False,
         max_size: int = DEFAULT_MAX_SIZE,
         connect_timeout: float | None = None,
@@ -375,7 +375,19 @@ class WebSocketApp(_OriginalApp):
         if (loop := self._loop) is not None:
             loop.resume()
 
-    # What the read loop calls, on the thread of run_forever.
+    def lend_reading(self, borrow: Borrow | None) -> None:
+        """Have another thread read in place of `run_forever`'s, as long as there is nothing else to do for that one.
+
+        From `on_batch` only. Callbacks then run on the borrower's thread, one at a time as ever; `run_forever` takes
+        the reading back within 20 ms when the borrower does not come for the next message.
+
+        Args:
+            borrow: given the `Loan`, on which the borrower calls `turn`; None calls the loan back.
+        """
+        if (loop := self._loop) is not None:
+            loop.lend(borrow)
+
+    # What the read loop calls, on the thread of run_forever, or on the borrower's.
 
     def _callback(self, callback: Any, *args: Any) -> None:
         """The original's, which also reports Ctrl+C through here, and then swallows it; `run_forever` raises it."""

@@ -8,7 +8,6 @@ than what `on_payloads` calls.
 from __future__ import annotations
 
 import heapq
-import itertools
 import os
 import socket
 import ssl
@@ -35,6 +34,7 @@ from finx_sync.transport.frames import (
     encode_frame,
     parse_close,
 )
+from finx_sync.transport.loan import PATIENCE, Loan
 from finx_sync.transport.waker import LONGEST_WAIT, Poller, Waker
 
 __all__ = ["Closed", "Heartbeat", "Outbox", "ReadLoop"]
@@ -45,6 +45,8 @@ MAX_PONG_BACKLOG: Final = 64 * 1024
 """Bytes waiting above which pings are not answered: a flood of them must not fill the outbox."""
 FAREWELL_TIMEOUT: Final = 1.0
 """Seconds to wait for the peer to end the TCP connection after the close frames."""
+Borrow = Callable[[Loan], object]
+"""Takes the reading of a connection on loan: called on the io thread, for whoever calls `Loan.turn` from then on."""
 TLS_RECORD: Final = 16 * 1024
 """Bytes of a full TLS record: after one, more is probably waiting."""
 MAX_RECORDS: Final = 64
@@ -185,6 +187,8 @@ class ReadLoop:
         self._unseen = False  # OpenSSL holds bytes that poll does not show
         self._timers: list[tuple[float, int, float | None, Callable[[], object]]] = []  # a heap by due time
         self._timer_count = 0
+        self._borrow: Borrow | None = None
+        self._loan: Loan | None = None
         forks.watch(self)
 
     def forked(self) -> None:
@@ -218,6 +222,10 @@ class ReadLoop:
         self._held = False
         self._waker.wake()
 
+    def lend(self, borrow: Borrow | None) -> None:
+        """Have another thread read; None ends that. On the thread that reads now."""
+        self._borrow = borrow
+
     def run(self, channel: Channel) -> Closed:
         """Serve the connection until it ends.
 
@@ -239,6 +247,8 @@ class ReadLoop:
                 self._take_in(count)
             return self._serve(channel.sock)
         finally:
+            if self._loan is not None:
+                self._loan.close()
             channel.close()
 
     def _serve(self, sock: socket.socket) -> Closed:
@@ -290,11 +300,37 @@ class ReadLoop:
         monotonic, timers, data_comes = time.monotonic, self._timers, poller.wait_for_data
         while self._only_reads():
             left = timers[0][0] - monotonic() if timers else LONGEST_WAIT
-            if left <= 0 or not data_comes(left):
+            if left <= 0:
+                return True
+            readable, woken = data_comes(left)
+            if woken or not readable:
                 return True
             if not receive(sock):
                 return False
+            if self._borrow is not None:
+                self._stand_by(sock, poller, receive)
+                return True
         return True
+
+    def _stand_by(self, sock: socket.socket, poller: Poller, receive: Callable[[socket.socket], bool]) -> None:
+        """Lend the reading, until there is anything else to do or the borrower leaves it alone."""
+        borrow = self._borrow
+        assert borrow is not None
+        if self._loan is None:
+            self._loan = Loan(sock, lambda: receive(sock) and self._may_lend(), self._waker.wake)
+        loan = self._loan
+        loan.begin()
+        borrow(loan)
+        while self._may_lend() and loan.is_used:
+            left = self._timers[0][0] - time.monotonic() if self._timers else LONGEST_WAIT
+            if left <= 0 or poller.wait_for_wake(min(left, PATIENCE)):
+                break
+        loan.end()
+        self._borrow = None
+
+    def _may_lend(self) -> bool:
+        ending = self._give_up_at is not None or self._aborted
+        return not (ending or self._borrow is None or self._held or self._unseen or self._pong_left is not None)
 
     def _flush(self, send: Callable[[memoryview], int]) -> bool:
         """Send what the socket takes; returns whether something is left."""
@@ -348,16 +384,12 @@ class ReadLoop:
         return alive
 
     def _take_in(self, count: int) -> None:
+        """Hand over everything complete in the reader, after `count` bytes more."""
         if self._farewell is None:  # afterwards only the end is waited for
             self._reader.received(count)
-            self._deliver()
-
-    def _deliver(self) -> None:
-        """Hand over everything complete in the reader."""
-        event: Frame | Violation | None = None
-        for number in itertools.count(1):
-            if self._farewell is not None:
-                return
+        number = 0
+        while self._farewell is None:
+            number += 1
             payloads, event = self._reader.cut()
             if payloads and not self._closing and self._wanted_close is None:
                 self._on_payloads(payloads)

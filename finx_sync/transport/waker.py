@@ -125,16 +125,23 @@ class Poller:
         self._waker = waker
         self._impl = (_Poll if hasattr(select, "poll") else _Select)(sock.fileno(), waker.fileno())
 
-    def wait_for_data(self, timeout: float) -> bool:
-        """Wait up to `timeout` seconds, at most `LONGEST_WAIT`, for data or an end, and nothing else.
+    def wait_for_data(self, timeout: float) -> tuple[bool, bool]:
+        """Wait up to `timeout` seconds, at most `LONGEST_WAIT`, for data or an end, and for a wake.
 
         Returns:
-            Whether it came; False also after a wake, so that the owner looks at what it was woken for.
+            Whether data or an end came, and whether the waker was woken.
         """
-        readable, woken = self._impl.wait_for_data(min(timeout, LONGEST_WAIT))
+        readable, woken = self._impl.wait_for_data(timeout if timeout < LONGEST_WAIT else LONGEST_WAIT)
         if woken:
             self._waker.clear()
-        return readable and not woken
+        return readable, woken
+
+    def wait_for_wake(self, timeout: float) -> bool:
+        """Wait up to `timeout` seconds for a wake, whatever the socket does; returns whether it came."""
+        _, _, woken = self._impl.wait(False, False, timeout)
+        if woken:
+            self._waker.clear()
+        return woken
 
     def wait(self, *, read: bool = False, write: bool = False, timeout: float | None = None) -> tuple[bool, bool]:
         """Wait until the socket is ready, the waker is woken, or the time is up; may end early, so call it in a loop.

@@ -200,7 +200,7 @@ class Dialect(abc.ABC):
     idle_ping: ClassVar[tuple[float, str] | None] = None
     can_overlap: ClassVar[bool] = False
     asks_by_url: ClassVar[bool] = False
-    reflex: Callable[[Sequence[memoryview]], Sequence[str]] | None = None
+    reflex: Callable[[Sequence[bytes]], Sequence[str]] | None = None
 
     def line_of(self, subscription: Subscription) -> str:
         """The name of the connection that serves `subscription`; one for all unless the venue needs more."""
@@ -249,5 +249,5 @@ class Dialect(abc.ABC):
         """What to send regularly while a connection is open."""
 
     @abc.abstractmethod
-    def decode(self, payloads: Sequence[memoryview]) -> list[Decoded]:
+    def decode(self, payloads: Sequence[bytes]) -> list[Decoded]:
         """Turn payloads into messages, one for each, in order; never raises."""

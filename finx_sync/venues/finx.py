@@ -92,7 +92,7 @@ class _Reader:
     """Reads one type of message: fast where all its fields are there, else field by field."""
 
     def __init__(self, kind: type[_M], required: Sequence[str]) -> None:
-        self.decode = cast(Callable[[memoryview], Any], msgspec.json.Decoder(kind, strict=False).decode)
+        self.decode = cast(Callable[[bytes], Any], msgspec.json.Decoder(kind, strict=False).decode)
         self._kind = kind
         self._required = tuple(required)
         wire = {
@@ -135,7 +135,7 @@ _spot = _Reader(SpotTick, ["pair"])
 _tick = _Reader(Tick, ["pair", "date", "time"])
 _any = msgspec.json.Decoder()
 _third_byte = operator.itemgetter(2)
-_BY_THIRD_BYTE: Final[dict[int, Callable[[memoryview], Decoded]]] = {
+_BY_THIRD_BYTE: Final[dict[int, Callable[[bytes], Decoded]]] = {
     ord("r"): _contract.decode,
     ord("p"): _spot.decode,
 }
@@ -289,7 +289,13 @@ class FinxDialect(Dialect):
     def periodic(self, key: str) -> Sequence[Periodic]:
         return [Periodic(KEEP_ALIVE_INTERVAL, request(key, "keepAlive"))]
 
-    def decode(self, payloads: Sequence[memoryview]) -> list[Decoded]:
+    def decode(self, payloads: Sequence[bytes]) -> list[Decoded]:
+        if len(payloads) == 1:  # without what pays only for several
+            payload = payloads[0]
+            try:
+                return [_BY_THIRD_BYTE.get(payload[2], _decode_whole)(payload)]
+            except (*_NOT_PLAIN, IndexError):
+                return [_decode_whole(payload)]
         try:
             kinds = bytes(map(_third_byte, payloads))
         except IndexError:  # a payload too short to be an object
@@ -313,7 +319,7 @@ class FinxDialect(Dialect):
         return messages
 
 
-def _decode_whole(payload: memoryview) -> Decoded:
+def _decode_whole(payload: bytes) -> Decoded:
     text = str(payload, "utf-8", "replace")  # the transport has checked it; a replay may not have
     try:
         reply = _shape(_load(text))

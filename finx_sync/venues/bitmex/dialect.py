@@ -146,7 +146,7 @@ class BitmexDialect(Dialect):
     def periodic(self, key: Any) -> Sequence[Periodic]:
         return [Periodic(SWITCH_INTERVAL, self._switch)] if self._switch else []
 
-    def decode(self, payloads: Sequence[memoryview]) -> list[Decoded]:
+    def decode(self, payloads: Sequence[bytes]) -> list[Decoded]:
         messages: list[Decoded] = []
         rest = iter(payloads)
         while len(messages) < len(payloads):
@@ -157,7 +157,7 @@ class BitmexDialect(Dialect):
         return messages
 
 
-_decode_table = cast(Callable[[memoryview], TableUpdate], msgspec.json.Decoder(TableUpdate).decode)
+_decode_table = cast(Callable[[bytes], TableUpdate], msgspec.json.Decoder(TableUpdate).decode)
 _NOT_A_TABLE: Final = (msgspec.MsgspecError, ValueError, RecursionError)
 
 
@@ -165,7 +165,7 @@ def _command(op: str, args: Any) -> str:
     return json.dumps({"op": op, "args": args}, separators=(",", ":"))
 
 
-def _decode_frame(payload: memoryview) -> Decoded:
+def _decode_frame(payload: bytes) -> Decoded:
     """Read whatever is no table update."""
     text = str(payload, "utf-8", "replace")  # the transport has checked it; a replay may not have
     if text == "pong":

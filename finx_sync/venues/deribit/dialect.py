@@ -109,12 +109,10 @@ class DeribitDialect(Dialect):
     def opening(self, key: Any, now: float) -> Sequence[str]:
         return [rpc(HEARTBEAT_ID, "public/set_heartbeat", interval=HEARTBEAT_INTERVAL)]
 
-    def reflex(self, payloads: Sequence[memoryview]) -> Sequence[str]:
+    def reflex(self, payloads: Sequence[bytes]) -> Sequence[str]:
         """Answer test requests from the io thread: a server that waits for a slow handler would cut us off."""
         return [
-            rpc(TEST_ID, "public/test")
-            for payload in payloads
-            if len(payload) < SHORT and b'"test_request"' in bytes(payload)
+            rpc(TEST_ID, "public/test") for payload in payloads if len(payload) < SHORT and b'"test_request"' in payload
         ]
 
     def subscribe(self, key: Any, subscription: Subscription) -> str | None:
@@ -149,7 +147,7 @@ class DeribitDialect(Dialect):
 
     # Reading
 
-    def decode(self, payloads: Sequence[memoryview]) -> list[Decoded]:
+    def decode(self, payloads: Sequence[bytes]) -> list[Decoded]:
         messages: list[Decoded] = []
         append, readers = messages.append, _BY_CHANNEL
         for payload in payloads:
@@ -159,7 +157,7 @@ class DeribitDialect(Dialect):
                 append(self._decode_frame(payload))
         return messages
 
-    def _decode_frame(self, payload: memoryview) -> Decoded:
+    def _decode_frame(self, payload: bytes) -> Decoded:
         """Read whatever is no ticker or index price as they usually come."""
         text = str(payload, "utf-8", "replace")  # the transport has checked it; a replay may not have
         try:
@@ -197,7 +195,7 @@ class DeribitDialect(Dialect):
 
 
 CHANNEL_AT: Final = len('{"jsonrpc":"2.0","method":"subscription","params":{"channel":"')
-_BY_CHANNEL: Final[dict[int, Callable[[memoryview], Decoded]]] = {ord("t"): read_ticker, ord("d"): read_index}
+_BY_CHANNEL: Final[dict[int, Callable[[bytes], Decoded]]] = {ord("t"): read_ticker, ord("d"): read_index}
 """A peek at the channel's first letter: a guess at what is there, which decoding confirms."""
 _NOT_PLAIN: Final = (msgspec.MsgspecError, ValueError, LookupError, OverflowError, RecursionError)
 """What reading raises when the guess is wrong, or fields are missing."""
@@ -215,7 +213,7 @@ def _failure(number: object, error: Any, wishes: Sequence[Subscription]) -> Cont
     return ServerError(said)
 
 
-def _notification(frame: dict[str, Any], payload: memoryview) -> Decoded:
+def _notification(frame: dict[str, Any], payload: bytes) -> Decoded:
     """Read a notification of any form.
 
     Raises:

@@ -116,7 +116,7 @@ _NOT_OF_FUTURES: Final = (
 )  # fmt: skip
 
 
-def read_ticker(payload: memoryview) -> ContractTick:
+def read_ticker(payload: bytes) -> ContractTick:
     """Read a ticker notification.
 
     Raises:
@@ -180,7 +180,7 @@ def tick_of(data: Any) -> ContractTick:
     return read_contracts([flat])[0]
 
 
-def read_index(payload: memoryview) -> SpotTick:
+def read_index(payload: bytes) -> SpotTick:
     """Read an index price notification.
 
     The index has one time, in milliseconds: `unix_date` has its whole seconds, as with FinX, `utc_date` all of it.

@@ -178,10 +178,10 @@ class FtxDialect(Dialect):
     def periodic(self, key: Any) -> Sequence[Periodic]:
         return [Periodic(PING_INTERVAL, PING)]
 
-    def decode(self, payloads: Sequence[memoryview]) -> list[Decoded]:
+    def decode(self, payloads: Sequence[bytes]) -> list[Decoded]:
         return [self._decode(payload) for payload in payloads]
 
-    def _decode(self, payload: memoryview) -> Decoded:
+    def _decode(self, payload: bytes) -> Decoded:
         try:
             frame = _decode_frame(payload)
             if frame.type in ("update", "partial"):
@@ -263,7 +263,7 @@ def _whole(kind: type[Message]) -> Callable[[msgspec.Raw], Any]:
     return read
 
 
-def _unreadable(payload: memoryview, error: Exception) -> Unreadable:
+def _unreadable(payload: bytes, error: Exception) -> Unreadable:
     text = str(payload, "utf-8", "replace")  # the transport has checked it; a replay may not have
     return Unreadable(UnreadableMessageError(f"no message of FTX: {error}", text))
 

@@ -84,14 +84,14 @@ class ImeDialect(Dialect):
     def periodic(self, key: Any) -> Sequence[Periodic]:
         return []
 
-    def decode(self, payloads: Sequence[memoryview]) -> list[Decoded]:
+    def decode(self, payloads: Sequence[bytes]) -> list[Decoded]:
         return [_read(payload) for payload in payloads]
 
 
 _decode = msgspec.json.Decoder().decode
 
 
-def _read(payload: memoryview) -> Decoded:
+def _read(payload: bytes) -> Decoded:
     text = str(payload, "utf-8", "replace")  # the transport has checked it; a replay may not have
     try:
         frame = _decode(text)

@@ -1,0 +1,76 @@
+"""When the dispatch thread reads a connection itself, instead of waiting for the io thread to hand its messages over.
+
+It does while one connection's messages come in quick succession, few at a time, each handled before the next is there.
+In a flood two threads are faster, since one copies out of the kernel while the other decodes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, Protocol
+
+if TYPE_CHECKING:
+    from finx_sync.dispatch.inbox import Batch, Source
+
+__all__ = ["Borrowing", "Reading"]
+
+QUICK: Final = 0.02
+"""Seconds between two batches that follow in quick succession."""
+STREAK: Final = 8
+"""Batches that do, before the reading is borrowed."""
+FLOOD: Final = 64
+"""Messages of one batch that make a flood."""
+
+
+class Reading(Protocol):
+    """The reading of one connection, on loan."""
+
+    def turn(self) -> bool:
+        """Wait a moment for data and put it into the inbox; returns whether the loan goes on."""
+
+    def interrupt(self) -> None:
+        """End that wait. Any thread."""
+
+
+class Borrowing:
+    """Decides, on the threads that fill the inbox, and holds the loan, on the dispatch thread.
+
+    Args:
+        post: has something done on the dispatch thread.
+
+    Attributes:
+        reading: what is on loan; None where the io threads read. Written by the dispatch thread.
+    """
+
+    def __init__(self, post: Callable[[Callable[[], object]], object]) -> None:
+        self._post = post
+        self.reading: Reading | None = None
+        self._source: Source | None = None
+        self._arrived = 0.0
+        self._streak = 0
+
+    def came(self, batch: Batch, source: Source, *, alone: bool) -> None:
+        """A batch is in the inbox; `alone` tells that no other message waits there."""
+        before, self._source = self._source, source
+        quick = batch.arrived - self._arrived < QUICK
+        self._arrived = batch.arrived
+        if not (alone and quick and source is before and len(batch.payloads) < FLOOD):
+            self._streak = 0
+            if self.reading is not None and before is not None:
+                before.lend_reading(None)
+                self.interrupt()
+        elif self.reading is None:
+            self._streak += 1
+            if self._streak >= STREAK:
+                source.lend_reading(self._offered)
+
+    def _offered(self, reading: Reading) -> None:
+        self._post(lambda: self._borrow(reading))
+
+    def _borrow(self, reading: Reading) -> None:
+        self.reading = reading
+
+    def interrupt(self) -> None:
+        """Something else is in the inbox. Any thread."""
+        if (reading := self.reading) is not None:
+            reading.interrupt()

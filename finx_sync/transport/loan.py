@@ -1,0 +1,82 @@
+"""The reading of one connection, lent to the thread that waits for its messages.
+
+A message that comes alone wakes two threads, and the second wake-up costs more than all the rest. So while messages
+come in quick succession and are handled as quickly, the thread that waits for them reads the socket itself, and the io
+thread stands by. It reads again when there is anything else to do (a frame to send, a timer, an end), when messages
+stay away, and when the borrower does not come back for the next one: then its handler is slow, and pings want to be
+answered.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable
+from typing import Final
+
+from finx_sync.transport.waker import LONGEST_WAIT, Poller, Waker
+
+__all__ = ["PATIENCE", "Loan"]
+
+PATIENCE: Final = 0.02
+"""Seconds without a message, or without the borrower, after which the io thread reads again."""
+
+
+class Loan:
+    """Who reads: the io thread, or the borrower.
+
+    `turn` is for the borrower, `interrupt` for any thread, the rest for the io thread.
+
+    Args:
+        sock: the connection.
+        receive: takes in what has come, on the borrower's thread; returns whether the loan may go on.
+        give_back: wakes the io thread.
+    """
+
+    def __init__(self, sock: socket.socket, receive: Callable[[], bool], give_back: Callable[[], object]) -> None:
+        self._receive = receive
+        self._give_back = give_back
+        self._nudge = Waker()
+        self._poller = Poller(sock, self._nudge)
+        self._reading = threading.Lock()  # held by the borrower while it waits for data and takes it in
+        self._lent = False
+        self._turns = self._seen = 0
+
+    def turn(self) -> bool:
+        """Wait a moment for data and take it in, or until `interrupt`; returns whether the loan goes on."""
+        with self._reading:
+            if not self._lent:
+                return False
+            self._turns += 1
+            readable, woken = self._poller.wait_for_data(PATIENCE)
+            if woken or (readable and self._receive()):
+                return True
+            self._lent = False
+        self._give_back()
+        return False
+
+    def interrupt(self) -> None:
+        """End the borrower's wait."""
+        self._nudge.wake()
+
+    def begin(self) -> None:
+        """Whoever calls `turn` reads from now on."""
+        self._lent, self._seen = True, -1
+
+    @property
+    def is_used(self) -> bool:
+        """Whether the borrower has come back since the last look, or is waiting for data now."""
+        seen, self._seen = self._seen, self._turns
+        return self._lent and (self._turns != seen or self._reading.locked())
+
+    def end(self) -> None:
+        """The io thread reads from now on."""
+        self._lent = False
+        self._nudge.wake()
+        while not self._reading.acquire(timeout=LONGEST_WAIT):
+            self._nudge.wake()
+        self._reading.release()
+
+    def close(self) -> None:
+        """Release the descriptors, after `end`."""
+        self._nudge.close()
