@@ -18,6 +18,7 @@ from benchmarks.blaster import BLOCK, frame, messages
 from finx_sync import StreamManager
 from finx_sync.dispatch.inbox import Connection
 from finx_sync.transport.frames import FrameReader
+from finx_sync.transport.loan import Loan
 from finx_sync.transport.loop import Heartbeat, ReadLoop
 from finx_sync.transport.waker import Poller, Waker
 from finx_sync.venues.base import MAIN_LINE
@@ -165,6 +166,30 @@ class OneByOne:
             self._theirs.send(self._data)
         else:
             self._loop.request_abort()
+
+
+def codes_when_borrowed(path: Path, count: int = 200) -> float:
+    """Byte codes of a message that comes alone, read and handed on by the dispatch thread."""
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    waker = Waker()
+    loop = ReadLoop(waker, path.reader, Heartbeat(), path.take, lambda frame: None)
+    loan = Loan(ours, lambda: loop._receive(ours), waker.wake)
+    inbox, worker, data = path.session._inbox, path.session.worker, stream_of("contract", 1, 1)
+    path.dispatch()
+    loan.begin()
+    inbox._borrowing._borrow(loan)
+    with ours, theirs:
+        theirs.send(data)
+        worker._take(inbox.get())
+        with byte_codes() as codes:
+            for _ in range(count):
+                theirs.send(data)
+                worker._take(inbox.get())
+        loan.end()
+    loan.close()
+    waker.close()
+    return codes[0] / count
 
 
 def ratio_to_decoding(kind: str = "contract", names: int = 1, repeat: int = 12) -> float:

@@ -17,7 +17,7 @@ import time
 
 import pytest
 
-from benchmarks.path import OneByOne, Path, codes_per_message, ratio_to_decoding
+from benchmarks.path import OneByOne, Path, codes_per_message, codes_when_borrowed, ratio_to_decoding
 from finx_sync.venues.finx import History, parse_reply
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -38,6 +38,11 @@ def test_byte_codes_of_a_message_on_its_own() -> None:
     assert measured.codes / 200 < 1500
     assert measured.reads == 200, "one receive a message"
     assert measured.polls <= 201, "one wait a message"
+
+
+def test_byte_codes_of_a_message_that_the_dispatch_thread_reads() -> None:
+    """In a lively feed, each message would reach its handler later."""
+    assert codes_when_borrowed(Path()) < 1500
 
 
 def test_subscriptions_cost_nothing() -> None:

@@ -19,7 +19,7 @@ from finx_sync.transport.waker import LONGEST_WAIT, Poller, Waker
 __all__ = ["PATIENCE", "Loan"]
 
 PATIENCE: Final = 0.02
-"""Seconds without a message, or without the borrower, after which the io thread reads again."""
+"""Seconds after which the io thread reads again if the borrower has not: no message comes, or its handler is slow."""
 
 
 class Loan:
@@ -43,13 +43,15 @@ class Loan:
         self._turns = self._seen = 0
 
     def turn(self) -> bool:
-        """Wait a moment for data and take it in, or until `interrupt`; returns whether the loan goes on."""
+        """Wait for data and take it in, or until `interrupt`; returns whether the loan goes on."""
         with self._reading:
             if not self._lent:
                 return False
+            readable, woken = self._poller.wait_for_data(LONGEST_WAIT)
+            if woken or not readable:
+                return self._lent
             self._turns += 1
-            readable, woken = self._poller.wait_for_data(PATIENCE)
-            if woken or (readable and self._receive()):
+            if self._receive():
                 return True
             self._lent = False
         self._give_back()
@@ -65,9 +67,9 @@ class Loan:
 
     @property
     def is_used(self) -> bool:
-        """Whether the borrower has come back since the last look, or is waiting for data now."""
+        """Whether the borrower has read since the last look, or, at the first one, may soon."""
         seen, self._seen = self._seen, self._turns
-        return self._lent and (self._turns != seen or self._reading.locked())
+        return self._lent and self._turns != seen
 
     def end(self) -> None:
         """The io thread reads from now on."""

@@ -315,20 +315,24 @@ class ReadLoop:
     def _stand_by(self, sock: socket.socket, poller: Poller, receive: Callable[[socket.socket], bool]) -> None:
         """Lend the reading, until there is anything else to do or the borrower leaves it alone."""
         borrow = self._borrow
-        assert borrow is not None
+        if borrow is None or not self._may_lend():
+            return
         if self._loan is None:
             self._loan = Loan(sock, lambda: receive(sock) and self._may_lend(), self._waker.wake)
         loan = self._loan
         loan.begin()
-        borrow(loan)
-        while self._may_lend() and loan.is_used:
-            left = self._timers[0][0] - time.monotonic() if self._timers else LONGEST_WAIT
-            if left <= 0 or poller.wait_for_wake(min(left, PATIENCE)):
-                break
-        loan.end()
-        self._borrow = None
+        try:
+            borrow(loan)
+            while self._may_lend() and loan.is_used:
+                left = self._timers[0][0] - time.monotonic() if self._timers else LONGEST_WAIT
+                if left <= 0 or poller.wait_for_wake(min(left, PATIENCE)):
+                    break
+        finally:
+            loan.end()
+            self._borrow = None
 
     def _may_lend(self) -> bool:
+        """Whether somebody wants to read, and there is nothing to do but that."""
         ending = self._give_up_at is not None or self._aborted
         return not (ending or self._borrow is None or self._held or self._unseen or self._pong_left is not None)
 
