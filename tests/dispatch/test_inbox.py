@@ -25,7 +25,7 @@ class Tap:
 
 def batch(count: int) -> Batch:
     """A batch of so many payloads."""
-    return Batch([memoryview(b"x")] * count, 0.0, 0.0, Connection(""))
+    return Batch([b"x"] * count, 0.0, 0.0, Connection(""))
 
 
 def balance(ledger: Ledger) -> bool:

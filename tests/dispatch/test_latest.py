@@ -22,7 +22,7 @@ def table() -> LastTable:
 
 def test_a_payload_is_read_when_asked_for(table: LastTable) -> None:
     """`latest` would give something else than the handler was given."""
-    table.entries["A:B"] = (memoryview(json.dumps(SPOT).encode()), 12.5)
+    table.entries["A:B"] = (json.dumps(SPOT).encode(), 12.5)
     message = table.get("A:B")
     assert isinstance(message, SpotTick)
     assert (message.price, message.received_at) == (2.5, 12.5)
@@ -51,7 +51,7 @@ def test_names_without_end_do_not_fill_the_memory(table: LastTable, monkeypatch:
     """A server that makes up names would; the newest ones stay."""
     monkeypatch.setattr(latest, "MAX_NAMES", 10)
     for number in range(11):
-        table.entries[f"N{number}"] = (memoryview(b"{}"), 0.0)
+        table.entries[f"N{number}"] = (b"{}", 0.0)
     table.forget_surplus()
     assert list(table.entries) == [f"N{number}" for number in range(5, 11)]
     table.forget_surplus()

@@ -280,7 +280,7 @@ def test_a_short_key_is_blotted_out_as_a_whole_text_only(tmp_path: Path) -> None
     recording = Recording(tmp_path / "feed.finxrec", "FinX", compress=False)
     connection = Connection("")
     recording.note(LineOpened(connection, ("public",)))
-    recording.received(Batch([memoryview(b'{"key":"public","method":"public/get"}')], 1.0, 1.0, connection))
+    recording.received(Batch([b'{"key":"public","method":"public/get"}'], 1.0, 1.0, connection))
     recording.stop()
     (received,) = [record for record in RecordingReader(tmp_path / "feed.finxrec") if isinstance(record, Received)]
     assert received.payloads == [b'{"key":"***","method":"public/get"}']
@@ -395,7 +395,7 @@ def test_what_the_disk_cannot_take_is_labelled(tmp_path: Path, monkeypatch: pyte
     recording = Recording(tmp_path / "feed.finxrec", "FinX")
     gate.clear()
     connection = Connection("")
-    payload = memoryview(json.dumps(CONTRACT).encode())
+    payload = json.dumps(CONTRACT).encode()
     for number in range(50):
         recording.received(Batch([payload], float(number), float(number), connection))
     gate.set()
@@ -510,7 +510,7 @@ def test_the_writer_keeps_up_with_a_fast_feed(tmp_path: Path) -> None:
     recording = Recording(tmp_path / "feed.finxrec", "FinX")
     connection = Connection("")
     recording.note(LineOpened(connection, ("sandbox-key",)))
-    payload = memoryview(json.dumps(CONTRACT).encode())
+    payload = json.dumps(CONTRACT).encode()
     begin = time.monotonic()
     for number in range(50):
         recording.received(Batch([payload] * 1000, 1e9 + number / 7, number / 7, connection))

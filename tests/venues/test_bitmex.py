@@ -37,7 +37,7 @@ QUOTE = {"timestamp": "2021-07-22T22:36:09.757Z", "symbol": "XBTUSD", "bidSize":
 def decode(*values: Any) -> list[Any]:
     """Payloads through the dialect."""
     texts = [value if isinstance(value, str) else json.dumps(value) for value in values]
-    return DIALECT.decode([memoryview(text.encode()) for text in texts])
+    return DIALECT.decode([text.encode() for text in texts])
 
 
 def error(said: str, status: int | None, request: dict[str, Any] | None = None) -> dict[str, Any]:

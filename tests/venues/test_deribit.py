@@ -77,7 +77,7 @@ def note(channel: str, data: Any, **options: Any) -> str:
 
 def decode(*texts: str, dialect: DeribitDialect | None = None) -> list[Any]:
     """What texts mean."""
-    return (dialect or DeribitDialect("wss://host")).decode([memoryview(text.encode()) for text in texts])
+    return (dialect or DeribitDialect("wss://host")).decode([text.encode() for text in texts])
 
 
 def answer(text: str, dialect: DeribitDialect, **outcome: Any) -> Any:
@@ -231,7 +231,7 @@ def test_a_test_request_is_answered_by_reflex() -> None:
     dialect = DeribitDialect("wss://host")
     asks = '{"jsonrpc":"2.0","method":"heartbeat","params":{"type":"test_request"}}'
     beats = '{"jsonrpc":"2.0","method":"heartbeat","params":{"type":"heartbeat"}}'
-    batch = [memoryview(text.encode()) for text in (note(A_CHANNEL, OPTION), beats, asks, note(A_CHANNEL, OPTION))]
+    batch = [text.encode() for text in (note(A_CHANNEL, OPTION), beats, asks, note(A_CHANNEL, OPTION))]
     (reply,) = dialect.reflex(batch)
     assert (json.loads(reply)["method"], json.loads(reply)["params"]) == ("public/test", {})
     assert list(dialect.reflex(batch[:2])) == []

@@ -65,7 +65,7 @@ MARKET = {"name": "BTC-PERP", "enabled": True, "priceIncrement": 1.0, "type": "f
 def decode(dialect: FtxDialect, *frames: Any) -> list[Any]:
     """Payloads through the dialect."""
     texts = [frame if isinstance(frame, str) else json.dumps(frame) for frame in frames]
-    return dialect.decode([memoryview(text.encode()) for text in texts])
+    return dialect.decode([text.encode() for text in texts])
 
 
 def update(channel: str, data: Any, market: str | None = "BTC-PERP", kind: str = "update") -> dict[str, Any]:
@@ -280,7 +280,7 @@ def test_layout_of_json_does_not_matter(order: list[str], separators: tuple[str,
 @given(st.binary(max_size=200) | st.text(max_size=200).map(str.encode))
 def test_decoding_never_raises(payload: bytes) -> None:
     """One bad frame would end the stream."""
-    (message,) = FtxDialect().decode([memoryview(payload)])
+    (message,) = FtxDialect().decode([payload])
     assert isinstance(message, (Unreadable, Unknown, Message)) or message is not None
 
 
@@ -415,7 +415,7 @@ def test_every_request_gets_its_own_answer(wishes: list[Subscription], data: st.
 def test_capture_is_read_whole_and_every_checksum_is_right() -> None:
     """The real service's frames would be misread, or a sound book be taken for a broken one."""
     lines = material("captures/ftx-2021-07-22.txt").read_text(encoding="utf-8").splitlines()
-    payloads = [memoryview(line.split(": ", 1)[1].encode()) for line in lines if re.match(r"\d", line)]
+    payloads = [line.split(": ", 1)[1].encode() for line in lines if re.match(r"\d", line)]
     messages = FtxDialect().decode(payloads)
     assert Counter(type(message).__name__ for message in messages) == {
         "FtxTicker": 988,

@@ -60,7 +60,6 @@ def altered(draw: st.DrawFn) -> bytes:
 )
 def test_one_thing_for_each_payload(dialect: Dialect, payloads: list[bytes]) -> None:
     """A hostile message would end the stream, or shift the ones behind it."""
-    views = [memoryview(payload) for payload in payloads]
-    assert len(dialect.decode(views)) == len(payloads)
+    assert len(dialect.decode(payloads)) == len(payloads)
     if dialect.reflex is not None:
-        dialect.reflex(views)
+        dialect.reflex(payloads)

@@ -59,7 +59,7 @@ def frame(data: Any = NOTHING, **fields: Any) -> str:
 
 def decode(*texts: str) -> list[Any]:
     """What texts mean."""
-    return ImeDialect("wss://host").decode([memoryview(text.encode()) for text in texts])
+    return ImeDialect("wss://host").decode([text.encode() for text in texts])
 
 
 def changed(**sections: dict[str, Any]) -> dict[str, Any]:

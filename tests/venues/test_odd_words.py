@@ -71,10 +71,10 @@ def test_no_payload_makes_a_dialect_raise(venue: str) -> None:
     @given(st.lists(payloads(words), min_size=1, max_size=4))
     def attack(batch: list[bytes]) -> None:
         dialect = make()
-        views: list[Any] = [bytes(payload) for payload in batch]
-        assert len(dialect.decode(views)) == len(batch)
+        payloads = [bytes(payload) for payload in batch]
+        assert len(dialect.decode(payloads)) == len(batch)
         if dialect.reflex is not None:
-            assert all(isinstance(text, str) for text in dialect.reflex(views))
+            assert all(isinstance(text, str) for text in dialect.reflex(payloads))
 
     attack()
 
