@@ -108,9 +108,9 @@ class Delivery:
         if self.stopping or self.gate is not None or "message" in handlers.topics:
             return 0
         simple = {
-            kind: (latest[kind].entries, kind.name_of, route.everyone[0].function, route.everyone[0])
+            kind: (latest[kind].entries, kind.name_of, route.only.function, route.only)
             for kind, route in routes.items()
-            if kind in latest and not route.by_name and len(route.everyone) == 1
+            if kind in latest and route.only is not None
         }
         for kind in simple:
             latest[kind].forget_surplus()
@@ -181,12 +181,11 @@ class Delivery:
                     handler.calls += done - begin
                     handler, begin = None, done
                 kind = type(message)
-                route = routes.get(kind, _NOBODY)
-                if kind not in latest or route.by_name or len(route.everyone) != 1:
+                last, handler = latest.get(kind), routes.get(kind, _NOBODY).only
+                if last is None or handler is None:
                     break
-                handler = route.everyone[0]
-                latest[kind].forget_surplus()
-                table, name_of, function = latest[kind].entries, kind.name_of, handler.function
+                last.forget_surplus()
+                table, name_of, function = last.entries, kind.name_of, handler.function
             set_field(message, "received_at", received_at)
             table[name_of(message)] = (payload, received_at)  # not the message: see `LastTable`
             done += 1

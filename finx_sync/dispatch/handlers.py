@@ -60,10 +60,12 @@ class Route:
     Attributes:
         everyone: handlers of names that nobody asked for by name.
         by_name: handlers of the names that somebody did; those of `everyone` are among them.
+        only: the one that gets them all; None where there is none, or more to decide.
     """
 
     everyone: tuple[Handler, ...] = ()
     by_name: dict[str, tuple[Handler, ...]] = field(default_factory=dict)
+    only: Handler | None = None
 
 
 Routes = dict[type[Message], Route]
@@ -134,6 +136,7 @@ class Handlers:
 def _route(handlers: list[Handler]) -> Route:
     names = {name for handler in handlers for name in handler.names or ()}
     return Route(
+        only=handlers[0] if len(handlers) == 1 and not names else None,
         everyone=tuple(handler for handler in handlers if handler.names is None),
         by_name={
             name: tuple(handler for handler in handlers if handler.names is None or name in handler.names)

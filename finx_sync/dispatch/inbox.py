@@ -143,13 +143,14 @@ class Inbox:
         """Queue a batch; makes room by the overflow rule when too much waits."""
         if (tap := self._taps.tap) is not None:
             tap.received(batch)
-        waiting = self._ledger.receive(len(batch.payloads), batch.size)
+        count = len(batch.payloads)
+        waiting = self._ledger.receive(count, batch.size)
         self._queue.put(batch)
         if waiting >= self._limit:
             self._overflow(waiting - self._limit, source)
-        elif self._waiting_bytes() >= MAX_WAITING_BYTES:
-            self._overflow(len(batch.payloads), source)
-        self._borrowing.came(batch, source, alone=waiting == len(batch.payloads))
+        elif waiting > count and self._waiting_bytes() >= MAX_WAITING_BYTES:
+            self._overflow(count, source)
+        self._borrowing.came(batch, source, alone=waiting == count)
 
     def _overflow(self, surplus: int, source: Source) -> None:
         if isinstance(self._queue, DroppingQueue):
