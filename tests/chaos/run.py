@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import gc
 import json
 import logging
-import os
 import statistics
 import sys
 import threading
@@ -22,6 +20,7 @@ from dataclasses import asdict, dataclass, field
 from finx_sync import AuthorizationError, Backoff, State, StreamManager
 from finx_sync.testing import Step, random_script
 from tests.chaos.judge import Verdict, Witness, judge
+from tests.chaos.resources import Resources, differences, imbalance
 from tests.chaos.server import FATAL, KINDS, SURVIVED, Backstage
 
 PAIRS = ("BTC:USDC", "ETH:USDC", "BTC:USD", "ETH:USD", "SOL:USDC")
@@ -37,37 +36,6 @@ AT_LEAST = {"429": 1.0}
 """Seconds that the server asks to wait (Retry-After), and that a recovery must therefore take."""
 WARM_UP = 20
 """Faults before the memory is looked at for the first time: each kind fills buffers and caches of its own."""
-MEMORY_LIMIT = 16 * 1024 * 1024
-"""Bytes that the process may have grown by meanwhile."""
-
-
-@dataclass(frozen=True)
-class Resources:
-    """What the process holds: threads, open descriptors, resident bytes."""
-
-    threads: int
-    descriptors: int
-    memory: int
-
-    @classmethod
-    def held(cls) -> Resources:
-        """Look for a second, and take the least memory: messages that are on their way just now are no leak."""
-        pause = threading.Event()
-        looks = [cls._now()]
-        for _ in range(4):
-            pause.wait(0.25)
-            looks.append(cls._now())
-        return cls(looks[-1].threads, looks[-1].descriptors, min(look.memory for look in looks))
-
-    @classmethod
-    def _now(cls) -> Resources:
-        gc.collect()
-        descriptors = memory = 0
-        with contextlib.suppress(OSError):  # only Linux tells
-            descriptors = len(os.listdir("/proc/self/fd"))
-            with open("/proc/self/statm", encoding="ascii") as statm:
-                memory = int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-        return cls(threading.active_count(), descriptors, memory)
 
 
 @dataclass
@@ -109,9 +77,7 @@ class Report:
             f"{one.sent} messages sent = {one.handled} handled once + {one.in_gaps} in {one.gaps} reported gaps + "
             f"{one.unreadable} damaged, told to on_error + {one.after_the_end} after the end"
         )
-        for when, held in self.resources.items():
-            memory = held.memory / 2**20
-            lines.append(f"{when:<22} {held.threads:>3} threads {held.descriptors:>4} descriptors {memory:>7.1f} MiB")
+        lines += [f"{when:<22} {held}" for when, held in self.resources.items()]
         return "\n".join([*lines, *(f"FAULT: {fault}" for fault in self.faults), "" if self.faults else "all is well"])
 
 
@@ -171,8 +137,7 @@ def run(scheme: str, *, seconds: float, rate: float, seed: int, kinds: Sequence[
     report.verdict = judge(witness, log, coverage, ended_at)
     report.rate = report.verdict.sent / report.seconds
     report.faults += report.verdict.faults
-    _compare(report)
-    _balance(report, counters)
+    report.faults += differences(report.resources) + imbalance(counters)
     return report
 
 
@@ -206,24 +171,6 @@ def _inject(stage: Backstage, witness: Witness, report: Report, kind: str) -> No
     if seconds < AT_LEAST.get(kind, 0.0):
         report.faults.append(f"{kind}: tried again after {seconds:.2f} s, before the server had asked for it")
     report.recoveries.setdefault(kind, []).append(seconds)
-
-
-def _compare(report: Report) -> None:
-    """Threads, descriptors and memory at the end are as at the start."""
-    held = report.resources
-    for when in ("flowing", "stopped"):
-        before, after = held[f"before, {when}"], held[f"after, {when}"]
-        if (before.threads, before.descriptors) != (after.threads, after.descriptors):
-            report.faults.append(f"while {when}, {before} became {after}")
-    warm = held.get("after the first faults", held["before, flowing"])
-    if held["after, flowing"].memory - warm.memory > MEMORY_LIMIT:
-        report.faults.append(f"the memory grew from {warm} to {held['after, flowing']}")
-
-
-def _balance(report: Report, counters: dict[str, int]) -> None:
-    parts = ("handled", "unclaimed", "control", "unreadable", "duplicate", "dropped", "in_hand", "waiting")
-    if counters["received"] != sum(counters[part] for part in parts):
-        report.faults.append(f"the books do not balance: {counters}")
 
 
 # What ends a stream runs apart.
