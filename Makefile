@@ -28,6 +28,7 @@ conformance: $(READY)
 
 chaos: $(READY)
 	$(BIN)/python -m tests.chaos.run
+	$(BIN)/python -m tests.chaos.venues
 
 mutants: $(READY)
 	$(BIN)/python -m tests.mutation.run

@@ -27,14 +27,12 @@ from finx_sync.errors import (
 )
 from finx_sync.sandbox import Sandbox
 from finx_sync.session.backoff import Backoff
-from finx_sync.testing import RECOVERABLE, FaultProxy
 from finx_sync.venues.bitmex import BitmexDialect, BitmexStream, TableItem
 from tests.scripted import ScriptedServer
+from tests.tables import agrees
 
 KEYS = {"api_key": "sandbox-key", "api_secret": "sandbox-secret"}
 QUICK: dict[str, Any] = {"reconnect": Backoff(0.01, 0.05), "connect_timeout": 5}
-LIVED_THROUGH = {"short black hole", "delay", "throttle", "split", "corrupt json"}
-"""Faults that a connection outlives."""
 ALL = ["instrument", "quote", "trade", "tradeBin1m", "orderBookL2", "orderBookL2_25", "orderBook10", "funding"]
 
 
@@ -67,27 +65,6 @@ def eventually(satisfied: Callable[[], object], timeout: float = 20.0) -> bool:
             return False
         pause.wait(0.01)
     return True
-
-
-def canonical(rows: list[dict[str, Any]]) -> list[str]:
-    return sorted(json.dumps(row, sort_keys=True) for row in rows)
-
-
-def agrees(stream: BitmexStream, market: Sandbox, table: str) -> bool:
-    """Whether a table is row by row what the sandbox has: of one that grows, the rows since the image."""
-    mine, keys, theirs = stream.storage.data.get(table), stream.storage.keys.get(table), market.bitmex.rows(table)
-    if mine is None or keys is None:
-        return False
-    if table == "order":
-        mine = [row for row in mine if row["leavesQty"]]
-    if not keys:
-        for symbol in {row["symbol"] for row in theirs}:
-            rows = [row for row in theirs if row["symbol"] == symbol]
-            if mine_of := stream.storage.rows(table, symbol):
-                theirs = [row for row in theirs if row["symbol"] != symbol] + rows[-len(mine_of) :]
-            else:
-                theirs = [row for row in theirs if row["symbol"] != symbol]
-    return canonical(mine) == canonical(theirs)
 
 
 def test_symbols_and_credentials_subscribe_what_the_seed_says(market: Sandbox) -> None:
@@ -465,40 +442,6 @@ def test_the_embedded_sandbox_needs_nothing() -> None:
 
 
 TABLES = [*ALL, "margin", "position", "order", "execution"]
-IMPATIENT: dict[str, Any] = {
-    "ping_interval": 0.5,
-    "ping_timeout": 0.5,
-    "connect_timeout": 1.0,
-    "stale_after": 0.5,
-    "reconnect": Backoff(0.05, 0.5, 2.0, 0.2),
-}
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", RECOVERABLE)
-def test_what_networks_do_leaves_the_tables_right(market: Sandbox, kind: str) -> None:
-    """Some fault would leave a table wrong, for ever and in silence."""
-    with FaultProxy(market.url, seed=1) as proxy:
-        stream = BitmexStream(proxy.url, ["XBTUSD", "ETHUSD"], channels=ALL, **KEYS, **IMPATIENT)
-        stream.start()
-        try:
-            stream.wait_until_filled()
-            for _ in range(2):
-                assert eventually(lambda: stream.is_connected)
-                before = stream.stats()
-                # On a slow machine the connection may be about to be replaced: then there is nothing to hit.
-                assert eventually(lambda: proxy.inject(*RECOVERABLE[kind]).wait(2))
-                market.bitmex.place("XBTUSD", "buy", 100, price=1000.0)
-                if kind not in LIVED_THROUGH:
-                    assert eventually(lambda before=before: stream.stats().reconnects > before.reconnects), kind
-                proxy.clear()
-                assert eventually(lambda before=before: stream.stats().messages.received > before.messages.received)
-                market.bitmex.pause()
-                for table in TABLES:
-                    assert eventually(lambda table=table: agrees(stream, market, table)), (kind, table)
-                market.bitmex.resume()
-        finally:
-            stream.stop()
 
 
 @pytest.mark.parametrize("seed", [1, 2])
