@@ -7,12 +7,9 @@ In a flood two threads are faster, since one copies out of the kernel while the 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import Final, Protocol
 
-if TYPE_CHECKING:
-    from finx_sync.dispatch.inbox import Batch, Source
-
-__all__ = ["Borrowing", "Reading"]
+__all__ = ["Borrowing", "Reading", "Source"]
 
 QUICK: Final = 0.02
 """Seconds between two batches that follow in quick succession."""
@@ -32,6 +29,19 @@ class Reading(Protocol):
         """End that wait. Any thread."""
 
 
+class Source(Protocol):
+    """A connection that can be told to wait, from any thread, and to have its reading done by another."""
+
+    def pause_reading(self) -> None:
+        """Read nothing more until `resume_reading`."""
+
+    def resume_reading(self) -> None:
+        """Read on."""
+
+    def lend_reading(self, borrow: Callable[[Reading], object] | None) -> None:
+        """Hand the reading to `borrow` on loan; None calls it back. Called while a batch of any source is put."""
+
+
 class Borrowing:
     """Decides, on the threads that fill the inbox, and holds the loan, on the dispatch thread.
 
@@ -49,12 +59,12 @@ class Borrowing:
         self._arrived = 0.0
         self._streak = 0
 
-    def came(self, batch: Batch, source: Source, *, alone: bool) -> None:
-        """A batch is in the inbox; `alone` tells that no other message waits there."""
+    def came(self, source: Source, count: int, arrived: float, *, alone: bool) -> None:
+        """A batch of `count` messages is in the inbox since `arrived` (monotonic); `alone`: no other message waits."""
         before, self._source = self._source, source
-        quick = batch.arrived - self._arrived < QUICK
-        self._arrived = batch.arrived
-        if not (alone and quick and source is before and len(batch.payloads) < FLOOD):
+        quick = arrived - self._arrived < QUICK
+        self._arrived = arrived
+        if not (alone and quick and source is before and count < FLOOD):
             self._streak = 0
             if self.reading is not None and before is not None:
                 before.lend_reading(None)

@@ -12,31 +12,18 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
-from typing import Final, Literal, Protocol
+from typing import Final, Literal
 
-from finx_sync.dispatch.borrowing import Borrowing, Reading
+from finx_sync.dispatch.borrowing import Borrowing, Source
 from finx_sync.dispatch.ledger import Ledger
 from finx_sync.dispatch.tap import Taps
 
-__all__ = ["Batch", "Connection", "Dropped", "Event", "Inbox", "Item", "Ordered", "Overflow", "Source"]
+__all__ = ["Batch", "Connection", "Dropped", "Event", "Inbox", "Item", "Ordered", "Overflow"]
 
 Overflow = Literal["auto", "block", "drop_oldest", "latest", "error"]
 
 MAX_WAITING_BYTES: Final = 256 * 1024 * 1024
 """Bytes that may wait: the limit of messages alone would let large ones fill the memory."""
-
-
-class Source(Protocol):
-    """A connection that can be told to wait, from any thread, and to have its reading done by another."""
-
-    def pause_reading(self) -> None:
-        """Read nothing more until `resume_reading`."""
-
-    def resume_reading(self) -> None:
-        """Read on."""
-
-    def lend_reading(self, borrow: Callable[[Reading], object] | None) -> None:
-        """Hand the reading to `borrow` on loan; None calls it back. Not from any thread, but from `Inbox.put`."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -150,7 +137,7 @@ class Inbox:
             self._overflow(waiting - self._limit, source)
         elif waiting > count and self._waiting_bytes() >= MAX_WAITING_BYTES:
             self._overflow(count, source)
-        self._borrowing.came(batch, source, alone=waiting == count)
+        self._borrowing.came(source, count, batch.arrived, alone=waiting == count)
 
     def _overflow(self, surplus: int, source: Source) -> None:
         if isinstance(self._queue, DroppingQueue):
