@@ -356,14 +356,14 @@ def _inject(trial: Trial, proxy: FaultProxy, outcome: Outcome, number: int, kind
 def main() -> int:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("venues", nargs="*", choices=[*TRIALS, []], default=list(TRIALS), help="default: all")
-    parser.add_argument("--each", type=int, default=5, help=f"how often each of {len(KINDS)} kinds (default 5)")
+    parser.add_argument("--venue", choices=(*TRIALS, "all"), default="all")
+    parser.add_argument("--each", type=int, default=11, help=f"how often each of {len(KINDS)} kinds (default 11)")
     parser.add_argument("--seed", type=int, default=1, help="to repeat a run (default 1)")
-    parser.add_argument("--seconds", type=float, default=120.0, help="for each venue, at least (default 120)")
+    parser.add_argument("--seconds", type=float, default=300.0, help="for each venue (default 300)")
     options = parser.parse_args()
     logging.basicConfig(level=logging.CRITICAL)
     faults: list[str] = []
-    for venue in options.venues:
+    for venue in TRIALS if options.venue == "all" else (options.venue,):
         outcome = run(venue, each=options.each, seed=options.seed, seconds=options.seconds)
         print(outcome.table(), flush=True)
         faults += outcome.faults
