@@ -174,7 +174,7 @@ def codes_when_borrowed(path: Path, count: int = 200) -> float:
     ours.setblocking(False)
     waker = Waker()
     loop = ReadLoop(waker, path.reader, Heartbeat(), path.take, lambda frame: None)
-    loan = Loan(ours, lambda: loop._receive(ours), waker.wake)
+    loan = Loan(ours, waker, lambda: loop._receive(ours))
     inbox, worker, data = path.session._inbox, path.session.worker, stream_of("contract", 1, 1)
     path.dispatch()
     loan.begin()
@@ -187,7 +187,6 @@ def codes_when_borrowed(path: Path, count: int = 200) -> float:
                 theirs.send(data)
                 worker._take(inbox.get())
         loan.end()
-    loan.close()
     waker.close()
     return codes[0] / count
 

@@ -29,14 +29,14 @@ class Loan:
 
     Args:
         sock: the connection.
+        waker: wakes the io thread.
         receive: takes in what has come, on the borrower's thread; returns whether the loan may go on.
-        give_back: wakes the io thread.
     """
 
-    def __init__(self, sock: socket.socket, receive: Callable[[], bool], give_back: Callable[[], object]) -> None:
+    def __init__(self, sock: socket.socket, waker: Waker, receive: Callable[[], bool]) -> None:
+        self._waker = waker
         self._receive = receive
-        self._give_back = give_back
-        self._nudge = Waker()
+        self._nudge = waker.opposite()
         self._poller = Poller(sock, self._nudge)
         self._reading = threading.Lock()  # held by the borrower while it waits for data and takes it in
         self._lent = False
@@ -54,7 +54,7 @@ class Loan:
             if self._receive():
                 return True
             self._lent = False
-        self._give_back()
+        self._waker.wake()
         return False
 
     def interrupt(self) -> None:
@@ -78,7 +78,3 @@ class Loan:
         while not self._reading.acquire(timeout=LONGEST_WAIT):
             self._nudge.wake()
         self._reading.release()
-
-    def close(self) -> None:
-        """Release the descriptors, after `end`."""
-        self._nudge.close()

@@ -247,8 +247,6 @@ class ReadLoop:
                 self._take_in(count)
             return self._serve(channel.sock)
         finally:
-            if self._loan is not None:
-                self._loan.close()
             channel.close()
 
     def _serve(self, sock: socket.socket) -> Closed:
@@ -318,7 +316,7 @@ class ReadLoop:
         if borrow is None or not self._may_lend():
             return
         if self._loan is None:
-            self._loan = Loan(sock, lambda: receive(sock) and self._may_lend(), self._waker.wake)
+            self._loan = Loan(sock, self._waker, lambda: receive(sock) and self._may_lend())
         loan = self._loan
         loan.begin()
         try:

@@ -21,12 +21,16 @@ class Waker:
     `wake` after appending to a queue, `clear` before reading it: then nothing appended is ever overlooked.
     """
 
-    def __init__(self) -> None:
-        self._reader, self._writer = socket.socketpair()
+    def __init__(self, pair: tuple[socket.socket, socket.socket] | None = None) -> None:
+        self._reader, self._writer = pair or socket.socketpair()
         self._reader.setblocking(False)
         self._writer.setblocking(False)
         self._pending = False
         forks.watch(self)
+
+    def opposite(self) -> Waker:
+        """A waker for the way back, over the same descriptors, which stay this one's to close."""
+        return Waker((self._writer, self._reader))
 
     def fileno(self) -> int:
         """The descriptor that is readable while a wake is pending."""

@@ -13,12 +13,14 @@ import statistics
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any, ClassVar
 
 from finx_sync import Backoff, ContractTick, SpotTick, State, StreamManager
 from finx_sync.errors import ChecksumError, UnreadableMessageError
+from finx_sync.messages import Message
 from finx_sync.sandbox import Sandbox
 from finx_sync.sandbox.market import Market
 from finx_sync.stream import Stream
@@ -168,6 +170,7 @@ class FtxTrial(Trial):
 
     def new_stream(self, url: str) -> Stream:
         self.sandbox.ftx.replay(100_000)
+        self.trades = 0
         self.fills: list[FtxFill] = []
         self.orders: list[FtxOrder] = []
         stream = FtxStream(url=url, **KEYS, **TIMERS)
@@ -185,6 +188,7 @@ class FtxTrial(Trial):
         self.spoke(book.market)
 
     def trade(self, number: int) -> None:
+        self.trades += 1  # one order that is filled at once, and one that is opened and closed
         self.sandbox.ftx.place("BTC-PERP", "buy" if number % 2 else "sell", 0.01 * (number + 1))
         self.sandbox.ftx.cancel(self.sandbox.ftx.place("ETH/USD", "buy", 1.0, price=100.0).id)
 
@@ -200,17 +204,21 @@ class FtxTrial(Trial):
         return wrong
 
     def compare_end(self) -> list[str]:
-        fills, orders = self.sandbox.ftx.events("fills"), self.sandbox.ftx.events("orders")
-        wait_until(lambda: len(self.fills) >= len(fills) and len(self.orders) >= len(orders), self.patience)
-        self.compared += len(fills) + len(orders)
+        wait_until(lambda: len(self.fills) >= self.trades and len(self.orders) >= 4 * self.trades, self.patience)
+        self.compared += len(self.fills) + len(self.orders)
         wrong = []
-        if [fill.to_dict() for fill in self.fills] != fills:
-            wrong.append(f"{len(self.fills)} fills were handled, not the server's {len(fills)}")
-        if [order.to_dict() for order in self.orders] != orders:
-            wrong.append(f"{len(self.orders)} orders were handled, not the server's {len(orders)}")
+        if len(self.fills) != self.trades or not _ends_with(self.fills, self.sandbox.ftx.events("fills")):
+            wrong.append(f"{len(self.fills)} fills were handled, not the server's {self.trades}")
+        if len(self.orders) != 4 * self.trades or not _ends_with(self.orders, self.sandbox.ftx.events("orders")):
+            wrong.append(f"{len(self.orders)} orders were handled, not the server's {4 * self.trades}")
         if not self.stream.duplicates:
             wrong.append("the server sent no event again, so nothing was tried")
         return wrong
+
+
+def _ends_with(mine: Sequence[Message], kept: list[dict[str, Any]]) -> bool:
+    """Whether the newest events are those that the server has kept."""
+    return [one.to_dict() for one in mine[len(mine) - len(kept) :]] == kept
 
 
 class DeribitTrial(Trial):
