@@ -22,6 +22,9 @@ class Tap:
     def resume_reading(self) -> None:
         self.held = False
 
+    def lend_reading(self, offered: object) -> None:
+        """Keeps it: what is put here was never read from a socket."""
+
 
 def batch(count: int) -> Batch:
     """A batch of so many payloads."""
