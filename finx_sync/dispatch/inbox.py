@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from typing import Final, Literal
 
@@ -32,9 +32,11 @@ class Connection:
 
     Attributes:
         line: the name of the line that it serves.
+        is_given_up: whether another connection serves the line instead; any thread.
     """
 
     line: str
+    is_given_up: Callable[[], bool] = field(default=lambda: False, repr=False)
 
 
 class Batch:

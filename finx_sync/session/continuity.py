@@ -11,6 +11,7 @@ missing is what came after the last message of that connection: up to there TCP 
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, cast
@@ -24,6 +25,7 @@ from finx_sync.session.backfill import Backfill
 from finx_sync.session.clock import Clock
 from finx_sync.session.coverage import Coverage
 from finx_sync.session.handover import Handover
+from finx_sync.session.overlap import skip_to
 from finx_sync.venues.base import Dialect, Subscription
 
 __all__ = ["Continuity"]
@@ -85,6 +87,7 @@ class Continuity:
         self._open: dict[str, Connection] = {}
         self._handovers: dict[str, Handover] = {}
         self._retired: set[Connection] = set()  # replaced; what they still bring, their successor brings too
+        self._echoes: dict[Connection, dict[Subscription, deque[bytes]]] = {}  # what another brought before it failed
         self.filler: Backfill | None = None
 
     def coverage(self, name: str) -> list[Interval]:
@@ -96,9 +99,16 @@ class Continuity:
 
     def opened(self, connection: Connection) -> None:
         """A connection is open and has been asked for all its subscriptions."""
+        if connection.is_given_up():  # while this thread was busy: what serves the line now brings the same
+            self._retired.add(connection)
+            self._set_gate()
+            return
         handover = self._handovers.get(connection.line)
         if handover is not None:
             handover.opened(connection, self._clock.monotonic() + self._overlap)
+            for wish, one in self._pending.items():
+                if one.connection is handover.old and not handover.compares(wish):  # it was asked of this one
+                    one.connection = connection
             return
         self._open[connection.line] = connection
         for wish in self._wishes(connection.line):
@@ -112,10 +122,11 @@ class Continuity:
     def closed(self, connection: Connection, covered_until: float, reason: GapReason) -> None:
         """It is gone; everything up to `covered_until` (UNIX seconds) has been received on it."""
         handover = self._handovers.get(connection.line)
+        self._echoes.pop(connection, None)
         if connection in self._retired:
             self._retired.discard(connection)
         elif handover is not None and connection is handover.new:
-            self._dissolve(handover, covered_until)
+            self._dissolve(handover, covered_until, reason)
         elif handover is not None and handover.new is not None:
             self._finish(handover, covered_until)
             self._retired.discard(connection)
@@ -136,9 +147,15 @@ class Continuity:
 
     def _lose(self, line: str, covered_until: float, reason: GapReason) -> None:
         del self._open[line]
-        for wish in self._wishes(line):
+        self._lost(self._wishes(line), covered_until, reason, None)
+
+    def _lost(
+        self, wishes: Iterable[Subscription], covered_until: float, reason: GapReason, connection: Connection | None
+    ) -> None:
+        """These flow no more; `connection` has been asked for them, if there is one."""
+        for wish in wishes:
             pending = self._pending.setdefault(wish, _Pending(None, 0.0, covered_until, reason))
-            pending.connection = None
+            pending.connection, pending.asked_at = connection, self._clock.monotonic()
             with self._lock:
                 if pending.since is None:  # asked for, and lost before anything came
                     pending.since, pending.reason = covered_until, reason
@@ -178,7 +195,7 @@ class Continuity:
             self._clock.wall(),
         )
         for handover in list(self._handovers.values()):
-            if now >= handover.deadline or (handover.new is not None and handover.is_complete):
+            if now >= handover.deadline or (handover.new is not None and self._is_complete(handover)):
                 self._finish(handover, self._clock.wall())
 
     # Make before break
@@ -190,8 +207,14 @@ class Continuity:
 
     def hand_over(self, handover: Handover) -> None:
         """A second connection is being opened for a line: remember the first one's messages, to compare with."""
+        if self._open.get(handover.old.line) is not handover.old:  # it has gone meanwhile, and comes back by itself
+            handover.cancel()
+            return
         self._handovers[handover.old.line] = handover
         self._set_gate()
+
+    def _is_complete(self, handover: Handover) -> bool:
+        return handover.is_complete(set(self._wishes(handover.old.line)))
 
     def _finish(self, handover: Handover, now: float) -> None:
         """The old connection goes, or is gone; the new one serves the line."""
@@ -200,19 +223,28 @@ class Continuity:
         del self._handovers[line]
         self._retired.add(handover.old)
         self._open[line] = handover.new
+        for pending in self._pending.values():
+            if pending.connection is handover.old:
+                pending.connection = handover.new
         doubtful, kept = handover.finish()
-        self._doubt(doubtful, handover.doubt_since(now), now)
+        wanted = set(self._wishes(line))
+        self._doubt([wish for wish in doubtful if wish in wanted], handover.doubt_since(now), now)
         for message, payload, received_at in kept:
+            self.prepare([message], received_at, handover.new)
             self._delivery.deliver(message, payload, received_at)
         handover.retire()
         self._set_gate()
 
-    def _dissolve(self, handover: Handover, now: float) -> None:
+    def _dissolve(self, handover: Handover, now: float, reason: GapReason) -> None:
         """The new connection failed; the old one goes on serving the line."""
         del self._handovers[handover.old.line]
         gone_over, repeated = handover.dissolve()
         self._delivery.duplicates(repeated)
         self._doubt(gone_over, now, self._clock.wall())
+        if echoes := handover.echoes():
+            self._echoes[handover.old] = echoes
+        line = handover.old.line
+        self._lost([one for one in self._wishes(line) if not handover.compares(one)], now, reason, handover.old)
 
     def _doubt(self, wishes: list[Subscription], since: float, now: float) -> None:
         if wishes:
@@ -228,7 +260,7 @@ class Continuity:
     # The gate
 
     def _set_gate(self) -> None:
-        busy = self._pending or self._handovers or self._retired or self.filler is not None
+        busy = self._pending or self._handovers or self._retired or self._echoes or self.filler is not None
         self._delivery.gate = self if busy else None
 
     def prepare(self, messages: Sequence[Any], received_at: float, connection: Connection) -> None:
@@ -254,13 +286,15 @@ class Continuity:
     @property
     def judges(self) -> bool:
         """Whether messages may be duplicates, or have to wait."""
-        return bool(self._handovers or self._retired) or self.filler is not None
+        return bool(self._handovers or self._retired or self._echoes) or self.filler is not None
 
     def judge(self, message: Message, payload: bytes, received_at: float, connection: Connection) -> Judgement:
         """Whether `message` may pass: not what two connections brought, nor what must wait for a gap to be filled."""
         if connection in self._retired:
             return Judgement.DUPLICATE
         wish = self._wish_of(message)
+        if connection in self._echoes and self._is_echo(wish, payload, connection):
+            return Judgement.DUPLICATE
         handover = self._handovers.get(connection.line)
         if handover is not None and wish is not None:
             judgement = handover.judge(wish, message, payload, received_at, connection)
@@ -269,6 +303,17 @@ class Continuity:
         if self.filler is not None:
             return self.filler.judge(wish, message, payload, received_at)
         return Judgement.PASS
+
+    def _is_echo(self, wish: Subscription | None, payload: bytes, connection: Connection) -> bool:
+        """Whether a connection that failed has brought it; the first message beyond is the last that is compared."""
+        echoes = self._echoes[connection]
+        found = wish in echoes and skip_to(payload, echoes[wish])
+        if wish in echoes and not (found and echoes[wish]):
+            del echoes[wish]
+            if not echoes:
+                del self._echoes[connection]
+                self._set_gate()
+        return found
 
     def _wish_of(self, message: object) -> Subscription | None:
         kind = self._dialect.kinds.get(type(message))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Container, Iterable, Iterator
 from typing import Any
 
 from finx_sync.dispatch.delivery import Judgement
@@ -28,8 +29,9 @@ class Handover:
 
     Args:
         old: the connection that serves the line.
-        wishes: tells its subscriptions. Once the new connection is open they become no more: what is wanted later is
-            asked of the new one alone.
+        wishes: tells what it was asked for, wanted or not: some venues cannot take a subscription back, and what is
+            wanted again is asked of the new one. Once that is open they become no more: what is wanted later is asked
+            of the new one alone.
         deliver: hands a message on.
         retire: closes the old connection; called at the end.
         cancel: gives the new connection up; called when the old one goes before the new one is open.
@@ -64,10 +66,13 @@ class Handover:
         for wish in self._wishes():
             self._overlaps.setdefault(wish, Overlap())
 
-    @property
-    def is_complete(self) -> bool:
-        """Whether every subscription has gone over."""
-        return all(overlap.switched for overlap in self._overlaps.values())
+    def compares(self, wish: Subscription) -> bool:
+        """Whether both connections bring it."""
+        return wish in self._overlaps
+
+    def is_complete(self, wanted: Container[Subscription]) -> bool:
+        """Whether every subscription that is `wanted` has gone over."""
+        return all(overlap.switched for wish, overlap in self._overlaps.items() if wish in wanted)
 
     def judge(  # a message's five facts
         self,
@@ -93,7 +98,7 @@ class Handover:
             self._deliver(message, payload, received_at)
             for kept in _drain(overlap):
                 self._deliver(*kept)
-            return Judgement.KEPT
+            return Judgement.DUPLICATE  # one of the two that met here; the other was handed on just now
         return _AS_JUDGED[verdict]
 
     def finish(self) -> tuple[list[Subscription], list[Kept]]:
@@ -110,6 +115,11 @@ class Handover:
         """
         gone_over = [wish for wish, overlap in self._overlaps.items() if overlap.switched]
         return gone_over, sum(len(overlap.kept) for overlap in self._overlaps.values())
+
+    def echoes(self) -> dict[Subscription, deque[bytes]]:
+        """What the new connection has brought and the old one still will."""
+        echoes = {wish: overlap.echoes() for wish, overlap in self._overlaps.items()}
+        return {wish: payloads for wish, payloads in echoes.items() if payloads}
 
     def doubt_since(self, now: float) -> float:
         """From when on messages may be missing, UNIX seconds."""

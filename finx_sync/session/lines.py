@@ -119,7 +119,7 @@ class Lines:
         successor.on_failure = lambda error: self._failed(plan, successor, error, continuity, post)
         handover = Handover(
             old,
-            partial(self._subscriptions.carried, name),
+            partial(self._subscriptions.asked, name),
             deliver=continuity.deliver,
             retire=lambda: self._retire(plan, successor),
             cancel=lambda: self._drop(successor),
@@ -135,7 +135,7 @@ class Lines:
                 self._lines[line.line] = successor
             self._leave([line])
         successor.on_failure = None
-        line.stop()
+        line.give_up()
         plan.on_done()
 
     def _drop(self, successor: Supervisor) -> None:
@@ -143,7 +143,7 @@ class Lines:
         with self._lock:
             self._successors.pop(successor.line, None)
             self._leave([successor])
-        successor.stop()
+        successor.give_up()
 
     def _failed(
         self,

@@ -3,7 +3,8 @@
 There is no sequence number, so payloads are compared. While both connections are open, the old one's messages are
 handed on and remembered; the new one's are kept back until one of them is the same on both: from there on the new
 connection has everything. What the old one has handed on beyond that point comes once more on the new one, and is a
-duplicate there, payload by payload (a multiset: true repeats are kept).
+duplicate there, payload by payload (a multiset: true repeats are kept). Should the new connection fail after all, what
+it was ahead is known, and is an echo when the old one brings it.
 
 Pure: no clock, no thread.
 """
@@ -14,12 +15,21 @@ import enum
 from collections import Counter, deque
 from typing import Final, Generic, TypeVar
 
-__all__ = ["Overlap", "Verdict"]
+__all__ = ["Overlap", "Verdict", "skip_to"]
 
 T = TypeVar("T")
 
 REMEMBERED: Final = 4096
 """Payloads of one name that the old connection's side remembers."""
+
+
+def skip_to(payload: bytes, payloads: deque[bytes]) -> bool:
+    """Take `payload` out, and what is before it; returns whether it was there."""
+    if payload not in payloads:
+        return False
+    while payloads.popleft() != payload:
+        pass
+    return True
 
 
 class Verdict(enum.Enum):
@@ -44,15 +54,20 @@ class Overlap(Generic[T]):
         self.kept: deque[tuple[bytes, T]] = deque()
         self._recent: deque[bytes] = deque(maxlen=REMEMBERED)
         self._repeated: Counter[bytes] = Counter()
+        self._ahead: deque[bytes] = deque(maxlen=REMEMBERED)  # of the new one, and not yet of the old one
+        self._behind: deque[bytes] = deque(maxlen=REMEMBERED)  # the other way round; both since the switch
 
     def old(self, payload: bytes) -> Verdict:
         """A message of the old connection. After DELIVER with `switched`, `kept` follows it."""
         if self.switched:
+            if not skip_to(payload, self._ahead):
+                self._behind.append(payload)
             return Verdict.DUPLICATE
         self._recent.append(payload)
         if self.kept and self.kept[0][0] == payload:  # the new connection was ahead
             self.kept.popleft()
             self._switch()
+            self._ahead.extend(kept for kept, _ in self.kept)
         return Verdict.DELIVER
 
     def new(self, payload: bytes, message: T) -> Verdict:
@@ -61,6 +76,8 @@ class Overlap(Generic[T]):
             if self._repeated[payload]:
                 self._repeated[payload] -= 1
                 return Verdict.DUPLICATE
+            if not skip_to(payload, self._behind):
+                self._ahead.append(payload)
             return Verdict.DELIVER
         if not self.kept and payload in self._recent:  # the old connection was ahead
             recent = list(self._recent)
@@ -77,6 +94,10 @@ class Overlap(Generic[T]):
         unproven = bool(self.kept or self._recent)
         self._switch()
         return unproven
+
+    def echoes(self) -> deque[bytes]:
+        """What the new connection has brought and the old one has not, in order."""
+        return self._ahead
 
     def _switch(self) -> None:
         self.switched = True

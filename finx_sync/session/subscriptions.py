@@ -55,8 +55,13 @@ class Subscriptions:
     def carried(self, line: str) -> list[Subscription]:
         """What is wanted and what the connection that serves a line was asked for, the older one if there are two."""
         with self._lock:
-            carried = self._open[line][0].carried if line in self._open else set()
+            carried = self._asked(line)
             return [one for one in self._desired if one in carried]
+
+    def asked(self, line: str) -> list[Subscription]:
+        """What that connection was asked for and may bring, also what is wanted no more and was not taken back."""
+        with self._lock:
+            return list(self._asked(line))
 
     def differs(self, line: str) -> bool:
         """Whether the newest connection of a line was asked for something else than what is wanted of it now."""
@@ -117,6 +122,9 @@ class Subscriptions:
         for connections in self._open.values():
             for connection in connections:
                 connection.carried.discard(subscription)
+
+    def _asked(self, line: str) -> set[Subscription]:
+        return self._open[line][0].carried if line in self._open else set()
 
     def _of(self, line: str) -> Iterator[Subscription]:
         return (one for one in self._desired if self._dialect.line_of(one) == line)

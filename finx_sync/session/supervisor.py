@@ -109,6 +109,7 @@ class Supervisor:
         self._app: WebSocketApp | None = None
         self._liveness = Liveness(lambda: inbox.is_holding)
         self._stopping = threading.Event()
+        self._given_up = threading.Event()
         self._nudge = threading.Event()  # ends the wait for a key
         self._refusal: FinxSyncError | None = None
         self._error: FinxSyncError | None = None
@@ -132,6 +133,11 @@ class Supervisor:
             app = self._app
         if app is not None:
             app.close(timeout=CLOSE_GRACE, wait=False)
+
+    def give_up(self) -> None:
+        """Stop, since another serves the line: a connection that opens all the same is superfluous. Returns at once."""
+        self._given_up.set()
+        self.stop()
 
     def join(self, timeout: float) -> bool:
         """Wait for the io thread's end; cuts the connection if it does not come. Returns whether it came."""
@@ -288,7 +294,7 @@ class Supervisor:
 
     def _opened(self, app: WebSocketApp, key: Any) -> None:
         self._liveness.opened_at = time.monotonic()
-        self.connection = Connection(self.line)
+        self.connection = Connection(self.line, self._given_up.is_set)
         self._flight.note("open", self.line)
         opening = self._dialect.opening(key, self._clock.wall())
         for text in opening:

@@ -1,0 +1,244 @@
+"""One connection replaces another, and something comes in between: each message once, or inside a gap that is told."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from websockets.sync.server import ServerConnection
+
+from finx_sync.notices import Gap
+from tests.guarantees.feeds import Feed
+from tests.scripted import text
+from tests.waiting import Collector, books_balance, stream_to, wait_until
+
+
+class Stage:
+    """A stream to a feed, what its handlers see, and a way to hold them back."""
+
+    def __init__(self, feed: Feed, *names: str, **options: Any) -> None:
+        self.feed = feed
+        self.stream = stream_to(feed, **{"overlap": 30, "overflow": "block", **options})
+        self.seen = Collector()
+        self.stream.on_gap(self.seen)
+        self.stream.on_contract(self._handle)
+        self._hold = threading.Event()
+        self._held, self._go_on = threading.Event(), threading.Event()
+        self.stream.subscribe_contract(*names)
+        self.stream.start()
+        self.old = feed.next_connection()
+        for name in names:
+            feed.wait_for_subscribers(name)
+
+    def _handle(self, tick: Any) -> None:
+        self.seen((tick.name, tick.timestamp))
+        if self._hold.is_set():
+            self._hold.clear()
+            self._held.set()
+            assert self._go_on.wait(30)
+
+    def hold(self, name: str) -> None:
+        """Send a message whose handler does not return until `go_on`."""
+        self._hold.set()
+        self.feed.send(name)
+        assert self._held.wait(10)
+
+    def go_on(self) -> None:
+        """Let the handler return."""
+        self._go_on.set()
+
+    def replace(self, *names: str) -> ServerConnection:
+        """Begin to replace the connection; returns the second one when it has asked for `names`."""
+        self.stream.reconnect_now()
+        new = self.feed.next_connection()
+        for name in names:
+            self.feed.wait_for_subscribers(name, 2)
+        return new
+
+    def keep_the_old_connection(self) -> None:
+        """As where the new one ends for a reason that does not say that the server allows only one."""
+        (line,) = self.stream._session.lines.all()
+        line.reconnect = lambda error, reason: None
+
+    def received(self, count: int) -> bool:
+        """Wait until so many payloads have been read, whatever has become of them."""
+        return wait_until(lambda: self.stream.stats().messages.received >= count)
+
+    def numbers(self, name: str) -> list[int]:
+        """Those that came of a name."""
+        return [item[1] for item in list(self.seen.items) if not isinstance(item, Gap) and item[0] == name]
+
+    def gaps(self) -> list[Gap]:
+        """Those that were told."""
+        return [item for item in list(self.seen.items) if isinstance(item, Gap)]
+
+    def duplicates(self, count: int) -> bool:
+        """Wait until so many messages were found to be duplicates."""
+        return wait_until(lambda: self.stream.stats().messages.duplicate >= count)
+
+
+def tick(name: str, number: int) -> str:
+    """What the feed sends as a name's `number`."""
+    return text(redis_key=name, instrument_name=name, timestamp=str(number))
+
+
+def test_what_a_new_connection_has_brought_the_old_one_does_not_repeat() -> None:
+    """A bot would act twice on what the new connection brought before it failed, and the price would go back in time.
+
+    The new connection is ahead of the old one when it is lost.
+    """
+    with Feed() as feed:
+        stage = Stage(feed, "A", "B")  # B has no messages, so the replacement goes on
+        new = stage.replace("A", "B")
+        feed.send("A")  # on both: the new one has taken over
+        assert stage.duplicates(1)
+        for number in (2, 3, 4):
+            new.send(tick("A", number))
+        assert wait_until(lambda: stage.numbers("A") == [1, 2, 3, 4])
+        stage.keep_the_old_connection()
+        new.close_socket()
+        assert wait_until(stage.gaps)
+        for number in (2, 3, 4, 5):
+            stage.old.send(tick("A", number))
+        assert wait_until(lambda: 5 in stage.numbers("A"))
+        stage.stream.stop()
+        assert stage.numbers("A") == [1, 2, 3, 4, 5]
+        assert books_balance(stage.stream)
+
+
+def test_what_both_have_brought_is_in_hand_no_more() -> None:
+    """Where the new connection is ahead, one message of each replacement would be in hand for ever."""
+    with Feed() as feed:
+        stage = Stage(feed, "A", "B")
+        new = stage.replace("A", "B")
+        read = stage.stream.stats().messages.received
+        new.send(tick("A", 1))
+        new.send(tick("A", 2))
+        assert stage.received(read + 2)
+        assert wait_until(lambda: stage.stream.stats().messages.in_hand == 2)
+        stage.old.send(tick("A", 1))
+        assert wait_until(lambda: stage.numbers("A") == [1, 2])
+        assert stage.duplicates(1)
+        assert wait_until(lambda: stage.stream.stats().messages.in_hand == 0)
+        stage.stream.stop()
+        assert books_balance(stage.stream)
+
+
+def test_what_was_unwanted_and_is_wanted_again_comes_once() -> None:
+    """FinX cannot end a subscription: the old connection still brings what the new one is asked for again."""
+    with Feed() as feed:
+        stage = Stage(feed, "A", "B")
+        stage.stream.unsubscribe_contract("A")
+        stage.replace("B")
+        stage.stream.subscribe_contract("A")
+        feed.wait_for_subscribers("A", 2)
+        feed.send("A", 3)
+        feed.send("B", 3)
+        assert wait_until(lambda: 3 in stage.numbers("A"))
+        assert stage.duplicates(6)
+        stage.stream.stop()
+        assert stage.numbers("A") == [1, 2, 3]
+        assert not stage.gaps()
+        assert books_balance(stage.stream)
+
+
+def test_a_connection_that_comes_back_after_it_was_replaced_repeats_nothing() -> None:
+    """While a handler takes its time, the old connection is lost and reopened: two would serve the line, unnoticed.
+
+    Every message would come twice, and when the superfluous connection goes, coverage would say that nothing comes.
+    """
+    with Feed() as feed:
+        stage = Stage(feed, "A")
+        stage.hold("A")
+        stage.replace("A")
+        stage.old.close_socket()
+        feed.next_connection()
+        feed.wait_for_subscribers("A", 3)
+        read = stage.stream.stats().messages.received
+        feed.send("A", 3)
+        assert stage.received(read + 6)
+        stage.go_on()
+        assert wait_until(lambda: 4 in stage.numbers("A"))
+        feed.send("A", 3)
+        assert wait_until(lambda: 7 in stage.numbers("A"))
+        assert wait_until(lambda: [one.kind for one in stage.stream.coverage("A")][-1] == "received")
+        stage.stream.stop()
+        assert stage.numbers("A") == [1, 2, 3, 4, 5, 6, 7]
+        assert books_balance(stage.stream)
+
+
+def test_a_connection_that_was_given_up_before_it_was_open_repeats_nothing() -> None:
+    """The old connection is lost and comes back by itself, and so does the one that was to replace it."""
+    with Feed() as feed:
+        stage = Stage(feed, "A")
+        stage.hold("A")
+        asked, may_open = threading.Event(), threading.Event()
+
+        def hold(connection: Any, request: Any) -> None:
+            asked.set()
+            assert may_open.wait(30)
+
+        feed.process_request = hold
+        stage.stream.reconnect_now()
+        assert asked.wait(10)
+        feed.process_request = lambda connection, request: None
+        stage.old.close_socket()
+        feed.next_connection()  # the old one's next
+        feed.wait_for_subscribers("A", 2)
+        may_open.set()
+        feed.next_connection()
+        feed.wait_for_subscribers("A", 3)
+        read = stage.stream.stats().messages.received
+        feed.send("A", 3)
+        assert stage.received(read + 6)
+        stage.go_on()
+        feed.send("A", 3)
+        assert wait_until(lambda: 7 in stage.numbers("A"))
+        stage.stream.stop()
+        assert stage.numbers("A") == [1, 2, 3, 4, 5, 6, 7]
+        assert books_balance(stage.stream)
+
+
+def test_a_gap_is_told_before_what_the_new_connection_brings() -> None:
+    """The messages after a gap would come before the news of it, by five seconds."""
+    with Feed() as feed:
+        feed.answers_keep_alive = False
+        stage = Stage(feed, "A")
+        feed.send("A")
+        assert wait_until(lambda: stage.numbers("A") == [1])
+        feed.cut("A")
+        feed.send("A")  # lost
+        stage.old = feed.next_connection()
+        feed.wait_for_subscribers("A")
+        assert wait_until(lambda: stage.stream.is_connected)
+        new = stage.replace("A")
+        new.send(tick("A", 3))
+        stage.old.close_socket()
+        new.send(tick("A", 4))
+        assert wait_until(lambda: 4 in stage.numbers("A"))
+        reasons = [item.reason if isinstance(item, Gap) else item[1] for item in list(stage.seen.items)]
+        stage.stream.stop()
+        assert reasons.index("connection lost") < reasons.index(3)
+        assert books_balance(stage.stream)
+
+
+def test_what_only_the_new_connection_brought_is_a_gap_when_it_fails() -> None:
+    """What is wanted during a replacement is asked of the new connection alone: its end would lose some silently."""
+    with Feed() as feed:
+        stage = Stage(feed, "A")
+        stage.replace("A")
+        stage.stream.subscribe_contract("B")
+        feed.wait_for_subscribers("B")
+        feed.send("B")
+        assert wait_until(lambda: stage.numbers("B") == [1])
+        stage.keep_the_old_connection()
+        feed.cut("B")
+        feed.send("B")  # lost
+        feed.wait_for_subscribers("B")
+        feed.send("B")
+        assert wait_until(lambda: 3 in stage.numbers("B"))
+        stage.stream.stop()
+        told = [item for item in stage.seen.items if isinstance(item, Gap) or item[0] == "B"]
+        assert [isinstance(item, Gap) for item in told] == [False, True, False]
+        assert told[1].names == ("B",)
+        assert books_balance(stage.stream)
