@@ -112,7 +112,9 @@ def test_implied_volatility_of_numbers(log_moneyness: float, days: float, sigma:
     """A single option's search for its volatility would end elsewhere."""
     arguments = (100 * math.exp(log_moneyness), 100.0, rate)
     valued = calculate_greeks(*arguments, sigma, 0.0, days, option_side=side)
-    if valued.vega <= 0 or 2.3e-16 * max(valued.price, 1e-300) / (valued.vega * 100 * sigma) > 1e-10:
+    if valued.price < 1e-280 or valued.vega <= 0:  # some numbers on the way to it are too small for a float
+        return
+    if 2.3e-16 * valued.price / (valued.vega * 100 * sigma) > 1e-10:
         return
     found = calculate_greeks(*arguments, None, 0.0, days, valued.price, side)
     assert found.vol == pytest.approx(sigma, rel=1e-9)
