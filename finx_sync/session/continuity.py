@@ -127,6 +127,11 @@ class Continuity:
             self._retired.discard(connection)
         elif handover is not None and connection is handover.new:
             self._dissolve(handover, covered_until, reason)
+        elif handover is not None and handover.new is not None and handover.new.is_given_up():  # it has ended, too
+            self._retired.add(handover.new)
+            self._dissolve(handover, covered_until, reason)
+            self._echoes.pop(connection, None)
+            self._lose(connection.line, covered_until, reason)
         elif handover is not None and handover.new is not None:
             self._finish(handover, covered_until)
             self._retired.discard(connection)
@@ -195,6 +200,8 @@ class Continuity:
             self._clock.wall(),
         )
         for handover in list(self._handovers.values()):
+            if handover.new is not None and handover.new.is_given_up():
+                continue  # the news that it has failed is on its way
             if now >= handover.deadline or (handover.new is not None and self._is_complete(handover)):
                 self._finish(handover, self._clock.wall())
 
@@ -250,10 +257,10 @@ class Continuity:
         if wishes:
             self._tell(Gap(since, max(since, now), tuple(sorted({wish.name for wish in wishes})), "rotation"))
 
-    def cancelled(self, line: str) -> None:
+    def cancelled(self, handover: Handover) -> None:
         """The second connection could not be opened."""
-        handover = self._handovers.get(line)
-        if handover is not None and handover.new is None:
+        line = handover.old.line
+        if self._handovers.get(line) is handover and handover.new is None:
             del self._handovers[line]
             self._set_gate()
 

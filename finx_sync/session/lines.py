@@ -116,7 +116,6 @@ class Lines:
                 return  # it is connecting anyway, or being replaced already
             successor = self._successors[name] = self._new_line(name, False)
         successor.answers_probes = line.answers_probes
-        successor.on_failure = lambda error: self._failed(plan, successor, error, continuity, post)
         handover = Handover(
             old,
             partial(self._subscriptions.asked, name),
@@ -124,6 +123,8 @@ class Lines:
             retire=lambda: self._retire(plan, successor),
             cancel=lambda: self._drop(successor),
         )
+        cancelled = partial(continuity.cancelled, handover)
+        successor.on_failure = lambda error: self._failed(plan, successor, error, lambda: post(cancelled))
         post(lambda: continuity.hand_over(handover))
         successor.start()
 
@@ -131,8 +132,10 @@ class Lines:
         """The successor serves the line from now on."""
         line = plan.line
         with self._lock:
-            if self._successors.pop(line.line, None) is successor:
-                self._lines[line.line] = successor
+            if self._successors.get(line.line) is not successor:
+                return  # it has failed at this very moment: the line comes back by itself
+            del self._successors[line.line]
+            self._lines[line.line] = successor
             self._leave([line])
         successor.on_failure = None
         line.give_up()
@@ -150,12 +153,11 @@ class Lines:
         plan: Replacement,
         successor: Supervisor,
         error: FinxSyncError,
-        continuity: Continuity,
-        post: Callable[[Event], object],
+        cancel: Callable[[], object],
     ) -> None:
         """On the successor's io thread: it could not be opened, or was lost before it had taken over."""
         self._drop(successor)
-        post(lambda: continuity.cancelled(successor.line))
+        cancel()
         if self._dialect.asks_by_url and not self._subscriptions.desired(successor.line):
             return  # nothing was wanted of it any more
         self._on_failure(error)

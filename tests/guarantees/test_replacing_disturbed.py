@@ -199,6 +199,29 @@ def test_a_connection_that_was_given_up_before_it_was_open_repeats_nothing() -> 
         assert books_balance(stage.stream)
 
 
+def test_both_connections_may_go_while_a_handler_takes_its_time() -> None:
+    """The old connection would be stopped in favour of one that has ended, and nothing would ever come again."""
+    with Feed() as feed:
+        stage = Stage(feed, "A")
+        stage.hold("A")
+        new = stage.replace("A")
+        stage.keep_the_old_connection()
+        stage.old.close_socket()
+        feed.next_connection()  # the old one's next, so its end is known
+        feed.wait_for_subscribers("A", 3)
+        lines = stage.stream._session.lines
+        new.close_socket()
+        assert wait_until(lambda: not lines._successors)
+        feed.send("A")
+        stage.go_on()
+        assert wait_until(lambda: 2 in stage.numbers("A"))
+        assert wait_until(lambda: [one.kind for one in stage.stream.coverage("A")][-1] == "received")
+        assert [item.names for item in stage.gaps()] == [("A",)]
+        stage.stream.stop()
+        assert stage.numbers("A") == [1, 2]
+        assert books_balance(stage.stream)
+
+
 def test_a_gap_is_told_before_what_the_new_connection_brings() -> None:
     """The messages after a gap would come before the news of it, by five seconds."""
     with Feed() as feed:
