@@ -217,8 +217,11 @@ def test_both_connections_may_go_while_a_handler_takes_its_time() -> None:
         assert wait_until(lambda: 2 in stage.numbers("A"))
         assert wait_until(lambda: [one.kind for one in stage.stream.coverage("A")][-1] == "received")
         assert [item.names for item in stage.gaps()] == [("A",)]
+        assert wait_until(lambda: stage.stream.is_connected)
+        feed.send("A")
+        assert wait_until(lambda: 3 in stage.numbers("A"))
         stage.stream.stop()
-        assert stage.numbers("A") == [1, 2]
+        assert stage.numbers("A") == [1, 2, 3]
         assert books_balance(stage.stream)
 
 
