@@ -169,3 +169,12 @@ def test_two_lively_connections_are_read_by_their_own_threads() -> None:
         feed.quiet()
         stream.stop()
         assert books_balance(stream)
+
+
+def test_it_is_the_same_where_the_oldest_would_be_dropped() -> None:
+    """That inbox is another one, and could stop where it has to wait for a borrowed reading."""
+    with Feed() as feed:
+        one = Lively(feed, overflow="drop_oldest").borrow()
+        feed.quiet()
+        assert wait_until(one.complete)
+        one.stream.stop()

@@ -117,6 +117,9 @@ def test_null_is_no_value_and_no_field_is_no_key() -> None:
     (tick,) = decode(note(A_CHANNEL, unquoted))
     assert (tick["bid_iv"], tick["mark_iv"], tick["delta"]) == (None, 72.12, 0.83341)
     assert set(CONTRACT) - set(tick.keys()) == {"ask_iv", "settlement_price"}
+    (unpriced,) = decode(note(A_CHANNEL, {**OPTION, "mark_iv": None}))
+    assert unpriced["mark_iv"] is None
+    assert unpriced.keys() == list(CONTRACT)
     (named,) = decode(note("ticker.X.raw", {"instrument_name": "X"}))
     assert named.keys() == ["redis_key", "instrument_name"]
 

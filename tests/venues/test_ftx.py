@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import re
 from collections import Counter
@@ -36,7 +37,8 @@ from finx_sync.venues.ftx import (
     FtxTicker,
     FtxTrade,
 )
-from finx_sync.venues.ftx.messages import BookUpdate, Events, GroupedBookUpdate
+from finx_sync.venues.ftx.conversation import Conversation
+from finx_sync.venues.ftx.messages import BookUpdate, Events, FtxOrderBook, GroupedBookUpdate
 from finx_sync.venues.ftx.requests import CHANNELS, sign, wish
 from tests.material import material
 
@@ -445,3 +447,26 @@ def test_attributes_are_those_of_the_wire() -> None:
     for kind in (FtxTicker, FtxTrade, FtxFill, FtxOrder):
         wire = [field.encode_name for field in msgspec.structs.fields(kind) if field.encode_name[0] != "@"]
         assert list(kind._attributes) == ["market", *wire]
+
+
+def test_what_came_as_a_dictionary_is_read_as_one() -> None:
+    """A payment, whose fields no source names, could not be read at all."""
+    payment = FtxPay(data={"id": 7})
+    assert ("id" in payment, "size" in payment, len(payment), payment["id"]) == (True, False, 1, 7)
+    assert (payment.name, repr(payment)) == ("ftxpay", "FtxPay({'id': 7})")
+    markets = FtxMarkets(action="partial", markets={"BTC-PERP": {}})
+    assert (markets.name, repr(markets)) == ("markets", "FtxMarkets(partial, 1 markets)")
+
+
+def test_an_order_book_knows_its_market_and_its_time() -> None:
+    """A handler of several books would not know which one it has."""
+    book = FtxOrderBook(market="BTC-PERP", bids=[], asks=[], time=1.5)
+    assert (book.name, book.datetime) == ("BTC-PERP", dt.datetime(1970, 1, 1, 0, 0, 1, 500_000, dt.timezone.utc))
+    assert FtxOrderBook(market="BTC-PERP", bids=[], asks=[]).datetime is None
+
+
+def test_a_login_that_nobody_waits_for_is_no_answer() -> None:
+    """A late word about a login would be taken for the answer to a subscription."""
+    conversation = Conversation()
+    conversation.login_answered()
+    assert conversation.failed(None) is None

@@ -225,3 +225,12 @@ def test_credentials_that_cannot_be_right(make: Any) -> None:
     """A header would be split in two, or a secret be logged."""
     with pytest.raises(ConfigError):
         make()
+
+
+def test_only_the_url_asks() -> None:
+    """The service would be sent messages that it does not know."""
+    dialect, wish = ImeDialect("wss://host"), Subscription("contract", "A")
+    assert dialect.url(None, "name") == dialect.url_for(None, "name", [])
+    assert dialect.subscribe(None, wish) is None
+    assert dialect.unsubscribe(None, wish) is None
+    assert list(dialect.opening(None, 0.0)) == []
