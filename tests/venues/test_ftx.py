@@ -463,6 +463,7 @@ def test_an_order_book_knows_its_market_and_its_time() -> None:
     book = FtxOrderBook(market="BTC-PERP", bids=[], asks=[], time=1.5)
     assert (book.name, book.datetime) == ("BTC-PERP", dt.datetime(1970, 1, 1, 0, 0, 1, 500_000, dt.timezone.utc))
     assert FtxOrderBook(market="BTC-PERP", bids=[], asks=[]).datetime is None
+    assert BookUpdate(market="BTC-PERP", action="update", bids=[], asks=[]).name == "BTC-PERP"
 
 
 def test_a_login_that_nobody_waits_for_is_no_answer() -> None:
