@@ -44,6 +44,7 @@ from finx_sync.errors import (
 )
 from finx_sync.sandbox import Sandbox
 from tests.scripted import ScriptedServer, heed_ctrl_c, text
+from tests.servers import RawServer, server_frame
 from tests.waiting import FAST, NAME, Collector, books_balance, stream_to, wait_until
 
 # The main job
@@ -414,6 +415,37 @@ def test_a_refused_key_raises_from_start(sandbox: Sandbox) -> None:
         stream.start()
     assert stream.state is State.FAILED
     assert len({connection for connection, _ in sandbox.requests}) == 1
+
+
+@pytest.mark.parametrize("verdict", ["true", "false"])
+def test_a_verdict_counts_though_the_server_hangs_up_with_it(verdict: str) -> None:
+    """A refused key would look like a lost connection, and be tried for ever: the end overtakes what was said."""
+
+    def script(connection: socket.socket) -> None:
+        connection.recv(65536)
+        connection.sendall(server_frame(1, b'{"isAuth":%s}' % verdict.encode()))
+        connection.shutdown(socket.SHUT_WR)
+        while connection.recv(65536):
+            pass
+        ended.set()
+
+    def busy(change: object) -> None:
+        """The dispatch thread comes to the verdict well after the end."""
+        ended.wait(10)
+        threading.Event().wait(0.1)
+
+    ended = threading.Event()
+    with RawServer(script, connections=2) as server:
+        stream = StreamManager("sandbox-key", url=server.url.rstrip("/"), reconnect=Backoff(first=60, cap=60))
+        stream.on_state(busy)
+        if verdict == "true":
+            stream.start()
+        else:
+            with pytest.raises(AuthorizationError, match="isAuth: false"):
+                stream.start()
+        assert ended.is_set()
+        stream.stop()
+    assert server.accepted == 1
 
 
 @pytest.mark.parametrize("code", [401, 403])

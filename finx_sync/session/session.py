@@ -121,7 +121,7 @@ class Session:
             lag_limit=options.max_lag,
         )
         self._watch = Watch(self.lookout.interval(options), self.clock, self.lookout.look)
-        self._lock = threading.Lock()  # guards the moment of the start
+        self._lock = threading.Lock()  # guards the moment of the start, and the counter
         self._reconnects = 0
         self._secrets: tuple[str, ...] = ()
         self._match_after = 0.0  # monotonic
@@ -310,7 +310,8 @@ class Session:
 
     def line_lost(self, line: str, error: FinxSyncError) -> None:
         """A connection is gone for now."""
-        self._reconnects += 1
+        with self._lock:
+            self._reconnects += 1
         self.state.move(State.RECONNECTING, error, unless=OVER)
 
     def line_failed(self, line: str, error: FinxSyncError) -> None:
@@ -336,8 +337,7 @@ class Session:
         self.worker.stop(drain=drain)
 
     def _settle_state(self) -> None:
-        if all(line.confirmed for line in self.lines.all()):
-            self.state.move(State.OPEN, unless=OVER)
+        self.state.move(State.OPEN, unless=OVER, provided=lambda: all(line.confirmed for line in self.lines.all()))
 
     def _new_line(self, name: str, patient: bool) -> Supervisor:
         parts = self._parts

@@ -62,17 +62,25 @@ class StateBox:
         """Why the stream failed; None unless it did."""
         return self._reason if self._state is State.FAILED else None
 
-    def move(self, new: State, reason: FinxSyncError | None = None, *, unless: frozenset[State] = frozenset()) -> bool:
+    def move(
+        self,
+        new: State,
+        reason: FinxSyncError | None = None,
+        *,
+        unless: frozenset[State] = frozenset(),
+        provided: Callable[[], bool] = lambda: True,
+    ) -> bool:
         """Change the state, and wake those who wait.
 
         Args:
             new: the state to go to.
             reason: why.
             unless: states that are not left, so that a late event cannot undo a stop.
+            provided: asked when nobody else can change the state, so that it is not overtaken by what it asks about.
         """
         with self._condition:
             old = self._state
-            if old in unless or old is new:
+            if old in unless or old is new or not provided():
                 return False
             self._state, self._reason = new, reason
             self._condition.notify_all()

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 from finx_sync.config import Account
-from finx_sync.dispatch.inbox import Batch, Connection, Inbox
+from finx_sync.dispatch.inbox import Batch, Connection, Inbox, Ordered
 from finx_sync.errors import ConnectionLostError, FinxSyncError, InternalError, PeerTimeoutError
 from finx_sync.notices import GapReason
 from finx_sync.session.clock import Clock
@@ -35,6 +35,8 @@ AUTHENTICATION_GRACE: Final = 1.0
 """Seconds that a server may take to refuse a key; silence beyond it is consent, since FinX documents no refusal."""
 CLOSE_GRACE: Final = 0.4
 """Seconds that a server may take to answer our close frame when the stream stops."""
+VERDICT_PATIENCE: Final = 1.0
+"""Seconds after a connection's end in which the dispatch thread may come to what the server said about the key."""
 
 
 class Observer(Protocol):
@@ -105,12 +107,13 @@ class Supervisor:
         self._clock = clock
         self._flight = flight
         self._patient = patient
-        self._lock = threading.Lock()  # guards _app against a stop that meets the beginning of an attempt
+        self._lock = threading.Lock()  # guards what a stop or a verdict changes just when an attempt begins or ends
         self._app: WebSocketApp | None = None
         self._liveness = Liveness(lambda: inbox.is_holding)
         self._stopping = threading.Event()
         self._given_up = threading.Event()
         self._nudge = threading.Event()  # ends the wait for a key
+        self._heard = threading.Event()  # ends the wait for the server's verdict on it
         self._refusal: FinxSyncError | None = None
         self._error: FinxSyncError | None = None
         self._carried: list[Subscription] = []  # what the URL asks for
@@ -129,6 +132,7 @@ class Supervisor:
         with self._lock:
             self._stopping.set()
             self._nudge.set()
+            self._heard.set()
             self._hurry.set()
             app = self._app
         if app is not None:
@@ -171,9 +175,11 @@ class Supervisor:
 
     def confirm(self) -> None:
         """The server took the key, or has had its time to refuse it."""
-        if not self._confirmed and self._liveness.opened_at is not None and self._refusal is None:
+        with self._lock:
+            if self._confirmed or self.connection is None or self._refusal is not None:
+                return
             self._confirmed = self._patient = True
-            self._observer.line_opened(self.line)
+        self._observer.line_opened(self.line)
 
     def refuse(self, error: FinxSyncError) -> None:
         """The server refused the key on this connection: close it and do not come back."""
@@ -242,7 +248,6 @@ class Supervisor:
         """Connect and serve until the end; returns why it ended."""
         self._error = self._refusal = self._gap_reason = None
         self._liveness.reset()
-        self._confirmed = False
         try:
             key = current_key(self._account, self._nudge, self._stopping.is_set, self._options.connect_timeout)
             app = self._new_app(key)
@@ -263,16 +268,28 @@ class Supervisor:
             self._subscriptions.closed(self.line, app.try_send)
             with self._lock:
                 self._app = None
-            self._confirmed = False
+            self._hear_verdict()
         asked = (wish.name for wish in self._carried)
         why = self._refusal or judged(self._error or ConnectionLostError("the connection ended"), asked)
         self._report_closed(why, self._inbox.holds(app))
         return why
 
-    def _report_closed(self, error: FinxSyncError, held: bool) -> None:
-        if (connection := self.connection) is None:
+    def _hear_verdict(self) -> None:
+        """A server that refuses a key may hang up at once: let the dispatch thread read what it said before."""
+        if self._confirmed or self._refusal is not None or self._liveness.last_data_at is None:
             return
-        self.connection = None
+        with self._lock:
+            if self._stopping.is_set():
+                return
+            self._heard.clear()
+        self._inbox.post(Ordered(self._heard.set))
+        self._heard.wait(VERDICT_PATIENCE)
+
+    def _report_closed(self, error: FinxSyncError, held: bool) -> None:
+        with self._lock:
+            connection, self.connection, self._confirmed = self.connection, None, False
+        if connection is None:
+            return
         self._flight.note("closed", f"{self.line} {error}")
         reason = self._gap_reason or ("slow consumer" if held else gap_reason(error))
         self._observer.line_closed(connection, self._liveness.quiet_since() + self._clock.offset, reason)
