@@ -38,11 +38,11 @@ bench: $(READY)
 	$(BIN)/python -m pip install --quiet --no-deps bitmex-ws==1.5.0
 	$(BIN)/python -m benchmarks.run
 
-$(READY): setup.py pyproject.toml
+$(READY): setup.py pyproject.toml finx_sync/transport/_cutting.c
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet -e ".[dev]"
 	touch $@
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) build dist *.egg-info finx_sync/transport/*.so

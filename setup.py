@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from setuptools import find_packages, setup
+from setuptools import Extension, find_packages, setup
 
 HERE = Path(__file__).parent
 VERSION = next(
@@ -49,7 +49,9 @@ setup(
     long_description_content_type="text/markdown",
     license="MIT",
     packages=find_packages(include=["finx_sync", "finx_sync.*"]),
-    package_data={"finx_sync": ["py.typed"]},
+    package_data={"finx_sync": ["py.typed", "transport/*.pyi"]},
+    # Optional: without a C compiler the same is done in Python, a little slower (finx_sync/transport/cutting.py).
+    ext_modules=[Extension("finx_sync.transport._cutting", ["finx_sync/transport/_cutting.c"], optional=True)],
     python_requires=">=3.10",
     install_requires=[
         "websocket-client>=1.9.2,<2",

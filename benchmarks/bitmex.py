@@ -73,13 +73,13 @@ def ours(frames: Frames) -> Callable[[int], None]:
     partial, following = frames
     dialect, storage = BitmexDialect("wss://host"), Storage(threading.Lock())
 
-    def feed(payloads: list[memoryview]) -> None:
+    def feed(payloads: list[bytes]) -> None:
         now = time.monotonic()
         for message in dialect.decode(payloads):
             storage.apply(message, now)  # type: ignore[arg-type]
 
-    feed([memoryview(partial.encode())])
-    payloads = cycle([memoryview(text.encode()) for text in following])
+    feed([partial.encode()])
+    payloads = cycle([text.encode() for text in following])
 
     def run(count: int) -> None:
         for _ in range(0, count, BATCH):

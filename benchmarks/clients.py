@@ -194,7 +194,7 @@ def finx_batch(url: str, meter: Meter) -> None:
     """finx_sync.WebSocketApp, counting through on_batch."""
     from finx_sync import WebSocketApp
 
-    def on_batch(app: WebSocketApp, payloads: list[memoryview]) -> None:
+    def on_batch(app: WebSocketApp, payloads: list[bytes]) -> None:
         meter.many(len(payloads))
         if meter.done.is_set():
             app.close(wait=False, timeout=0)

@@ -51,7 +51,7 @@ class Path:
         self.session = self.stream._begin()
         self._line = self.session._new_line(MAIN_LINE, patient=True)
         self._line.connection = Connection(MAIN_LINE)
-        self.reader = FrameReader(copies=True)
+        self.reader = FrameReader()
         self._source: Any = Source()
 
     def feed(self, data: memoryview) -> int:
@@ -65,7 +65,7 @@ class Path:
         self.take(payloads)
         return count
 
-    def take(self, payloads: list[memoryview]) -> None:
+    def take(self, payloads: list[bytes]) -> None:
         """What the session does with the payloads of a read."""
         self._line._received(self._source, payloads)
 
@@ -158,7 +158,7 @@ class OneByOne:
             waker.close()
         return self
 
-    def _take(self, payloads: list[memoryview]) -> None:
+    def _take(self, payloads: list[bytes]) -> None:
         self._path.take(payloads)
         self._path.dispatch()
         self._left -= 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import ssl
 import tempfile
 import threading
@@ -16,11 +17,15 @@ import trustme
 from hypothesis import HealthCheck, settings
 
 from finx_sync.sandbox import Sandbox
+from finx_sync.transport import cutting, frames
 
 # Whether a run passes depends on the code alone, not on the day's luck or load; `make explore` tries its luck.
 settings.register_profile("same", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("explore", deadline=None, max_examples=2000, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a background job; tests press Ctrl+C, and so do children
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 pytest_plugins = ["finx_sync.testing.plugin"]  # as it is where finx-sync is installed
 
@@ -39,6 +44,18 @@ def nothing_left_behind(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iter
     left = [one.name for one in threading.enumerate() if one.name.startswith("finx-sync")]
     gc.collect()  # a socket that nobody closed warns here, and warnings are errors
     assert not left, f"threads left behind: {left}"
+
+
+@pytest.fixture(params=["compiled", "python"], scope="module")
+def engine(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Both of what may cut plain frames, in turn."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "python":
+            patch.setattr(frames, "IS_COMPILED", False)
+            patch.setattr(frames, "cut_plain", cutting.cut_plain_in_python)
+        elif not cutting.IS_COMPILED:
+            pytest.skip("nothing was compiled when finx_sync was installed")
+        yield request.param
 
 
 @pytest.fixture

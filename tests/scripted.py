@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import queue
-import signal
 import ssl
 import threading
 from collections.abc import Callable
@@ -63,11 +62,6 @@ TICK = {
     "exchange": "COINBASE",
     "price": "21865.010000000002",
 }
-
-
-def heed_ctrl_c() -> None:
-    """Run in a child before its program: undo a SIGINT that is ignored since the tests run in the background."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 GREEKS = ("vega", "theta", "rho", "gamma", "delta")

@@ -14,7 +14,7 @@ import pytest
 
 from finx_sync.cli.main import main
 from finx_sync.sandbox import Sandbox
-from tests.scripted import ScriptedServer, heed_ctrl_c
+from tests.scripted import ScriptedServer
 
 COMMAND = [sys.executable, "-W", "error", "-m", "finx_sync"]
 
@@ -184,9 +184,7 @@ def test_a_closed_pipe_ends_quietly(sandbox: Sandbox) -> None:
 
 def test_ctrl_c_ends_a_stream_and_a_sandbox() -> None:
     """Ctrl+C would print a traceback, or leave the process behind."""
-    server = subprocess.Popen(
-        [*COMMAND, "sandbox"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed_ctrl_c
-    )
+    server = subprocess.Popen([*COMMAND, "sandbox"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert server.stdout is not None
     assert server.stderr is not None
     url = server.stdout.readline().split()[2]
@@ -195,7 +193,6 @@ def test_ctrl_c_ends_a_stream_and_a_sandbox() -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=heed_ctrl_c,
     )
     assert client.stdout is not None
     assert client.stdout.readline()

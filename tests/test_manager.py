@@ -43,7 +43,7 @@ from finx_sync.errors import (
     UsageError,
 )
 from finx_sync.sandbox import Sandbox
-from tests.scripted import ScriptedServer, heed_ctrl_c, text
+from tests.scripted import ScriptedServer, text
 from tests.servers import RawServer, server_frame
 from tests.waiting import FAST, NAME, Collector, books_balance, stream_to, wait_until
 
@@ -92,7 +92,7 @@ def test_100_000_messages_from_another_process_once_and_in_order(caplog: pytest.
     """A bot would miss ticks, see them twice or out of order, or find its key in the log."""
     count, key = 100_000, "a-very-secret-word"
     program = f"""
-        from tests.scripted import ScriptedServer, heed_ctrl_c, text
+        from tests.scripted import ScriptedServer, text
         before, after = text(timestamp="NUMBER").split("NUMBER")
         def burst(connection):
             for number in range({count}):
@@ -696,7 +696,6 @@ def test_ctrl_c_ends_run_in_order() -> None:
         text=True,
         timeout=30,
         check=False,
-        preexec_fn=heed_ctrl_c,
     )
     assert done.stdout == "stopped ['MainThread']\n", done.stderr
 

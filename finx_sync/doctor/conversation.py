@@ -52,7 +52,6 @@ class Conversation:
             socket=sock,
             on_open=self._opened,
             on_batch=self._received,
-            own_payloads=True,
             on_pong=self._ponged,
             on_error=self._broken,
             connect_timeout=self._connect_timeout,

@@ -304,7 +304,6 @@ class Supervisor:
             on_error=self._failed,
             on_batch=self._received,
             on_message=self._received_binary,
-            own_payloads=True,
             max_size=self._options.max_size,
             connect_timeout=self._options.connect_timeout,
         )

@@ -110,9 +110,7 @@ class WebSocketApp(_OriginalApp):
         url: ``ws://`` or ``wss://``.
         header, on_open, on_message, on_error, on_close, ...: as in websocket-client 1.9.
         on_batch: ``on_batch(app, payloads)``, the fast path: every complete text message of one read, as a list of
-            memoryviews that are valid for the call. Valid UTF-8. When set, `on_message` and `on_data` are not called
-            for text.
-        own_payloads: `on_batch` gets `bytes` instead of views, which stay valid for ever; cheaper than copying there.
+            `bytes` that are valid UTF-8. When set, `on_message` and `on_data` are not called for text.
         max_size: bytes of one message, fragments joined; a larger one closes with 1009.
         connect_timeout: seconds from name look-up to the end of the handshake; None for no limit, as in the original.
     """
@@ -121,8 +119,7 @@ class WebSocketApp(_OriginalApp):
         self,
         url: str,
         *args: Any,
-        on_batch: Callable[[WebSocketApp, list[Any]], object] | None = None,
-        own_payloads: bool = False,
+        on_batch: Callable[[WebSocketApp, list[bytes]], object] | None = None,
         max_size: int = DEFAULT_MAX_SIZE,
         connect_timeout: float | None = None,
         **kwargs: Any,
@@ -143,7 +140,6 @@ class WebSocketApp(_OriginalApp):
         self._user_socket: Any = None
         self._channel: Channel | None = None
         self.on_batch = on_batch
-        self.own_payloads = own_payloads
         self.max_size = max_size
         self.connect_timeout = connect_timeout
         super().__init__(url, *args, **kwargs)
@@ -398,7 +394,7 @@ class WebSocketApp(_OriginalApp):
             if run is not None:
                 run.note_interrupt()
 
-    def _on_payloads(self, payloads: list[memoryview]) -> None:
+    def _on_payloads(self, payloads: list[bytes]) -> None:
         if self.on_batch is not None:
             try:
                 self.on_batch(self, payloads)
@@ -407,7 +403,7 @@ class WebSocketApp(_OriginalApp):
             return
         raw = self._run is not None and self._run.skip_utf8
         for payload in payloads:
-            data = bytes(payload) if raw else str(payload, "utf-8")
+            data = payload if raw else payload.decode("utf-8")
             self._callback(self.on_data, data, TEXT, True)
             self._callback(self.on_message, data)
             if not self.keep_running:
@@ -465,12 +461,7 @@ class _LoopDispatcher:
 
     def _new_loop(self, waker: Waker) -> None:
         app, run = self._app, self._run
-        reader = FrameReader(
-            app.max_size,
-            check_utf8=not run.skip_utf8,
-            fragments=app.on_cont_message is not None,
-            copies=app.own_payloads,
-        )
+        reader = FrameReader(app.max_size, check_utf8=not run.skip_utf8, fragments=app.on_cont_message is not None)
         self._waker = waker
         self.loop = ReadLoop(waker, reader, run.heartbeat, app._on_payloads, app._on_frame)
 

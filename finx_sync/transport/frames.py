@@ -1,8 +1,8 @@
 """RFC 6455 frames, without I/O: bytes in, text payloads and events out; and the frames that a client sends.
 
 The reader owns one buffer that it uses over and over. The caller receives into `space`, says how much came with
-`received`, and takes out what is complete with `cut`. Text payloads come out as memoryviews of that buffer: no copy is
-made here, and they are valid until the next call of `space`.
+`received`, and takes out what is complete with `cut`. The frames that most of market data comes in are cut in
+`cutting.py`, all others here.
 
 No thread, socket, clock or random source: the mask of an outgoing frame is handed in.
 """
@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import codecs
 import struct
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
+
+from finx_sync.transport.cutting import FIN_TEXT, IS_COMPILED, LENGTH_16, cut_plain, is_utf8
 
 __all__ = [
     "BINARY",
@@ -40,11 +42,7 @@ PONG: Final = 0xA
 
 FIN: Final = 0x80
 RESERVED_BITS: Final = 0x70
-FIN_TEXT: Final = FIN | TEXT
 MASKED: Final = 0x80
-LENGTH_16: Final = 126
-FIN_TEXT_16: Final = FIN_TEXT << 8 | LENGTH_16
-"""The first two bytes of a whole text frame whose length is in the two bytes after them."""
 LENGTH_64: Final = 127
 MAX_CONTROL_PAYLOAD: Final = 125
 
@@ -60,7 +58,6 @@ TOO_BIG: Final = 1009
 _CLOSE_CODES: Final = frozenset({1000, 1001, 1002, 1003, *range(1007, 1015)})
 """Codes that may stand in a close frame (RFC 6455 7.4 and the IANA registry), beside 3000 to 4999."""
 
-_unpack_header = struct.Struct("!HH").unpack_from
 _unpack_length_16 = struct.Struct("!H").unpack_from
 _unpack_length_64 = struct.Struct("!Q").unpack_from
 
@@ -116,8 +113,6 @@ class FrameReader:
         max_size: the largest message accepted, in bytes, fragments joined.
         check_utf8: whether text is validated; the legacy `skip_utf8_validation` turns it off.
         fragments: hand out each fragment by itself instead of joining them.
-        copies: hand out `bytes`, which stay valid for ever, instead of views of the buffer. The garbage collector does
-            not count them; views would make it run once for each read.
     """
 
     def __init__(
@@ -126,24 +121,21 @@ class FrameReader:
         *,
         check_utf8: bool = True,
         fragments: bool = False,
-        copies: bool = False,
     ) -> None:
         self._max_size = max_size
         self._check_utf8 = check_utf8
         self._fragments = fragments
-        self._copies = copies
-        if copies:
-            _keep_freed_memory()
+        _keep_freed_memory()
         self._joining: _Joining | None = None
         self._broken: Violation | None = None
         self._buffer = bytearray(BUFFER_SIZE)
         self._view = memoryview(self._buffer)
-        self._copy: bytes | None = None  # of the buffer, made once for all that one read brought
+        self._copy: bytes | None = None  # of the buffer, for `cut_plain` in Python: once for all that one read brought
         self._start = 0
         self._end = 0
 
     def space(self) -> memoryview:
-        """The writable rest of the buffer, never empty; earlier payloads become invalid."""
+        """The writable rest of the buffer, never empty."""
         start, end = self._start, self._end
         if start == end:
             self._start = self._end = 0
@@ -159,7 +151,7 @@ class FrameReader:
         return self._view[self._end :]
 
     def _resize(self, size: int) -> None:
-        # A new buffer, since payloads that the caller still holds pin the old one.
+        # A new buffer, since a view of the old one that the caller still holds pins it.
         buffer = bytearray(size)
         buffer[: self._end] = self._view[: self._end]
         self._buffer, self._view = buffer, memoryview(buffer)
@@ -169,7 +161,7 @@ class FrameReader:
         self._copy = None
         self._end += count
 
-    def cut(self) -> tuple[list[memoryview], Frame | Violation | None]:
+    def cut(self) -> tuple[list[bytes], Frame | Violation | None]:
         """Take out the complete text messages up to the next event.
 
         Returns:
@@ -179,7 +171,7 @@ class FrameReader:
         """
         if self._broken is not None:
             return [], self._broken
-        payloads: list[memoryview] = []
+        payloads: list[bytes] = []
         event: object = None
         silent = 0
         while event is None:
@@ -188,12 +180,6 @@ class FrameReader:
             silent += 1
             if silent == MANY_FRAMES and event is None:
                 event = PAUSE
-        # One pass in C over the whole batch, since market data is ASCII; else each by itself.
-        if self._check_utf8 and payloads and not b"".join(payloads).isascii():
-            bad = _first_invalid_utf8(payloads)
-            if bad is not None:
-                del payloads[bad:]
-                event = Violation(INVALID_UTF8, "a text message is not valid UTF-8")
         if event is _MORE:
             return payloads, None
         if isinstance(event, Violation):
@@ -201,37 +187,21 @@ class FrameReader:
         assert isinstance(event, (Frame, Violation))
         return payloads, event
 
-    def _cut_plain(self, payloads: list[memoryview]) -> None:
-        """The one shape that matters for speed: whole, unmasked text frames below 64 KiB."""
-        end, limit, position = self._end, self._max_size, self._start
-        last_header = end - 4
-        if self._joining is not None or position > last_header:
+    def _cut_plain(self, payloads: list[bytes]) -> None:
+        """The one shape that matters for speed."""
+        start, end = self._start, self._end
+        if self._joining is not None or start == end or self._buffer[start] != FIN_TEXT:
             return
-        buffer, append = self._buffer, payloads.append
-        source: Any = self._view
-        if self._copies:
-            if end > BUFFER_SIZE or buffer[position] != FIN_TEXT:
+        source: bytes | bytearray = self._buffer
+        if not IS_COMPILED:
+            if end > BUFFER_SIZE:
                 return  # a large frame grows in here: copying all of it at each read would be quadratic
             if self._copy is None:
-                self._copy = bytes(source[:end])
+                self._copy = bytes(self._view[:end])
             source = self._copy
-        while position <= last_header:
-            head, length = _unpack_header(buffer, position)  # one call in C instead of four look-ups
-            if head == FIN_TEXT_16:
-                begin = position + 4
-            else:
-                length = head & 0xFF
-                if head >> 8 != FIN_TEXT or length >= LENGTH_16:
-                    break
-                begin = position + 2
-            stop = begin + length
-            if stop > end or length > limit:
-                break
-            append(source[begin:stop])
-            position = stop
-        self._start = position
+        self._start = cut_plain(source, start, end, self._max_size, self._check_utf8, payloads)
 
-    def _cut_one(self, payloads: list[memoryview]) -> object:
+    def _cut_one(self, payloads: list[bytes]) -> object:
         """Any one frame: returns _MORE, an event, or None for a frame that was taken in silently."""
         start, available = self._start, self._end - self._start
         if available < 2:
@@ -279,9 +249,12 @@ class FrameReader:
             return Violation(PROTOCOL_ERROR, "a fragment is out of order")
         return None
 
-    def _data(self, opcode: int, fin: bool, payload: memoryview, payloads: list[memoryview]) -> object:
+    def _data(self, opcode: int, fin: bool, payload: memoryview, payloads: list[bytes]) -> object:
         if fin and opcode == TEXT:
-            self._hand_out(payload, payloads)
+            text = bytes(payload)
+            if self._check_utf8 and not is_utf8(text):
+                return Violation(INVALID_UTF8, "a text message is not valid UTF-8")
+            payloads.append(text)
             return None
         if fin and opcode == BINARY:
             return Frame(BINARY, bytes(payload))
@@ -302,12 +275,8 @@ class FrameReader:
             return None
         if joining.opcode == BINARY:
             return Frame(BINARY, bytes(joining.data))
-        self._hand_out(memoryview(joining.data), payloads)
+        payloads.append(bytes(joining.data))
         return None
-
-    def _hand_out(self, payload: memoryview, payloads: list[memoryview]) -> None:
-        item: Any = bytes(payload) if self._copies else payload
-        payloads.append(item)
 
 
 def _keep_freed_memory() -> None:
@@ -328,15 +297,6 @@ def _control(opcode: int, data: bytes) -> Frame | Violation:
         except ValueError as error:
             return Violation(PROTOCOL_ERROR, str(error))
     return Frame(opcode, data)
-
-
-def _first_invalid_utf8(payloads: list[memoryview]) -> int | None:
-    for index, payload in enumerate(payloads):
-        try:
-            str(payload, "utf-8")
-        except UnicodeDecodeError:
-            return index
-    return None
 
 
 def parse_close(data: bytes) -> tuple[int | None, str]:

@@ -156,7 +156,7 @@ class ReadLoop:
         waker: wakes this loop.
         reader: cuts the frames.
         heartbeat: when to ping.
-        on_payloads: called with complete text payloads, valid for the call.
+        on_payloads: called with complete text payloads.
         on_frame: called with every other frame, after pings were answered.
     """
 
@@ -165,7 +165,7 @@ class ReadLoop:
         waker: Waker,
         reader: FrameReader,
         heartbeat: Heartbeat,
-        on_payloads: Callable[[list[memoryview]], None],
+        on_payloads: Callable[[list[bytes]], None],
         on_frame: Callable[[Frame], None],
     ) -> None:
         self.outbox = Outbox(waker)

@@ -1,0 +1,3 @@
+def cut_plain(
+    source: bytes | bytearray, start: int, end: int, limit: int, check_utf8: bool, payloads: list[bytes], /
+) -> int: ...
