@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test explore lint check conformance chaos mutants bench clean
+.PHONY: demo test explore lint check conformance chaos fuzz mutants bench clean
 
 demo: $(READY)
 	$(BIN)/finx-sync demo
@@ -29,6 +29,9 @@ conformance: $(READY)
 chaos: $(READY)
 	$(BIN)/python -m tests.chaos.run
 	$(BIN)/python -m tests.chaos.venues
+
+fuzz: $(READY)
+	$(BIN)/python -m tests.fuzzing.run
 
 mutants: $(READY)
 	$(BIN)/python -m tests.mutation.run

@@ -279,7 +279,7 @@ class Playback(Session):
         if old is not None:  # one replaces the other
             wishes = partial(self._subscriptions.desired, record.line)
             self.continuity.hand_over(
-                Handover(old, wishes, deliver=self.continuity.deliver, retire=lambda: None, cancel=lambda: None)
+                Handover(old, wishes, deliver=self.continuity.deliver, retire=lambda: True, cancel=lambda: None)
             )
         self.continuity.opened(connection)
         self._connection_changed(record.line, True)

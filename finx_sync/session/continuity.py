@@ -127,14 +127,14 @@ class Continuity:
             self._retired.discard(connection)
         elif handover is not None and connection is handover.new:
             self._dissolve(handover, covered_until, reason)
-        elif handover is not None and handover.new is not None and handover.new.is_given_up():  # it has ended, too
+        elif handover is not None and handover.new is not None and handover.retire():
+            self._finish(handover, covered_until)
+            self._retired.discard(connection)
+        elif handover is not None and handover.new is not None:  # it has ended, too
             self._retired.add(handover.new)
             self._dissolve(handover, covered_until, reason)
             self._echoes.pop(connection, None)
             self._lose(connection.line, covered_until, reason)
-        elif handover is not None and handover.new is not None:
-            self._finish(handover, covered_until)
-            self._retired.discard(connection)
         elif self._open.get(connection.line) is connection:
             self._lose(connection.line, covered_until, reason)
             if handover is not None:
@@ -200,9 +200,8 @@ class Continuity:
             self._clock.wall(),
         )
         for handover in list(self._handovers.values()):
-            if handover.new is not None and handover.new.is_given_up():
-                continue  # the news that it has failed is on its way
-            if now >= handover.deadline or (handover.new is not None and self._is_complete(handover)):
+            due = now >= handover.deadline or (handover.new is not None and self._is_complete(handover))
+            if due and handover.retire():  # else it has failed, and the news is on its way
                 self._finish(handover, self._clock.wall())
 
     # Make before break
@@ -224,7 +223,7 @@ class Continuity:
         return handover.is_complete(set(self._wishes(handover.old.line)))
 
     def _finish(self, handover: Handover, now: float) -> None:
-        """The old connection goes, or is gone; the new one serves the line."""
+        """The old connection has been retired; the new one serves the line."""
         assert handover.new is not None
         line = handover.old.line
         del self._handovers[line]
@@ -239,7 +238,6 @@ class Continuity:
         for message, payload, received_at in kept:
             self.prepare([message], received_at, handover.new)
             self._delivery.deliver(message, payload, received_at)
-        handover.retire()
         self._set_gate()
 
     def _dissolve(self, handover: Handover, now: float, reason: GapReason) -> None:

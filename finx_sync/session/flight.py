@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from finx_sync.redaction import redact
+from finx_sync.transport.cutting import IS_COMPILED
 
 __all__ = ["FlightRecorder"]
 
@@ -59,7 +60,7 @@ class FlightRecorder:
     def report(self, *sections: tuple[str, str]) -> str:
         """Everything as text, redacted: the given sections, the notes, the frames, the stacks of all threads."""
         parts = [
-            ("finx_sync", f"Python {platform.python_version()} on {platform.system()} {platform.machine()}"),
+            ("finx_sync", _machine()),
             *sections,
             ("events", "\n".join(self._event_lines())),
             ("frames (of each batch the last)", "\n".join(self._frame_lines())),
@@ -95,6 +96,11 @@ class FlightRecorder:
     def _stamp(self, moment: float) -> str:
         when = dt.datetime.fromtimestamp(moment + self._offset, dt.timezone.utc)
         return when.strftime("%H:%M:%S.%f")
+
+
+def _machine() -> str:
+    system = f"Python {platform.python_version()} on {platform.system()} {platform.machine()}"
+    return f"{system}; frames are cut in {'C' if IS_COMPILED else 'Python'}"
 
 
 def _stacks() -> Iterator[str]:

@@ -33,7 +33,8 @@ class Handover:
             wanted again is asked of the new one. Once that is open they become no more: what is wanted later is asked
             of the new one alone.
         deliver: hands a message on.
-        retire: closes the old connection; called at the end.
+        retire: closes the old connection, unless the new one has failed; returns whether it does. Called first of all
+            when the new one is to take over, so that this is settled.
         cancel: gives the new connection up; called when the old one goes before the new one is open.
 
     Attributes:
@@ -47,7 +48,7 @@ class Handover:
         wishes: Callable[[], Iterable[Subscription]],
         *,
         deliver: Callable[[Message, bytes, float], object],
-        retire: Callable[[], object],
+        retire: Callable[[], bool],
         cancel: Callable[[], object],
     ) -> None:
         self.old = old

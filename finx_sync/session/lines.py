@@ -128,25 +128,30 @@ class Lines:
         post(lambda: continuity.hand_over(handover))
         successor.start()
 
-    def _retire(self, plan: Replacement, successor: Supervisor) -> None:
-        """The successor serves the line from now on."""
+    def _retire(self, plan: Replacement, successor: Supervisor) -> bool:
+        """The successor serves the line from now on, unless it has failed at this very moment."""
         line = plan.line
         with self._lock:
             if self._successors.get(line.line) is not successor:
-                return  # it has failed at this very moment: the line comes back by itself
+                return False
             del self._successors[line.line]
             self._lines[line.line] = successor
             self._leave([line])
-        successor.on_failure = None
+            successor.take_over()
         line.give_up()
         plan.on_done()
+        return True
 
-    def _drop(self, successor: Supervisor) -> None:
-        """The old connection serves the line, or comes back by itself."""
+    def _drop(self, successor: Supervisor) -> bool:
+        """The old connection serves the line, or comes back by itself. Returns False where the new one does already."""
         with self._lock:
-            self._successors.pop(successor.line, None)
+            if self._lines.get(successor.line) is successor:
+                return False
+            if self._successors.get(successor.line) is successor:
+                del self._successors[successor.line]
             self._leave([successor])
         successor.give_up()
+        return True
 
     def _failed(
         self,
@@ -154,17 +159,19 @@ class Lines:
         successor: Supervisor,
         error: FinxSyncError,
         cancel: Callable[[], object],
-    ) -> None:
-        """On the successor's io thread: it could not be opened, or was lost before it had taken over."""
-        self._drop(successor)
+    ) -> bool:
+        """On the successor's io thread: it could not be opened, or was lost before it had taken over, if it had not."""
+        if not self._drop(successor):
+            return False
         cancel()
         if self._dialect.asks_by_url and not self._subscriptions.desired(successor.line):
-            return  # nothing was wanted of it any more
+            return True  # nothing was wanted of it any more
         self._on_failure(error)
         if isinstance(error, AuthorizationError):
             plan.on_refused()
         elif isinstance(error, (HandshakeError, ConnectionLostError)):  # it allows only one: break before make
             plan.line.reconnect(error, plan.reason)
+        return True
 
     def _leave(self, lines: list[Supervisor]) -> None:
         assert self._lock.locked()

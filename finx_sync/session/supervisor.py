@@ -76,8 +76,8 @@ class Supervisor:
 
     Attributes:
         connection: the open one; None while there is none. Written by the io thread.
-        on_failure: for a connection that is to replace another: told when it ends, and nothing is tried again; None
-            from the moment at which it has taken over.
+        on_failure: for a connection that is to replace another: told when it ends; returns whether to leave it at
+            that, which is not so where it has taken over meanwhile. None from then on.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class Supervisor:
         self._subscriptions = subscriptions
         self._inbox = inbox
         self._observer = observer
-        self.on_failure: Callable[[FinxSyncError], object] | None = None
+        self.on_failure: Callable[[FinxSyncError], bool] | None = None
         self._clock = clock
         self._flight = flight
         self._patient = patient
@@ -137,6 +137,11 @@ class Supervisor:
             app = self._app
         if app is not None:
             app.close(timeout=CLOSE_GRACE, wait=False)
+
+    def take_over(self) -> None:
+        """It serves the line from now on: when it ends, it comes back. Called before anybody believes so."""
+        self._patient = True
+        self.on_failure = None
 
     def give_up(self) -> None:
         """Stop, since another serves the line: a connection that opens all the same is superfluous. Returns at once."""
@@ -214,8 +219,7 @@ class Supervisor:
                 error = self._attempt()
                 if self._stopping.is_set():
                     return
-                if self.on_failure is not None:
-                    self.on_failure(error)
+                if self.on_failure is not None and self.on_failure(error):
                     return
                 if is_fatal(error) or not self._patient:
                     self._observer.line_failed(self.line, error)

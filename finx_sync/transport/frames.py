@@ -46,7 +46,7 @@ MASKED: Final = 0x80
 LENGTH_64: Final = 127
 MAX_CONTROL_PAYLOAD: Final = 125
 
-BUFFER_SIZE: Final = 512 * 1024
+BUFFER_SIZE: Final = 1024 * 1024
 """Bytes asked of the socket at once; the buffer grows past it only for a larger frame."""
 DEFAULT_MAX_SIZE: Final = 16 * 1024 * 1024
 """Bytes of one message, fragments joined, before the connection is closed with 1009."""

@@ -1,0 +1,1 @@
+"""The part in C under sanitizers. See `run.py`."""
