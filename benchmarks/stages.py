@@ -61,7 +61,12 @@ def cutting(data: bytes, *, in_python: bool = False) -> float:
     if in_python:
         frames.IS_COMPILED, frames.cut_plain = False, cut_plain_in_python  # type: ignore[misc]
     reader = FrameReader()
-    reader.space()[: len(data)] = data
+    while len(space := reader.space()) < len(data):  # it grows with the feed
+        space[:] = data[: len(space)]
+        reader.received(len(space))
+        reader.cut()
+        reader._start = reader._end
+    space[: len(data)] = data
 
     def cut() -> None:
         reader._start = reader._end = 0
@@ -96,6 +101,7 @@ def main() -> None:
 
     def dispatch(path: Path) -> float:
         spent = []
+        path.run(data)  # the buffer grows with the feed
         for _ in range(60):
             path.feed(memoryview(data))
             begun = time.thread_time_ns()

@@ -269,13 +269,14 @@ class Supervisor:
         except FinxSyncError as error:
             self._error = error
         finally:
-            self._subscriptions.closed(self.line, app.try_send)
             with self._lock:
                 self._app = None
             self._hear_verdict()
         asked = (wish.name for wish in self._carried)
         why = self._refusal or judged(self._error or ConnectionLostError("the connection ended"), asked)
         self._report_closed(why, self._inbox.holds(app))
+        # Only now: what another connection of the line is asked for instead must not come before the news of this end.
+        self._subscriptions.closed(self.line, app.try_send)
         return why
 
     def _hear_verdict(self) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import codecs
 import struct
+from functools import cache
 from typing import Final, NamedTuple
 
 from finx_sync.transport.cutting import FIN_TEXT, IS_COMPILED, LENGTH_16, cut_plain, is_utf8
@@ -46,8 +47,12 @@ MASKED: Final = 0x80
 LENGTH_64: Final = 127
 MAX_CONTROL_PAYLOAD: Final = 125
 
+FIRST_SIZE: Final = 64 * 1024
+"""Bytes asked of the socket at once, at first."""
 BUFFER_SIZE: Final = 1024 * 1024
-"""Bytes asked of the socket at once; the buffer grows past it only for a larger frame."""
+"""Bytes asked of it in a flood; the buffer grows past it only for a larger frame."""
+NEARLY_FULL: Final = 16 * 1024
+"""Bytes that may be left of a buffer that a read has filled: a TLS record needs so many."""
 DEFAULT_MAX_SIZE: Final = 16 * 1024 * 1024
 """Bytes of one message, fragments joined, before the connection is closed with 1009."""
 
@@ -126,9 +131,10 @@ class FrameReader:
         self._check_utf8 = check_utf8
         self._fragments = fragments
         _keep_freed_memory()
+        self._size = FIRST_SIZE  # of the buffer, but for a larger frame
         self._joining: _Joining | None = None
         self._broken: Violation | None = None
-        self._buffer = bytearray(BUFFER_SIZE)
+        self._buffer = bytearray(FIRST_SIZE)
         self._view = memoryview(self._buffer)
         self._copy: bytes | None = None  # of the buffer, for `cut_plain` in Python: once for all that one read brought
         self._start = 0
@@ -136,30 +142,35 @@ class FrameReader:
 
     def space(self) -> memoryview:
         """The writable rest of the buffer, never empty."""
-        start, end = self._start, self._end
+        start, end, size = self._start, self._end, len(self._buffer)
         if start == end:
             self._start = self._end = 0
-            if len(self._buffer) > BUFFER_SIZE:
-                self._resize(BUFFER_SIZE)
+            if size != self._size:
+                self._move(self._size)
         elif start:
             # The head of an incomplete frame moves to the front, once: while it waits for the rest, start stays 0.
-            self._view[: end - start] = self._view[start:end]
-            self._start, self._end = 0, end - start
-        elif end == len(self._buffer):
+            self._move(max(size, self._size))
+        elif end == size:
             # Doubling keeps the copying linear; the size limit has been checked against the frame's header.
-            self._resize(2 * end)
+            self._move(2 * size)
         return self._view[self._end :]
 
-    def _resize(self, size: int) -> None:
-        # A new buffer, since a view of the old one that the caller still holds pins it.
-        buffer = bytearray(size)
-        buffer[: self._end] = self._view[: self._end]
-        self._buffer, self._view = buffer, memoryview(buffer)
+    def _move(self, size: int) -> None:
+        """What is left goes to the front of a buffer of this size."""
+        left = self._view[self._start : self._end]
+        if size != len(self._buffer):  # a new one, since a view of the old one that the caller still holds pins it
+            self._buffer = bytearray(size)
+            self._view = memoryview(self._buffer)
+        self._view[: len(left)] = left
+        self._start, self._end = 0, len(left)
 
     def received(self, count: int) -> None:
         """Tell how many bytes were written into `space`."""
         self._copy = None
         self._end += count
+        size = len(self._buffer)
+        if size - self._end < NEARLY_FULL and size == self._size < BUFFER_SIZE:
+            self._size = 2 * size  # more waits: the fewer reads, the better
 
     def cut(self) -> tuple[list[bytes], Frame | Violation | None]:
         """Take out the complete text messages up to the next event.
@@ -279,11 +290,13 @@ class FrameReader:
         return None
 
 
+@cache
 def _keep_freed_memory() -> None:
     """Have the C library keep what a batch frees for the next one.
 
     glibc returns the memory of large blocks to the system at once, and fetches it again, zeroed page by page, for the
-    next read: a tenth of the throughput. Freeing one larger block raises both of its limits; elsewhere it is harmless.
+    next read: a tenth of the throughput. Freeing one larger block raises both of its limits for the whole process;
+    elsewhere it is harmless.
     """
     bytearray(4 * BUFFER_SIZE)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from websockets.sync.server import ServerConnection
 
+from finx_sync import State
 from finx_sync.notices import Gap
 from tests.guarantees.feeds import Feed
 from tests.scripted import text
@@ -258,13 +259,51 @@ def test_what_only_the_new_connection_brought_is_a_gap_when_it_fails() -> None:
         feed.send("B")
         assert wait_until(lambda: stage.numbers("B") == [1])
         stage.keep_the_old_connection()
+        subscriptions = stage.stream._subscriptions
+        forget, read = subscriptions.closed, stage.stream.stats().messages.received
+
+        def slowly(line: str, send: Any) -> None:
+            """The old connection brings B before the new one's io thread goes on."""
+            forget(line, send)
+            feed.wait_for_subscribers("B")
+            feed.send("B")
+            assert stage.received(read + 1)
+
+        subscriptions.closed = slowly  # type: ignore[method-assign]
         feed.cut("B")
-        feed.send("B")  # lost
-        feed.wait_for_subscribers("B")
-        feed.send("B")
-        assert wait_until(lambda: 3 in stage.numbers("B"))
+        assert wait_until(lambda: 2 in stage.numbers("B"))
         stage.stream.stop()
         told = [item for item in stage.seen.items if isinstance(item, Gap) or item[0] == "B"]
         assert [isinstance(item, Gap) for item in told] == [False, True, False]
         assert told[1].names == ("B",)
+        assert books_balance(stage.stream)
+
+
+class Silent(Feed):
+    """Answers every login but the second."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._logins = 0
+
+    def answer(self, connection: ServerConnection, message: dict[str, Any]) -> None:
+        """As a feed, with that exception."""
+        self._logins += message.get("functionName") == "authenticate"
+        if message.get("functionName") != "authenticate" or self._logins != 2:
+            super().answer(connection, message)
+
+
+def test_a_successor_that_is_lost_before_its_key_was_taken_comes_back() -> None:
+    """Two losses within a second would end the stream for good, as if it had never been open."""
+    with Silent() as feed:
+        stage = Stage(feed, "A")
+        (line,) = stage.stream._session.lines.all()
+        new = stage.replace("A")
+        stage.old.close_socket()
+        assert wait_until(lambda: stage.stream._session.lines.all() != [line])
+        new.close_socket()
+        feed.next_connection()
+        assert wait_until(lambda: feed.send("A") or stage.numbers("A"))
+        stage.stream.stop()
+        assert stage.stream.state is State.STOPPED
         assert books_balance(stage.stream)

@@ -119,7 +119,16 @@ def test_the_buffer_shrinks_after_a_large_message() -> None:
     """One large message would cost its memory for ever."""
     reader = FrameReader()
     assert len(read(reader, server_frame(TEXT, b"x" * 5_000_000), [1_000_000])) == 1
-    assert len(reader.space()) == frames.BUFFER_SIZE
+    assert len(reader.space()) <= frames.BUFFER_SIZE
+
+
+def test_the_buffer_grows_with_the_feed() -> None:
+    """A quiet feed would take a flood's memory, or a flood too many reads."""
+    reader, stream = FrameReader(), server_frame(TEXT, b"x" * 700) * 5000
+    assert read(reader, stream[: 704 * 10], [704]) == ["x" * 700] * 10
+    assert len(reader.space()) == frames.FIRST_SIZE
+    assert len(read(reader, stream, [len(stream)])) == 5000
+    assert len(reader.space()) > frames.BUFFER_SIZE - 1000
 
 
 def test_payloads_outlive_the_buffer() -> None:
