@@ -55,7 +55,8 @@ class Borrowing:
     def __init__(self, post: Callable[[Callable[[], object]], object]) -> None:
         self._post = post
         self.reading: Reading | None = None
-        self._source: Source | None = None
+        self._source: Source | None = None  # of the last batch
+        self._lender: Source | None = None  # of the last offer
         self._arrived = 0.0
         self._streak = 0
 
@@ -66,13 +67,19 @@ class Borrowing:
         self._arrived = arrived
         if not (alone and quick and source is before and count < FLOOD):
             self._streak = 0
-            if self.reading is not None and before is not None:
-                before.lend_reading(None)
-                self.interrupt()
+            self._call_back()
         elif self.reading is None:
             self._streak += 1
             if self._streak >= STREAK:
+                self._lender = source
                 source.lend_reading(self._offered)
+        elif source is not self._lender:  # the loan is on its way back, and the borrower waits there
+            self._call_back()
+
+    def _call_back(self) -> None:
+        if self.reading is not None and self._lender is not None:
+            self._lender.lend_reading(None)
+            self.interrupt()
 
     def _offered(self, reading: Reading) -> None:
         self._post(lambda: self._borrow(reading))

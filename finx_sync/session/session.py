@@ -319,13 +319,14 @@ class Session:
         self._fail(error, drain=True)
 
     def _overflowed(self) -> None:
-        self._fail(
-            SlowConsumerError(
-                f"more than {self._parts.options.queue_size} messages wait for the handlers; make them faster, or "
-                "choose another overflow rule"
-            ),
-            drain=True,
+        error = SlowConsumerError(
+            f"more than {self._parts.options.queue_size} messages wait for the handlers; make them faster, or "
+            "choose another overflow rule"
         )
+        if self.worker.on_this_thread():  # it reads, and calls nobody before it has put what it read in its place
+            self._inbox.post(Ordered(lambda: self._fail(error, drain=True)))
+        else:
+            self._fail(error, drain=True)
 
     def _fail(self, error: FinxSyncError, *, drain: bool) -> None:
         was_open = self.state.state not in (State.NEW, State.CONNECTING)

@@ -300,8 +300,8 @@ class WebSocketApp(_OriginalApp):
     ) -> None:
         """Close the connection. Any thread, any moment; before the first `run_forever` it makes that return at once.
 
-        On the thread of `run_forever` it returns immediately and the closing follows; on others it waits until
-        `run_forever` has ended, at most `timeout` seconds, after which the connection is cut.
+        On the thread that reads, which is `run_forever`'s as a rule, it returns at once and the closing follows; on
+        others it waits until `run_forever` has ended, at most `timeout` seconds, after which the connection is cut.
 
         Args:
             status: close code (RFC 6455 7.4).
@@ -322,7 +322,8 @@ class WebSocketApp(_OriginalApp):
                 loop.request_close(close_payload(status, text), patience)
             elif attempt is not None:
                 attempt.abort()
-        if wait and run.thread != threading.get_ident() and not self._finished.wait(patience):
+        reading = (run.thread, loop.borrower if loop is not None else None)
+        if wait and threading.get_ident() not in reading and not self._finished.wait(patience):
             self.abort()
 
     def abort(self) -> None:
@@ -375,7 +376,7 @@ class WebSocketApp(_OriginalApp):
         """Have another thread read in place of `run_forever`'s, as long as there is nothing else to do for that one.
 
         From `on_batch` only. Callbacks then run on the borrower's thread, one at a time as ever; `run_forever` takes
-        the reading back within 20 ms when the borrower does not come for the next message.
+        the reading back within 40 ms when the borrower does not come for the next message.
 
         Args:
             borrow: given the `Loan`, on which the borrower calls `turn`; None calls the loan back.

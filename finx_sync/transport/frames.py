@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import codecs
 import struct
+import sys
 from functools import cache
 from typing import Final, NamedTuple
 
@@ -127,7 +128,7 @@ class FrameReader:
         check_utf8: bool = True,
         fragments: bool = False,
     ) -> None:
-        self._max_size = max_size
+        self._max_size = int(min(max_size, sys.maxsize))
         self._check_utf8 = check_utf8
         self._fragments = fragments
         _keep_freed_memory()
@@ -205,7 +206,7 @@ class FrameReader:
             return
         source: bytes | bytearray = self._buffer
         if not IS_COMPILED:
-            if end > BUFFER_SIZE:
+            if end > BUFFER_SIZE or (end - start > 1 and self._buffer[start + 1] == LENGTH_64):
                 return  # a large frame grows in here: copying all of it at each read would be quadratic
             if self._copy is None:
                 self._copy = bytes(self._view[:end])
@@ -232,14 +233,14 @@ class FrameReader:
             (length,) = _unpack_length_16(self._buffer, start + 2)
         elif header == 10:
             (length,) = _unpack_length_64(self._buffer, start + 2)
+        opcode, fin = first & 0x0F, bool(first & FIN)
         joined = len(self._joining.data) if self._joining is not None else 0
-        if joined + length > self._max_size:
+        if joined + length > self._max_size and opcode < CLOSE:
             return Violation(TOO_BIG, f"a message is larger than {self._max_size} bytes")
         if available < header + length:
             return _MORE
         self._start = start + header + length
         payload = self._view[start + header : self._start]
-        opcode, fin = first & 0x0F, bool(first & FIN)
         if opcode >= CLOSE:
             return _control(opcode, bytes(payload))
         return self._data(opcode, fin, payload, payloads)

@@ -19,7 +19,8 @@ from finx_sync.transport.waker import LONGEST_WAIT, Poller, Waker
 __all__ = ["PATIENCE", "Loan"]
 
 PATIENCE: Final = 0.02
-"""Seconds after which the io thread reads again if the borrower has not: no message comes, or its handler is slow."""
+"""Seconds between two looks of the io thread: it reads again if the borrower has not read since the last one, because
+no message comes, or since its handler is slow."""
 
 
 class Loan:
@@ -41,6 +42,7 @@ class Loan:
         self._reading = threading.Lock()  # held by the borrower while it waits for data and takes it in
         self._lent = False
         self._turns = self._seen = 0
+        self.borrower: int | None = None  # who is in `turn` now: the thread's identity
 
     def turn(self) -> bool:
         """Wait for data and take it in, or until `interrupt`; returns whether the loan goes on."""
@@ -51,7 +53,10 @@ class Loan:
             if woken or not readable:
                 return self._lent
             self._turns += 1
-            if self._receive():
+            self.borrower = threading.get_ident()
+            goes_on = self._receive()
+            self.borrower = None
+            if goes_on:
                 return True
             self._lent = False
         self._waker.wake()

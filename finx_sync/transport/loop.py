@@ -16,6 +16,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from finx_sync import forks
@@ -189,6 +190,7 @@ class ReadLoop:
         self._timer_count = 0
         self._borrow: Borrow | None = None
         self._loan: Loan | None = None
+        self._over = False  # the borrower has read the end of the stream, which nobody will see again
         forks.watch(self)
 
     def forked(self) -> None:
@@ -225,6 +227,11 @@ class ReadLoop:
     def lend(self, borrow: Borrow | None) -> None:
         """Have another thread read; None ends that. On the thread that reads now."""
         self._borrow = borrow
+
+    @property
+    def borrower(self) -> int | None:
+        """The thread that takes in what it has read in place of the io thread, at this moment; None if none does."""
+        return self._loan.borrower if self._loan is not None else None
 
     def run(self, channel: Channel) -> Closed:
         """Serve the connection until it ends.
@@ -307,16 +314,17 @@ class ReadLoop:
                 return False
             if self._borrow is not None:
                 self._stand_by(sock, poller, receive)
-                return True
+                return not self._over
         return True
 
     def _stand_by(self, sock: socket.socket, poller: Poller, receive: Callable[[socket.socket], bool]) -> None:
         """Lend the reading, until there is anything else to do or the borrower leaves it alone."""
         borrow = self._borrow
         if borrow is None or not self._may_lend():
+            self._borrow = None
             return
         if self._loan is None:
-            self._loan = Loan(sock, self._waker, lambda: receive(sock) and self._may_lend())
+            self._loan = Loan(sock, self._waker, partial(self._read_lent, sock, receive))
         loan = self._loan
         loan.begin()
         try:
@@ -328,6 +336,11 @@ class ReadLoop:
         finally:
             loan.end()
             self._borrow = None
+
+    def _read_lent(self, sock: socket.socket, receive: Callable[[socket.socket], bool]) -> bool:
+        """What the borrower does once there is data; returns whether it may go on."""
+        self._over = not receive(sock)
+        return not self._over and self._may_lend()
 
     def _may_lend(self) -> bool:
         """Whether somebody wants to read, and there is nothing to do but that."""
@@ -436,6 +449,7 @@ class ReadLoop:
         """Nothing is read any more but the end; the peer gets a moment to end the TCP connection first."""
         self._farewell = outcome
         self._closing = True
+        self._pong_left = None  # what the peer has said counts, not what it says no more
         self._give_up_within(FAREWELL_TIMEOUT)
 
     def _give_up_within(self, seconds: float) -> None:

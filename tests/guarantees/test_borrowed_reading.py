@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import ssl
 import threading
 from collections.abc import Iterator
@@ -9,10 +11,13 @@ from typing import Any
 
 import pytest
 
-from finx_sync import State
+from finx_sync import Backoff, State
 from finx_sync.dispatch.borrowing import STREAK
+from finx_sync.errors import ConnectionLostError, PeerTimeoutError
 from finx_sync.notices import Gap
 from tests.guarantees.feeds import Feed
+from tests.scripted import text
+from tests.servers import RawServer, server_frame, until_closed
 from tests.waiting import Collector, books_balance, stream_to, wait_until
 
 
@@ -178,3 +183,59 @@ def test_it_is_the_same_where_the_oldest_would_be_dropped() -> None:
         feed.quiet()
         assert wait_until(one.complete)
         one.stream.stop()
+
+
+def test_an_end_of_tls_that_leaves_tcp_open_is_noticed(
+    monkeypatch: pytest.MonkeyPatch, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
+) -> None:
+    """Only the borrower sees it, once: the stream would be silent until a ping goes unanswered."""
+    monkeypatch.setattr("finx_sync.session.supervisor.AUTHENTICATION_GRACE", 600)
+    states, over = Collector(), threading.Event()
+
+    def script(connection: socket.socket) -> None:
+        assert isinstance(connection, ssl.SSLSocket)
+        connection.recv(65536)
+        connection.sendall(server_frame(1, b'{"isAuth":true}'))
+        number, pause = 0, threading.Event()
+        while stream._session is None or stream._session._inbox._borrowing.reading is None:
+            number += 1
+            connection.sendall(server_frame(1, text(timestamp=str(number)).encode()))
+            pause.wait(0.002)
+        connection.setblocking(False)
+        with contextlib.suppress(ssl.SSLWantReadError):
+            until_closed(connection)  # what has come until now
+        with contextlib.suppress(ssl.SSLWantReadError):
+            connection.unwrap()  # the end as TLS has it, and nothing below it
+        over.wait(20)
+
+    with RawServer(script, connections=2, tls=server_tls) as server:
+        stream = stream_to(server.url.rstrip("/"), ssl_context=client_tls, reconnect=Backoff(first=60, cap=60))
+        stream.on_state(states)
+        stream.on_contract(lambda tick: None)
+        stream.start()
+        states.wait(lambda items: items[-1].new is State.RECONNECTING)
+        assert isinstance(states.items[-1].reason, ConnectionLostError)
+        assert not isinstance(states.items[-1].reason, PeerTimeoutError)
+        over.set()
+        stream.stop()
+
+
+def test_an_overflow_that_the_borrower_meets_is_told_after_the_messages() -> None:
+    """`on_state` would run in the middle of a read, under its lock, before the messages that came before."""
+    with Feed() as feed:
+        one = Lively(feed, overflow="error", queue_size=50, flight_recorder=False)
+        one.stream.on_state(one.seen)
+        one.borrow()
+        feed.quiet()
+        (connection,) = feed._subscribers["A"]
+        frames = [
+            server_frame(1, text(redis_key="A", instrument_name="A", timestamp=str(n)).encode()) for n in range(60)
+        ]
+        feed.send("A")
+        connection.socket.sendall(b"".join(frames))
+        items = one.seen.wait(lambda items: getattr(items[-1], "new", None) is State.FAILED)
+        numbers = [item[1] for item in items[items.index(("A", feed.sent["A"])) + 1 : -1]]
+        assert len(numbers) > 40
+        assert numbers == list(range(len(numbers)))
+        one.stream.stop()
+        assert books_balance(one.stream)

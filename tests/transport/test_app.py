@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import queue
 import signal
 import socket
 import ssl
@@ -316,6 +317,53 @@ def test_a_slow_callback_never_makes_a_living_peer_look_dead() -> None:
     with Server(lambda connection: [connection.send(f"{n}") for n in range(50)] and echo(connection)) as server:
         assert log.app(server.url, on_message=slow).run_forever(ping_interval=0.5, ping_timeout=0.5) is False
     assert log.errors == []
+
+
+def test_a_callback_may_close_while_the_reading_is_lent() -> None:
+    """It would wait for the io thread, which waits for it, until the connection is cut."""
+    loans: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    lent, closed_on, log = threading.Event(), [], Log()
+
+    def borrow() -> None:
+        loan = loans.get(timeout=10)
+        lent.set()
+        loan.turn()
+
+    def on_batch(app: WebSocketApp, payloads: list[bytes]) -> None:
+        if lent.is_set():
+            closed_on.append(threading.current_thread())
+            app.close(timeout=10)
+        else:
+            app.lend_reading(loans.put)
+
+    def script(connection: ServerConnection) -> None:
+        connection.send("1")
+        assert lent.wait(10)
+        connection.send("2")
+        connection.recv()
+
+    borrower = threading.Thread(target=borrow)
+    borrower.start()
+    with Server(script) as server:
+        log.app(server.url, on_batch=on_batch).run_forever()
+    borrower.join(10)
+    if closed_on == [borrower]:  # and not the io thread, which takes the reading back after a while
+        assert log.events[-1][:2] == ("on_close", 1000)
+    assert closed_on
+
+
+def test_a_close_counts_though_a_ping_was_not_answered() -> None:
+    """The peer's code and reason would be lost, which say whether to come back."""
+
+    def script(connection: socket.socket) -> None:
+        connection.recv(65536)  # the ping
+        connection.sendall(server_frame(8, b"\x0f\xa1go away"))
+        until_closed(connection)
+
+    log = Log()
+    with RawServer(script) as server:
+        log.app(server.url).run_forever(ping_interval=0.1, ping_timeout=0.09)
+    assert log.events[-1] == ("on_close", 4001, "go away")
 
 
 def test_pausing_and_resuming() -> None:

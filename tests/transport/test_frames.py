@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -113,6 +114,26 @@ def test_every_length_form(size: int) -> None:
     stream = server_frame(TEXT, b"x" * size) * 2 + server_frame(BINARY, b"y" * size)
     seen = read(FrameReader(), stream, [100_000])
     assert seen == ["x" * size, "x" * size, Frame(BINARY, b"y" * size)]
+
+
+def test_control_frames_count_for_no_message() -> None:
+    """A ping between the fragments of a message that is just small enough would end the connection."""
+    parts = server_frame(TEXT, b"x" * 90, fin=False) + server_frame(PING, b"p" * 20) + server_frame(CONT, b"y" * 10)
+    assert read(FrameReader(100), parts, [1000]) == [Frame(PING, b"p" * 20), "x" * 90 + "y" * 10]
+    assert only(server_frame(PING, b"p" * 20), max_size=10) == Frame(PING, b"p" * 20)
+
+
+@pytest.mark.parametrize("max_size", [float("inf"), 2**63, 1e9])
+def test_any_number_is_a_size_limit(max_size: Any) -> None:
+    """The compiled part would raise at the first message, where Python does not."""
+    assert only(server_frame(TEXT, b"x"), max_size=max_size) == "x"
+
+
+def test_a_large_frame_that_drips_in_is_not_copied_at_each_read() -> None:
+    """A slow peer would keep the processor busy."""
+    reader = FrameReader()
+    assert read(reader, server_frame(TEXT, b"x" * 200_000)[:-1], [50_000]) == []
+    assert reader._copy is None
 
 
 def test_the_buffer_shrinks_after_a_large_message() -> None:

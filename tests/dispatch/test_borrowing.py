@@ -1,0 +1,91 @@
+"""Who is told to lend the reading, and to whom it is called back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from finx_sync.dispatch.borrowing import FLOOD, QUICK, STREAK, Borrowing
+
+
+class Lender:
+    """A source; what it was told to do with its reading, in order."""
+
+    def __init__(self) -> None:
+        self.told: list[Any] = []
+
+    def pause_reading(self) -> None:
+        raise AssertionError
+
+    resume_reading = pause_reading
+
+    def lend_reading(self, borrow: Any) -> None:
+        self.told.append(borrow)
+
+
+class Reading:
+    """A reading; how often its wait was ended."""
+
+    interrupted = 0
+
+    def turn(self) -> bool:
+        raise AssertionError
+
+    def interrupt(self) -> None:
+        self.interrupted += 1
+
+
+class Feed:
+    """Two sources and their borrower, in a time of their own."""
+
+    def __init__(self) -> None:
+        self.borrowing = Borrowing(lambda event: event())
+        self.one, self.other, self.reading = Lender(), Lender(), Reading()
+        self.now = 1000.0
+
+    def comes(self, source: Lender, count: int = 1, *, after: float = QUICK / 2, alone: bool = True) -> None:
+        self.now += after
+        self.borrowing.came(source, count, self.now, alone=alone)
+
+    def lend(self) -> None:
+        """Until the first source has lent its reading."""
+        for _ in range(STREAK + 1):
+            self.comes(self.one)
+        (borrow,) = self.one.told
+        borrow(self.reading)
+        self.one.told.clear()
+
+
+def test_a_streak_borrows_and_a_flood_or_a_pause_gives_back() -> None:
+    """A lone message would wake two threads, or a flood be read by one."""
+    for how in ({"count": FLOOD}, {"after": 2 * QUICK}, {"alone": False}):
+        feed = Feed()
+        feed.lend()
+        feed.comes(feed.one)
+        assert feed.one.told == []
+        feed.comes(feed.one, **how)  # type: ignore[arg-type]
+        assert feed.one.told == [None]
+        assert feed.reading.interrupted == 1
+
+
+def test_each_message_of_another_source_ends_the_borrowers_wait() -> None:
+    """The second message would lie in the inbox while the borrower waits for the first source's next one."""
+    feed = Feed()
+    feed.lend()
+    for count in (1, 2, 3):
+        feed.comes(feed.other)
+        assert feed.reading.interrupted == count
+    assert feed.other.told == []
+    assert set(feed.one.told) == {None}
+
+
+def test_the_lender_is_called_back_and_not_who_spoke_last() -> None:
+    """Where another source spoke between the offer and the loan, nobody would be called back."""
+    feed = Feed()
+    for _ in range(STREAK + 1):
+        feed.comes(feed.one)
+    (borrow,) = feed.one.told
+    feed.comes(feed.other)
+    borrow(feed.reading)
+    feed.comes(feed.one)
+    assert feed.one.told[1:] == [None]
+    assert feed.other.told == []
