@@ -60,6 +60,7 @@ class Delivery:
 
     Attributes:
         gate: looks at every message first; None, the usual case, costs nothing.
+        queue: takes what a gate hands on, while messages that came before it wait; None, as a rule.
         stopping: set by any thread to end after the handler that runs, with `handlers.touch()` after it.
     """
 
@@ -77,6 +78,7 @@ class Delivery:
         self._on_other = on_other
         self._on_raise = on_raise
         self.gate: Gate | None = None
+        self.queue: Callable[[Message, bytes, float], object] | None = None
         self.stopping = False
 
     def run(self, messages: list[Any], payloads: Sequence[bytes], received_at: float, connection: Connection) -> int:
@@ -133,7 +135,14 @@ class Delivery:
         self._ledger.handle(done)
         return done
 
-    def deliver(self, message: Message, payload: bytes | None, received_at: float) -> None:
+    def deliver(self, message: Message, payload: bytes, received_at: float) -> None:
+        """Hand one message on that a gate has kept, in its place after those that wait."""
+        if self.queue is not None:
+            self.queue(message, payload, received_at)
+        else:
+            self.hand_on(message, payload, received_at)
+
+    def hand_on(self, message: Message, payload: bytes | None, received_at: float) -> None:
         """Hand one message on that was in hand already and that no gate keeps."""
         self._ledger.settle(**{self._deliver(message, payload, received_at): 1})
 

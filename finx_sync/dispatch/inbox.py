@@ -33,10 +33,12 @@ class Connection:
     Attributes:
         line: the name of the line that it serves.
         is_given_up: whether another connection serves the line instead; any thread.
+        owner: who opened it; nothing to those who only carry it about.
     """
 
     line: str
     is_given_up: Callable[[], bool] = field(default=lambda: False, repr=False)
+    owner: object = field(default=None, repr=False)
 
 
 class Batch:

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Final
 
 from finx_sync.dispatch.catchup import Backlog, Conflated, Waiting
@@ -228,6 +229,7 @@ class Worker:
             payloads: theirs.
         """
         backlog = Backlog()
+        self._delivery.queue = partial(self._queue, backlog)
         self._add(messages, payloads, batch, backlog)
         self._absorb(batch, backlog)
         while len(backlog) and not self._delivery.stopping:
@@ -236,6 +238,7 @@ class Worker:
                 self._on_missed(backlog.conflated)
                 backlog.conflated = None
             self._deliver_oldest(backlog)
+        self._delivery.queue = None
         self._ledger.settle(dropped=backlog.messages())
         for event in backlog.events():  # the stream is stopping: no message follows that they could be early for
             event.event()
@@ -273,10 +276,16 @@ class Worker:
             replaced += backlog.add(Waiting(message, text, received_at, batch.arrived))
         self._ledger.settle(dropped=replaced, duplicate=duplicates)
 
+    def _queue(self, backlog: Backlog, message: Message, payload: bytes, received_at: float) -> None:
+        """What a gate has kept, and lets go on now."""
+        text = payload if "message" in self._handlers.topics else None
+        replaced = backlog.add(Waiting(message, text, received_at, time.monotonic()))
+        self._ledger.settle(dropped=replaced)
+
     def _deliver_oldest(self, backlog: Backlog) -> None:
         oldest = backlog.pop()
         if isinstance(oldest, Ordered):
             oldest.event()
             return
         self._arrived, self._busy_since = oldest.arrived, time.monotonic()
-        self._delivery.deliver(oldest.message, oldest.payload, oldest.received_at)
+        self._delivery.hand_on(oldest.message, oldest.payload, oldest.received_at)

@@ -278,9 +278,7 @@ class Playback(Session):
         )
         if old is not None:  # one replaces the other
             wishes = partial(self._subscriptions.desired, record.line)
-            self.continuity.hand_over(
-                Handover(old, wishes, deliver=self.continuity.deliver, retire=lambda: True, cancel=lambda: None)
-            )
+            self.continuity.hand_over(Handover(old, wishes, _Played(connection), self.continuity.deliver))
         self.continuity.opened(connection)
         self._connection_changed(record.line, True)
 
@@ -348,6 +346,24 @@ class _Player(Worker):
         if self.thread is not None:
             self.thread.join(timeout)
         return self.thread is None or not self.thread.is_alive()
+
+
+class _Played:
+    """The new connection of a replacement that has been recorded: what became of it is told by what follows."""
+
+    is_confirmed = True
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def owns(self, connection: Connection) -> bool:
+        return connection is self._connection
+
+    def take_over(self) -> bool:
+        return True
+
+    def give_up(self) -> None:
+        pass
 
 
 def _error(kind: str, text: str) -> FinxSyncError:

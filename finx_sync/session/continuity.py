@@ -50,6 +50,19 @@ class _Pending:
     reason: GapReason = "connection lost"
 
 
+@dataclass
+class _Echoes:
+    """What a connection still will bring, and another one has brought before it went.
+
+    Attributes:
+        left: payloads of each subscription, in order.
+        until: when they are forgotten, since they may never come; monotonic.
+    """
+
+    left: dict[Subscription, deque[bytes]]
+    until: float
+
+
 class Continuity:
     """The account of each subscription.
 
@@ -87,7 +100,7 @@ class Continuity:
         self._open: dict[str, Connection] = {}
         self._handovers: dict[str, Handover] = {}
         self._retired: set[Connection] = set()  # replaced; what they still bring, their successor brings too
-        self._echoes: dict[Connection, dict[Subscription, deque[bytes]]] = {}  # what another brought before it failed
+        self._echoes: dict[Connection, _Echoes] = {}
         self.filler: Backfill | None = None
 
     def coverage(self, name: str) -> list[Interval]:
@@ -104,8 +117,11 @@ class Continuity:
             self._set_gate()
             return
         handover = self._handovers.get(connection.line)
-        if handover is not None:
-            handover.opened(connection, self._clock.monotonic() + self._overlap)
+        if handover is not None and not handover.successor.owns(connection):  # the line has gone, and come back anew
+            self._delivery.drop(self._handovers.pop(connection.line).dissolve()[1])
+        elif handover is not None:
+            until = self._clock.monotonic() + self._overlap
+            handover.opened(connection, until, is_read=self._dialect.asks_by_url)
             for wish, one in self._pending.items():
                 if one.connection is handover.old and not handover.compares(wish):  # it was asked of this one
                     one.connection = connection
@@ -127,19 +143,13 @@ class Continuity:
             self._retired.discard(connection)
         elif handover is not None and connection is handover.new:
             self._dissolve(handover, covered_until, reason)
-        elif handover is not None and handover.new is not None and handover.retire():
-            self._finish(handover, covered_until)
-            self._retired.discard(connection)
-        elif handover is not None and handover.new is not None:  # it has ended, too
-            self._retired.add(handover.new)
-            self._dissolve(handover, covered_until, reason)
-            self._echoes.pop(connection, None)
-            self._lose(connection.line, covered_until, reason)
+        elif handover is not None and connection is handover.old and handover.new is not None:
+            self._succeed(handover, handover.new, covered_until, reason)
         elif self._open.get(connection.line) is connection:
             self._lose(connection.line, covered_until, reason)
             if handover is not None:
                 del self._handovers[connection.line]
-                handover.cancel()
+                handover.successor.give_up()
         self._set_gate()
 
     def left(self, connection: Connection, covered_until: float) -> None:
@@ -186,6 +196,9 @@ class Continuity:
     def answered(self, connection: Connection) -> None:
         """The server answered what was sent after the subscriptions: all of them flow."""
         self._flow([wish for wish, one in self._pending.items() if one.connection is connection], self._clock.wall())
+        handover = self._handovers.get(connection.line)
+        if handover is not None and connection is handover.new:
+            handover.is_read = True
 
     def confirmed(self, wish: Subscription) -> None:
         """The server confirmed a subscription."""
@@ -193,15 +206,19 @@ class Continuity:
             self._flow([wish], self._clock.wall())
 
     def settle(self) -> None:
-        """Take what has been asked for long ago to flow, and end overlaps whose time is up. Called now and then."""
+        """What was asked for long ago is taken to flow; overlaps and echoes end when their time is up. Now and then."""
         now = self._clock.monotonic()
+        for connection in [one for one, echoes in self._echoes.items() if now >= echoes.until]:
+            del self._echoes[connection]
+            self._set_gate()
         self._flow(
             [wish for wish, one in self._pending.items() if one.connection is not None and now - one.asked_at > SETTLE],
             self._clock.wall(),
         )
         for handover in list(self._handovers.values()):
             due = now >= handover.deadline or (handover.new is not None and self._is_complete(handover))
-            if due and handover.retire():  # else it has failed, and the news is on its way
+            # Its key may yet be refused; or else it has failed, and the news is on its way.
+            if due and handover.successor.is_confirmed and handover.successor.take_over():
                 self._finish(handover, self._clock.wall())
 
     # Make before break
@@ -214,7 +231,7 @@ class Continuity:
     def hand_over(self, handover: Handover) -> None:
         """A second connection is being opened for a line: remember the first one's messages, to compare with."""
         if self._open.get(handover.old.line) is not handover.old:  # it has gone meanwhile, and comes back by itself
-            handover.cancel()
+            handover.successor.give_up()
             return
         self._handovers[handover.old.line] = handover
         self._set_gate()
@@ -222,8 +239,22 @@ class Continuity:
     def _is_complete(self, handover: Handover) -> bool:
         return handover.is_complete(set(self._wishes(handover.old.line)))
 
-    def _finish(self, handover: Handover, now: float) -> None:
-        """The old connection has been retired; the new one serves the line."""
+    def _succeed(self, handover: Handover, new: Connection, covered_until: float, reason: GapReason) -> None:
+        """The old connection is gone: the new one serves the line, unless it has ended, too."""
+        if handover.successor.take_over():
+            wanted = set(self._wishes(new.line))
+            lost = [wish for wish in handover.unproven() if wish in wanted]
+            self._finish(handover, covered_until, lost)
+            self._retired.discard(handover.old)
+            self._lost(lost, covered_until, reason, new)
+        else:
+            self._retired.add(new)
+            self._dissolve(handover, covered_until, reason)
+            self._echoes.pop(handover.old, None)
+            self._lose(new.line, covered_until, reason)
+
+    def _finish(self, handover: Handover, now: float, lost: Sequence[Subscription] = ()) -> None:
+        """The old connection has been retired; the new one serves the line, but for what is `lost`."""
         assert handover.new is not None
         line = handover.old.line
         del self._handovers[line]
@@ -233,8 +264,10 @@ class Continuity:
             if pending.connection is handover.old:
                 pending.connection = handover.new
         doubtful, kept = handover.finish()
+        self._expect(handover, handover.new)
         wanted = set(self._wishes(line))
-        self._doubt([wish for wish in doubtful if wish in wanted], handover.doubt_since(now), now)
+        doubtful = [wish for wish in doubtful if wish in wanted and wish not in lost]
+        self._doubt(doubtful, handover.doubt_since(now), now)
         for message, payload, received_at in kept:
             self.prepare([message], received_at, handover.new)
             self._delivery.deliver(message, payload, received_at)
@@ -245,11 +278,15 @@ class Continuity:
         del self._handovers[handover.old.line]
         gone_over, repeated = handover.dissolve()
         self._delivery.duplicates(repeated)
-        self._doubt(gone_over, now, self._clock.wall())
-        if echoes := handover.echoes():
-            self._echoes[handover.old] = echoes
-        line = handover.old.line
-        self._lost([one for one in self._wishes(line) if not handover.compares(one)], now, reason, handover.old)
+        wanted = list(self._wishes(handover.old.line))
+        self._doubt([wish for wish in gone_over if wish in wanted], now, self._clock.wall())
+        self._expect(handover, handover.old)
+        self._lost([one for one in wanted if not handover.compares(one)], now, reason, handover.old)
+
+    def _expect(self, handover: Handover, connection: Connection) -> None:
+        """This one of the two goes on, and will repeat what the other one has brought."""
+        if echoes := handover.echoes(connection):
+            self._echoes[connection] = _Echoes(echoes, self._clock.monotonic() + self._overlap)
 
     def _doubt(self, wishes: list[Subscription], since: float, now: float) -> None:
         if wishes:
@@ -298,20 +335,21 @@ class Continuity:
         if connection in self._retired:
             return Judgement.DUPLICATE
         wish = self._wish_of(message)
-        if connection in self._echoes and self._is_echo(wish, payload, connection):
-            return Judgement.DUPLICATE
+        is_echo = connection in self._echoes and self._is_echo(wish, payload, connection)
         handover = self._handovers.get(connection.line)
         if handover is not None and wish is not None:
-            judgement = handover.judge(wish, message, payload, received_at, connection)
+            judgement = handover.judge(wish, message, payload, received_at, connection, is_echo=is_echo)
             if judgement is not Judgement.PASS:
                 return judgement
+        if is_echo:
+            return Judgement.DUPLICATE
         if self.filler is not None:
             return self.filler.judge(wish, message, payload, received_at)
         return Judgement.PASS
 
     def _is_echo(self, wish: Subscription | None, payload: bytes, connection: Connection) -> bool:
         """Whether a connection that failed has brought it; the first message beyond is the last that is compared."""
-        echoes = self._echoes[connection]
+        echoes = self._echoes[connection].left
         found = wish in echoes and skip_to(payload, echoes[wish])
         if wish in echoes and not (found and echoes[wish]):
             del echoes[wish]

@@ -118,8 +118,12 @@ class Controls:
     def _authentication(self, verdict: Authentication, line: Supervisor | None) -> None:
         if line is not None and verdict.accepted:
             line.confirm()
-        elif line is not None:
-            line.refuse(_refused(verdict.said or "isAuth: false"))
+        elif not verdict.accepted:
+            refusal = _refused(verdict.said or "isAuth: false")
+            if line is not None:
+                line.refuse(refusal)
+            else:  # its connection has gone meanwhile, and is being tried again
+                self._report(refusal, self._venue)
 
     def _reconnect(self, said: str, line: Supervisor | None) -> None:
         if line is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Container, Iterable, Iterator
-from typing import Any
+from typing import Any, Protocol
 
 from finx_sync.dispatch.delivery import Judgement
 from finx_sync.dispatch.inbox import Connection
@@ -12,7 +12,7 @@ from finx_sync.messages import Message
 from finx_sync.session.overlap import Overlap, Verdict
 from finx_sync.venues.base import Subscription
 
-__all__ = ["Handover", "Kept"]
+__all__ = ["Handover", "Kept", "Successor"]
 
 Kept = tuple[Message, bytes, float]
 """A message of the new connection that nobody has seen yet: itself, its payload, when it was received."""
@@ -24,6 +24,23 @@ _AS_JUDGED = {
 }
 
 
+class Successor(Protocol):
+    """Who opens the new connection. Any thread."""
+
+    @property
+    def is_confirmed(self) -> bool:
+        """Whether the new connection is open and its key taken."""
+
+    def owns(self, connection: Connection) -> bool:
+        """Whether it is the new connection."""
+
+    def take_over(self) -> bool:
+        """Serve the line from now on, and close the old connection; False if it has failed at this very moment."""
+
+    def give_up(self) -> object:
+        """The old connection went before the new one was open."""
+
+
 class Handover:
     """The overlaps of a line's subscriptions.
 
@@ -32,38 +49,35 @@ class Handover:
         wishes: tells what it was asked for, wanted or not: some venues cannot take a subscription back, and what is
             wanted again is asked of the new one. Once that is open they become no more: what is wanted later is asked
             of the new one alone.
+        successor: opens the new one.
         deliver: hands a message on.
-        retire: closes the old connection, unless the new one has failed; returns whether it does. Called first of all
-            when the new one is to take over, so that this is settled.
-        cancel: gives the new connection up; called when the old one goes before the new one is open.
 
     Attributes:
         new: the other connection; None until it is open, which `opened` tells.
         deadline: when the overlap ends, proven or not; monotonic.
+        is_read: whether the server has read what the new connection asks for.
     """
 
     def __init__(
         self,
         old: Connection,
         wishes: Callable[[], Iterable[Subscription]],
-        *,
+        successor: Successor,
         deliver: Callable[[Message, bytes, float], object],
-        retire: Callable[[], bool],
-        cancel: Callable[[], object],
     ) -> None:
         self.old = old
         self.new: Connection | None = None
         self.deadline = float("inf")
+        self.is_read = False
+        self.successor = successor
         self._deliver = deliver
-        self.retire = retire
-        self.cancel = cancel
         self._wishes = wishes
         self._overlaps: dict[Subscription, Overlap[Kept]] = {wish: Overlap() for wish in wishes()}
         self._last_old: float | None = None
 
-    def opened(self, new: Connection, deadline: float) -> None:
+    def opened(self, new: Connection, deadline: float, *, is_read: bool) -> None:
         """The new connection is open; its messages follow."""
-        self.new, self.deadline = new, deadline
+        self.new, self.deadline, self.is_read = new, deadline, is_read
         for wish in self._wishes():
             self._overlaps.setdefault(wish, Overlap())
 
@@ -82,8 +96,10 @@ class Handover:
         payload: bytes,
         received_at: float,
         connection: Connection,
+        *,
+        is_echo: bool,
     ) -> Judgement:
-        """What becomes of a message of either connection."""
+        """What becomes of a message of either connection; an echo has been handed on before, but is compared."""
         overlap = self._overlaps.get(wish)
         if overlap is None and self.new is None:  # wanted since this began, and soon of both
             overlap = self._overlaps[wish] = Overlap()
@@ -96,7 +112,8 @@ class Handover:
         self._last_old = received_at
         verdict = overlap.old(payload)
         if verdict is Verdict.DELIVER and overlap.switched:  # what the new one brought beyond it follows
-            self._deliver(message, payload, received_at)
+            if not is_echo:
+                self._deliver(message, payload, received_at)
             for kept in _drain(overlap):
                 self._deliver(*kept)
             return Judgement.DUPLICATE  # one of the two that met here; the other was handed on just now
@@ -117,10 +134,15 @@ class Handover:
         gone_over = [wish for wish, overlap in self._overlaps.items() if overlap.switched]
         return gone_over, sum(len(overlap.kept) for overlap in self._overlaps.values())
 
-    def echoes(self) -> dict[Subscription, deque[bytes]]:
-        """What the new connection has brought and the old one still will."""
-        echoes = {wish: overlap.echoes() for wish, overlap in self._overlaps.items()}
+    def echoes(self, connection: Connection) -> dict[Subscription, deque[bytes]]:
+        """What this one of the two still will bring, now that the other one, which has brought it, is gone."""
+        is_new = connection is self.new
+        echoes = {wish: one.owed() if is_new else one.echoes() for wish, one in self._overlaps.items()}
         return {wish: payloads for wish, payloads in echoes.items() if payloads}
+
+    def unproven(self) -> list[Subscription]:
+        """What the new connection may not have been subscribed to yet."""
+        return [] if self.is_read else [wish for wish, overlap in self._overlaps.items() if overlap.is_unproven]
 
     def doubt_since(self, now: float) -> float:
         """From when on messages may be missing, UNIX seconds."""

@@ -31,13 +31,11 @@ class Replacement:
         line: its supervisor.
         reason: what a gap is called that this leaves all the same.
         on_refused: called when the server refuses the key on the new connection.
-        on_done: called when the new connection has taken over.
     """
 
     line: Supervisor
     reason: GapReason
     on_refused: Callable[[], object]
-    on_done: Callable[[], object] = lambda: None
 
 
 class Lines:
@@ -47,7 +45,8 @@ class Lines:
         dialect: which lines the venue has.
         subscriptions: what they serve.
         new_line: makes a supervisor, by name and patience.
-        on_failure: told why a replacement failed.
+        on_replaced: called when a replacement has taken over.
+        on_failure: told why one failed.
     """
 
     def __init__(
@@ -55,8 +54,10 @@ class Lines:
         dialect: Dialect,
         subscriptions: Subscriptions,
         new_line: Callable[[str, bool], Supervisor],
+        on_replaced: Callable[[], object],
         on_failure: Callable[[FinxSyncError], object],
     ) -> None:
+        self._on_replaced = on_replaced
         self._on_failure = on_failure
         self._dialect = dialect
         self._subscriptions = subscriptions
@@ -65,6 +66,7 @@ class Lines:
         self._lines: dict[str, Supervisor] = {}
         self._successors: dict[str, Supervisor] = {}
         self._leaving: list[Supervisor] = []
+        self._stopped = False
 
     def all(self) -> list[Supervisor]:
         """Those that serve the stream."""
@@ -84,6 +86,8 @@ class Lines:
             patient: whether a new connection that cannot be opened is tried again.
         """
         with self._lock:
+            if self._stopped:
+                return
             wanted = self._subscriptions.lines()  # under the lock: an older view must not undo a newer one's lines
             if self._dialect.has_main_line and MAIN_LINE not in wanted:
                 wanted.append(MAIN_LINE)
@@ -112,24 +116,22 @@ class Lines:
         line, name = plan.line, plan.line.line
         with self._lock:
             old = line.connection
-            if old is None or name in self._successors or self._lines.get(name) is not line:
+            if self._stopped or old is None or name in self._successors or self._lines.get(name) is not line:
                 return  # it is connecting anyway, or being replaced already
             successor = self._successors[name] = self._new_line(name, False)
+            line.has_successor = True
         successor.answers_probes = line.answers_probes
-        handover = Handover(
-            old,
-            partial(self._subscriptions.asked, name),
-            deliver=continuity.deliver,
-            retire=lambda: self._retire(plan, successor),
-            cancel=lambda: self._drop(successor),
-        )
+        asked = partial(self._subscriptions.asked, name)
+        handover = Handover(old, asked, _Succession(self, plan, successor), continuity.deliver)
         cancelled = partial(continuity.cancelled, handover)
         successor.on_failure = lambda error: self._failed(plan, successor, error, lambda: post(cancelled))
         post(lambda: continuity.hand_over(handover))
-        successor.start()
+        with self._lock:
+            if not self._stopped:
+                successor.start()
 
-    def _retire(self, plan: Replacement, successor: Supervisor) -> bool:
-        """The successor serves the line from now on, unless it has failed at this very moment."""
+    def retire(self, plan: Replacement, successor: Supervisor) -> bool:
+        """The successor serves the line from now on; returns False where it has failed at this very moment."""
         line = plan.line
         with self._lock:
             if self._successors.get(line.line) is not successor:
@@ -139,16 +141,17 @@ class Lines:
             self._leave([line])
             successor.take_over()
         line.give_up()
-        plan.on_done()
+        self._on_replaced()
         return True
 
-    def _drop(self, successor: Supervisor) -> bool:
+    def drop(self, plan: Replacement, successor: Supervisor) -> bool:
         """The old connection serves the line, or comes back by itself. Returns False where the new one does already."""
         with self._lock:
             if self._lines.get(successor.line) is successor:
                 return False
             if self._successors.get(successor.line) is successor:
                 del self._successors[successor.line]
+            plan.line.has_successor = False
             self._leave([successor])
         successor.give_up()
         return True
@@ -161,7 +164,7 @@ class Lines:
         cancel: Callable[[], object],
     ) -> bool:
         """On the successor's io thread: it could not be opened, or was lost before it had taken over, if it had not."""
-        if not self._drop(successor):
+        if not self.drop(plan, successor):
             return False
         cancel()
         if self._dialect.asks_by_url and not self._subscriptions.desired(successor.line):
@@ -178,7 +181,9 @@ class Lines:
         self._leaving = [line for line in [*self._leaving, *lines] if line.is_alive]
 
     def stop(self) -> None:
-        """Make all their threads end. Returns at once."""
+        """Make all their threads end, and start no more. Returns at once."""
+        with self._lock:
+            self._stopped = True
         for line in self._everyone():
             line.stop()
 
@@ -192,3 +197,25 @@ class Lines:
     def _everyone(self) -> list[Supervisor]:
         with self._lock:
             return [*self._lines.values(), *self._successors.values(), *self._leaving]
+
+
+@dataclass(frozen=True)
+class _Succession:
+    """A successor, as its handover sees it."""
+
+    lines: Lines
+    plan: Replacement
+    line: Supervisor
+
+    @property
+    def is_confirmed(self) -> bool:
+        return self.line.confirmed
+
+    def owns(self, connection: Connection) -> bool:
+        return connection.owner is self.line
+
+    def take_over(self) -> bool:
+        return self.lines.retire(self.plan, self.line)
+
+    def give_up(self) -> bool:
+        return self.lines.drop(self.plan, self.line)

@@ -3,8 +3,8 @@
 There is no sequence number, so payloads are compared. While both connections are open, the old one's messages are
 handed on and remembered; the new one's are kept back until one of them is the same on both: from there on the new
 connection has everything. What the old one has handed on beyond that point comes once more on the new one, and is a
-duplicate there, payload by payload (a multiset: true repeats are kept). Should the new connection fail after all, what
-it was ahead is known, and is an echo when the old one brings it.
+duplicate there, payload by payload (a multiset: true repeats are kept). When one of the two has gone, what it was ahead
+is known, and is an echo when the other one brings it.
 
 Pure: no clock, no thread.
 """
@@ -12,7 +12,7 @@ Pure: no clock, no thread.
 from __future__ import annotations
 
 import enum
-from collections import Counter, deque
+from collections import deque
 from typing import Final, Generic, TypeVar
 
 __all__ = ["Overlap", "Verdict", "skip_to"]
@@ -53,7 +53,7 @@ class Overlap(Generic[T]):
         self.switched = False
         self.kept: deque[tuple[bytes, T]] = deque()
         self._recent: deque[bytes] = deque(maxlen=REMEMBERED)
-        self._repeated: Counter[bytes] = Counter()
+        self._owed: deque[bytes] = deque(maxlen=REMEMBERED)  # handed on, and still to come on the new connection
         self._ahead: deque[bytes] = deque(maxlen=REMEMBERED)  # of the new one, and not yet of the old one
         self._behind: deque[bytes] = deque(maxlen=REMEMBERED)  # the other way round; both since the switch
 
@@ -73,15 +73,15 @@ class Overlap(Generic[T]):
     def new(self, payload: bytes, message: T) -> Verdict:
         """A message of the new connection; KEEP means that it is in `kept` now."""
         if self.switched:
-            if self._repeated[payload]:
-                self._repeated[payload] -= 1
+            if payload in self._owed:
+                self._owed.remove(payload)
                 return Verdict.DUPLICATE
             if not skip_to(payload, self._behind):
                 self._ahead.append(payload)
             return Verdict.DELIVER
         if not self.kept and payload in self._recent:  # the old connection was ahead
             recent = list(self._recent)
-            self._repeated.update(recent[recent.index(payload) + 1 :])
+            self._owed.extend(recent[recent.index(payload) + 1 :])
             self._switch()
             return Verdict.DUPLICATE
         self.kept.append((payload, message))
@@ -92,8 +92,19 @@ class Overlap(Generic[T]):
         if self.switched:
             return False
         unproven = bool(self.kept or self._recent)
+        if not self.kept:  # it may be behind the old one
+            self._owed.extend(self._recent)
         self._switch()
         return unproven
+
+    @property
+    def is_unproven(self) -> bool:
+        """Whether nothing has shown that the new connection brings anything."""
+        return not (self.switched or self.kept)
+
+    def owed(self) -> deque[bytes]:
+        """What the old connection has brought and the new one has not, in order."""
+        return self._owed
 
     def echoes(self) -> deque[bytes]:
         """What the new connection has brought and the old one has not, in order."""

@@ -96,7 +96,7 @@ class Session:
             on_end=self._worker_ended,
             name="finx-sync dispatch",
         )
-        self.lines = Lines(parts.dialect, parts.subscriptions, self._new_line, self._replacement_failed)
+        self.lines = Lines(parts.dialect, parts.subscriptions, self._new_line, self._replaced, self._replacement_failed)
         self._controls = Controls(
             parts.dialect.venue,
             subscriptions=parts.subscriptions,
@@ -147,7 +147,6 @@ class Session:
         self.state.move(State.CONNECTING, unless=OVER - {State.NEW})
         try:
             self.adjust_lines()
-            self._settle_state()
             in_time = self.state.wait(lambda state: state is not State.CONNECTING, timeout)
         except BaseException:  # Ctrl+C while connecting
             self.stop(LAST_JOIN, drain=False)
@@ -216,6 +215,7 @@ class Session:
         if self.state.state not in OVER:
             self.lines.adjust(patient=self.state.state is not State.CONNECTING)
             self._match_urls()
+            self._settle_state()
             if self.state.state in OVER:  # a stop has passed by meanwhile, and may have missed the new ones
                 self.lines.stop()
 
@@ -227,7 +227,7 @@ class Session:
         for line in self.lines.all():
             if subscriptions.differs(line.line):
                 forget = partial(self._forget_refused, line.line)
-                plan = Replacement(line, "reconnect", forget, self._match_urls)
+                plan = Replacement(line, "reconnect", forget)
                 self.lines.replace(plan, self.continuity, self._inbox.post)
 
     def _forget_refused(self, line: str) -> None:
@@ -312,7 +312,7 @@ class Session:
         """A connection is gone for now."""
         with self._lock:
             self._reconnects += 1
-        self.state.move(State.RECONNECTING, error, unless=OVER)
+        self.state.move(State.RECONNECTING, error, unless=OVER, provided=lambda: not self._all_confirmed())
 
     def line_failed(self, line: str, error: FinxSyncError) -> None:
         """A connection is gone for good, and the stream with it."""
@@ -338,7 +338,15 @@ class Session:
         self.worker.stop(drain=drain)
 
     def _settle_state(self) -> None:
-        self.state.move(State.OPEN, unless=OVER, provided=lambda: all(line.confirmed for line in self.lines.all()))
+        self.state.move(State.OPEN, unless=OVER, provided=self._all_confirmed)
+
+    def _all_confirmed(self) -> bool:
+        return all(line.confirmed for line in self.lines.all())
+
+    def _replaced(self) -> None:
+        """On the dispatch thread, in the middle of a handover: what may call handlers comes after it."""
+        self._inbox.post(self._settle_state)
+        self._match_urls()
 
     def _new_line(self, name: str, patient: bool) -> Supervisor:
         parts = self._parts

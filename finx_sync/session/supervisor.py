@@ -78,6 +78,7 @@ class Supervisor:
         connection: the open one; None while there is none. Written by the io thread.
         on_failure: for a connection that is to replace another: told when it ends; returns whether to leave it at
             that, which is not so where it has taken over meanwhile. None from then on.
+        has_successor: whether another connection is to replace this one: then nothing is fatal yet.
     """
 
     def __init__(
@@ -104,6 +105,7 @@ class Supervisor:
         self._inbox = inbox
         self._observer = observer
         self.on_failure: Callable[[FinxSyncError], bool] | None = None
+        self.has_successor = False
         self._clock = clock
         self._flight = flight
         self._patient = patient
@@ -146,6 +148,8 @@ class Supervisor:
     def give_up(self) -> None:
         """Stop, since another serves the line: a connection that opens all the same is superfluous. Returns at once."""
         self._given_up.set()
+        if (app := self._app) is not None:
+            self._subscriptions.closed(self.line, app.try_send)  # nothing more is asked of it
         self.stop()
 
     def join(self, timeout: float) -> bool:
@@ -195,9 +199,11 @@ class Supervisor:
 
     def reconnect(self, error: FinxSyncError, reason: GapReason) -> None:
         """Give the present connection, attempt or wait up, and connect anew at once."""
-        app = self._app
+        with self._lock:
+            app = self._app
+            if app is not None:
+                self._error, self._gap_reason = error, reason
         if app is not None:
-            self._error, self._gap_reason = error, reason
             app.close(timeout=CLOSE_GRACE, wait=False)
         self._hurry.set()
 
@@ -219,9 +225,10 @@ class Supervisor:
                 error = self._attempt()
                 if self._stopping.is_set():
                     return
-                if self.on_failure is not None and self.on_failure(error):
+                on_failure = self.on_failure
+                if on_failure is not None and on_failure(error):
                     return
-                if is_fatal(error) or not self._patient:
+                if (is_fatal(error) and not self.has_successor) or not self._patient:
                     self._observer.line_failed(self.line, error)
                     return
                 failures = 1 if self._was_healthy() else failures + 1
@@ -286,9 +293,9 @@ class Supervisor:
         with self._lock:
             if self._stopping.is_set():
                 return
-            self._heard.clear()
-        self._inbox.post(Ordered(self._heard.set))
-        self._heard.wait(VERDICT_PATIENCE)
+            heard = self._heard = threading.Event()  # a new one: an earlier one may be set late
+        self._inbox.post(Ordered(heard.set))
+        heard.wait(VERDICT_PATIENCE)
 
     def _report_closed(self, error: FinxSyncError, held: bool) -> None:
         with self._lock:
@@ -315,7 +322,7 @@ class Supervisor:
 
     def _opened(self, app: WebSocketApp, key: Any) -> None:
         self._liveness.opened_at = time.monotonic()
-        self.connection = Connection(self.line, self._given_up.is_set)
+        self.connection = Connection(self.line, self._given_up.is_set, self)
         self._flight.note("open", self.line)
         opening = self._dialect.opening(key, self._clock.wall())
         for text in opening:

@@ -55,7 +55,7 @@ class Replacing:
             return made[-1]
 
         dialect = FinxDialect("ws://host")
-        self.lines = Lines(dialect, Subscriptions(dialect), new_line, lambda error: None)
+        self.lines = Lines(dialect, Subscriptions(dialect), new_line, lambda: None, lambda error: None)
         self.lines.adjust(patient=True)
         book: Any = Book
         plan = Replacement(self.lines.all()[0], "rotation", lambda: None)
@@ -68,7 +68,7 @@ def test_a_successor_that_has_taken_over_is_lost_like_any_other() -> None:
     """Its end would be taken for a failed replacement: it would be given up, and the line never come back."""
     replacing = Replacing()
     failed = replacing.new.on_failure  # its io thread has just read it, when the dispatch thread retires the old one
-    assert replacing.handover.retire()
+    assert replacing.handover.successor.take_over()
     assert failed(LOST) is False
     assert replacing.lines.all() == [replacing.new]
     assert (replacing.new.has_taken_over, replacing.new.given_up, replacing.old.given_up) == (True, False, True)
@@ -78,7 +78,7 @@ def test_a_successor_that_has_failed_does_not_take_over() -> None:
     """The old connection would be closed in favour of one that is gone, or its messages taken for duplicates."""
     replacing = Replacing()
     assert replacing.new.on_failure(LOST) is True
-    assert not replacing.handover.retire()
+    assert not replacing.handover.successor.take_over()
     assert replacing.lines.all() == [replacing.old]
     assert (replacing.new.given_up, replacing.old.given_up) == (True, False)
     assert replacing.old.told_to_reconnect == [LOST]
@@ -87,7 +87,7 @@ def test_a_successor_that_has_failed_does_not_take_over() -> None:
 def test_a_cancelled_successor_does_not_come_back() -> None:
     """Two connections would serve one line."""
     replacing = Replacing()
-    replacing.handover.cancel()
+    replacing.handover.successor.give_up()
     assert replacing.new.given_up
-    assert not replacing.handover.retire()
+    assert not replacing.handover.successor.take_over()
     assert replacing.lines.all() == [replacing.old]
