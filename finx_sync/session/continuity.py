@@ -120,8 +120,9 @@ class Continuity:
         if handover is not None and not handover.successor.owns(connection):  # the line has gone, and come back anew
             self._delivery.drop(self._handovers.pop(connection.line).dissolve()[1])
         elif handover is not None:
-            until = self._clock.monotonic() + self._overlap
-            handover.opened(connection, until, is_read=self._dialect.asks_by_url)
+            handover.opened(connection, self._clock.monotonic() + self._overlap)
+            if self._dialect.asks_by_url:
+                handover.read_at = self._clock.wall()
             for wish, one in self._pending.items():
                 if one.connection is handover.old and not handover.compares(wish):  # it was asked of this one
                     one.connection = connection
@@ -198,7 +199,7 @@ class Continuity:
         self._flow([wish for wish, one in self._pending.items() if one.connection is connection], self._clock.wall())
         handover = self._handovers.get(connection.line)
         if handover is not None and connection is handover.new:
-            handover.is_read = True
+            handover.read_at = self._clock.wall()
 
     def confirmed(self, wish: Subscription) -> None:
         """The server confirmed a subscription."""
@@ -243,7 +244,7 @@ class Continuity:
         """The old connection is gone: the new one serves the line, unless it has ended, too."""
         if handover.successor.take_over():
             wanted = set(self._wishes(new.line))
-            lost = [wish for wish in handover.unproven() if wish in wanted]
+            lost = [wish for wish in handover.unproven(covered_until) if wish in wanted]
             self._finish(handover, covered_until, lost)
             self._retired.discard(handover.old)
             self._lost(lost, covered_until, reason, new)

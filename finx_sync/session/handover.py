@@ -55,7 +55,7 @@ class Handover:
     Attributes:
         new: the other connection; None until it is open, which `opened` tells.
         deadline: when the overlap ends, proven or not; monotonic.
-        is_read: whether the server has read what the new connection asks for.
+        read_at: since when the server has read what the new connection asks for, UNIX seconds; None if not known.
     """
 
     def __init__(
@@ -68,16 +68,16 @@ class Handover:
         self.old = old
         self.new: Connection | None = None
         self.deadline = float("inf")
-        self.is_read = False
+        self.read_at: float | None = None
         self.successor = successor
         self._deliver = deliver
         self._wishes = wishes
         self._overlaps: dict[Subscription, Overlap[Kept]] = {wish: Overlap() for wish in wishes()}
         self._last_old: float | None = None
 
-    def opened(self, new: Connection, deadline: float, *, is_read: bool) -> None:
+    def opened(self, new: Connection, deadline: float) -> None:
         """The new connection is open; its messages follow."""
-        self.new, self.deadline, self.is_read = new, deadline, is_read
+        self.new, self.deadline = new, deadline
         for wish in self._wishes():
             self._overlaps.setdefault(wish, Overlap())
 
@@ -140,9 +140,11 @@ class Handover:
         echoes = {wish: one.owed() if is_new else one.echoes() for wish, one in self._overlaps.items()}
         return {wish: payloads for wish, payloads in echoes.items() if payloads}
 
-    def unproven(self) -> list[Subscription]:
-        """What the new connection may not have been subscribed to yet."""
-        return [] if self.is_read else [wish for wish, overlap in self._overlaps.items() if overlap.is_unproven]
+    def unproven(self, covered_until: float) -> list[Subscription]:
+        """What the new connection may not have been subscribed to yet when the old one last brought something."""
+        if self.read_at is not None and covered_until >= self.read_at:
+            return []
+        return [wish for wish, overlap in self._overlaps.items() if overlap.is_unproven]
 
     def doubt_since(self, now: float) -> float:
         """From when on messages may be missing, UNIX seconds."""
