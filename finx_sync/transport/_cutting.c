@@ -8,6 +8,7 @@
 #include <stdint.h>
 #include <string.h>
 
+#define REVISION 1 /* as in cutting.py, which takes no other */
 #define FIN_TEXT 0x81
 #define LENGTH_16 126 /* the length is in the next two bytes */
 #define TEXT_BITS UINT64_C(0x8080808080808080)
@@ -101,8 +102,28 @@ static PyMethodDef methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
+static int add_revision(PyObject *module)
+{
+    return PyModule_AddIntConstant(module, "REVISION", REVISION);
+}
+
+static PyModuleDef_Slot slots[] = {
+    {Py_mod_exec, add_revision},
+#ifdef Py_mod_multiple_interpreters
+    {Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED},
+#endif
+#ifdef Py_mod_gil
+    {Py_mod_gil, Py_MOD_GIL_NOT_USED},
+#endif
+    {0, NULL},
+};
+
 static struct PyModuleDef definition = {
-    PyModuleDef_HEAD_INIT, "finx_sync.transport._cutting", "See finx_sync.transport.cutting.", 0, methods,
+    .m_base = PyModuleDef_HEAD_INIT,
+    .m_name = "finx_sync.transport._cutting",
+    .m_doc = "See finx_sync.transport.cutting.",
+    .m_methods = methods,
+    .m_slots = slots,
 };
 
 PyMODINIT_FUNC PyInit__cutting(void)

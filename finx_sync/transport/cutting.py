@@ -16,6 +16,8 @@ __all__ = ["FIN_TEXT", "IS_COMPILED", "LENGTH_16", "cut_plain", "cut_plain_in_py
 
 FIN_TEXT: Final = 0x81
 """The first byte of a whole text frame."""
+REVISION: Final = 1
+"""Of what `cut_plain` does: one that was compiled from another revision, and left lying about, is not used."""
 LENGTH_16: Final = 126
 """Stands where a length below it would, if the length is in the next two bytes."""
 FIN_TEXT_16: Final = FIN_TEXT << 8 | LENGTH_16
@@ -93,10 +95,11 @@ def _compiled() -> CutPlain | None:
     if os.environ.get("FINX_SYNC_PURE_PYTHON") == "1":
         return None
     try:
+        from finx_sync.transport._cutting import REVISION as COMPILED
         from finx_sync.transport._cutting import cut_plain as compiled
     except ImportError:
         return None
-    return compiled
+    return compiled if COMPILED == REVISION else None
 
 
 IS_COMPILED: Final = (_found := _compiled()) is not None

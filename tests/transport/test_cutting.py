@@ -116,3 +116,17 @@ def test_python_can_be_asked_for() -> None:
         check=True,
     )
     assert done.stdout.split() == ["False", "True"]
+
+
+def test_a_compiled_one_of_another_revision_is_not_used() -> None:
+    """What an older version has left in the folder would do what it did then."""
+    program = """
+import sys, types
+stale = types.ModuleType("finx_sync.transport._cutting")
+stale.REVISION, stale.cut_plain = 0, print
+sys.modules[stale.__name__] = stale
+from finx_sync.transport import cutting
+print(cutting.IS_COMPILED)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.split() == ["False"]
