@@ -137,7 +137,9 @@ class Delivery:
 
     def deliver(self, message: Message, payload: bytes, received_at: float) -> None:
         """Hand one message on that a gate has kept, in its place after those that wait."""
-        if self.queue is not None:
+        if self.stopping:
+            self._ledger.settle(dropped=1)
+        elif self.queue is not None:
             self.queue(message, payload, received_at)
         else:
             self.hand_on(message, payload, received_at)

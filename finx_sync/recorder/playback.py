@@ -236,7 +236,7 @@ class Playback(Session):
         self.clock.offset = at - arrived
         if (stretch := arrived // SETTLE_INTERVAL) != self._stretch:
             self._stretch = stretch
-            self.continuity.settle()
+            self.continuity.settle(self.clock.monotonic())
 
     def _connection(self, number: int) -> Connection:
         connection = self._connections.get(number)
@@ -278,7 +278,7 @@ class Playback(Session):
         )
         if old is not None:  # one replaces the other
             wishes = partial(self._subscriptions.desired, record.line)
-            self.continuity.hand_over(Handover(old, wishes, _Played(connection), self.continuity.deliver))
+            self.continuity.hand_over(Handover(old, wishes, _Played(connection), self.continuity.delivery))
         self.continuity.opened(connection)
         self._connection_changed(record.line, True)
 

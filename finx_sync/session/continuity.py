@@ -41,11 +41,13 @@ class _Pending:
     Attributes:
         connection: that was asked for it; None while there is none.
         asked_at: when, monotonic.
+        is_probed: whether a probe was sent after it was asked for.
         since, reason: of the gap; None where it has never flowed.
     """
 
     connection: Connection | None
     asked_at: float
+    is_probed: bool = True
     since: float | None = None
     reason: GapReason = "connection lost"
 
@@ -75,6 +77,7 @@ class Continuity:
         overlap: seconds that two connections serve one line at most.
 
     Attributes:
+        delivery: whose gate this is.
         filler: fills gaps; None where nothing can.
     """
 
@@ -91,7 +94,7 @@ class Continuity:
         self._overlap = overlap
         self._dialect = dialect
         self._wishes = wishes
-        self._delivery = delivery
+        self.delivery = delivery
         self._clock = clock
         self._on_missed = on_missed
         self._lock = threading.Lock()  # guards _coverage
@@ -118,7 +121,7 @@ class Continuity:
             return
         handover = self._handovers.get(connection.line)
         if handover is not None and not handover.successor.owns(connection):  # the line has gone, and come back anew
-            self._delivery.drop(self._handovers.pop(connection.line).dissolve()[1])
+            self.delivery.drop(self._handovers.pop(connection.line).dissolve()[1])
         elif handover is not None:
             handover.opened(connection, self._clock.monotonic() + self._overlap)
             if self._dialect.asks_by_url:
@@ -134,6 +137,7 @@ class Continuity:
                 self._pending[wish] = _Pending(connection, self._clock.monotonic())
             else:
                 pending.connection, pending.asked_at = connection, self._clock.monotonic()
+                pending.is_probed = True
         self._set_gate()
 
     def closed(self, connection: Connection, covered_until: float, reason: GapReason) -> None:
@@ -166,12 +170,19 @@ class Continuity:
         self._lost(self._wishes(line), covered_until, reason, None)
 
     def _lost(
-        self, wishes: Iterable[Subscription], covered_until: float, reason: GapReason, connection: Connection | None
+        self,
+        wishes: Iterable[Subscription],
+        covered_until: float,
+        reason: GapReason,
+        connection: Connection | None,
+        *,
+        is_probed: bool = True,
     ) -> None:
-        """These flow no more; `connection` has been asked for them, if there is one."""
+        """These flow no more; `connection` has been asked for them, if there is one, and a probe sent after that."""
         for wish in wishes:
-            pending = self._pending.setdefault(wish, _Pending(None, 0.0, covered_until, reason))
+            pending = self._pending.setdefault(wish, _Pending(None, 0.0, is_probed, covered_until, reason))
             pending.connection, pending.asked_at = connection, self._clock.monotonic()
+            pending.is_probed = is_probed
             with self._lock:
                 if pending.since is None:  # asked for, and lost before anything came
                     pending.since, pending.reason = covered_until, reason
@@ -184,7 +195,7 @@ class Continuity:
         handover = self._handovers.get(line)
         connection = self._open.get(line) if handover is None or handover.new is None else handover.new
         if connection is not None and wish not in self._pending:
-            self._pending[wish] = _Pending(connection, self._clock.monotonic())
+            self._pending[wish] = _Pending(connection, self._clock.monotonic(), is_probed=False)
             self._set_gate()
 
     def unwanted(self, wish: Subscription) -> None:
@@ -196,9 +207,10 @@ class Continuity:
 
     def answered(self, connection: Connection) -> None:
         """The server answered what was sent after the subscriptions: all of them flow."""
-        self._flow([wish for wish, one in self._pending.items() if one.connection is connection], self._clock.wall())
+        proven = [wish for wish, one in self._pending.items() if one.connection is connection and one.is_probed]
+        self._flow(proven, self._clock.wall())
         handover = self._handovers.get(connection.line)
-        if handover is not None and connection is handover.new:
+        if handover is not None and connection is handover.new and handover.read_at is None:
             handover.read_at = self._clock.wall()
 
     def confirmed(self, wish: Subscription) -> None:
@@ -206,9 +218,12 @@ class Continuity:
         if wish in self._pending and self._pending[wish].connection is not None:
             self._flow([wish], self._clock.wall())
 
-    def settle(self) -> None:
-        """What was asked for long ago is taken to flow; overlaps and echoes end when their time is up. Now and then."""
-        now = self._clock.monotonic()
+    def settle(self, now: float) -> None:
+        """What was asked for long ago is taken to flow; overlaps and echoes end when their time is up. Now and then.
+
+        Args:
+            now: when it was looked; monotonic. All that had come in by then has been handled.
+        """
         for connection in [one for one, echoes in self._echoes.items() if now >= echoes.until]:
             del self._echoes[connection]
             self._set_gate()
@@ -220,20 +235,16 @@ class Continuity:
             due = now >= handover.deadline or (handover.new is not None and self._is_complete(handover))
             # Its key may yet be refused; or else it has failed, and the news is on its way.
             if due and handover.successor.is_confirmed and handover.successor.take_over():
-                self._finish(handover, self._clock.wall())
+                self._finish(handover)
 
     # Make before break
-
-    @property
-    def deliver(self) -> Callable[[Message, bytes, float], None]:
-        """Hands a message on."""
-        return self._delivery.deliver
 
     def hand_over(self, handover: Handover) -> None:
         """A second connection is being opened for a line: remember the first one's messages, to compare with."""
         if self._open.get(handover.old.line) is not handover.old:  # it has gone meanwhile, and comes back by itself
             handover.successor.give_up()
             return
+        handover.doubt_since = self._clock.wall()
         self._handovers[handover.old.line] = handover
         self._set_gate()
 
@@ -245,7 +256,7 @@ class Continuity:
         if handover.successor.take_over():
             wanted = set(self._wishes(new.line))
             lost = [wish for wish in handover.unproven(covered_until) if wish in wanted]
-            self._finish(handover, covered_until, lost)
+            self._finish(handover, lost)
             self._retired.discard(handover.old)
             self._lost(lost, covered_until, reason, new)
         else:
@@ -254,7 +265,7 @@ class Continuity:
             self._echoes.pop(handover.old, None)
             self._lose(new.line, covered_until, reason)
 
-    def _finish(self, handover: Handover, now: float, lost: Sequence[Subscription] = ()) -> None:
+    def _finish(self, handover: Handover, lost: Sequence[Subscription] = ()) -> None:
         """The old connection has been retired; the new one serves the line, but for what is `lost`."""
         assert handover.new is not None
         line = handover.old.line
@@ -268,26 +279,30 @@ class Continuity:
         self._expect(handover, handover.new)
         wanted = set(self._wishes(line))
         doubtful = [wish for wish in doubtful if wish in wanted and wish not in lost]
-        self._doubt(doubtful, handover.doubt_since(now), now)
+        self._doubt(doubtful, handover.doubt_since, self._clock.wall())
         for message, payload, received_at in kept:
             self.prepare([message], received_at, handover.new)
-            self._delivery.deliver(message, payload, received_at)
+            self.delivery.deliver(message, payload, received_at)
         self._set_gate()
 
     def _dissolve(self, handover: Handover, now: float, reason: GapReason) -> None:
         """The new connection failed; the old one goes on serving the line."""
         del self._handovers[handover.old.line]
         gone_over, repeated = handover.dissolve()
-        self._delivery.duplicates(repeated)
+        self.delivery.duplicates(repeated)
         wanted = list(self._wishes(handover.old.line))
         self._doubt([wish for wish in gone_over if wish in wanted], now, self._clock.wall())
         self._expect(handover, handover.old)
-        self._lost([one for one in wanted if not handover.compares(one)], now, reason, handover.old)
+        alone = [one for one in wanted if not handover.compares(one)]
+        self._lost(alone, now, reason, handover.old, is_probed=False)
 
     def _expect(self, handover: Handover, connection: Connection) -> None:
         """This one of the two goes on, and will repeat what the other one has brought."""
         if echoes := handover.echoes(connection):
-            self._echoes[connection] = _Echoes(echoes, self._clock.monotonic() + self._overlap)
+            expected = self._echoes.setdefault(connection, _Echoes({}, 0.0))
+            expected.until = self._clock.monotonic() + self._overlap
+            for wish, payloads in echoes.items():
+                expected.left.setdefault(wish, deque()).extend(payloads)
 
     def _doubt(self, wishes: list[Subscription], since: float, now: float) -> None:
         if wishes:
@@ -304,7 +319,7 @@ class Continuity:
 
     def _set_gate(self) -> None:
         busy = self._pending or self._handovers or self._retired or self._echoes or self.filler is not None
-        self._delivery.gate = self if busy else None
+        self.delivery.gate = self if busy else None
 
     def prepare(self, messages: Sequence[Any], received_at: float, connection: Connection) -> None:
         """Tell of the gaps that end with one of `messages`."""
@@ -401,7 +416,7 @@ class Continuity:
         if self.filler is not None:
             self.filler.end()
         for handover in self._handovers.values():
-            self._delivery.drop(handover.dissolve()[1])
+            self.delivery.drop(handover.dissolve()[1])
 
     def left_out(self, start: float, end: float, count: int) -> None:
         """A recorder could not keep up: so many messages of any name are missing from what is played."""
@@ -421,5 +436,5 @@ class Continuity:
         self._announce(gap)
 
     def _announce(self, gap: Gap) -> None:
-        self._delivery.tell("gap", gap)
+        self.delivery.tell("gap", gap)
         self._on_missed(gap)

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Container, Iterable, Iterator
 from typing import Any, Protocol
 
-from finx_sync.dispatch.delivery import Judgement
+from finx_sync.dispatch.delivery import Delivery, Judgement
 from finx_sync.dispatch.inbox import Connection
 from finx_sync.messages import Message
 from finx_sync.session.overlap import Overlap, Verdict
@@ -37,7 +37,7 @@ class Successor(Protocol):
     def take_over(self) -> bool:
         """Serve the line from now on, and close the old connection; False if it has failed at this very moment."""
 
-    def give_up(self) -> object:
+    def give_up(self) -> None:
         """The old connection went before the new one was open."""
 
 
@@ -50,11 +50,12 @@ class Handover:
             wanted again is asked of the new one. Once that is open they become no more: what is wanted later is asked
             of the new one alone.
         successor: opens the new one.
-        deliver: hands a message on.
+        delivery: hands messages on.
 
     Attributes:
         new: the other connection; None until it is open, which `opened` tells.
         deadline: when the overlap ends, proven or not; monotonic.
+        doubt_since: from when on messages of the old connection may be missing, UNIX seconds.
         read_at: since when the server has read what the new connection asks for, UNIX seconds; None if not known.
     """
 
@@ -63,17 +64,17 @@ class Handover:
         old: Connection,
         wishes: Callable[[], Iterable[Subscription]],
         successor: Successor,
-        deliver: Callable[[Message, bytes, float], object],
+        delivery: Delivery,
     ) -> None:
         self.old = old
         self.new: Connection | None = None
         self.deadline = float("inf")
         self.read_at: float | None = None
         self.successor = successor
-        self._deliver = deliver
+        self._delivery = delivery
         self._wishes = wishes
         self._overlaps: dict[Subscription, Overlap[Kept]] = {wish: Overlap() for wish in wishes()}
-        self._last_old: float | None = None
+        self.doubt_since = 0.0
 
     def opened(self, new: Connection, deadline: float) -> None:
         """The new connection is open; its messages follow."""
@@ -109,13 +110,15 @@ class Handover:
             return _AS_JUDGED[overlap.new(payload, (message, payload, received_at))]
         if connection is not self.old:
             return Judgement.PASS
-        self._last_old = received_at
+        self.doubt_since = received_at
         verdict = overlap.old(payload)
         if verdict is Verdict.DELIVER and overlap.switched:  # what the new one brought beyond it follows
-            if not is_echo:
-                self._deliver(message, payload, received_at)
+            if is_echo:
+                self._delivery.duplicates(1)  # neither of the two that met here is handed on
+            else:
+                self._delivery.deliver(message, payload, received_at)
             for kept in _drain(overlap):
-                self._deliver(*kept)
+                self._delivery.deliver(*kept)
             return Judgement.DUPLICATE  # one of the two that met here; the other was handed on just now
         return _AS_JUDGED[verdict]
 
@@ -145,10 +148,6 @@ class Handover:
         if self.read_at is not None and covered_until >= self.read_at:
             return []
         return [wish for wish, overlap in self._overlaps.items() if overlap.is_unproven]
-
-    def doubt_since(self, now: float) -> float:
-        """From when on messages may be missing, UNIX seconds."""
-        return now if self._last_old is None else self._last_old
 
 
 def _drain(overlap: Overlap[Any]) -> Iterator[Any]:

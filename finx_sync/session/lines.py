@@ -122,7 +122,7 @@ class Lines:
             line.has_successor = True
         successor.answers_probes = line.answers_probes
         asked = partial(self._subscriptions.asked, name)
-        handover = Handover(old, asked, _Succession(self, plan, successor), continuity.deliver)
+        handover = Handover(old, asked, _Succession(self, plan, successor), continuity.delivery)
         cancelled = partial(continuity.cancelled, handover)
         successor.on_failure = lambda error: self._failed(plan, successor, error, lambda: post(cancelled))
         post(lambda: continuity.hand_over(handover))
@@ -139,6 +139,8 @@ class Lines:
             del self._successors[line.line]
             self._lines[line.line] = successor
             self._leave([line])
+            if not successor.confirmed:
+                successor.on_refused = self.when_refused(plan)
             successor.take_over()
         line.give_up()
         self._on_replaced()
@@ -151,7 +153,7 @@ class Lines:
                 return False
             if self._successors.get(successor.line) is successor:
                 del self._successors[successor.line]
-            plan.line.has_successor = False
+                plan.line.has_successor = False
             self._leave([successor])
         successor.give_up()
         return True
@@ -175,6 +177,17 @@ class Lines:
         elif isinstance(error, (HandshakeError, ConnectionLostError)):  # it allows only one: break before make
             plan.line.reconnect(error, plan.reason)
         return True
+
+    def when_refused(self, plan: Replacement) -> Callable[[FinxSyncError], object] | None:
+        """What to do when another than the successor hears that a new key is refused."""
+        if plan.reason != "rotation":
+            return None
+
+        def refused(error: FinxSyncError) -> None:
+            self._on_failure(error)
+            plan.on_refused()
+
+        return refused
 
     def _leave(self, lines: list[Supervisor]) -> None:
         assert self._lock.locked()
@@ -217,5 +230,6 @@ class _Succession:
     def take_over(self) -> bool:
         return self.lines.retire(self.plan, self.line)
 
-    def give_up(self) -> bool:
-        return self.lines.drop(self.plan, self.line)
+    def give_up(self) -> None:
+        self.plan.line.on_refused = self.lines.when_refused(self.plan)  # it is the one to try the new key now
+        self.lines.drop(self.plan, self.line)

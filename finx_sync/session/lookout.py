@@ -97,7 +97,7 @@ class Lookout:
         if self._asked == self._rounds:
             self._asked += 1
             looked_at, stepped = self._clock.wall(), self._clock.stepped
-            self._inbox.post(lambda: self._round(looked_at, stepped))
+            self._inbox.post(lambda: self._round(now, looked_at, stepped))
 
     def _mark(self, now: float) -> None:
         """Note each handler's calls once a second, for its rate."""
@@ -125,10 +125,10 @@ class Lookout:
             logger.log(logging.WARNING if behind else logging.INFO, "%s", notice)
             self._inbox.post(lambda: self._tell("lag", notice))
 
-    def _round(self, looked_at: float, stepped: bool) -> None:
-        """On the dispatch thread, after all that had come in by `looked_at`."""
+    def _round(self, now: float, looked_at: float, stepped: bool) -> None:
+        """On the dispatch thread, after all that had come in by then: `now` is monotonic, `looked_at` UNIX seconds."""
         self._rounds += 1
-        self._continuity.settle()
+        self._continuity.settle(now)
         self._on_round()
         if stepped:
             self._staleness.restart(looked_at)

@@ -15,7 +15,7 @@ from typing import Any, Final, Protocol
 
 from finx_sync.config import Account
 from finx_sync.dispatch.inbox import Batch, Connection, Inbox, Ordered
-from finx_sync.errors import ConnectionLostError, FinxSyncError, InternalError, PeerTimeoutError
+from finx_sync.errors import AuthorizationError, ConnectionLostError, FinxSyncError, InternalError, PeerTimeoutError
 from finx_sync.notices import GapReason
 from finx_sync.session.clock import Clock
 from finx_sync.session.failures import gap_reason, is_fatal, judged, retry_after
@@ -79,6 +79,8 @@ class Supervisor:
         on_failure: for a connection that is to replace another: told when it ends; returns whether to leave it at
             that, which is not so where it has taken over meanwhile. None from then on.
         has_successor: whether another connection is to replace this one: then nothing is fatal yet.
+        on_refused: told when the server refuses a key that is on trial; then the next attempt is not the last. None
+            where no key is.
     """
 
     def __init__(
@@ -105,7 +107,8 @@ class Supervisor:
         self._inbox = inbox
         self._observer = observer
         self.on_failure: Callable[[FinxSyncError], bool] | None = None
-        self.has_successor = False
+        self.has_successor = self._had_successor = False
+        self.on_refused: Callable[[FinxSyncError], object] | None = None
         self._clock = clock
         self._flight = flight
         self._patient = patient
@@ -188,6 +191,7 @@ class Supervisor:
             if self._confirmed or self.connection is None or self._refusal is not None:
                 return
             self._confirmed = self._patient = True
+            self.on_refused = None
         self._observer.line_opened(self.line)
 
     def refuse(self, error: FinxSyncError) -> None:
@@ -228,7 +232,11 @@ class Supervisor:
                 on_failure = self.on_failure
                 if on_failure is not None and on_failure(error):
                     return
-                if (is_fatal(error) and not self.has_successor) or not self._patient:
+                on_refused = self.on_refused
+                if on_refused is not None and isinstance(error, AuthorizationError):
+                    self.on_refused = None
+                    on_refused(error)
+                elif (is_fatal(error) and not self._had_successor) or not self._patient:
                     self._observer.line_failed(self.line, error)
                     return
                 failures = 1 if self._was_healthy() else failures + 1
@@ -258,6 +266,7 @@ class Supervisor:
     def _attempt(self) -> FinxSyncError:
         """Connect and serve until the end; returns why it ended."""
         self._error = self._refusal = self._gap_reason = None
+        self._had_successor = False
         self._liveness.reset()
         try:
             key = current_key(self._account, self._nudge, self._stopping.is_set, self._options.connect_timeout)
@@ -279,6 +288,7 @@ class Supervisor:
             with self._lock:
                 self._app = None
             self._hear_verdict()
+        self._had_successor = self.has_successor  # before anybody hears of this end, and gives the successor up
         asked = (wish.name for wish in self._carried)
         why = self._refusal or judged(self._error or ConnectionLostError("the connection ended"), asked)
         self._report_closed(why, self._inbox.holds(app))
@@ -328,6 +338,8 @@ class Supervisor:
         for text in opening:
             app.try_send(text)
         self._subscriptions.opened(self.line, key, app.try_send, self._carried)
+        if self._given_up.is_set():  # just now
+            self._subscriptions.closed(self.line, app.try_send)
         self._observer.line_connected(self.connection, key)
         self._probe(app, self._dialect.probe(key))
         for message in self._dialect.periodic(key):

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from websockets.sync.server import ServerConnection
 
-from finx_sync import State
+from finx_sync import AuthorizationError, State
 from finx_sync.notices import Gap
+from finx_sync.session.session import Session
 from tests.guarantees.feeds import Feed
 from tests.guarantees.stages import Stage, tick
 from tests.scripted import ScriptedServer, text
@@ -200,8 +201,8 @@ def test_a_key_is_not_believed_before_its_verdict(names: tuple[str, ...]) -> Non
         continuity = stream._session.continuity
         settle = continuity.settle
 
-        def counted() -> None:
-            settle()
+        def counted(now: float) -> None:
+            settle(now)
             if any(one.new for one in continuity._handovers.values()):
                 rounds(None)
 
@@ -271,3 +272,146 @@ def test_a_replacement_that_meets_a_stop_opens_nothing() -> None:
             stage.stream.stop()
         assert not lines._successors
         assert feed.connections.empty()
+
+
+class Trying(Feed):
+    """Answers a wrong key when it is told to; may hold the next handshake back."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.judges, self.opens, self.asked = threading.Event(), threading.Event(), threading.Event()
+        self.opens.set()
+        self.refused_keys.add("wrong-key")
+        self.process_request = self._hold
+
+    def _hold(self, connection: ServerConnection, request: Any) -> None:
+        if not self.opens.is_set() and not self.asked.is_set():
+            self.asked.set()
+            assert self.opens.wait(10)
+
+    def answer(self, connection: ServerConnection, message: dict[str, Any]) -> None:
+        if message.get("APIKey") == "wrong-key" and message.get("functionName") == "authenticate":
+            assert self.judges.wait(10)
+        super().answer(connection, message)
+
+
+@pytest.mark.parametrize("moment", ["open", "connecting"])
+def test_a_rotation_to_a_wrong_key_survives_the_loss_of_the_old_connection(moment: str) -> None:
+    """The stream would end, though the key before is good."""
+    with Trying() as feed:
+        stage, errors = Stage(feed, "A"), Collector()
+        stage.stream.on_error(errors)
+        if moment == "connecting":
+            feed.opens.clear()
+        stage.stream.rotate_key("wrong-key")
+        assert stage.both_are_open() if moment == "open" else feed.asked.wait(10)
+        stage.old.close_socket()
+        if moment == "open":
+            assert stage.has_taken_over()
+        feed.judges.set()
+        errors.wait(lambda items: any(isinstance(item, AuthorizationError) for item in items))
+        feed.opens.set()
+        assert wait_until(lambda: stage.stream.state is State.OPEN)
+        assert wait_until(lambda: feed.send("A") or stage.numbers("A"))
+        stage.stream.stop()
+        assert stage.stream.state is State.STOPPED
+
+
+def test_the_old_keys_end_is_not_the_streams_while_the_new_one_connects(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same a moment earlier: the successor is given up, but the stream goes on."""
+    closed = Session.line_closed
+
+    def slowly(session: Session, *arguments: Any) -> None:
+        """The dispatch thread hears of the end, and gives the successor up, before the io thread goes on."""
+        closed(session, *arguments)
+        wait_until(lambda: not session.lines._successors)
+
+    monkeypatch.setattr(Session, "line_closed", slowly)
+    with Trying() as feed:
+        stage = Stage(feed, "A")
+        feed.opens.clear()
+        stage.stream.rotate_key("new-key")
+        assert feed.asked.wait(10)
+        stage.old.close(1008, "key expired")
+        assert wait_until(lambda: not stage.stream._session.lines._successors)
+        feed.opens.set()
+        assert wait_until(lambda: feed.send("A") or stage.numbers("A"))
+        assert stage.stream.state is not State.FAILED
+        stage.stream.stop()
+
+
+def test_the_gap_of_a_take_over_holds_what_is_missing() -> None:
+    """It would end when the old connection last brought something: before what was lost."""
+    with Feed() as feed:
+        stage = Stage(feed, "A")
+        times = Collector()
+        stage.stream.on_contract(lambda tick: times(tick.received_at))
+        stage.old.send(tick("A", 1))
+        assert wait_until(lambda: stage.numbers("A") == [1])
+        new = stage.replace("A")
+        assert stage.both_are_open()
+        read = stage.stream.stats().messages.received
+        new.send(tick("A", 3))
+        assert stage.received(read + 1)
+        stage.old.close_socket()
+        assert wait_until(lambda: stage.numbers("A") == [1, 3])
+        (gap,) = stage.gaps()
+        assert times.items[0] <= gap.start < times.items[1] <= gap.end
+        stage.stream.stop()
+
+
+def test_stop_ends_the_handing_on_of_what_was_kept() -> None:
+    """A slow handler would be called again and again, long after `stop()`."""
+    with Feed() as feed:
+        stage = Stage(feed, "A", overlap=0.5)
+        new = stage.replace("A")
+        assert stage.both_are_open()
+        read = stage.stream.stats().messages.received
+        for number in range(1, 51):
+            new.send(tick("A", number))
+        assert stage.received(read + 50)
+        stage._hold.set()
+        assert stage._held.wait(10)  # the first of them is in its handler
+        stage.stream.stop(timeout=0.1, drain=False)
+        stage.go_on()
+        assert wait_until(lambda: stage.stream.state is State.STOPPED)
+        assert stage.numbers("A") == [1]
+        assert books_balance(stage.stream)
+
+
+def test_an_answer_to_an_earlier_probe_proves_nothing() -> None:
+    """A gap would end before the server has read what the old connection is asked for instead."""
+
+    class Slow(Feed):
+        reads = threading.Event()
+
+        def answer(self, connection: ServerConnection, message: dict[str, Any]) -> None:
+            if message.get("functionName") == "getDeribitContractStream":
+                assert self.reads.wait(10)
+            super().answer(connection, message)
+
+    with Slow() as feed:
+        feed.reads.set()
+        stage = Stage(feed, "A")
+        stage.keep_the_old_connection()
+        new = stage.replace("A")
+        assert stage.both_are_open()
+        stage.stream.subscribe_contract("B")
+        feed.wait_for_subscribers("B")
+        new.send(tick("B", 1))
+        assert wait_until(lambda: stage.numbers("B") == [1])
+        feed.reads.clear()
+        new.close_socket()
+        assert wait_until(lambda: not stage.stream._session.continuity._handovers)
+        read = stage.stream.stats().messages.received
+        Feed.answer(feed, stage.old, {"functionName": "keepAlive"})
+        assert stage.received(read + 1)
+        assert wait_until(lambda: stage.stream.stats().messages.waiting == stage.stream.stats().messages.in_hand == 0)
+        assert not [gap for gap in stage.gaps() if "B" in gap.names]
+        feed.reads.set()
+        feed.wait_for_subscribers("B", 2)
+        stage.old.send(tick("B", 3))
+        assert wait_until(lambda: 3 in stage.numbers("B"))
+        stage.stream.stop()
+        told = [isinstance(item, Gap) for item in stage.seen.items if isinstance(item, Gap) or item[0] == "B"]
+        assert told == [False, True, False]

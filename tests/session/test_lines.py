@@ -17,7 +17,7 @@ class Line:
     """A supervisor that runs nothing."""
 
     is_alive = True
-    answers_probes = False
+    answers_probes = confirmed = False
 
     def __init__(self, line: str, patient: bool) -> None:
         self.line, self.patient = line, patient
@@ -48,7 +48,8 @@ class Replacing:
 
         class Book:
             hand_over = staticmethod(handovers.append)
-            deliver = cancelled = staticmethod(lambda *_: None)
+            delivery = None
+            cancelled = staticmethod(lambda *_: None)
 
         def new_line(name: str, patient: bool) -> Any:
             made.append(Line(name, patient))
