@@ -105,7 +105,7 @@ MUTANTS = (
     Mutant(
         "takes messages of any size",
         FRAMES,
-        "        if joined + length > self._max_size:\n",
+        "        if joined + length > self._max_size and opcode < CLOSE:\n",
         "        if False:\n",
         (FRAME_TESTS,),
     ),
