@@ -35,6 +35,7 @@ from finx_sync.errors import (
 from finx_sync.transport.app import as_finx_error
 from tests.servers import RawServer, Server, echo, server_frame, until_close_frame, until_closed
 from tests.transport.log import Log
+from tests.waiting import wait_until
 
 
 def test_callbacks_arguments_and_order_are_the_originals() -> None:
@@ -337,8 +338,8 @@ def test_a_callback_may_close_while_the_reading_is_lent() -> None:
             app.lend_reading(loans.put)
 
     def script(connection: ServerConnection) -> None:
-        connection.send("1")
-        assert lent.wait(10)
+        while not lent.wait(0.01):
+            connection.send("1")
         connection.send("2")
         connection.recv()
 
@@ -443,14 +444,13 @@ def test_nothing_is_left_after_many_connections() -> None:
     with Server(echo) as server:
         app = WebSocketApp(server.url, on_open=lambda app: app.close())
         app.run_forever()
-        before = len(os.listdir("/proc/self/fd")), threading.active_count()
+        descriptors, threads = len(os.listdir("/proc/self/fd")), threading.active_count()
         for _ in range(100):
             assert app.run_forever() is False
             assert WebSocketApp("ws://127.0.0.1:1/").run_forever() is True
-        deadline = time.monotonic() + 5
-        while (len(os.listdir("/proc/self/fd")), threading.active_count()) > before and time.monotonic() < deadline:
-            threading.Event().wait(0.01)  # the server's own threads are on their way out
-        assert (len(os.listdir("/proc/self/fd")), threading.active_count()) <= before
+        # The server's own threads are on their way out.
+        assert wait_until(lambda: len(os.listdir("/proc/self/fd")) <= descriptors)
+        assert wait_until(lambda: threading.active_count() <= threads)
 
 
 def test_ctrl_c_leaves_run_forever() -> None:

@@ -28,6 +28,7 @@ from finx_sync.transport.loop import MAX_OUTBOX, Outbox
 from finx_sync.transport.waker import Waker
 from tests.servers import RawServer, Server, client_frames, echo, reset, server_frame, swallowing_address, until_closed
 from tests.transport.log import Log
+from tests.waiting import wait_until
 
 CLOSE = 8
 
@@ -81,7 +82,7 @@ def test_close_in_on_open_sends_what_was_sent_before_and_closes_in_order() -> No
     log = Log()
     with Server(server_side(said)) as server:
         assert log.app(server.url, on_open=on_open).run_forever() is False
-    assert said == ["order", (3001, "done")]
+    assert wait_until(lambda: said == ["order", (3001, "done")]), said
     assert log.errors == []
     assert log.events[-1] == ("on_close", 3001, "done")
 
@@ -123,7 +124,7 @@ def test_every_legacy_way_to_close_closes_in_order(close: Callable[[WebSocketApp
         assert log.app(server.url, on_message=on_message).run_forever() is False
     for thread in closers:
         thread.join(5)
-    assert said == [(1000, "")]
+    assert wait_until(lambda: said == [(1000, "")]), said
     assert log.errors == []
     assert log.events[-1] == ("on_close", 1000, None)
 
@@ -179,7 +180,7 @@ def test_close_while_reading_is_held_back_does_not_wait_for_the_timeout() -> Non
             app.close(timeout=8)
             assert time.monotonic() - begin < 2
             runner.join(2)
-    assert said == [(1000, "")]
+    assert wait_until(lambda: said == [(1000, "")]), said
 
 
 def test_send_after_the_end_raises() -> None:
@@ -455,7 +456,7 @@ def test_a_run_inside_the_handling_of_ctrl_c_is_none_itself() -> None:
         except KeyboardInterrupt:
             app = WebSocketApp(server.url, on_open=lambda app: (app.send("bye"), app.close()))
             assert app.run_forever() is False
-    assert said == ["bye", (1000, "")]
+    assert wait_until(lambda: said == ["bye", (1000, "")]), said
 
 
 def test_system_exit_in_a_callback_ends_the_program() -> None:
@@ -499,7 +500,7 @@ def test_a_full_outbox_refuses_and_the_connection_lives() -> None:
             gate.set()
             app.close(timeout=10)
             runner.join(1)
-    assert len(said) == sent + 1
+    assert wait_until(lambda: len(said) == sent + 1)
     assert said[-1] == (1000, "")
 
 
@@ -526,15 +527,12 @@ def test_the_outbox_counts_right_with_many_threads() -> None:
 def test_two_hundred_connections_leave_nothing_behind() -> None:
     """A bot that reconnects for weeks would run out of descriptors or threads."""
     with Server(echo) as server:
-        before = None
+        descriptors = threads = 0
         for number in range(200):
             app = WebSocketApp(server.url, on_open=lambda app: app.close())
             assert app.run_forever() is False
             if number == 20:
-                before = len(os.listdir("/proc/self/fd")), threading.active_count()
-        assert before is not None
-        deadline = time.monotonic() + 5
-        while len(os.listdir("/proc/self/fd")) > before[0] + 2 and time.monotonic() < deadline:
-            threading.Event().wait(0.01)  # the server's own ends are on their way out
-        assert len(os.listdir("/proc/self/fd")) <= before[0] + 2
-        assert threading.active_count() <= before[1] + 2
+                descriptors, threads = len(os.listdir("/proc/self/fd")), threading.active_count()
+        # The server's own ends are on their way out.
+        assert wait_until(lambda: len(os.listdir("/proc/self/fd")) <= descriptors + 2)
+        assert wait_until(lambda: threading.active_count() <= threads + 2)
