@@ -33,6 +33,11 @@ class Lagging(Stage):
         """Whether anything of the kind is expected."""
         return bool(self.continuity._echoes)
 
+    def end_of_their_time(self) -> None:
+        """Nothing of the kind is expected from now on."""
+        (echoes,) = self.continuity._echoes.values()
+        echoes.until = self.continuity._clock.monotonic()
+
     def replace_again(self, *names: str) -> Any:
         """A third connection, beside the second one."""
         self.stream.reconnect_now()
@@ -88,7 +93,7 @@ def test_echoes_of_two_replacements_add_up() -> None:
 def test_echoes_that_came_in_time_are_known_however_late_they_are_handled() -> None:
     """A slow handler would make the stream forget them while they wait in the inbox."""
     with Feed() as feed:
-        stage = Lagging(feed, "A", "B", overlap=1.0)
+        stage = Lagging(feed, "A", "B")
         feed._subscribers["B"] = [stage.second]
         stage.hold("B")
         lookout = stage.stream._session.lookout
@@ -97,8 +102,7 @@ def test_echoes_that_came_in_time_are_known_however_late_they_are_handled() -> N
         for number in (1, 2, 3):
             stage.second.send(tick("A", number))
         assert stage.received(read + 3)
-        (echoes,) = stage.continuity._echoes.values()
-        assert wait_until(lambda: stage.continuity._clock.monotonic() > echoes.until)
+        stage.end_of_their_time()
         stage.go_on()
         assert wait_until(lambda: 3 in stage.numbers("A"))
         stage.stream.stop()
@@ -109,7 +113,8 @@ def test_echoes_that_came_in_time_are_known_however_late_they_are_handled() -> N
 def test_what_does_not_come_is_forgotten() -> None:
     """A name that falls silent would keep every message on the slow path, and a true repeat be swallowed much later."""
     with Feed() as feed:
-        stage = Lagging(feed, "A", overlap=0.3)
+        stage = Lagging(feed, "A")
+        stage.end_of_their_time()
         assert wait_until(lambda: not stage.is_echoing())
         feed.sent["A"] = 2
         feed._subscribers["A"] = [stage.second]

@@ -22,7 +22,7 @@ from tests.waiting import Collector, books_balance, stream_to, wait_until
 def test_what_the_old_connection_has_handed_on_comes_once() -> None:
     """A new connection that lags would repeat what came between the proof and the end of the old one."""
     with Feed() as feed:
-        stage = Stage(feed, "A", overlap=2)
+        stage = Stage(feed, "A")
         new = stage.replace("A")
         assert stage.both_are_open()
         for number in (1, 2, 3):
@@ -363,7 +363,7 @@ def test_the_gap_of_a_take_over_holds_what_is_missing() -> None:
 def test_stop_ends_the_handing_on_of_what_was_kept() -> None:
     """A slow handler would be called again and again, long after `stop()`."""
     with Feed() as feed:
-        stage = Stage(feed, "A", overlap=0.5)
+        stage = Stage(feed, "A")
         new = stage.replace("A")
         assert stage.both_are_open()
         read = stage.stream.stats().messages.received
@@ -371,6 +371,8 @@ def test_stop_ends_the_handing_on_of_what_was_kept() -> None:
             new.send(tick("A", number))
         assert stage.received(read + 50)
         stage._hold.set()
+        (handover,) = stage.stream._session.continuity._handovers.values()
+        handover.deadline = 0.0
         assert stage._held.wait(10)  # the first of them is in its handler
         stage.stream.stop(timeout=0.1, drain=False)
         stage.go_on()
