@@ -133,6 +133,7 @@ class FrameReader:
         self._fragments = fragments
         _keep_freed_memory()
         self._size = FIRST_SIZE  # of the buffer, but for a larger frame
+        self._full = FIRST_SIZE - NEARLY_FULL
         self._joining: _Joining | None = None
         self._broken: Violation | None = None
         self._buffer = bytearray(FIRST_SIZE)
@@ -162,6 +163,7 @@ class FrameReader:
         if size != len(self._buffer):  # a new one, since a view of the old one that the caller still holds pins it
             self._buffer = bytearray(size)
             self._view = memoryview(self._buffer)
+            self._full = size - NEARLY_FULL
         self._view[: len(left)] = left
         self._start, self._end = 0, len(left)
 
@@ -169,9 +171,13 @@ class FrameReader:
         """Tell how many bytes were written into `space`."""
         self._copy = None
         self._end += count
-        size = len(self._buffer)
-        if size - self._end < NEARLY_FULL and size == self._size < BUFFER_SIZE:
-            self._size = 2 * size  # more waits: the fewer reads, the better
+        if self._end > self._full:
+            self._grow()
+
+    def _grow(self) -> None:
+        """The buffer is nearly full: more waits, and the fewer reads, the better."""
+        if len(self._buffer) == self._size < BUFFER_SIZE:
+            self._size *= 2
 
     def cut(self) -> tuple[list[bytes], Frame | Violation | None]:
         """Take out the complete text messages up to the next event.

@@ -42,7 +42,7 @@ class Loan:
         self._reading = threading.Lock()  # held by the borrower while it waits for data and takes it in
         self._lent = False
         self._turns = self._seen = 0
-        self.borrower: int | None = None  # who is in `turn` now: the thread's identity
+        self._borrower: int | None = None
 
     def turn(self) -> bool:
         """Wait for data and take it in, or until `interrupt`; returns whether the loan goes on."""
@@ -53,10 +53,9 @@ class Loan:
             if woken or not readable:
                 return self._lent
             self._turns += 1
-            self.borrower = threading.get_ident()
-            goes_on = self._receive()
-            self.borrower = None
-            if goes_on:
+            if self._borrower is None:
+                self._borrower = threading.get_ident()
+            if self._receive():
                 return True
             self._lent = False
         self._waker.wake()
@@ -65,6 +64,11 @@ class Loan:
     def interrupt(self) -> None:
         """End the borrower's wait."""
         self._nudge.wake()
+
+    @property
+    def borrower(self) -> int | None:
+        """The thread that is in `turn` now; None if none is."""
+        return self._borrower if self._reading.locked() else None
 
     def begin(self) -> None:
         """Whoever calls `turn` reads from now on."""
