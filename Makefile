@@ -10,7 +10,7 @@ demo: $(READY)
 	$(BIN)/finx-sync demo
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 3 --dist worksteal
 
 explore: $(READY)
 	HYPOTHESIS_PROFILE=explore $(BIN)/python -m pytest -m hypothesis

@@ -30,6 +30,7 @@ TOOLS = [
     "pytest>=8",
     "pytest-timeout>=2.3",
     "pytest-randomly>=3.15",
+    "pytest-xdist>=3.6",
     "coverage>=7.5",
     "hypothesis>=6.100",
     "trustme>=1.1",

@@ -6,6 +6,7 @@ import gc
 import os
 import signal
 import ssl
+import sys
 import tempfile
 import threading
 import time
@@ -30,6 +31,22 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a background job;
 pytest_plugins = ["finx_sync.testing.plugin"]  # as it is where finx-sync is installed
 
 
+_modules_frozen = 0
+
+
+def _collect() -> None:
+    """Collect garbage, so that a socket that nobody closed warns now; warnings are errors.
+
+    What has been imported never becomes garbage. Looking through the heap of pandas and scipy after each test took half
+    of the suite's time, so whenever modules have been added, what is left alive is exempt from now on.
+    """
+    global _modules_frozen  # noqa: PLW0603  # one a process, as the collector's own state
+    gc.collect()
+    if len(sys.modules) != _modules_frozen:
+        gc.freeze()
+        _modules_frozen = len(sys.modules)
+
+
 @pytest.fixture(autouse=True)
 def nothing_left_behind(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """Fail a test that leaves a finx-sync thread running; keep the developer's own settings out."""
@@ -42,7 +59,7 @@ def nothing_left_behind(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iter
     for thread in [one for one in threading.enumerate() if one.name.startswith("finx-sync")]:
         thread.join(max(0.0, deadline - time.monotonic()))
     left = [one.name for one in threading.enumerate() if one.name.startswith("finx-sync")]
-    gc.collect()  # a socket that nobody closed warns here, and warnings are errors
+    _collect()
     assert not left, f"threads left behind: {left}"
 
 
