@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test explore lint check conformance chaos fuzz mutants bench clean
+.PHONY: demo test test-long explore lint check conformance chaos fuzz mutants bench clean
 
 demo: $(READY)
 	$(BIN)/finx-sync demo
@@ -12,8 +12,11 @@ demo: $(READY)
 test: $(READY)
 	$(BIN)/python -m pytest -n 3 --dist worksteal
 
+test-long: $(READY)
+	$(BIN)/python -m pytest -m long
+
 explore: $(READY)
-	HYPOTHESIS_PROFILE=explore $(BIN)/python -m pytest -m hypothesis
+	HYPOTHESIS_PROFILE=explore $(BIN)/python -m pytest -m "hypothesis and not long"
 
 lint: $(READY)
 	$(BIN)/ruff check .
