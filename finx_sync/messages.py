@@ -13,14 +13,14 @@ import datetime as dt
 import enum
 import operator
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar
 
 import msgspec
 
 from finx_sync.pricing import ContractGreeks, recompute
 
-__all__ = ["ContractTick", "Message", "SpotTick", "Tick", "wire_fields"]
+__all__ = ["ContractTick", "Message", "SpotTick", "Tick", "unix_seconds", "wire_fields"]
 
 UTC = dt.timezone.utc
 
@@ -76,6 +76,11 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What tells two states apart, such as name and exchange; for types with `is_state`."""
     _attributes: ClassVar[dict[str, str]] = {}
     """Wire name to attribute name, in the order of the wire."""
+
+    @property
+    def venue_time(self) -> float | None:
+        """When the venue says that this was so, UNIX seconds; None where it does not say, or says no time."""
+        return None
 
     def __getitem__(self, name: str) -> Any:
         if name in self.absent:
@@ -198,6 +203,11 @@ class ContractTick(Message, frozen=True, kw_only=True, gc=False):
         """`timestamp` in UTC; None where no calendar has it."""
         return None if self.timestamp is None else _from_unix(self.timestamp, 1000)
 
+    @property
+    def venue_time(self) -> float | None:
+        """`timestamp` in seconds."""
+        return None if self.timestamp is None else self.timestamp / 1000
+
     def greeks(self, days: float | None = None, *, refine: bool = False) -> ContractGreeks:
         """Recompute price, greeks and quoted volatilities from this message's own fields, beside what the feed says.
 
@@ -256,6 +266,11 @@ class SpotTick(Message, frozen=True, kw_only=True, gc=False):
             return _moment(self.date, self.time)
         return None if self.unix_date is None else _from_unix(self.unix_date, 1)
 
+    @property
+    def venue_time(self) -> float | None:
+        """`datetime` in UNIX seconds."""
+        return unix_seconds(lambda: self.datetime)
+
 
 @wire_fields
 class Tick(Message, frozen=True, kw_only=True, gc=False):
@@ -290,6 +305,22 @@ class Tick(Message, frozen=True, kw_only=True, gc=False):
             ValueError: they are no date and time.
         """
         return _moment(self.date, self.time)
+
+    @property
+    def venue_time(self) -> float | None:
+        """`datetime` in UNIX seconds."""
+        return unix_seconds(lambda: self.datetime)
+
+
+def unix_seconds(read: Callable[[], dt.datetime | None]) -> float | None:
+    """A moment as UNIX seconds; None where there is none, or the wire's text is none. Without a zone it is UTC."""
+    try:
+        moment = read()
+    except ValueError:
+        return None
+    if moment is None:
+        return None
+    return (moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)).timestamp()
 
 
 def _from_unix(units: int, a_second: int) -> dt.datetime | None:

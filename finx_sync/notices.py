@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["Gap", "GapReason", "Interval", "Lag", "Stale"]
+__all__ = ["Drift", "Gap", "GapReason", "Interval", "Lag", "Stale"]
 
 GapReason = Literal[
-    "connection lost", "server", "slow consumer", "conflated", "suspend", "rotation", "stale", "reconnect"
+    "connection lost", "server", "slow consumer", "conflated", "suspend", "rotation", "stale", "reconnect", "drift"
 ]
 """Why messages are missing; `Gap` says what each means."""
 
@@ -26,8 +26,9 @@ class Gap:
         names: whose messages; sorted.
         reason: "connection lost" (an outage); "server" (it closed, or asked for a new connection); "stale" (it answered
             no keep-alive); "suspend" (the machine slept); "reconnect" and "rotation" (a new connection that the user
-            asked for); "slow consumer" (handlers fell behind, and the oldest messages were dropped); "conflated"
-            (handlers fell behind, and newer states replaced older ones: nothing that still holds is missing).
+            asked for); "drift" (a new connection, since the feed of the old one fell behind); "slow consumer" (handlers
+            fell behind, and the oldest messages were dropped); "conflated" (handlers fell behind, and newer states
+            replaced older ones: nothing that still holds is missing).
         missed: how many messages, where that is known; None where it is not, which may mean none at all.
     """
 
@@ -97,3 +98,30 @@ class Lag:
             return f"the handlers have caught up; {self.dropped} messages were dropped so far"
         held = "; the server has to wait" if self.held else ""
         return f"the handlers are {self.seconds:.1f} s behind: {self.waiting} messages wait{held}"
+
+
+@dataclass(frozen=True)
+class Drift:
+    """A feed that falls behind while data flows, or has caught up: what arrives gets older, by the venue's own times.
+
+    Attributes:
+        kind: the message type, such as "ContractTick".
+        lag: seconds by which what arrives now is older than what arrived when the feed was at its freshest.
+        growth: seconds by which that grows each second; 0.2 for a feed at 0.8 of its speed.
+        since: when it began, UNIX seconds.
+        caught_up: whether it is over.
+    """
+
+    kind: str
+    lag: float
+    growth: float
+    since: float
+    caught_up: bool = False
+
+    def __str__(self) -> str:
+        if self.caught_up:
+            return f"the feed of {self.kind} has caught up"
+        return (
+            f"the feed of {self.kind} falls behind: what arrives is {self.lag:.1f} s older than it was, and "
+            f"{self.growth:.2f} s more each second"
+        )

@@ -32,6 +32,9 @@ SLICE: Final = 128
 SLOW_SLICE: Final = 0.02
 """Seconds; slices that take longer get shorter, so that slow handlers are noticed soon."""
 
+SAMPLE_INTERVAL: Final = 0.1
+"""Seconds between two messages that are sampled, at least."""
+
 OnMissed = Callable[[Dropped | Conflated], object]
 OURS: Final = frozenset({__file__, delivery_file})
 """Where the dispatch thread is when no user code runs."""
@@ -50,6 +53,7 @@ class Worker:
         max_lag: seconds that a message may wait before old states make way for new ones; None for ever.
         backlog_limit: messages that may wait while catching up.
         on_missed: told, before the first message after them, of messages that were dropped or replaced.
+        sample: given a message now and then, as decoded, with when it arrived (monotonic) and the name of its line.
         on_end: the thread's last act; given the error if it crashed.
         name: the thread's name.
     """
@@ -66,6 +70,7 @@ class Worker:
         max_lag: float | None,
         backlog_limit: int,
         on_missed: OnMissed,
+        sample: Callable[[Any, float, str], object],
         on_end: Callable[[FinxSyncError | None], None],
         name: str,
     ) -> None:
@@ -78,6 +83,8 @@ class Worker:
         self._max_lag = max_lag
         self._backlog_limit = backlog_limit
         self._on_missed = on_missed
+        self._sample = sample
+        self._sample_due = 0.0  # monotonic
         self._on_end = on_end
         self._abandoned = False
         self._slice = 1
@@ -183,6 +190,9 @@ class Worker:
             position += len(part)
             self._inbox.take(len(part))
             messages = self._decode(part)  # not the whole batch at once: these stay in the processor's cache
+            if begun >= self._sample_due:
+                self._sample_due = begun + SAMPLE_INTERVAL
+                self._sample(messages[-1], batch.arrived, batch.connection.line)
             done = self._dispatch_slice(messages, part, batch)
             if done < len(part):  # it broke off, since messages have waited for too long
                 rest = Batch(payloads[position:], batch.received_at, batch.arrived, batch.connection)

@@ -13,6 +13,7 @@ from finx_sync.dispatch.worker import Worker
 from finx_sync.notices import Lag
 from finx_sync.session.clock import Clock
 from finx_sync.session.continuity import Continuity
+from finx_sync.session.drift import DriftMonitor
 from finx_sync.session.options import Options
 from finx_sync.session.staleness import Staleness
 
@@ -40,11 +41,13 @@ class Lookout:
         worker: Worker,
         staleness: Staleness,
         continuity: Continuity,
+        drift: DriftMonitor,
         tell: Callable[[str, object], bool],
         is_open: Callable[[], bool],
         on_suspend: Callable[[float], object],
         on_stall: Callable[[str], object],
         on_round: Callable[[], object],
+        on_drift: Callable[[str], object],
         lag_limit: float,
     ) -> None:
         self._clock = clock
@@ -54,11 +57,13 @@ class Lookout:
         self._worker = worker
         self._staleness = staleness
         self._continuity = continuity
+        self._drift = drift
         self._tell = tell
         self._is_open = is_open
         self._on_suspend = on_suspend
         self._on_stall = on_stall
         self._on_round = on_round
+        self._on_drift = on_drift
         self._lag_limit = lag_limit
         self._marked = 0.0
         self._plan: tuple[float, Callable[[], object]] | None = None
@@ -135,3 +140,14 @@ class Lookout:
         for stale in self._staleness.find(looked_at, self._is_open()):
             if not self._tell("stale", stale):
                 logger.warning("%s has been silent for %.1f s", stale.name, stale.age)
+        self._look_at_drift(now)
+
+    def _look_at_drift(self, now: float) -> None:
+        """Report the feeds that fall behind, or have caught up."""
+        if self._inbox.is_holding:  # what waits in the kernel gets older because of us, not because of the feed
+            self._drift.forget()
+        for line, drift in self._drift.check(now, self._clock.offset):
+            if not self._tell("drift", drift):
+                logger.log(logging.INFO if drift.caught_up else logging.WARNING, "%s", drift)
+            if not drift.caught_up:
+                self._on_drift(line)

@@ -43,6 +43,7 @@ class StreamOptions(TypedDict, total=False):
     max_lag: float
     stale_after: float | None
     overlap: float
+    reconnect_on_drift: bool
     backfill: bool
     backfill_timeout: float
     handler_errors: Literal["report", "raise"]
@@ -68,6 +69,8 @@ class Options:
         max_lag: how long a message may wait, under "auto".
         stale_after: how long a subscription may be silent before `on_stale` is told; None for ever.
         overlap: how long two connections serve the stream, at most, when one replaces the other.
+        reconnect_on_drift: whether a connection whose feed falls behind is replaced, at most once in five minutes; see
+            `finx_sync.notices.Drift`.
         backfill: whether gaps in spot rates are filled from tick history.
         backfill_timeout: how long live ticks wait for that.
         handler_errors: "report" tells `on_error` and goes on; "raise" ends the stream, and `run` and iterators raise.
@@ -94,6 +97,7 @@ class Options:
     # guarantees
     stale_after: float | None = None
     overlap: float = 2.0
+    reconnect_on_drift: bool = False
     backfill: bool = False
     backfill_timeout: float = 5.0
     # when something goes wrong

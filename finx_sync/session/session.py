@@ -30,6 +30,7 @@ from finx_sync.session.backfill import Backfill
 from finx_sync.session.clock import Clock
 from finx_sync.session.continuity import Continuity
 from finx_sync.session.controls import Controls
+from finx_sync.session.drift import DriftMonitor
 from finx_sync.session.flight import FlightRecorder
 from finx_sync.session.lines import Lines, Replacement
 from finx_sync.session.lookout import Lookout
@@ -50,6 +51,8 @@ OVER: Final = ENDED | {State.STOPPING}
 """States that a late report from a connection does not change."""
 MATCH_PAUSE: Final = 5.0
 """Seconds between two attempts to replace a connection whose URL asks for other subscriptions than are wanted."""
+DRIFT_PAUSE: Final = 300.0
+"""Seconds between two replacements of a connection that falls behind: where each one does, another is no cure."""
 LAST_JOIN: Final = 1.0
 """Seconds that the dispatch thread gives the other threads at its end; they are on their way out by then."""
 
@@ -83,6 +86,7 @@ class Session:
                 timeout=options.backfill_timeout,
                 on_filled=self.continuity.filled,
             )
+        self._drift = DriftMonitor()
         self.worker = Worker(
             inbox=self._inbox,
             ledger=self.ledger,
@@ -93,6 +97,7 @@ class Session:
             max_lag={"auto": options.max_lag, "latest": 0.0}.get(options.overflow),
             backlog_limit=options.queue_size,
             on_missed=self.continuity.missed,
+            sample=self._drift.sample,
             on_end=self._worker_ended,
             name="finx-sync dispatch",
         )
@@ -114,6 +119,8 @@ class Session:
             handlers=parts.handlers,
             staleness=Staleness(parts.dialect, parts.stale_limits, parts.latest),
             continuity=self.continuity,
+            drift=self._drift,
+            on_drift=self._fell_behind,
             tell=self.delivery.tell,
             is_open=lambda: self.state.state is State.OPEN,
             on_suspend=self._woke,
@@ -125,6 +132,7 @@ class Session:
         self._reconnects = 0
         self._secrets: tuple[str, ...] = ()
         self._match_after = 0.0  # monotonic
+        self._drift_after = 0.0  # monotonic
 
     @property
     def reconnects(self) -> int:
@@ -261,10 +269,13 @@ class Session:
             on_refused: called when the server refuses the key on the new connection; the old one goes on.
         """
         for line in self.lines.all():
-            if self._parts.dialect.can_overlap and line.confirmed:
-                self.lines.replace(Replacement(line, reason, on_refused), self.continuity, self._inbox.post)
-            else:
-                line.reconnect(_asked_for(reason), reason)
+            self._renew(line, reason, on_refused)
+
+    def _renew(self, line: Supervisor, reason: GapReason, on_refused: Callable[[], object]) -> None:
+        if self._parts.dialect.can_overlap and line.confirmed:
+            self.lines.replace(Replacement(line, reason, on_refused), self.continuity, self._inbox.post)
+        else:
+            line.reconnect(_asked_for(reason), reason)
 
     def dump(self, why: str) -> str:
         """The flight recorder's report; also written to a file when the stream stalls or fails."""
@@ -291,6 +302,7 @@ class Session:
         self._secrets = tuple({*self._secrets, *secrets_of(key)})
         self._note(LineOpened(connection, self._secrets))
         self._inbox.post(lambda: self.continuity.opened(connection))
+        self._inbox.post(lambda: self._drift.forget(connection.line))
         self._inbox.post(Ordered(lambda: self._parts.connection_changed(connection.line, True)))
         self._match_urls()  # a wish may have come after the URL was written
 
@@ -394,6 +406,16 @@ class Session:
         self._controls.round()
         self._match_urls()
         self._parts.round()
+
+    def _fell_behind(self, name: str) -> None:
+        """The feed of a line falls behind."""
+        now = self.clock.monotonic()
+        if not self._parts.options.reconnect_on_drift or now < self._drift_after:
+            return
+        self._drift_after = now + DRIFT_PAUSE
+        for line in self.lines.all():
+            if line.line == name:
+                self._renew(line, "drift", lambda: None)
 
     def _worker_ended(self, crash: FinxSyncError | None) -> None:
         """The last act of the dispatch thread: the others are ending too, and the state says so."""

@@ -289,6 +289,15 @@ class Stream(Recordable):
         self._handlers.add("stale", handler)
         return handler
 
+    def on_drift(self, handler: H) -> H:
+        """Call `handler(drift)` with a `Drift` when a feed falls behind while data flows, and when it has caught up.
+
+        Reported within half a minute where a message comes every other second or more often; again whenever the lag
+        has doubled. What is compared are the venue's own times, so it says nothing where messages carry none.
+        """
+        self._handlers.add("drift", handler)
+        return handler
+
     def on_lag(self, handler: H) -> H:
         """Call `handler(lag)` with a `Lag` when the handlers fall behind by `max_lag`, and when they have caught up."""
         self._handlers.add("lag", handler)

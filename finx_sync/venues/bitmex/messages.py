@@ -5,15 +5,18 @@ Source: BitMEX documentation, *WebSocket API*: sections *Response Format* and *S
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple, cast
+import datetime as dt
+from typing import Any, Final, Literal, NamedTuple, cast
 
 import msgspec
 
-from finx_sync.messages import Message, NameReader, wire_fields
+from finx_sync.messages import Message, NameReader, unix_seconds, wire_fields
 
 __all__ = ["Action", "Level", "OrderBook", "Row", "TableItem", "TableUpdate"]
 
 Action = Literal["partial", "insert", "update", "delete"]
+TIMED_TABLES: Final = frozenset({"quote", "trade", "instrument", "orderBookL2", "orderBookL2_25", "orderBook10"})
+"""Tables whose `timestamp` is the moment of the change; elsewhere it is the end of a bin, or a time to come."""
 Row = dict[str, Any]
 """A table's row: wire names and JSON values."""
 
@@ -54,6 +57,16 @@ class TableUpdate(Message, frozen=True, kw_only=True, gc=False):
         return _name(self)
 
     name_of = cast(NameReader, staticmethod(_name))
+
+    @property
+    def venue_time(self) -> float | None:
+        """`timestamp` of the last row, in tables that say when a row came to be so; None in all others."""
+        if self.table not in TIMED_TABLES or self.action == "partial" or not self.data:
+            return None
+        text = self.data[-1].get("timestamp")
+        if not isinstance(text, str):
+            return None
+        return unix_seconds(lambda: dt.datetime.fromisoformat(text.replace("Z", "+00:00")))
 
 
 class _Item(NamedTuple):

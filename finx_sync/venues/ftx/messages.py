@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import msgspec
 
-from finx_sync.messages import UTC, Message, Number, wire_fields
+from finx_sync.messages import UTC, Message, Number, unix_seconds, wire_fields
 
 __all__ = [
     "BookUpdate",
@@ -96,6 +96,11 @@ class FtxTicker(_InMarket, frozen=True, kw_only=True, gc=False):
         """`time` in UTC."""
         return dt.datetime.fromtimestamp(self.time, UTC)
 
+    @property
+    def venue_time(self) -> float | None:
+        """`time`."""
+        return self.time
+
 
 @_in_market
 class FtxTrade(_InMarket, frozen=True, kw_only=True, gc=False):
@@ -125,6 +130,11 @@ class FtxTrade(_InMarket, frozen=True, kw_only=True, gc=False):
             ValueError: it is no time.
         """
         return _moment(self.time)
+
+    @property
+    def venue_time(self) -> float | None:
+        """`time` in UNIX seconds."""
+        return unix_seconds(lambda: self.datetime)
 
 
 @_in_market
@@ -169,6 +179,11 @@ class FtxFill(_InMarket, frozen=True, kw_only=True, gc=False):
             ValueError: it is no time.
         """
         return _moment(self.time)
+
+    @property
+    def venue_time(self) -> float | None:
+        """`time` in UNIX seconds."""
+        return unix_seconds(lambda: self.datetime)
 
 
 @_in_market
@@ -322,6 +337,11 @@ class FtxOrderBook(Message, frozen=True, kw_only=True, gc=False):
         """`time` in UTC."""
         return None if self.time is None else dt.datetime.fromtimestamp(self.time, UTC)
 
+    @property
+    def venue_time(self) -> float | None:
+        """`time`."""
+        return self.time
+
 
 @wire_fields
 class FtxGroupedOrderBook(FtxOrderBook, frozen=True, kw_only=True, gc=False):
@@ -353,6 +373,11 @@ class BookUpdate(Message, frozen=True, kw_only=True, gc=False):
         """The market."""
         return self.market
 
+    @property
+    def venue_time(self) -> float | None:
+        """`time`."""
+        return self.time
+
 
 class GroupedBookUpdate(BookUpdate, frozen=True, kw_only=True, gc=False):
     """The same about a grouped book, which has no checksum."""
@@ -375,6 +400,11 @@ class Events(Message, frozen=True, kw_only=True, gc=False):
 
 class Trades(Events, frozen=True, kw_only=True, gc=False):
     """Trades of a market."""
+
+    @property
+    def venue_time(self) -> float | None:
+        """The last trade's."""
+        return self.events[-1].venue_time if self.events else None
 
 
 class Fills(Events, frozen=True, kw_only=True, gc=False):

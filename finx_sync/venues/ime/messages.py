@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import msgspec
 
-from finx_sync.messages import Message, Number, wire_fields
+from finx_sync.messages import Message, Number, unix_seconds, wire_fields
 
 __all__ = ["Aggregate", "AllowedRange", "ContractInfo", "ImeContract", "Limit", "read_contract"]
 
@@ -130,6 +130,11 @@ class ImeContract(Message, frozen=True, kw_only=True, gc=False):
             ValueError: it is no ISO 8601 time.
         """
         return None if self.timestamp is None else dt.datetime.fromisoformat(self.timestamp)
+
+    @property
+    def venue_time(self) -> float | None:
+        """`timestamp` as UNIX seconds, as if it were UTC: the documentation names no time zone."""
+        return unix_seconds(lambda: self.datetime)
 
 
 class _Envelope(msgspec.Struct):
