@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar, overload
@@ -157,33 +157,50 @@ class StreamManager(FinxFunctions, Stream):
         expiry: str | dt.date | None = None,
         *,
         at: str | dt.datetime | None = None,
+        price_unit: str | None = None,
+        recompute: bool = False,
         timeout: float = DEFAULT_TIMEOUT,
     ) -> pd.DataFrame:
         """The options of a base instrument as a frame of strikes by expiry; see `finx_sync.analytics.chain_frame`.
+
+        Its index begins with the underlying and the price unit: "USDC" has options on many underlyings, "BTC" can have
+        some priced in BTC and others in USDC.
 
         Its ``attrs["source"]`` says where it came from: "live" for the newest ticks of this stream, which hold what is
         subscribed to; "snapped" for a five-minute matrix, which holds everything.
 
         Args:
-            base: "BTC", "ETH", "SOL" or "USDC".
+            base: "BTC", "ETH", "SOL", or "USDC" for the options on all underlyings that are priced in it.
             expiry: only this one, like "26AUG22" or a date; None for all.
             at: snap the chain of then: "latest", or a moment on the five-minute grid like "2022-08-04T04:05". None
                 takes live ticks where there are any, else "latest".
+            price_unit: only options that are priced in this: with base "BTC", "BTC" gives the inverse options
+                (``BTC-26AUG22-20000-C``), "USDC" the linear ones (``BTC_USDC-26AUG22-20000-C``). None takes what the
+                matrix of `base` holds, or what is live.
+            recompute: compute greeks and the volatilities of quotes here, instead of taking the feed's; Deribit's
+                matrix has none.
             timeout: seconds, for snapping.
 
         Raises:
-            MissingExtraError: pandas is not installed.
-            InvalidInputError: no base, expiry or moment.
+            MissingExtraError: pandas is not installed, or NumPy or SciPy to recompute.
+            InvalidInputError: no base, expiry, price unit or moment.
             FunctionError, ConnectError, ConnectionLostError: as `get_five_minute_matrix`.
         """
         checked_name(base, "a base instrument", "BTC")
+        if price_unit is not None:
+            checked_name(price_unit, "a price unit", "USDC")
+
+        def framed(ticks: Iterable[ContractTick]) -> pd.DataFrame:
+            return chain_frame(ticks, base, expiry, price_unit=price_unit, recompute=recompute)
+
         if at is None:
-            live = chain_frame(self._latest[ContractTick].values(), base, expiry)
+            live = framed(self._latest[ContractTick].values())
             if len(live):
                 live.attrs["source"] = "live"
                 return live
-        ticks = self.get_five_minute_matrix(base, "latest" if at is None else at, timeout=timeout)
-        chain = chain_frame(ticks, None if base == "USDC" else base, expiry)
+        # A matrix is of the currency that its options are priced in: BTC_USDC is in that of USDC.
+        ticks = self.get_five_minute_matrix(price_unit or base, "latest" if at is None else at, timeout=timeout)
+        chain = framed(ticks)
         chain.attrs["source"] = "snapped"
         return chain
 

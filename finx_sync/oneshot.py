@@ -191,11 +191,15 @@ def option_chain(
     expiry: str | dt.date | None = None,
     *,
     at: str | dt.datetime = "latest",
+    price_unit: str | None = None,
+    recompute: bool = False,
     timeout: float = DEFAULT_TIMEOUT,
     **where: Any,
 ) -> pd.DataFrame:
     """The options of a base instrument as a frame; see `StreamManager.option_chain`."""
-    return StreamManager(**where).option_chain(base, expiry, at=at, timeout=timeout)
+    return StreamManager(**where).option_chain(
+        base, expiry, at=at, price_unit=price_unit, recompute=recompute, timeout=timeout
+    )
 
 
 def call(

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from finx_sync.errors import InvalidInputError, MissingExtraError
 from finx_sync.messages import ContractTick
-from finx_sync.pricing import Instrument, parse_instrument
+from finx_sync.pricing import Instrument, parse_instrument, recompute_columns
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["CHAIN_COLUMNS", "chain_frame", "read_expiry", "term_structure"]
+__all__ = ["CHAIN_COLUMNS", "chain_frame", "check_one_market", "markets", "read_expiry", "term_structure"]
 
 CHAIN_COLUMNS: Final = (
     "mark_iv", "bid_iv", "ask_iv", "mark_price", "best_bid_price", "best_ask_price", "best_bid_amount",
@@ -23,59 +23,129 @@ CHAIN_COLUMNS: Final = (
 """Fields of the contract message; units as there."""
 QUOTES: Final = ("bid_iv", "ask_iv", "best_bid_price", "best_ask_price")
 """Of these a 0 on the wire means that there is no quote, or none that has a volatility."""
-INDEX: Final = ("expiry", "strike", "option_side")
+INDEX: Final = ("underlying", "price_unit", "expiry", "strike", "option_side")
 SECONDS_PER_DAY: Final = 86_400
 
 
 def chain_frame(
-    ticks: Iterable[ContractTick], base: str | None = None, expiry: str | dt.date | None = None
+    ticks: Iterable[ContractTick],
+    base: str | None = None,
+    expiry: str | dt.date | None = None,
+    *,
+    price_unit: str | None = None,
+    recompute: bool = False,
 ) -> pd.DataFrame:
     """Put contracts into a frame of one row for each option: strikes by expiry.
 
-    Futures and perpetuals are left out; of several ticks of one option the last counts.
+    Only options get in, not futures, perpetuals, spot pairs and combinations; of several ticks of one option the last
+    counts. Options on different underlyings, and inverse and linear options on the same, stay apart in the index:
+    ``BTC-26AUG22-20000-C`` is priced in BTC, ``BTC_USDC-26AUG22-20000-C`` in USDC. `chain.xs(("BTC", "USDC"))` is one
+    of them, by expiry, strike and side.
 
     Args:
         ticks: contracts from a stream, a five-minute matrix, a time slice, or a recording.
-        base: only options on this, like "BTC".
+        base: only options on this underlying, like "BTC", or priced in it, like "USDC"; None for all.
         expiry: only those that expire then, like "26AUG22", a date, or a datetime; None for all.
+        price_unit: only options that are priced in this: "BTC" for the inverse options on BTC, "USDC" for the linear
+            ones; None for all.
+        recompute: compute greeks and the volatilities of the quotes from `underlying_price`, `mark_iv`, the quotes and
+            the timestamp, in the conventions of `ContractTick.greeks`, instead of taking the feed's; NaN where one of
+            these is missing, or the option had expired.
 
     Returns:
-        A frame with the index (expiry, strike, option_side), sorted; `CHAIN_COLUMNS`, `instrument_name` and
-        `timestamp`. A missing value is NaN, also where the wire has 0 for "no quote".
+        A frame with the index (underlying, price_unit, expiry, strike, option_side), sorted and unique;
+        `CHAIN_COLUMNS`, `instrument_name` and `timestamp`. A missing value is NaN, also where the wire has 0 for "no
+        quote". ``attrs["greeks"]`` is "feed" or "recomputed".
 
     Raises:
         InvalidInputError: `expiry` is no date.
-        MissingExtraError: pandas is not installed.
+        MissingExtraError: pandas is not installed, or NumPy or SciPy to recompute.
     """
     pd = _pandas()
-    day = None if expiry is None else read_expiry(expiry)
-    chosen: dict[str, tuple[Instrument, ContractTick]] = {}
-    for tick in ticks:
-        instrument = parse_instrument(tick.instrument_name)
-        if _is_wanted(instrument, base, day):
-            chosen[tick.instrument_name] = instrument, tick
-    instruments, found = [one for one, _ in chosen.values()], [tick for _, tick in chosen.values()]
+    chosen = _chosen(ticks, base, None if expiry is None else read_expiry(expiry), price_unit)
+    instruments, found = [one for one, _ in chosen], [tick for _, tick in chosen]
     columns: dict[str, Any] = {
+        "underlying": [one.base for one in instruments],
+        "price_unit": [one.price_unit for one in instruments],
         "expiry": pd.to_datetime([one.expiry for one in instruments], utc=True),
         "strike": pd.array([one.strike for one in instruments], dtype="float64"),
         "option_side": pd.Categorical([one.option_side for one in instruments], ["call", "put"]),
-        "instrument_name": list(chosen),
+        "instrument_name": [tick.instrument_name for tick in found],
         **{name: pd.array([getattr(tick, name) for tick in found], dtype="float64") for name in CHAIN_COLUMNS},
         "timestamp": pd.to_datetime([tick.timestamp for tick in found], unit="ms", utc=True),
     }
     frame = pd.DataFrame(columns)
+    if recompute:
+        for name, column in _recomputed(frame, instruments, found).items():
+            frame[name] = column
     for name in QUOTES:
         frame[name] = frame[name].where(frame[name] > 0)
-    return frame.set_index(list(INDEX)).sort_index()
+    frame = frame.set_index(list(INDEX)).sort_index()
+    frame.attrs["greeks"] = "recomputed" if recompute else "feed"
+    return frame
 
 
-def _is_wanted(instrument: Instrument, base: str | None, day: dt.date | None) -> bool:
-    return (
-        instrument.kind == "option"
-        and instrument.expiry is not None
-        and (base is None or instrument.base == base)
-        and (day is None or instrument.expiry.date() == day)
+def _chosen(
+    ticks: Iterable[ContractTick], base: str | None, day: dt.date | None, price_unit: str | None
+) -> list[tuple[Instrument, ContractTick]]:
+    """The last tick of each wanted option. What tells options apart is what their names mean: 5AUG22 is 05AUG22."""
+    chosen: dict[tuple[Any, ...], tuple[Instrument, ContractTick]] = {}
+    for tick in ticks:
+        try:
+            one = parse_instrument(tick.instrument_name)
+        except InvalidInputError:
+            continue  # a spot pair or a combination, which matrices hold too
+        if (
+            one.kind == "option"
+            and one.expiry is not None
+            and (base is None or base in (one.base, one.price_unit))
+            and (day is None or one.expiry.date() == day)
+            and (price_unit is None or one.price_unit == price_unit)
+        ):
+            chosen[one.base, one.price_unit, one.expiry, one.strike, one.option_side] = one, tick
+    return list(chosen.values())
+
+
+def _recomputed(frame: pd.DataFrame, instruments: list[Instrument], ticks: list[ContractTick]) -> dict[str, Any]:
+    import numpy as np
+
+    names = ("strike", "underlying_price", "mark_iv", "best_bid_price", "best_ask_price")
+    return recompute_columns(
+        {
+            **{name: frame[name].to_numpy(dtype=float) for name in names},
+            "option_side": np.array([one.option_side for one in instruments], dtype=str),
+            "is_linear": np.array([one.is_linear for one in instruments], dtype=bool),
+            "expiry": np.array([round(one.expiry.timestamp()) for one in instruments if one.expiry], dtype=np.int64),
+            "timestamp": np.array([tick.timestamp for tick in ticks], dtype=float),
+        }
     )
+
+
+def markets(chain: pd.DataFrame) -> list[tuple[str, str]]:
+    """Underlyings and price units of a chain, sorted; from the names where `xs` has taken them out of the index."""
+    named = {name.partition("-")[0]: name for name in chain["instrument_name"]}
+    found = (parse_instrument(name) for name in named.values())
+    return sorted({(one.base, one.price_unit) for one in found})
+
+
+def check_one_market(chain: pd.DataFrame, what: str) -> None:
+    """Refuse a chain of several underlyings or price units, of which one number would mix the prices.
+
+    Args:
+        chain: as `chain_frame` returns it, or a part of it.
+        what: what is asked for, for the error.
+
+    Raises:
+        InvalidInputError: there are several; the text has them, and how to choose.
+    """
+    found = markets(chain)
+    if len(found) > 1:
+        shown = ", ".join(f"{base} priced in {unit}" for base, unit in found)
+        base, unit = found[0]
+        raise InvalidInputError(
+            f"{what} is of one underlying in one price unit, and the chain holds {len(found)}: {shown}; choose one, "
+            f"for example chain.xs(({base!r}, {unit!r})), or option_chain({base!r}, price_unit={unit!r})"
+        )
 
 
 def read_expiry(expiry: str | dt.date) -> dt.date:
@@ -104,15 +174,19 @@ def term_structure(chain: pd.DataFrame) -> pd.DataFrame:
     money, by delta for the quarters. Where a chain does not reach, the value is NaN.
 
     Args:
-        chain: as `chain_frame` returns it.
+        chain: as `chain_frame` returns it, of one underlying in one price unit.
 
     Returns:
         A frame by expiry with the columns `days` (from the newest tick to expiry), `forward`, `atm_iv`,
         `put_25_iv` and `call_25_iv`.
+
+    Raises:
+        InvalidInputError: the chain holds several underlyings or price units.
     """
     import numpy as np
 
     pd = _pandas()
+    check_one_market(chain, "a term structure")
     rows = {}
     for expiry, part in chain.groupby(level="expiry"):
         marked = part[part["mark_iv"] > 0]

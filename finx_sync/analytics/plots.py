@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from typing import TYPE_CHECKING, Any, Final
 
-from finx_sync.analytics.chain import read_expiry, term_structure
+from finx_sync.analytics.chain import check_one_market, markets, read_expiry, term_structure
 from finx_sync.errors import InvalidInputError, MissingExtraError
 from finx_sync.pricing import expiry_code
 
@@ -30,17 +30,19 @@ def plot_smile(chain: pd.DataFrame, expiry: str | dt.date | None = None, *, ax: 
     forward. Several expiries show a mark line each, over the strike divided by the forward.
 
     Args:
-        chain: as `option_chain` returns it.
+        chain: as `option_chain` returns it, of one underlying in one price unit.
         expiry: which, like "26AUG22"; None draws all that there are.
         ax: where to draw; None makes a new figure.
 
     Raises:
-        InvalidInputError: there is no such expiry in the chain, or nothing with a volatility.
+        InvalidInputError: there is no such expiry in the chain, nothing with a volatility, or several underlyings or
+            price units.
         MissingExtraError: matplotlib is not installed.
     """
     if expiry is not None:
         day = read_expiry(expiry)
         chain = chain[chain.index.get_level_values("expiry").date == day]
+    check_one_market(chain, "a smile")
     marked = chain[chain["mark_iv"] > 0]
     strikes = marked.reset_index().groupby("expiry")["strike"].nunique()
     # A single point is no smile, unless there is nothing else.
@@ -77,7 +79,7 @@ def _one_smile(ax: Axes, part: pd.DataFrame, expiry: Any) -> None:
     ax.set_ylim(0.85 * mark.min(), min(1.35 * mark.max(), 1.05 * max(mark.max(), quoted["ask_iv"].max())))
     left = (expiry - part["timestamp"].max()).total_seconds() / 86_400
     remaining = f", {left:.1f} days to expiry" if left > 0 else ""
-    ax.set_title(f"{_bases(part)} {expiry_code(expiry)}{remaining}", loc="left")
+    ax.set_title(f"{_title(part)} {expiry_code(expiry)}{remaining}", loc="left")
     ax.set_xlabel("strike")
     ax.xaxis.set_major_formatter("{x:,.0f}")
     ax.legend(frameon=False, fontsize="small", loc="upper center")  # where a smile leaves room
@@ -93,7 +95,7 @@ def _many_smiles(ax: Axes, marked: pd.DataFrame, expiries: Any) -> None:
         x = curve.index / float(part["underlying_price"].median())
         ax.plot(x, curve, "o-", color=colour, markersize=3, linewidth=1.3, label=expiry_code(expiry))
     ax.axvline(1.0, color=MUTED, linestyle=":", linewidth=1)
-    ax.set_title(f"{_bases(marked)} mark volatility", loc="left")
+    ax.set_title(f"{_title(marked)} mark volatility", loc="left")
     ax.set_xlabel("strike / forward")
     ax.legend(frameon=False, fontsize="small", title="expiry", ncols=1 + len(expiries) // 9)
 
@@ -102,11 +104,11 @@ def plot_term_structure(chain: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     """Draw volatility over days to expiry: at the money, and of puts and calls with a delta of a quarter.
 
     Args:
-        chain: as `option_chain` returns it.
+        chain: as `option_chain` returns it, of one underlying in one price unit.
         ax: where to draw; None makes a new figure.
 
     Raises:
-        InvalidInputError: nothing in the chain has a volatility.
+        InvalidInputError: nothing in the chain has a volatility, or it holds several underlyings or price units.
         MissingExtraError: matplotlib is not installed.
     """
     table = term_structure(chain)
@@ -130,7 +132,7 @@ def plot_term_structure(chain: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
             days, 0.02, expiry_code(expiry), transform=target.get_xaxis_transform(), rotation=90, ha="right",
             va="bottom", fontsize="x-small", color=MUTED,
         )  # fmt: skip
-    target.set_title(f"{_bases(chain)} term structure", loc="left")
+    target.set_title(f"{_title(chain)} term structure", loc="left")
     target.set_xscale("log")
     target.set_xticks([days for days in DAY_TICKS if 0.7 * table["days"].min() <= days <= 1.5 * table["days"].max()])
     target.xaxis.set_major_formatter("{x:g}")
@@ -142,8 +144,9 @@ def plot_term_structure(chain: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     return target
 
 
-def _bases(chain: pd.DataFrame) -> str:
-    return ", ".join(sorted({name.split("-")[0] for name in chain["instrument_name"]}))
+def _title(chain: pd.DataFrame) -> str:
+    """The underlying, with the price unit where that is another: ``BTC``, ``BTC in USDC``."""
+    return ", ".join(base if base == unit else f"{base} in {unit}" for base, unit in markets(chain))
 
 
 def _axes(ax: Axes | None) -> Axes:

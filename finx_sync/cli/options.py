@@ -19,7 +19,8 @@ from finx_sync.pricing import calculate_greeks
 __all__ = ["add_option_commands"]
 
 SLICE_COLUMNS = ("instrument_name", "mark_price", "mark_iv", "bid_iv", "ask_iv", "underlying_price", "delta", "vega")
-CHAIN_ON_TERMINAL = ("expiry", "strike", "option_side", "mark_iv", "bid_iv", "ask_iv", "mark_price", "delta", "vega")
+CHAIN_ON_TERMINAL = ("instrument_name", "mark_iv", "bid_iv", "ask_iv", "mark_price", "price_unit", "delta", "vega")
+"""The name says underlying, expiry, strike and side."""
 
 Adder = Callable[[str, Callable[[argparse.Namespace], None], str, list[str]], argparse.ArgumentParser]
 """Makes a command of a name, a function, a text and examples."""
@@ -31,11 +32,18 @@ def add_option_commands(add: Adder) -> None:
         "chain",
         _chain,
         "the options of a base instrument: strikes by expiry",
-        ["finx-sync chain BTC", "finx-sync chain BTC 26AUG22", "finx-sync chain ETH --plot smile.png"],
+        [
+            "finx-sync chain BTC",
+            "finx-sync chain BTC 26AUG22",
+            "finx-sync chain ETH --plot smile.png",
+            "finx-sync chain BTC --environment deribit --recompute",
+        ],
     )
     chain.add_argument("base", help="BTC, ETH, SOL or USDC")
     chain.add_argument("expiry", nargs="?", help="only this one, like 26AUG22")
     chain.add_argument("--at", default="latest", help="a moment on the five-minute grid, like 2022-08-04T04:05")
+    chain.add_argument("--price-unit", metavar="UNIT", help="only options priced in this, like USDC")
+    chain.add_argument("--recompute", action="store_true", help="compute greeks and quoted volatilities here")
     chain.add_argument("--plot", metavar="FILE", help="draw the smile as well, to a PNG, PDF or SVG file")
 
     greeks = add(
@@ -97,7 +105,9 @@ def _manager(options: argparse.Namespace) -> StreamManager:
 
 
 def _chain(options: argparse.Namespace) -> None:
-    chain = _manager(options).option_chain(options.base, options.expiry, at=options.at)
+    chain = _manager(options).option_chain(
+        options.base, options.expiry, at=options.at, price_unit=options.price_unit, recompute=options.recompute
+    )
     if options.plot:
         from finx_sync.analytics import plot_smile
 

@@ -7,6 +7,7 @@ option_side, option_type)``); that T is in days is said there as well.
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeVar, overload
 
@@ -15,6 +16,7 @@ from finx_sync.pricing.european import Derivatives, Terms, european
 from finx_sync.pricing.implied import implied_deviation
 from finx_sync.pricing.instruments import OptionSide
 from finx_sync.pricing.maths import NUMBERS, Maths, arrays
+from finx_sync.pricing.rows import TOO_LARGE, OnError, Rows, as_number, as_text, check_number, check_on_error, sign_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    Number = float | np.floating[Any] | np.integer[Any]
     Numbers = NDArray[np.floating[Any]] | NDArray[np.integer[Any]] | Sequence[float]
 
 __all__ = ["DAYS_PER_YEAR", "Greeks", "OptionType", "calculate_greeks"]
@@ -30,6 +33,13 @@ OptionType = Literal["european", "american", "black76"]
 
 DAYS_PER_YEAR: Final = 365
 PERCENT: Final = 0.01
+POSITIVE: Final = ("s0", "k")
+NOT_NEGATIVE: Final = ("T", "sigma", "p")
+NO_YIELD: Final = "must be 0 with 'black76', where s0 is the forward's price, which has no yield"
+TWO_BOUNDARIES: Final = (
+    "is so far below 0 that an American option is best exercised between two prices only, which is not supported (a "
+    "put needs r >= 0 or q >= r, a call q >= 0 or r >= q)"
+)
 
 _T = TypeVar("_T")
 
@@ -63,27 +73,31 @@ class Greeks(Generic[_T]):
 
 @overload
 def calculate_greeks(  # type: ignore[overload-overlap]  # a float is a float before it is anything else
-    s0: float,
-    k: float,
-    r: float,
-    sigma: float | None,
-    q: float,
-    T: float,
-    p: float | None = ...,
+    s0: Number,
+    k: Number,
+    r: Number,
+    sigma: Number | None,
+    q: Number,
+    T: Number,
+    p: Number | None = ...,
     option_side: OptionSide = ...,
     option_type: OptionType = ...,
+    *,
+    on_error: OnError = ...,
 ) -> Greeks[float]: ...
 @overload
 def calculate_greeks(
-    s0: float | Numbers,
-    k: float | Numbers,
-    r: float | Numbers,
-    sigma: float | Numbers | None,
-    q: float | Numbers,
-    T: float | Numbers,
-    p: float | Numbers | None = ...,
+    s0: Number | Numbers,
+    k: Number | Numbers,
+    r: Number | Numbers,
+    sigma: Number | Numbers | None,
+    q: Number | Numbers,
+    T: Number | Numbers,
+    p: Number | Numbers | None = ...,
     option_side: OptionSide | Sequence[str] | NDArray[Any] = ...,
     option_type: OptionType = ...,
+    *,
+    on_error: OnError = ...,
 ) -> Greeks[NDArray[np.float64]]: ...
 def calculate_greeks(  # noqa: PLR0917 - FinX's parameters, in its order
     s0: Any,
@@ -95,11 +109,14 @@ def calculate_greeks(  # noqa: PLR0917 - FinX's parameters, in its order
     p: Any = None,
     option_side: Any = "call",
     option_type: OptionType = "european",
+    *,
+    on_error: OnError = "raise",
 ) -> Greeks[Any]:
     """Value options, one or many: price, greeks, and the implied volatility where `sigma` is None.
 
-    Every argument but the last is a number or an array (a list, a column of a frame); arrays must fit together as NumPy
-    broadcasts them. Numbers with European exercise need the standard library only, the rest the extra ``greeks``.
+    Every argument but the last two is a number or an array (a list, a column of a frame); arrays must fit together as
+    NumPy broadcasts them. NumPy's scalars and arrays without dimensions are numbers. Numbers with European exercise
+    need the standard library only, the rest the extra ``greeks``.
 
     Args:
         s0: price of the underlying now; of the forward with "black76".
@@ -111,87 +128,118 @@ def calculate_greeks(  # noqa: PLR0917 - FinX's parameters, in its order
         p: the option's price, in the currency of `s0`; used only where `sigma` is None.
         option_side: "call" or "put".
         option_type: "european" (Black-Scholes-Merton), "american", or "black76" (European, on a forward or future).
+        on_error: what happens where an option's numbers are impossible: "raise" raises an InvalidInputError that names
+            the argument, the index and the value; "nan" gives that option NaN in all results and values the others;
+            "warn" does the same, with one RuntimeWarning that counts such options and names the first.
 
     Returns:
-        Arrays have NaN where `sigma` or `p` is NaN, and where the price fits no volatility, as when it is below what
-        exercise would bring.
+        Floats for numbers; arrays where any argument is one. Arrays have NaN where `sigma` or `p` is NaN, and where the
+        price fits no volatility, as when it is below what exercise would bring: quotes like these are usual, so
+        neither "raise" nor "warn" takes them for errors.
 
     Raises:
-        InvalidInputError: a number that is not finite, negative, or 0 where it must not be; arrays that do not fit; a
-            single price that fits no volatility; an American option with rates so far below zero that it is best
-            exercised between two prices only.
+        InvalidInputError: an unknown choice; arrays that do not fit, or hold other things than numbers; and with
+            "raise": a number that is not finite, negative, or 0 where it must not be; a single price that fits no
+            volatility; an American option with rates so far below zero that it is best exercised between two prices
+            only; numbers that overflow on the way.
         MissingExtraError: NumPy or SciPy is needed and not installed.
     """
+    check_on_error(on_error)
     if option_type not in ("european", "american", "black76"):
         raise InvalidInputError(f"option_type is {option_type!r}; it is 'european', 'american' or 'black76'")
     if sigma is None and p is None:
         raise InvalidInputError("give sigma, or the price p that it is to be found from")
     known = p if sigma is None else sigma
     given = {"s0": s0, "k": k, "r": r, "q": q, "T": T, "p" if sigma is None else "sigma": known}
-    single = all(isinstance(value, (int, float)) for value in given.values()) and isinstance(option_side, str)
-    if single and option_type != "american":
-        return _european_number(given, option_side, option_type)
-    result = _many(given, option_side, option_type)
-    if not single:
-        return result
-    if math.isnan(result.price):
-        raise InvalidInputError(_no_volatility(p))
-    return Greeks(*(float(value) for value in result.to_dict().values()))
+    side, numbers = as_text(option_side), {name: as_number(value) for name, value in given.items()}
+    if option_type != "american" and side is not None and None not in numbers.values():
+        try:
+            return _european_number(numbers, side, option_type)  # type: ignore[arg-type]  # no None is left
+        except InvalidInputError as error:
+            if on_error == "raise":
+                raise
+            if on_error == "warn":
+                warnings.warn(f"the option cannot be valued and is NaN: {error}", RuntimeWarning, stacklevel=2)
+            return Greeks(*[math.nan] * len(fields(Greeks)))
+    rows, result = _many(given, option_side, option_type, on_error)
+    message = rows.warning()
+    if not rows.shape and rows.good and math.isnan(result.price):
+        message = _no_volatility(p)
+        if on_error == "raise":
+            raise InvalidInputError(message)
+    if message is not None and on_error == "warn":
+        warnings.warn(message, RuntimeWarning, stacklevel=2)
+    return result
 
 
 def _european_number(given: dict[str, float], option_side: str, option_type: str) -> Greeks[float]:
     for name, number in given.items():
-        _check(name, math.isfinite(number), number > 0, number >= 0, number)
-    _check_yield(option_type, given["q"] == 0)
-    sign = _sign(option_side)
-    terms = _terms(given, sign, option_type)
+        if not 0 < number < math.inf:  # spares the usual number a call
+            check_number(name, number, above=name in POSITIVE, not_below=name in NOT_NEGATIVE)
+    if option_type == "black76" and given["q"]:
+        raise InvalidInputError(f"q {NO_YIELD}; it is {given['q']!r}")
+    terms = _terms(given, sign_of(option_side), option_type)
     try:
         vol = given["sigma"] if "sigma" in given else _european_volatility(NUMBERS, given["p"], terms)
         value = european(NUMBERS, terms, vol)
     except (OverflowError, ZeroDivisionError):
-        raise InvalidInputError("the numbers are too large or too small to be valued") from None
+        raise InvalidInputError(f"the numbers {TOO_LARGE}") from None
     if math.isnan(vol):
         raise InvalidInputError(_no_volatility(given["p"]))
-    return _scaled(value, vol, terms, option_type)
+    result = _scaled(value, vol, terms, option_type)
+    # Infinite or NaN as soon as one of them is, and cheaper than a look at each.
+    if not math.isfinite(result.price + result.delta + result.gamma + result.vega + result.theta + result.rho):
+        raise InvalidInputError(f"the numbers {TOO_LARGE}")
+    return result
 
 
-def _many(given: dict[str, Any], option_side: Any, option_type: str) -> Greeks[Any]:
+def _many(given: dict[str, Any], option_side: Any, option_type: str, on_error: OnError) -> tuple[Rows, Greeks[Any]]:
+    """Value the rows that can be valued; the others are NaN, or raise."""
     maths = arrays()
     import numpy as np
 
-    try:
-        columns = [np.asarray(value, dtype=float) for value in given.values()]
-        *columns, sides = np.broadcast_arrays(*columns, np.asarray(option_side))
-    except (ValueError, TypeError) as error:
-        raise InvalidInputError(f"the arguments are no numbers, or arrays that do not fit together: {error}") from None
-    for name, column in zip(given, columns, strict=True):
+    rows = Rows(given, option_side, on_error)
+    for name in given:
         # A missing quote is NaN in a column, and so are its results.
-        finite = ~np.isinf(column) if name in ("p", "sigma") else np.isfinite(column)
-        _check(name, finite.all(), (column > 0).all(), not (column < 0).any(), column)
-    shape, table = sides.shape, dict(zip(given, (column.ravel() for column in columns), strict=True))
-    _check_yield(option_type, not table["q"].any())
-    if not np.isin(sides, ("call", "put")).all():
-        raise InvalidInputError(_not_a_side(next(str(side) for side in sides.flat if side not in ("call", "put"))))
-    terms = _terms(table, np.where(sides.ravel() == "call", 1.0, -1.0), option_type)
-    if option_type == "american":
-        vol, value = _american(terms, table)
-    else:
-        vol = table["sigma"] if "sigma" in table else _european_volatility(maths, table["p"], terms)
-        value = european(maths, terms, vol)
-    result = _scaled(value, vol, terms, option_type)
-    return Greeks(*(np.where(np.isnan(vol), np.nan, part).reshape(shape) for part in result.to_dict().values()))
+        missing = bool(rows.shape) and name in ("p", "sigma")
+        rows.require_number(name, may_be_missing=missing, above=name in POSITIVE, not_below=name in NOT_NEGATIVE)
+    sign = np.where(rows.column("option_side") == "call", 1.0, -1.0)
+    if option_type == "black76":
+        rows.require("q", rows.own("q") == 0, NO_YIELD)
+    elif option_type == "american":
+        rows.require("r", ~_has_two_boundaries(rows, sign), TWO_BOUNDARIES)
+    known = "sigma" if "sigma" in given else "p"
+    chosen = rows.good & ~np.isnan(rows.column(known))
+    table = {name: rows.column(name)[chosen] for name in given}
+    terms = _terms(table, sign[chosen], option_type)
+    with np.errstate(all="ignore"):  # what overflows is noted below
+        if option_type == "american":
+            vol, value = _american(terms, table)
+        else:
+            vol = table["sigma"] if "sigma" in table else _european_volatility(maths, table["p"], terms)
+            value = european(maths, terms, vol)
+        parts = _scaled(value, vol, terms, option_type).to_dict().values()
+    finite = np.isnan(vol) | np.all([np.isfinite(part) for part in parts], axis=0)
+    fine = np.ones(rows.shape, bool)
+    fine[chosen] = finite
+    rows.require_value(fine)
+    hidden = np.isnan(vol) | ~finite
+    return rows, Greeks(*(rows.scatter(chosen, np.where(hidden, np.nan, part)) for part in parts))
+
+
+def _has_two_boundaries(rows: Rows, sign: Any) -> Any:
+    from finx_sync.pricing.american import has_two_boundaries
+
+    return has_two_boundaries(
+        _terms({name: rows.column(name) for name in ("s0", "k", "r", "q", "T")}, sign, "american")
+    )
 
 
 def _american(terms: Terms, table: dict[str, Any]) -> tuple[Any, Derivatives]:
     import numpy as np
 
-    from finx_sync.pricing.american import american, american_volatility, has_two_boundaries
+    from finx_sync.pricing.american import american, american_volatility
 
-    if has_two_boundaries(terms).any():
-        raise InvalidInputError(
-            "an American option with such negative rates is best exercised between two prices only, which is not "
-            "supported; a put needs r >= 0 or q >= r, a call q >= 0 or r >= q"
-        )
     if "sigma" in table:
         vol = table["sigma"]
     else:
@@ -233,34 +281,6 @@ def _scaled(value: Derivatives, vol: Any, terms: Terms, option_type: str) -> Gre
         rho=rho * PERCENT,
         vol=vol,
     )
-
-
-def _check(name: str, finite: object, positive: object, not_negative: object, value: object) -> None:
-    if not finite:
-        raise InvalidInputError(f"{name} must be a finite number, not {_shown(value)}")
-    if name in ("s0", "k") and not positive:
-        raise InvalidInputError(f"{name} must be above 0, not {_shown(value)}")
-    if name in ("T", "sigma", "p") and not not_negative:
-        raise InvalidInputError(f"{name} must not be below 0; it is {_shown(value)}")
-
-
-def _shown(value: object) -> str:
-    return repr(value) if isinstance(value, (int, float)) else "in the array"
-
-
-def _check_yield(option_type: str, is_zero: object) -> None:
-    if option_type == "black76" and not is_zero:
-        raise InvalidInputError("with 'black76' s0 is the forward's price, which has no yield: q must be 0")
-
-
-def _sign(option_side: str) -> int:
-    if option_side not in ("call", "put"):
-        raise InvalidInputError(_not_a_side(option_side))
-    return 1 if option_side == "call" else -1
-
-
-def _not_a_side(option_side: object) -> str:
-    return f"option_side is {option_side!r}; it is 'call' or 'put'"
 
 
 def _no_volatility(price: object) -> str:

@@ -32,7 +32,7 @@ class Instrument:
     Attributes:
         base: the currency the contract is on, e.g. ``BTC``.
         expiry: 08:00 UTC of the day in the name; None for a perpetual.
-        strike: USD; None unless an option.
+        strike: in `quote`; None unless an option.
         option_side: ``call`` or ``put``; None unless an option.
         kind: ``option``, ``future`` or ``perpetual``.
         quote: ``USDC`` in ``BTC_USDC-PERPETUAL``, else ``USD``.
@@ -47,13 +47,24 @@ class Instrument:
     quote: str = "USD"
     name: str = ""
 
+    @property
+    def is_linear(self) -> bool:
+        """Whether prices are in the currency that the name says after its underscore: ``BTC_USDC-26AUG22-20000-C``."""
+        return self.quote != "USD" or "_" in self.name.partition("-")[0]
+
+    @property
+    def price_unit(self) -> str:
+        """The currency of its prices: of an inverse option (``BTC-26AUG22-20000-C``) the base, else `quote`."""
+        return self.base if self.kind == "option" and not self.is_linear else self.quote
+
 
 def parse_instrument(name: str) -> Instrument:
     """Read a Deribit instrument name (FinX docs, streams page: "format is like BTC-26AUG22-20000-C").
 
     Args:
         name: e.g. ``BTC-26AUG22-20000-C``, ``BTC-26AUG22``, ``BTC-PERPETUAL``, ``BTC_USDC-PERPETUAL``. A ``d`` in a
-            strike is Deribit's decimal point.
+            strike is Deribit's decimal point: ``XRP_USDC-30JUN23-0d625-C`` has the strike 0.625 (Deribit API
+            documentation, *Naming*).
 
     Raises:
         InvalidInputError: the name has another form, or holds a date that does not exist.

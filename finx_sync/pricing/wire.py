@@ -24,15 +24,28 @@ gives delta, vega, theta and rho to their fifth decimal; for 83 of the captured 
 from __future__ import annotations
 
 import math
+import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, overload
 
 from finx_sync.errors import InvalidInputError
 from finx_sync.pricing.european import Terms, european
 from finx_sync.pricing.implied import implied_deviation
 from finx_sync.pricing.instruments import OptionSide
-from finx_sync.pricing.maths import NUMBERS
+from finx_sync.pricing.maths import NUMBERS, Maths, arrays
+from finx_sync.pricing.rows import TOO_LARGE, OnError, Rows, as_number, as_text, check_number, check_on_error, sign_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Number = float | np.floating[Any] | np.integer[Any]
+    Numbers = NDArray[np.floating[Any]] | NDArray[np.integer[Any]] | Sequence[float]
+    Sides = OptionSide | Sequence[str] | NDArray[Any]
 
 __all__ = ["MAX_IMPLIED_VOLATILITY", "OptionValue", "black76", "implied_volatility", "years_to_expiry"]
 
@@ -43,98 +56,219 @@ MAX_IMPLIED_VOLATILITY: Final = 1000.0
 
 _MINUTE_MS: Final = 60_000
 
+POSITIVE: Final = ("forward", "strike")
+"""Arguments that must be above 0; the others must not be below it."""
+
+_T = TypeVar("_T")
+
 
 @dataclass(frozen=True, slots=True)
-class OptionValue:
-    """An option's price and greeks, unrounded, in the units of the wire (see the module docstring)."""
+class OptionValue(Generic[_T]):
+    """An option's price and greeks, unrounded, in the units of the wire (see the module docstring).
 
-    mark_price: float
-    delta: float
-    gamma: float
-    vega: float
-    theta: float
-    rho: float
+    Floats, or arrays where an argument was one.
+    """
+
+    mark_price: _T
+    delta: _T
+    gamma: _T
+    vega: _T
+    theta: _T
+    rho: _T
 
 
-def years_to_expiry(timestamp: int, expiry: datetime) -> float:
+@overload
+def years_to_expiry(timestamp: int, expiry: datetime) -> float: ...
+@overload
+def years_to_expiry(timestamp: NDArray[np.integer[Any]], expiry: NDArray[np.integer[Any]]) -> NDArray[np.float64]: ...
+def years_to_expiry(timestamp: Any, expiry: Any) -> Any:
     """Return the time to expiry as Deribit counts it, in years of 365 days; 0.0 once it has passed.
 
     Args:
-        timestamp: milliseconds since 1970, the contract message's own.
-        expiry: timezone-aware.
+        timestamp: milliseconds since 1970, the contract message's own; a number, or an array of integers.
+        expiry: timezone-aware; or, for arrays, whole seconds since 1970.
     """
-    now_minutes = (timestamp + _MINUTE_MS // 2) // _MINUTE_MS
-    minutes = round(expiry.timestamp()) // 60 - now_minutes
-    return max(minutes, 0) / MINUTES_PER_YEAR
+    seconds = round(expiry.timestamp()) if isinstance(expiry, datetime) else expiry
+    minutes = seconds // 60 - (timestamp + _MINUTE_MS // 2) // _MINUTE_MS
+    # A product instead of max(), which arrays do not have.
+    return minutes * (minutes > 0) / MINUTES_PER_YEAR
 
 
-def black76(forward: float, strike: float, years: float, iv: float, option_side: OptionSide) -> OptionValue:
-    """Value an option on a forward, interest rate 0.
+@overload
+def black76(  # type: ignore[overload-overlap]  # a float is a float before it is anything else
+    forward: Number, strike: Number, years: Number, iv: Number, option_side: OptionSide, *, on_error: OnError = ...
+) -> OptionValue[float]: ...
+@overload
+def black76(
+    forward: Number | Numbers,
+    strike: Number | Numbers,
+    years: Number | Numbers,
+    iv: Number | Numbers,
+    option_side: Sides,
+    *,
+    on_error: OnError = ...,
+) -> OptionValue[NDArray[np.float64]]: ...
+def black76(
+    forward: Any, strike: Any, years: Any, iv: Any, option_side: Any, *, on_error: OnError = "raise"
+) -> OptionValue[Any]:
+    """Value options on a forward, interest rate 0.
+
+    Every argument but the last is a number or an array; arrays need the extra ``greeks``.
 
     Args:
         forward: USD, the wire's `underlying_price`.
         strike: USD.
         years: time to expiry as `years_to_expiry` gives it. At 0 the option is worth its intrinsic value.
-        iv: percent, the wire's `mark_iv`. At 0 the option is worth its intrinsic value.
+        iv: percent, the wire's `mark_iv`. At 0 the option is worth its intrinsic value. In arrays NaN where it is
+            missing: so are the results.
         option_side: ``call`` or ``put``.
+        on_error: what happens where a number is impossible: "raise", "nan" or "warn", as in `calculate_greeks`.
 
     Returns:
         The price in the base currency: divided by the forward.
 
     Raises:
-        InvalidInputError: a number is negative or not finite, forward or strike is 0, or the side is unknown.
+        InvalidInputError: a number is negative or not finite, forward or strike is 0, or the side is unknown; with
+            "nan" and "warn" only what is no number, or does not fit together.
+        MissingExtraError: NumPy or SciPy is needed and not installed.
     """
-    sign = _checked_sign(forward, strike, years, iv, option_side)
-    value = european(NUMBERS, Terms(forward, strike, 0.0, 0.0, years, sign), iv / 100)
-    days = years * DAYS_PER_YEAR
-    return OptionValue(
-        mark_price=value.price / forward,
-        delta=value.delta,
-        gamma=value.gamma,
-        vega=value.vega / 100,
-        theta=-min(-value.theta / DAYS_PER_YEAR * min(days, 1.0), value.price),
-        rho=value.rho / 100,
-    )
+    given = {"forward": forward, "strike": strike, "years": years, "iv": iv}
+    return OptionValue(*_valued(given, option_side, on_error, "iv", _value))
 
 
-def implied_volatility(price: float, forward: float, strike: float, years: float, option_side: OptionSide) -> float:
+@overload
+def implied_volatility(  # type: ignore[overload-overlap]
+    price: Number, forward: Number, strike: Number, years: Number, option_side: OptionSide, *, on_error: OnError = ...
+) -> float: ...
+@overload
+def implied_volatility(
+    price: Number | Numbers,
+    forward: Number | Numbers,
+    strike: Number | Numbers,
+    years: Number | Numbers,
+    option_side: Sides,
+    *,
+    on_error: OnError = ...,
+) -> NDArray[np.float64]: ...
+def implied_volatility(
+    price: Any, forward: Any, strike: Any, years: Any, option_side: Any, *, on_error: OnError = "raise"
+) -> Any:
     """Return the volatility, in percent, at which Black-76 gives `price`.
 
+    Every argument but the last is a number or an array; arrays need the extra ``greeks``.
+
     Args:
-        price: in the base currency, as `best_bid_price` and `best_ask_price` are.
+        price: in the base currency, as `best_bid_price` and `best_ask_price` are. In arrays NaN where it is missing.
         forward: USD.
         strike: USD.
         years: time to expiry as `years_to_expiry` gives it.
         option_side: ``call`` or ``put``.
+        on_error: what happens where a number is impossible: "raise", "nan" or "warn", as in `calculate_greeks`.
 
     Returns:
         0.0 where the price does not exceed the intrinsic value, which is how Deribit prints it; at most
-        `MAX_IMPLIED_VOLATILITY`.
+        `MAX_IMPLIED_VOLATILITY`. In arrays NaN where the price is above what any volatility gives, or missing.
 
     Raises:
-        InvalidInputError: as `black76`, or the price is above what any volatility gives.
+        InvalidInputError: as `black76`, or a single price is above what any volatility gives.
+        MissingExtraError: NumPy or SciPy is needed and not installed.
     """
-    sign = _checked_sign(forward, strike, years, 0.0, option_side)
-    target = price * forward
-    bound = forward if sign > 0 else strike
-    if not target < bound:
-        raise InvalidInputError(f"no volatility gives the price {price!r}; it must stay below {bound / forward!r}")
-    time_value = target - max(sign * (forward - strike), 0.0)
-    if years <= 0 or time_value <= 0:
-        return 0.0
-    deviation: float = implied_deviation(
-        NUMBERS, time_value / math.sqrt(forward * strike), -abs(math.log(forward / strike))
-    )
-    return min(deviation * 100 / math.sqrt(years), MAX_IMPLIED_VOLATILITY)
+    given = {"price": price, "forward": forward, "strike": strike, "years": years}
+    return _valued(given, option_side, on_error, "price", _volatility)[0]
 
 
-def _checked_sign(forward: float, strike: float, years: float, iv: float, option_side: str) -> int:
-    if not (forward > 0 and strike > 0 and years >= 0 and iv >= 0):
-        raise InvalidInputError(
-            f"forward {forward!r} and strike {strike!r} must be above 0, years {years!r} and iv {iv!r} not below 0"
-        )
-    if math.isinf(forward) or math.isinf(strike) or math.isinf(years) or math.isinf(iv):
-        raise InvalidInputError("forward, strike, years and iv must be finite")
-    if option_side not in ("call", "put"):
-        raise InvalidInputError(f"option_side is {option_side!r}; it is 'call' or 'put'")
-    return 1 if option_side == "call" else -1
+def _value(maths: Maths, sign: Any, given: dict[str, Any]) -> tuple[Any, ...]:
+    forward, strike, years, iv = given.values()
+    value = european(maths, Terms(forward, strike, 0.0, 0.0, years, sign), iv / 100)
+    days = years * DAYS_PER_YEAR
+    loss = -value.theta / DAYS_PER_YEAR * maths.where(days < 1.0, days, 1.0)
+    theta = -maths.where(loss < value.price, loss, value.price)
+    return value.price / forward, value.delta, value.gamma, value.vega / 100, theta, value.rho / 100
+
+
+def _volatility(maths: Maths, sign: Any, given: dict[str, Any]) -> tuple[Any, ...]:
+    price, forward, strike, years = given.values()
+    target, x = price * forward, -abs(maths.log(forward / strike))
+    reachable = target < maths.where(sign > 0, forward, strike)
+    inside = sign * (forward - strike)
+    time_value = target - maths.where(inside > 0, inside, 0.0)
+    sought = reachable & (years > 0) & (time_value > 0)
+    scaled = maths.where(sought, time_value / maths.sqrt(forward * strike), maths.exp(x / 2) / 2)
+    percent = maths.ratio(implied_deviation(maths, scaled, x) * 100, maths.sqrt(years))
+    percent = maths.where(percent < MAX_IMPLIED_VOLATILITY, percent, MAX_IMPLIED_VOLATILITY)
+    return (maths.where(sought, percent, maths.where(reachable, 0.0, float("nan"))),)
+
+
+Formula = Callable[[Maths, Any, dict[str, Any]], tuple[Any, ...]]
+PARTS: Final[dict[Formula, int]] = {_value: 6, _volatility: 1}
+"""How many results a formula has."""
+
+
+def _valued(
+    given: dict[str, Any], option_side: Any, on_error: OnError, optional: str, formula: Formula
+) -> tuple[Any, ...]:
+    """Put numbers or columns through a formula.
+
+    Args:
+        given: its arguments by name.
+        option_side: "call" or "put", or an array of these.
+        on_error: as in `black76`.
+        optional: the argument that may be missing in a column.
+        formula: takes a `Maths`, the sign (1 for calls, -1 for puts), and the arguments by name.
+    """
+    check_on_error(on_error)
+    side, numbers = as_text(option_side), {name: as_number(value) for name, value in given.items()}
+    if side is None or None in numbers.values():
+        return _columns(given, option_side, on_error, optional, formula)
+    try:
+        return _numbers(numbers, side, formula)
+    except InvalidInputError as error:
+        if on_error == "raise":
+            raise
+        if on_error == "warn":
+            warnings.warn(f"the option cannot be valued and is NaN: {error}", RuntimeWarning, stacklevel=3)
+        return (math.nan,) * PARTS[formula]
+
+
+def _numbers(numbers: dict[str, Any], side: str, formula: Formula) -> tuple[Any, ...]:
+    for name, number in numbers.items():
+        if not 0 < number < math.inf:  # spares the usual number a call
+            check_number(name, number, above=name in POSITIVE, not_below=name not in POSITIVE)
+    sign = sign_of(side)
+    try:
+        parts = formula(NUMBERS, sign, numbers)
+    except (OverflowError, ZeroDivisionError):
+        raise InvalidInputError(f"the numbers {TOO_LARGE}") from None
+    if not math.isfinite(sum(parts)):  # infinite or NaN as soon as one of them is
+        raise InvalidInputError(_no_volatility(numbers, side) if "price" in numbers else f"the numbers {TOO_LARGE}")
+    return parts
+
+
+def _columns(
+    given: dict[str, Any], option_side: Any, on_error: OnError, optional: str, formula: Formula
+) -> tuple[Any, ...]:
+    maths = arrays()
+    import numpy as np
+
+    rows = Rows(given, option_side, on_error)
+    for name in given:
+        positive = name in POSITIVE
+        rows.require_number(name, may_be_missing=name == optional, above=positive, not_below=not positive)
+    chosen = rows.good & ~np.isnan(rows.column(optional))
+    sign = np.where(rows.column("option_side")[chosen] == "call", 1.0, -1.0)
+    with np.errstate(all="ignore"):  # what overflows is noted below
+        parts = formula(maths, sign, {name: rows.column(name)[chosen] for name in given})
+    if "price" not in given:
+        fine = np.ones(rows.shape, bool)
+        fine[chosen] = np.all([np.isfinite(part) for part in parts], axis=0)
+        rows.require_value(fine)
+        parts = tuple(np.where(fine[chosen], part, np.nan) for part in parts)
+    message = rows.warning()
+    if message is not None and on_error == "warn":
+        warnings.warn(message, RuntimeWarning, stacklevel=4)
+    return tuple(rows.scatter(chosen, part) for part in parts)
+
+
+def _no_volatility(numbers: dict[str, Any], side: str) -> str:
+    bound = 1.0 if side == "call" else numbers["strike"] / numbers["forward"]
+    return f"no volatility gives the price {numbers['price']!r}; it must stay below {bound!r}"

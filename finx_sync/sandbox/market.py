@@ -269,7 +269,7 @@ def check_pair(pair: str) -> str:
     return pair
 
 
-def _option_value(instrument: Instrument, forward: float, years: float, iv: float) -> OptionValue:
+def _option_value(instrument: Instrument, forward: float, years: float, iv: float) -> OptionValue[float]:
     strike, option_side = _terms(instrument)
     return black76(forward, strike, years, iv, option_side)
 
