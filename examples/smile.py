@@ -10,7 +10,7 @@ chain = stream.option_chain("BTC")
 
 expiries = chain.index.get_level_values("expiry").unique()
 expiry = next(expiry for expiry in expiries if expiry > chain["timestamp"].max())
-smile = chain.loc[expiry]
+smile = chain.xs(("BTC", "BTC", expiry))  # underlying, price unit, expiry
 
 path = sys.argv[1] if len(sys.argv) > 1 else "smile.png"
 plot_smile(chain, expiry).figure.savefig(path, dpi=150)

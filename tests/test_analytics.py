@@ -126,11 +126,14 @@ def test_what_has_no_greeks_says_why(changes: dict[str, str], words: str) -> Non
 def test_a_chain_is_a_frame_of_strikes_by_expiry(ticks: list[ContractTick]) -> None:
     """A chain would lack options, or have futures among them."""
     chain = chain_frame(ticks)
-    assert chain.index.names == ["expiry", "strike", "option_side"]
+    assert chain.index.names == ["underlying", "price_unit", "expiry", "strike", "option_side"]
     assert chain.index.is_monotonic_increasing
+    assert chain.index.is_unique
+    assert chain.attrs["greeks"] == "feed"
     assert set(chain.columns) == {*CHAIN_COLUMNS, "instrument_name", "timestamp"}
     assert len(chain) == sum(tick.mark_iv is not None for tick in ticks)
     tick = next(tick for tick in ticks if tick.name == "BTC-26AUG22-20000-C")
+    chain = chain.xs(("BTC", "BTC"))
     row = chain.loc[(pd.Timestamp("2022-08-26 08:00", tz="UTC"), 20_000.0, "call")]
     assert row["mark_iv"] == tick.mark_iv
     assert row["delta"] == tick.delta
@@ -230,10 +233,10 @@ def test_a_smile_beside_a_single_point(ticks: list[ContractTick]) -> None:
     chain = chain_frame(ticks)
     expiry = chain.index.get_level_values("expiry").unique()[2]
     alone = [tick for tick in ticks if tick.name == "BTC-26AUG22-20000-C"]
-    smile = [tick for tick in ticks if tick.name in set(chain.loc[expiry]["instrument_name"])]
+    smile = [tick for tick in ticks if tick.name in set(chain.xs(expiry, level="expiry")["instrument_name"])]
     axes = plot_smile(chain_frame(alone + smile))
     assert {len(line.get_xdata()) for line in axes.get_lines() if line.get_label() == "mark"} == {
-        chain.loc[expiry].index.get_level_values("strike").nunique()
+        chain.xs(expiry, level="expiry").index.get_level_values("strike").nunique()
     }
     assert plot_smile(chain_frame(alone)).get_title(loc="left") == "BTC 26AUG22"
 
