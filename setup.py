@@ -11,23 +11,35 @@ VERSION = next(
     if line.startswith("__version__")
 )
 
+# A minimum is the first version without a published vulnerability, where there are any; the newest of them is named.
+AIOHTTP = "aiohttp>=3.14.3"  # CVE-2026-69244, and two dozen before it: the sandbox's server
+PYARROW = "pyarrow>=23.0.1"  # CVE-2026-25087 (reading IPC files); CVE-2023-47248 before it
+PYTEST = "pytest>=9.0.3"  # CVE-2025-71176 (temporary directories)
+
 EXTRAS = {
-    "sandbox": ["aiohttp>=3.9", "rich>=13"],
+    "sandbox": [AIOHTTP, "rich>=13"],
     "cli": ["rich>=13"],
     "greeks": ["numpy>=1.24", "scipy>=1.15", "pandas>=2"],
     "frames": ["numpy>=1.24", "pandas>=2"],
     "polars": ["numpy>=1.24", "polars>=1"],
-    "arrow": ["pyarrow>=14"],
+    "arrow": [PYARROW],
     "record": ["zstandard>=0.22"],
-    "convert": ["pyarrow>=14", "duckdb>=1", "zstandard>=0.22"],
+    "convert": [PYARROW, "duckdb>=1.4.2", "zstandard>=0.22"],  # CVE-2025-64429, CVE-2024-41672 of DuckDB
     "plot": ["numpy>=1.24", "pandas>=2", "matplotlib>=3.8"],
     "compat": ["pandas>=2"],
-    "testing": ["aiohttp>=3.9", "pytest>=8"],
+    "testing": [AIOHTTP, PYTEST],
     "redis": ["redis>=5"],
-    "bench": ["aiohttp>=3.9", "orjson", "picows>=1", "uvloop; sys_platform != 'win32'", "websockets>=13", "matplotlib"],
+    "bench": [
+        AIOHTTP,
+        "orjson>=3.11.6",  # CVE-2025-67221 (endless recursion)
+        "picows>=1",
+        "uvloop; sys_platform != 'win32'",
+        "websockets>=13",
+        "matplotlib",
+    ],
 }
 TOOLS = [
-    "pytest>=8",
+    PYTEST,
     "pytest-timeout>=2.3",
     "pytest-randomly>=3.15",
     "pytest-xdist>=3.6",
@@ -56,9 +68,9 @@ setup(
     python_requires=">=3.10",
     install_requires=[
         "websocket-client>=1.9.2,<2",
-        "requests>=2.31",
-        "urllib3>=2",
-        "python-dotenv>=1.0",
+        "requests>=2.33",  # CVE-2024-47081 (passwords of .netrc), CVE-2026-25645
+        "urllib3>=2.7",  # CVE-2026-44431 (headers sent on by redirects), CVE-2026-44432; 2.6.x before them
+        "python-dotenv>=1.2.2",  # CVE-2026-28684 (follows symbolic links when it writes; here it only reads)
         "msgspec>=0.18.6",
     ],
     extras_require={

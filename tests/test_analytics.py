@@ -7,7 +7,7 @@ import math
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import matplotlib as mpl
@@ -185,17 +185,22 @@ def test_chains_from_a_stream_are_live_and_otherwise_snapped(sandbox: Sandbox) -
         stream.option_chain("")
 
 
-def test_a_large_chain_is_quick() -> None:
-    """Refreshing a screen would be slow; 2000 contracts usually take 15 ms, and their greeks 1."""
-    names = [f"BTC-26AUG22-{strike}-{side}" for strike in range(10_000, 20_000, 10) for side in "CP"]
-    many = [contract(redis_key=name, instrument_name=name) for name in names]
-    chain_frame(many)
+def cpu_of(call: Callable[[], object]) -> float:
+    """The least CPU time of a few calls, in seconds: what the machine does besides does not count."""
     best = math.inf
     for _ in range(5):
-        begin = time.perf_counter()
-        assert len(chain_frame(many)) == 2000
-        best = min(best, time.perf_counter() - begin)
-    assert best < 0.2
+        begin = time.process_time()
+        call()
+        best = min(best, time.process_time() - begin)
+    return best
+
+
+def test_a_large_chain_is_recomputed_together() -> None:
+    """Refreshing a screen of 2000 contracts would cost as much as a loop over them, four times what the frame does."""
+    names = [f"BTC-26AUG22-{strike}-{side}" for strike in range(10_000, 20_000, 10) for side in "CP"]
+    many = [contract(redis_key=name, instrument_name=name) for name in names]
+    assert len(chain_frame(many, recompute=True)) == 2000  # imports
+    assert cpu_of(lambda: chain_frame(many, recompute=True)) < cpu_of(lambda: [tick.greeks() for tick in many]) * 0.7
 
 
 def test_the_term_structure(ticks: list[ContractTick]) -> None:

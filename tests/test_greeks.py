@@ -6,6 +6,7 @@ import math
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -250,16 +251,19 @@ def test_the_documented_contract() -> None:
     assert wire.mark_price == pytest.approx(ours.price / FORWARD, abs=1e-6)
 
 
-def test_a_chain_of_two_thousand_contracts_is_quick() -> None:
-    """A user's risk loop would spend its time in here; allowed are 20 ms, usual is 1."""
+def test_columns_are_much_quicker_than_a_loop() -> None:
+    """A user's risk loop would spend its time in here: 2000 options as columns usually cost a fiftieth of a loop."""
     options = market(2000, seed=10)
+    rows = list(zip(*(column.tolist() for column in options.values()), strict=True))
     calculate_greeks(**options)  # imports
-    best = math.inf
-    for _ in range(5):
-        begin = time.perf_counter()
-        calculate_greeks(**options)
-        best = min(best, time.perf_counter() - begin)
-    assert best < 0.02
+
+    def cpu_of(call: Callable[[], object]) -> float:
+        begin = time.process_time()
+        call()
+        return time.process_time() - begin
+
+    together = min(cpu_of(lambda: calculate_greeks(**options)) for _ in range(5))
+    assert together < cpu_of(lambda: [calculate_greeks(*row[:-1], option_side=row[-1]) for row in rows]) / 5
 
 
 def test_lists_columns_and_numbers_fit_together() -> None:
