@@ -75,7 +75,7 @@ def test_an_impossible_row_is_named_or_nan_and_the_others_are_valued(
     np.testing.assert_array_equal(again, found)
     assert f"{len(rows)} of {count} options cannot be valued" in str(warned[0].message)
     assert words in str(warned[0].message)
-    assert len(warned) == 1
+    assert [one.filename for one in warned] == [__file__]  # the line that called, not one of the library's
 
 
 def test_what_overflows_is_no_silent_number() -> None:
@@ -136,8 +136,9 @@ def test_a_single_option(function: str) -> None:
         value(function, bad)
     found = value(function, bad, on_error="nan")
     assert all(type(part) is float and math.isnan(part) for part in found)
-    with pytest.warns(RuntimeWarning, match=f"cannot be valued and is NaN: {name} must be above 0"):
+    with pytest.warns(RuntimeWarning, match=f"cannot be valued and is NaN: {name} must be above 0") as warned:
         value(function, bad, on_error="warn")
+    assert [one.filename for one in warned] == [__file__]
     with pytest.raises(InvalidInputError, match="on_error is 'ignore'; it is 'raise', 'nan' or 'warn'"):
         value(function, GOOD[function], on_error="ignore")
 
