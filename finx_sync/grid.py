@@ -7,6 +7,7 @@ to check a call against before it is sent, and nothing from a server is ever exe
 from __future__ import annotations
 
 import json
+import numbers
 import ssl
 import threading
 import time
@@ -30,6 +31,7 @@ from finx_sync.functions.backend import DEFAULT_TIMEOUT
 from finx_sync.functions.exchange import exchange
 from finx_sync.functions.inputs import checked_name, checked_timeout
 from finx_sync.functions.rest import http_url
+from finx_sync.moments import read_any, read_day
 from finx_sync.redaction import redact
 from finx_sync.session.options import Options
 from finx_sync.transport.app import WebSocketApp
@@ -147,10 +149,11 @@ class Grid:
             method: like "calculate_greeks".
             timeout: seconds for the whole call.
             on_progress: called, on this thread, with what the server tells of a long calculation's progress.
-            params: the method's own; what JSON can hold.
+            params: the method's own; what JSON can hold, and dates, which are sent like "2022-06-15".
 
         Raises:
-            InvalidInputError: there is no such method, a parameter is missing or unknown, or JSON cannot hold it.
+            InvalidInputError: there is no such method, a parameter is missing or unknown, or JSON cannot hold it; or a
+                datetime is no whole day in UTC, which is what the grid knows.
             FunctionTimeoutError: it took longer.
             AuthorizationError: the key was refused.
             ServerRefusedError: the server answered with an error.
@@ -159,6 +162,7 @@ class Grid:
         """
         checked_name(method, "a method", "calculate_greeks")
         until = time.monotonic() + checked_timeout(timeout)
+        params = {name: _with_dates_as_text(value) for name, value in params.items()}
         try:
             json.dumps(params, allow_nan=False)
         except (TypeError, ValueError) as error:
@@ -288,6 +292,19 @@ class _Talk:
             self.raised = error
             assert self._app is not None
             self._app.abort()
+
+
+def _with_dates_as_text(value: Any) -> Any:
+    """A parameter as JSON has it: a date, in a list too, as its text; anything else as it is."""
+    if isinstance(value, (list, tuple)):
+        return [_with_dates_as_text(one) for one in value]
+    if value is None or isinstance(value, (str, numbers.Real, dict)):
+        return value
+    try:
+        read_any(value)
+    except InvalidInputError:  # no date at all: JSON says what is wrong with it
+        return value
+    return read_day(value).isoformat()
 
 
 def _cache_key(method: str, params: Mapping[str, Any]) -> list[list[str | None]]:

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from finx_sync import embedded
-from finx_sync.analytics.chain import chain_frame
+from finx_sync.analytics.chain import chain_frame, read_expiry
 from finx_sync.config import KeySource, read_account
 from finx_sync.errors import ConfigError, UnsupportedError
 from finx_sync.functions.backend import DEFAULT_TIMEOUT, Backend, Functions, RequestForm
@@ -18,6 +18,7 @@ from finx_sync.functions.gaps import SpotHistory
 from finx_sync.functions.inputs import checked_name, checked_pair
 from finx_sync.functions.rest import RestBackend
 from finx_sync.messages import ContractTick, SpotTick
+from finx_sync.moments import Moment
 from finx_sync.session.options import StreamOptions
 from finx_sync.stream import Stream
 from finx_sync.venues.base import Subscription
@@ -25,8 +26,6 @@ from finx_sync.venues.deribit import DeribitDialect, Interval
 from finx_sync.venues.finx import CONTRACT, SPOT, FinxDialect, Path
 
 if TYPE_CHECKING:
-    import datetime as dt
-
     import pandas as pd
     from typing_extensions import Unpack
 
@@ -154,9 +153,9 @@ class StreamManager(FinxFunctions, Stream):
     def option_chain(
         self,
         base: str,
-        expiry: str | dt.date | None = None,
+        expiry: Moment | None = None,
         *,
-        at: str | dt.datetime | None = None,
+        at: Moment | None = None,
         price_unit: str | None = None,
         recompute: bool = False,
         timeout: float = DEFAULT_TIMEOUT,
@@ -171,7 +170,7 @@ class StreamManager(FinxFunctions, Stream):
 
         Args:
             base: "BTC", "ETH", "SOL", or "USDC" for the options on all underlyings that are priced in it.
-            expiry: only this one, like "26AUG22" or a date; None for all.
+            expiry: only this one, like "26AUG22", a date or a datetime (its day in UTC); None for all.
             at: snap the chain of then: "latest", or a moment on the five-minute grid like "2022-08-04T04:05". None
                 takes live ticks where there are any, else "latest".
             price_unit: only options that are priced in this: with base "BTC", "BTC" gives the inverse options
@@ -189,9 +188,10 @@ class StreamManager(FinxFunctions, Stream):
         checked_name(base, "a base instrument", "BTC")
         if price_unit is not None:
             checked_name(price_unit, "a price unit", "USDC")
+        day = None if expiry is None else read_expiry(expiry)
 
         def framed(ticks: Iterable[ContractTick]) -> pd.DataFrame:
-            return chain_frame(ticks, base, expiry, price_unit=price_unit, recompute=recompute)
+            return chain_frame(ticks, base, day, price_unit=price_unit, recompute=recompute)
 
         if at is None:
             live = framed(self._latest[ContractTick].values())

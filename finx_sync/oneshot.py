@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from finx_sync.functions.backend import DEFAULT_TIMEOUT
 from finx_sync.functions.history import DEFAULT_WORKERS, CacheFolder, End, Report
-from finx_sync.functions.rest import Moment
 from finx_sync.manager import StreamManager
 from finx_sync.messages import ContractTick, Tick
+from finx_sync.moments import Moment, TimeOfDay
 from finx_sync.ticks import TickHistory
 from finx_sync.ticks.spans import Span
 
@@ -46,8 +46,8 @@ def authenticate(*, timeout: float = DEFAULT_TIMEOUT, **where: Any) -> bool:
 
 def get_tick_snap(
     pair: str,
-    date: str | dt.date | None = None,
-    time: str | dt.time | None = None,
+    date: Moment | None = None,
+    time: TimeOfDay | None = None,
     *,
     timeout: float = DEFAULT_TIMEOUT,
     **where: Any,
@@ -58,8 +58,8 @@ def get_tick_snap(
 
 def get_tick_history(
     pair: str,
-    date: str | dt.date,
-    time: str | dt.time | None = None,
+    date: Moment,
+    time: TimeOfDay | None = None,
     *,
     end: End | None = None,
     limit: int | None = None,
@@ -91,8 +91,8 @@ def get_tick_history(
 
 def iter_tick_history(
     pair: str,
-    date: str | dt.date,
-    time: str | dt.time | None = None,
+    date: Moment,
+    time: TimeOfDay | None = None,
     *,
     end: End | None = None,
     limit: int | None = None,
@@ -120,14 +120,20 @@ def iter_tick_history(
     )
 
 
-def list_contracts(*, as_of: str | dt.date | None = None, timeout: float = DEFAULT_TIMEOUT, **where: Any) -> list[str]:
+def list_contracts(*, as_of: Moment | None = None, timeout: float = DEFAULT_TIMEOUT, **where: Any) -> list[str]:
     """The names of all contracts; see `StreamManager.list_contracts`."""
     return StreamManager(**where).list_contracts(as_of=as_of, timeout=timeout)
 
 
-def get_reference_data(security_id: str, *, timeout: float = DEFAULT_TIMEOUT, **where: Any) -> Any:
+def get_reference_data(
+    security_id: str,
+    *,
+    via: Literal["websocket", "rest"] = "websocket",
+    timeout: float = DEFAULT_TIMEOUT,
+    **where: Any,
+) -> Any:
     """What FinX knows about a security; see `StreamManager.get_reference_data`."""
-    return StreamManager(**where).get_reference_data(security_id, timeout=timeout)
+    return StreamManager(**where).get_reference_data(security_id, via=via, timeout=timeout)
 
 
 def list_pairs(*, timeout: float = DEFAULT_TIMEOUT, **where: Any) -> list[str]:
@@ -180,7 +186,7 @@ def get_options_timeslice_series(
 
 
 def get_five_minute_matrix(
-    base: str, at: str | dt.datetime = "latest", *, timeout: float = DEFAULT_TIMEOUT, **where: Any
+    base: str, at: Moment = "latest", *, timeout: float = DEFAULT_TIMEOUT, **where: Any
 ) -> list[ContractTick]:
     """All contracts of a base instrument at one moment; see `StreamManager.get_five_minute_matrix`."""
     return StreamManager(**where).get_five_minute_matrix(base, at, timeout=timeout)
@@ -188,9 +194,9 @@ def get_five_minute_matrix(
 
 def option_chain(
     base: str,
-    expiry: str | dt.date | None = None,
+    expiry: Moment | None = None,
     *,
-    at: str | dt.datetime = "latest",
+    at: Moment = "latest",
     price_unit: str | None = None,
     recompute: bool = False,
     timeout: float = DEFAULT_TIMEOUT,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from finx_sync.errors import InvalidInputError, MissingExtraError
 from finx_sync.messages import ContractTick
+from finx_sync.moments import EARLIEST_SECONDS, Moment, read_any
 from finx_sync.pricing import Instrument, parse_instrument, recompute_columns
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ SECONDS_PER_DAY: Final = 86_400
 def chain_frame(
     ticks: Iterable[ContractTick],
     base: str | None = None,
-    expiry: str | dt.date | None = None,
+    expiry: Moment | None = None,
     *,
     price_unit: str | None = None,
     recompute: bool = False,
@@ -148,23 +149,23 @@ def check_one_market(chain: pd.DataFrame, what: str) -> None:
         )
 
 
-def read_expiry(expiry: str | dt.date) -> dt.date:
+def read_expiry(expiry: Moment) -> dt.date:
     """Read an expiry: as an instrument's name spells it, as ISO 8601, or a date or datetime (its day in UTC)."""
-    if isinstance(expiry, dt.datetime):
-        return (expiry.astimezone(dt.timezone.utc) if expiry.tzinfo else expiry).date()
-    if isinstance(expiry, dt.date):
-        return expiry
+    parsed: dt.date | dt.time | None
     try:
-        return dt.date.fromisoformat(expiry)
-    except (ValueError, TypeError):
-        pass
-    try:
-        parsed = parse_instrument(f"BTC-{expiry}").expiry
+        parsed = read_any(expiry, EARLIEST_SECONDS)
     except InvalidInputError:
-        parsed = None
-    if parsed is None:
+        parsed = _expiry_in_name(expiry) if isinstance(expiry, str) else None
+    if not isinstance(parsed, dt.date):
         raise InvalidInputError(f"{expiry!r} is no expiry; it looks like '26AUG22' or '2022-08-26'")
-    return parsed.date()
+    return parsed.date() if isinstance(parsed, dt.datetime) else parsed
+
+
+def _expiry_in_name(text: str) -> dt.date | None:
+    try:
+        return parse_instrument(f"BTC-{text}").expiry
+    except InvalidInputError:
+        return None
 
 
 def term_structure(chain: pd.DataFrame) -> pd.DataFrame:

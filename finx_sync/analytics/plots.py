@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from typing import TYPE_CHECKING, Any, Final
 
 from finx_sync.analytics.chain import check_one_market, markets, read_expiry, term_structure
 from finx_sync.errors import InvalidInputError, MissingExtraError
+from finx_sync.moments import Moment
 from finx_sync.pricing import expiry_code
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ MUTED: Final = "#666666"
 DAY_TICKS: Final = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 
 
-def plot_smile(chain: pd.DataFrame, expiry: str | dt.date | None = None, *, ax: Axes | None = None) -> Axes:
+def plot_smile(chain: pd.DataFrame, expiry: Moment | None = None, *, ax: Axes | None = None) -> Axes:
     """Draw implied volatility over strikes.
 
     One expiry shows the mark volatility, the bid and ask volatilities of the out-of-the-money options as bars, and the

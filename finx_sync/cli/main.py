@@ -11,7 +11,7 @@ from typing import Final
 from finx_sync import __version__
 from finx_sync.cli import commands, recordings
 from finx_sync.cli import doctor as diagnosis
-from finx_sync.cli.options import add_option_commands
+from finx_sync.cli.options import add_option_commands, moment
 from finx_sync.cli.venues import VENUES
 from finx_sync.errors import (
     AuthorizationError,
@@ -105,8 +105,8 @@ def _parser() -> argparse.ArgumentParser:
         ["finx-sync snap BTC:USD", "finx-sync snap BTC:USD --date 2022-06-15 --time 21:27"],
     )
     snap.add_argument("pair", help="like BTC:USD")
-    snap.add_argument("--date", help="day in UTC, like 2022-06-15")
-    snap.add_argument("--time", help="time of day in UTC, like 21:27")
+    snap.add_argument("--date", type=moment, help="day in UTC, like 2022-06-15, or a moment, like 2022-06-15T21:27")
+    snap.add_argument("--time", help="time of that day in UTC, like 21:27")
 
     history = _command(
         adder,
@@ -120,9 +120,11 @@ def _parser() -> argparse.ArgumentParser:
         ],
     )
     history.add_argument("pair", help="like BTC:USD")
-    history.add_argument("date", help="day in UTC, like 2022-06-15")
+    history.add_argument("date", type=moment, help="day in UTC, like 2022-06-15, or where to begin, 2022-06-15T12:00")
     history.add_argument("--time", help="only after this time of day in UTC, like 21:27")
-    history.add_argument("--end", help="only until then: a time (22:00), a later day (2022-06-30), or 2022-06-30T12:00")
+    history.add_argument(
+        "--end", type=moment, help="only until then: a time (22:00), a later day (2022-06-30), or 2022-06-30T12:00"
+    )
     history.add_argument("--limit", type=int, metavar="N", help="only the first N ticks")
     history.add_argument("--every", metavar="LENGTH", help="only the first tick of each stretch, like 1min, 5s, 1h")
     history.add_argument("--exchange", metavar="NAME", help="only ticks of this exchange, like COINBASE")
@@ -136,7 +138,9 @@ def _parser() -> argparse.ArgumentParser:
 
     contracts = _command(adder, "contracts", commands.contracts, "names of all contracts", ["finx-sync contracts BTC"])
     contracts.add_argument("match", nargs="?", default="", help="only names that contain this")
-    contracts.add_argument("--as-of", metavar="DATE", help="those that were listed on a day, like 2022-06-15")
+    contracts.add_argument(
+        "--as-of", type=moment, metavar="DATE", help="those that were listed on a day, like 2022-06-15"
+    )
 
     doctor = _command(
         adder,
@@ -189,7 +193,9 @@ def _add_recordings(adder: argparse._SubParsersAction[argparse.ArgumentParser], 
     )
     replay.add_argument("path", metavar="FILE", help="with the files that follow it by number; or a folder of them")
     replay.add_argument("--speed", type=_speed, default=1.0, help="1 as it was (default), 10, or max")
-    replay.add_argument("--until", metavar="TIME", help="end before what was received after this moment, UTC")
+    replay.add_argument(
+        "--until", type=moment, metavar="TIME", help="end before what was received after this moment, UTC"
+    )
     replay.add_argument("--pause-at", type=int, metavar="N", help="pause after N messages (end there, on a pipe)")
 
     convert = _command(

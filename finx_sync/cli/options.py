@@ -10,13 +10,14 @@ from typing import Any
 
 from finx_sync.cli.output import on_terminal, print_rows, say
 from finx_sync.errors import InvalidInputError, MissingExtraError
-from finx_sync.functions.rest import QUOTE_PERIODS, QUOTE_WIDTH, SLICE_WIDTH, Moment
+from finx_sync.functions.rest import QUOTE_PERIODS, QUOTE_WIDTH, SLICE_WIDTH
 from finx_sync.grid import Grid
 from finx_sync.manager import StreamManager
 from finx_sync.messages import ContractTick
+from finx_sync.moments import Moment
 from finx_sync.pricing import calculate_greeks
 
-__all__ = ["add_option_commands"]
+__all__ = ["add_option_commands", "moment"]
 
 SLICE_COLUMNS = ("instrument_name", "mark_price", "mark_iv", "bid_iv", "ask_iv", "underlying_price", "delta", "vega")
 CHAIN_ON_TERMINAL = ("instrument_name", "mark_iv", "bid_iv", "ask_iv", "mark_price", "price_unit", "delta", "vega")
@@ -41,7 +42,9 @@ def add_option_commands(add: Adder) -> None:
     )
     chain.add_argument("base", help="BTC, ETH, SOL or USDC")
     chain.add_argument("expiry", nargs="?", help="only this one, like 26AUG22")
-    chain.add_argument("--at", default="latest", help="a moment on the five-minute grid, like 2022-08-04T04:05")
+    chain.add_argument(
+        "--at", type=moment, default="latest", help="a moment on the five-minute grid, like 2022-08-04T04:05"
+    )
     chain.add_argument("--price-unit", metavar="UNIT", help="only options priced in this, like USDC")
     chain.add_argument("--recompute", action="store_true", help="compute greeks and quoted volatilities here")
     chain.add_argument("--plot", metavar="FILE", help="draw the smile as well, to a PNG, PDF or SVG file")
@@ -79,14 +82,14 @@ def add_option_commands(add: Adder) -> None:
         ],
     )
     quote.add_argument("pair", help="like BTC:USD")
-    quote.add_argument("--at", type=_moment, help="like 2022-08-04T04:05 (UTC), or UNIX seconds")
-    quote.add_argument("--until", type=_moment, help="end of a series that begins at --at")
+    quote.add_argument("--at", type=moment, help="like 2022-08-04T04:05 (UTC), or UNIX seconds")
+    quote.add_argument("--until", type=moment, help="end of a series that begins at --at")
     quote.add_argument("--periods", type=int, default=QUOTE_PERIODS, help=f"moments of it (default {QUOTE_PERIODS})")
     quote.add_argument("--width", type=float, default=QUOTE_WIDTH, help="seconds around a moment to look in")
 
     timeslice = add("slice", _slice, "all options near a moment", ["finx-sync slice BTC 2022-08-04T04:05"])
     timeslice.add_argument("base", help="like BTC")
-    timeslice.add_argument("at", type=_moment, help="like 2022-08-04T04:05 (UTC), or UNIX seconds")
+    timeslice.add_argument("at", type=moment, help="like 2022-08-04T04:05 (UTC), or UNIX seconds")
     timeslice.add_argument("--width", type=float, default=SLICE_WIDTH, help="seconds around it to look in")
 
     grid = add(
@@ -202,7 +205,8 @@ def _parameter(text: str) -> tuple[str, Any]:
         return name, value
 
 
-def _moment(text: str) -> Moment:
+def moment(text: str) -> Moment:
+    """A date or moment on the command line: a number is UNIX seconds, and any other text is read later."""
     try:
         return float(text)
     except ValueError:

@@ -17,6 +17,7 @@ A streamer that loses its connection opens it again, where the original's `liste
 from __future__ import annotations
 
 import functools
+import math
 import sys
 import threading
 from collections.abc import Callable, Mapping
@@ -25,8 +26,9 @@ from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, ParamSpec, T
 from urllib.parse import urlsplit
 
 from finx_sync.errors import ConfigError, InvalidInputError, MissingExtraError
-from finx_sync.functions.inputs import checked_pair
+from finx_sync.functions.inputs import checked_pair, checked_start
 from finx_sync.manager import StreamManager
+from finx_sync.moments import Moment, TimeOfDay, read_moment
 from finx_sync.session.options import StreamOptions
 from finx_sync.session.state import ENDED
 
@@ -165,28 +167,36 @@ class TickPlant:
         return self._functions().text("listDeribitContracts", self._timeout)
 
     @_Hybrid
-    def tick_history(self, pair: str, date: str, time: str = "00:00") -> str:
-        """A page of a day's ticks, at most 1000, unsorted, keyed "0" to "999"; as JSON text."""
-        return self._functions().text("tickHistory", self._timeout, pair=checked_pair(pair), date=date, time=time)
+    def tick_history(self, pair: str, date: Moment, time: TimeOfDay | None = None) -> str:
+        """A page of a day's ticks, at most 1000, unsorted, keyed "0" to "999"; as JSON text.
+
+        Args:
+            pair: like "BTC:USD".
+            date: day in UTC, like "2022-06-15"; or a moment.
+            time: only what ticked after this time of that day; None for "00:00", as in the original.
+        """
+        day, clock = checked_start(date, time)
+        asked = {"pair": checked_pair(pair), "date": day, "time": clock or "00:00"}
+        return self._functions().text("tickHistory", self._timeout, **asked)
 
     @_Hybrid
-    def tick_snap(self, pair: str, unix_time_target: str = "", time_target_width_seconds: str = "") -> Any:
+    def tick_snap(self, pair: str, unix_time_target: Moment = "", time_target_width_seconds: str = "") -> Any:
         """The quote of a pair, as a plain JSON object: the newest, or one near a moment.
 
         Args:
             pair: like "BTC:USD".
-            unix_time_target: UNIX seconds; "" for now.
+            unix_time_target: UNIX seconds, or another moment; "" for now.
             time_target_width_seconds: seconds around it; "" for 10.
         """
         asked = {"pair": checked_pair(pair)}
-        if unix_time_target:
-            asked["unixTimeTarget"] = str(unix_time_target)
+        if not (isinstance(unix_time_target, str) and unix_time_target == ""):
+            asked["unixTimeTarget"] = _seconds_text(unix_time_target)
             asked["timeTargetWidthSeconds"] = str(time_target_width_seconds or 10)
         return self._rest().json("tick_snap", "observations/tick/snap", self._timeout, **asked)
 
     @_Hybrid
-    def get_timeslice(self, timeslice_datestamp: str, timeslice_width_seconds: str, underlying_symbol: str) -> Any:
-        """All options on an underlying near a moment (UNIX seconds), as a DataFrame of texts.
+    def get_timeslice(self, timeslice_datestamp: Moment, timeslice_width_seconds: str, underlying_symbol: str) -> Any:
+        """All options on an underlying near a moment (UNIX seconds, or another), as a DataFrame of texts.
 
         Raises:
             MissingExtraError: pandas is not installed.
@@ -197,8 +207,8 @@ class TickPlant:
     def get_timeslice_series(  # noqa: PLR0917 - the original's
         self,
         api_key: str,
-        series_start_datestamp: str,
-        series_end_datestamp: str,
+        series_start_datestamp: Moment,
+        series_end_datestamp: Moment,
         series_step_seconds: str,
         timeslice_width_seconds: str,
         underlying_symbol: str,
@@ -210,7 +220,8 @@ class TickPlant:
         Raises:
             InvalidInputError: the step is not above 0, or the series is empty.
         """
-        start, end, step = (int(value) for value in (series_start_datestamp, series_end_datestamp, series_step_seconds))
+        start, end = (int(float(_seconds_text(at))) for at in (series_start_datestamp, series_end_datestamp))
+        step = int(series_step_seconds)
         if step <= 0 or not start < end:
             raise InvalidInputError("a series has a step above 0, and an end after its start")
         frames = [
@@ -220,13 +231,13 @@ class TickPlant:
         frames = [frame for frame in frames if len(frame)] or frames[:1]
         return _pandas().concat(frames, ignore_index=True) if frames else _pandas().DataFrame()
 
-    def _timeslice(self, at: str, width: str, underlying: str) -> Any:
+    def _timeslice(self, at: Moment, width: str, underlying: str) -> Any:
         pandas = _pandas()
         rows = self._rest().json(
             "get_timeslice",
             "observations/options/time_slice",
             self._timeout,
-            timeslice_target_datestamp=str(at),
+            timeslice_target_datestamp=_seconds_text(at),
             timeslice_width_seconds=str(width),
             underlying_symbol=underlying,
         )
@@ -384,6 +395,16 @@ def _manager(key: str | None, endpoint: str, **options: Any) -> _Manager:
     parts = urlsplit(endpoint)
     scheme = {"http": "ws", "https": "wss"}.get(parts.scheme, parts.scheme)
     return _Manager(key, url=f"{scheme}://{parts.netloc}", **options)
+
+
+def _seconds_text(at: Moment) -> str:
+    """UNIX seconds as the original sends them: a text of them as it is, and any other moment as such a text."""
+    try:
+        if isinstance(at, str) and math.isfinite(float(at)):
+            return at
+    except ValueError:
+        pass
+    return f"{read_moment(at).timestamp():.3f}".rstrip("0").rstrip(".")
 
 
 def _key_in(endpoint: str) -> str | None:

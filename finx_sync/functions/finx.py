@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import abc
-import datetime as dt
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import Any, Literal
@@ -22,16 +21,17 @@ from finx_sync.functions.history import (
     stream_history,
 )
 from finx_sync.functions.inputs import (
-    checked_date,
+    checked_day,
     checked_five_minutes,
     checked_function,
     checked_name,
     checked_pair,
-    checked_time,
+    checked_start,
     checked_timeout,
 )
 from finx_sync.functions.rest import FinxRestFunctions
 from finx_sync.messages import ContractTick, Tick
+from finx_sync.moments import Moment, TimeOfDay
 from finx_sync.redaction import redact
 from finx_sync.ticks import TickHistory
 from finx_sync.ticks.spans import Span
@@ -69,8 +69,8 @@ class FinxFunctions(FinxRestFunctions):
     def get_tick_snap(
         self,
         pair: str,
-        date: str | dt.date | None = None,
-        time: str | dt.time | None = None,
+        date: Moment | None = None,
+        time: TimeOfDay | None = None,
         *,
         timeout: float = DEFAULT_TIMEOUT,
     ) -> Tick:
@@ -78,12 +78,13 @@ class FinxFunctions(FinxRestFunctions):
 
         Args:
             pair: like "BTC:USD".
-            date: day in UTC, like "2022-06-15".
-            time: time of day in UTC, like "21:27".
+            date: day in UTC, like "2022-06-15", for its last price; or a moment, like a datetime or
+                "2022-06-15T21:27". See `finx_sync.moments` for what dates and times may look like everywhere.
+            time: time of that day in UTC, like "21:27"; not where `date` has one. With a zone, so is the day.
             timeout: seconds.
         """
-        day = None if date is None else checked_date(date)
-        answer = self._ask("tickSnap", timeout, pair=checked_pair(pair), date=day, time=checked_time(time))
+        day, clock = checked_start(date, time)
+        answer = self._ask("tickSnap", timeout, pair=checked_pair(pair), date=day, time=clock)
         if not isinstance(answer.reply, Tick):
             raise _unexpected("tickSnap", answer)
         return answer.reply
@@ -91,8 +92,8 @@ class FinxFunctions(FinxRestFunctions):
     def get_tick_history(
         self,
         pair: str,
-        date: str | dt.date,
-        time: str | dt.time | None = None,
+        date: Moment,
+        time: TimeOfDay | None = None,
         *,
         # what
         end: End | None = None,
@@ -113,12 +114,15 @@ class FinxFunctions(FinxRestFunctions):
 
         Args:
             pair: like "BTC:USD".
-            date: day in UTC, like "2022-06-15".
-            time: only what ticked after this time of day in UTC; None for the day's beginning.
+            date: day in UTC, like "2022-06-15"; or the moment to begin at, like a datetime or "2022-06-15T12:00",
+                which is the same as that day and `time`.
+            time: only what ticked after this time of day in UTC; None for the day's beginning, and midnight likewise.
+                With a zone, so is the day. Not where `date` has a time of its own.
             end: only what ticked until then, that moment included: a time of the same day ("13:00"), a later day
                 ("2022-06-30", with all of it) or a moment ("2022-06-30T12:00", a datetime); None for the day's end.
             limit: only the first so many.
-            every: only the first tick in each stretch of that length, like "1min"; stretches begin at midnight UTC.
+            every: only the first tick in each stretch of that length, like "1min", "1m" or a timedelta; stretches begin
+                at midnight UTC.
             exchange: only ticks of this exchange, like "COINBASE".
             strict: raise IncompleteHistoryError where `TickHistory.complete` would be False.
             workers: connections at once.
@@ -148,8 +152,8 @@ class FinxFunctions(FinxRestFunctions):
     def iter_tick_history(
         self,
         pair: str,
-        date: str | dt.date,
-        time: str | dt.time | None = None,
+        date: Moment,
+        time: TimeOfDay | None = None,
         *,
         end: End | None = None,
         limit: int | None = None,
@@ -166,7 +170,7 @@ class FinxFunctions(FinxRestFunctions):
 
         Args:
             pair: as in `get_tick_history`, and so are the others that nothing is said of.
-            date: the first day.
+            date: the first day, or the moment to begin at.
             time: only what ticked after this time of that day.
             end: only what ticked until then.
             limit: only the first so many.
@@ -203,8 +207,8 @@ class FinxFunctions(FinxRestFunctions):
     def get_tick_history_page(
         self,
         pair: str,
-        date: str | dt.date,
-        time: str | dt.time | None = None,
+        date: Moment,
+        time: TimeOfDay | None = None,
         *,
         timeout: float = DEFAULT_TIMEOUT,
     ) -> list[Tick]:
@@ -212,25 +216,26 @@ class FinxFunctions(FinxRestFunctions):
 
         Args:
             pair: like "BTC:USD".
-            date: day in UTC, like "2022-06-15".
-            time: time of day in UTC; None for the day's beginning.
+            date: day in UTC, like "2022-06-15"; or a moment, like a datetime or "2022-06-15T12:00".
+            time: time of that day in UTC; None for the day's beginning.
             timeout: seconds.
         """
-        params = {"pair": checked_pair(pair), "date": checked_date(date), "time": checked_time(time) or "00:00"}
+        day, clock = checked_start(date, time)
+        params = {"pair": checked_pair(pair), "date": day, "time": clock or "00:00"}
         answer = self._ask("tickHistory", timeout, **params)
         if not isinstance(answer.reply, History):
             raise _unexpected("tickHistory", answer)
         return sorted(answer.reply.rows, key=_when)
 
-    def list_contracts(self, *, as_of: str | dt.date | None = None, timeout: float = DEFAULT_TIMEOUT) -> list[str]:
+    def list_contracts(self, *, as_of: Moment | None = None, timeout: float = DEFAULT_TIMEOUT) -> list[str]:
         """The names of all contracts: options, futures and perpetuals.
 
         Args:
-            as_of: a day, like "2022-06-15", for those that were listed then (by REST); None for now.
+            as_of: a whole day, like "2022-06-15", for those that were listed then (by REST); None for now.
             timeout: seconds.
         """
         if as_of is not None:
-            return self._list_contracts_of(checked_date(as_of), timeout)
+            return self._list_contracts_of(checked_day(as_of), timeout)
         answer = self._ask("listDeribitContracts", timeout)
         if not isinstance(answer.reply, NameList):
             raise _unexpected("listDeribitContracts", answer)
@@ -258,7 +263,7 @@ class FinxFunctions(FinxRestFunctions):
         return self._ask("referenceData", timeout, securityId=name).value
 
     def get_five_minute_matrix(
-        self, base: str, at: str | dt.datetime = "latest", *, timeout: float = DEFAULT_TIMEOUT
+        self, base: str, at: Moment = "latest", *, timeout: float = DEFAULT_TIMEOUT
     ) -> list[ContractTick]:
         """All contracts of a base instrument at one moment.
 
@@ -266,7 +271,7 @@ class FinxFunctions(FinxRestFunctions):
 
         Args:
             base: "BTC", "ETH", "SOL" or "USDC".
-            at: a moment on the five-minute grid in UTC, like "2022-08-04T04:05", or "latest".
+            at: a moment on the five-minute grid in UTC, like "2022-08-04T04:05" or a datetime; or "latest".
             timeout: seconds.
         """
         answer = self._ask(

@@ -21,10 +21,11 @@ from finx_sync.functions.cache import DayCache
 from finx_sync.functions.day import DAY_MS, Window
 from finx_sync.functions.exchange import Cancel
 from finx_sync.functions.fetch import Asker, Fetch, Progress
-from finx_sync.functions.inputs import checked_date, checked_pair, checked_time, checked_timeout
+from finx_sync.functions.inputs import checked_pair, checked_timeout
 from finx_sync.functions.paging import Plan, windows
 from finx_sync.functions.progress import ProgressBar
 from finx_sync.messages import Tick
+from finx_sync.moments import EARLIEST_SECONDS, UTC, Moment, TimeOfDay, on_day, read_any, read_start
 from finx_sync.ticks import TickHistory, Unproven
 from finx_sync.ticks.columns import MILLISECOND, Columns, ExchangeNames, micros, moment, thinned
 from finx_sync.ticks.spans import Span, read_span
@@ -45,7 +46,7 @@ STRETCH_ROWS: Final = 50_000
 FIRST_STRETCH: Final = 300_000
 """Milliseconds; from then on, as many as bring about so many rows."""
 
-End = str | dt.date | dt.time
+End = Moment | TimeOfDay
 """A time of the same day, a later day, or a moment; as text, or in Python's own types."""
 Report = bool | Callable[[Progress], object]
 CacheFolder = str | os.PathLike[str]
@@ -82,8 +83,8 @@ class HistoryRequest:
     def checked(
         cls,
         pair: str,
-        date: str | dt.date,
-        time: str | dt.time | None,
+        date: Moment,
+        time: TimeOfDay | None,
         end: End | None,
         *,
         limit: int | None = None,
@@ -99,10 +100,11 @@ class HistoryRequest:
         Raises:
             InvalidInputError: what cannot be right.
         """
-        midnight = _day(checked_date(date))
-        after = checked_time(time)
-        first = midnight if after is None else midnight + _within(after) + 1
-        last = midnight + DAY_MS - 1 if end is None else _end(end, midnight)
+        day, after = read_start(date, time)
+        midnight = _millisecond(day)
+        # Nothing of the day is before its midnight: who begins there wants the tick of that moment too.
+        first = midnight if after is None else _after(_millisecond(day, after), midnight)
+        last = midnight + DAY_MS - 1 if end is None else _end(end, date, day)
         if last < first:
             raise InvalidInputError(f"the end {end!r} lies before the beginning")
         for name, value, most in (("limit", limit, None), ("workers", workers, MAX_WORKERS)):
@@ -300,24 +302,22 @@ class _Source:
         return rows if self._request.every is None else thinned(rows, self._request.every)
 
 
-def _day(date: str) -> int:
-    return micros(dt.datetime.fromisoformat(date)) // MILLISECOND
+def _millisecond(day: dt.date, clock: dt.time = dt.time()) -> int:
+    return micros(dt.datetime.combine(day, clock, UTC)) // MILLISECOND
 
 
-def _within(time: str) -> int:
-    """Milliseconds of the day; a fraction of one is cut off."""
-    clock_text, _, fraction = time.partition(".")
-    numbers = [int(number) for number in clock_text.split(":")]
-    return ((numbers[0] * 60 + numbers[1]) * 60 + sum(numbers[2:])) * 1000 + int(fraction[:3].ljust(3, "0"))
+def _after(position: int, midnight: int) -> int:
+    return midnight if position == midnight else position + 1
 
 
-def _end(end: End, midnight: int) -> int:
-    """The last millisecond that is wanted."""
-    if isinstance(end, str) and "T" in end:
-        date, _, time = end.partition("T")
-        return _day(checked_date(date)) + _within(checked_time(time) or "00:00")
-    if isinstance(end, dt.datetime):
-        return micros(end) // MILLISECOND
-    if isinstance(end, dt.time) or (isinstance(end, str) and ":" in end):
-        return midnight + _within(checked_time(end) or "00:00")
-    return _day(checked_date(end)) + DAY_MS - 1
+def _end(end: End, date: Moment, day: dt.date) -> int:
+    """The last millisecond that is wanted; of the beginning, as it was given, and of its day in UTC."""
+    found = read_any(end, EARLIEST_SECONDS)
+    if isinstance(found, dt.time):
+        given = read_any(date)
+        # A time with a zone is of the day that was named, not of the one that this is in UTC.
+        local = given if isinstance(given, dt.date) and not isinstance(given, dt.datetime) else day
+        return _millisecond(*on_day(day if found.tzinfo is None else local, found))
+    if isinstance(found, dt.datetime):
+        return micros(found) // MILLISECOND
+    return _millisecond(found) + DAY_MS - 1

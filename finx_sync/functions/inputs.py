@@ -7,22 +7,22 @@ import re
 from typing import Final
 
 from finx_sync.errors import InvalidInputError
+from finx_sync.moments import Moment, TimeOfDay, read_day, read_moment, read_start, read_time_alone, written_time
 
 __all__ = [
-    "checked_date",
+    "checked_day",
     "checked_five_minutes",
     "checked_function",
     "checked_name",
     "checked_pair",
-    "checked_time",
+    "checked_start",
     "checked_timeout",
 ]
 
 _PAIR: Final = re.compile(r"[A-Za-z0-9._-]+:[A-Za-z0-9._-]+")
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]*")
 _FUNCTION: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]*(/[A-Za-z0-9_-]+)*")
-_TIME: Final = re.compile(r"([01]\d|2[0-3]):[0-5]\d(:[0-5]\d(\.\d{1,6})?)?Z?")
-_FIVE_MINUTES: Final = 5
+_FIVE_MINUTES: Final = dt.timedelta(minutes=5)
 
 
 def checked_pair(pair: str) -> str:
@@ -46,48 +46,33 @@ def checked_function(name: str) -> str:
     return name
 
 
-def checked_date(date: str | dt.date) -> str:
-    """A day as "2022-06-15"; a date, an aware datetime (its day in UTC) or such a string."""
-    if isinstance(date, dt.datetime):
-        date = date.astimezone(dt.timezone.utc).date() if date.tzinfo is not None else date.date()
-    if isinstance(date, dt.date):
-        return date.isoformat()
-    if isinstance(date, str) and re.fullmatch(r"\d{4}-\d{2}-\d{2}", date):
-        try:
-            return dt.date.fromisoformat(date).isoformat()
-        except ValueError:
-            pass
-    raise InvalidInputError(f"{date!r} is no date; it looks like '2022-06-15'")
+def checked_day(day: Moment) -> str:
+    """A whole day in UTC as "2022-06-15"."""
+    return read_day(day).isoformat()
 
 
-def checked_time(time: str | dt.time | None) -> str | None:
-    """A time of day in UTC as "21:27" or "21:27:40.453"; None stays None."""
-    if time is None:
-        return None
-    if isinstance(time, dt.time):
-        return time.isoformat(timespec="milliseconds") if time.second or time.microsecond else time.strftime("%H:%M")
-    if isinstance(time, str) and _TIME.fullmatch(time):
-        return time.removesuffix("Z")
-    raise InvalidInputError(f"{time!r} is no time of day; it looks like '21:27' or '21:27:40.453'")
+def checked_start(date: Moment | None, time: TimeOfDay | None) -> tuple[str | None, str | None]:
+    """A day and the time of that day, both in UTC: "2022-06-15" and "21:27" or "21:27:40.453"; what is None stays None.
+
+    A `date` that is a moment has its time with it.
+    """
+    if date is None:
+        clock = read_time_alone(time)
+        return None, None if clock is None else written_time(clock)
+    day, clock = read_start(date, time)
+    return day.isoformat(), None if clock is None else written_time(clock)
 
 
-def checked_five_minutes(at: str | dt.datetime) -> str:
+def checked_five_minutes(at: Moment) -> str:
     """A moment on the five-minute grid as "2022-08-04T04:05", or "latest" (FinX documentation, *Streams*)."""
-    if at == "latest":
-        return "latest"
-    moment = at
-    if isinstance(at, str):
-        try:
-            moment = dt.datetime.strptime(at, "%Y-%m-%dT%H:%M")
-        except ValueError:
-            moment = None  # type: ignore[assignment]
-    if not isinstance(moment, dt.datetime) or moment.minute % _FIVE_MINUTES or moment.second or moment.microsecond:
+    if isinstance(at, str) and at == "latest":
+        return at
+    moment = read_moment(at)
+    if (moment - dt.datetime.min.replace(tzinfo=moment.tzinfo)) % _FIVE_MINUTES:
         raise InvalidInputError(
             f"{at!r} is no moment on the five-minute grid; it looks like '2022-08-04T04:05' or 'latest'"
         )
-    if moment.tzinfo is not None:
-        moment = moment.astimezone(dt.timezone.utc)
-    return moment.strftime("%Y-%m-%dT%H:%M")
+    return moment.replace(tzinfo=None).isoformat(timespec="minutes")
 
 
 def checked_timeout(timeout: float) -> float:

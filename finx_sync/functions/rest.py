@@ -17,6 +17,7 @@ from finx_sync.errors import InvalidInputError, NotPublishedError, UnexpectedRep
 from finx_sync.functions.backend import DEFAULT_TIMEOUT
 from finx_sync.functions.inputs import checked_name, checked_pair, checked_timeout
 from finx_sync.messages import ContractTick, Tick
+from finx_sync.moments import Moment, read_moment
 from finx_sync.redaction import redact
 from finx_sync.venues.finx import read_contracts, read_tick
 
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
     from finx_sync.functions.http import HttpClient  # requests is slow to import: only for calls
 
 __all__ = ["FinxRestFunctions", "Moment", "RestBackend", "http_url"]
-
-Moment = dt.datetime | str | float
-"""A datetime, its ISO 8601 text (UTC where no zone is said), or UNIX seconds."""
 
 QUOTE_WIDTH: Final = 10.0
 SLICE_WIDTH: Final = 30.0
@@ -215,18 +213,7 @@ class _Until:
 
 
 def _unix_seconds(at: Moment) -> float:
-    if isinstance(at, str):
-        try:
-            at = dt.datetime.fromisoformat(at.removesuffix("Z"))
-        except ValueError:
-            pass
-    if isinstance(at, dt.datetime):
-        return (at if at.tzinfo is not None else at.replace(tzinfo=dt.timezone.utc)).timestamp()
-    if isinstance(at, bool) or not isinstance(at, (int, float)) or not 0 <= at < LAST_SECOND:
-        raise InvalidInputError(
-            f"{at!r} is no moment; it is a datetime, a text like '2022-08-04T04:05', or UNIX seconds"
-        )
-    return at
+    return read_moment(at).timestamp()
 
 
 def _width(width: float) -> float:

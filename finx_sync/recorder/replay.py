@@ -5,13 +5,11 @@ from __future__ import annotations
 import datetime as dt
 
 from finx_sync.errors import InvalidInputError, UsageError
+from finx_sync.moments import Moment, read_moment
 from finx_sync.recorder.playback import Playback
 from finx_sync.recorder.reader import Damage, RecordingReader
 
-__all__ = ["Moment", "Replay"]
-
-Moment = str | float | dt.datetime
-"""ISO 8601 text, UNIX seconds, or a datetime; without a zone it is UTC."""
+__all__ = ["Replay"]
 
 
 class Replay:
@@ -60,7 +58,7 @@ class Replay:
         """
         if self.finished:
             raise UsageError("the recording has been played to its end; replay() it again")
-        last = read_moment(until)
+        last = None if until is None else read_moment(until).timestamp()
         if pause_at is not None and (isinstance(pause_at, bool) or not isinstance(pause_at, int) or pause_at < 0):
             raise InvalidInputError(f"pause_at is a number of messages, not {pause_at!r}")
         self._playback.play(last, pause_at)
@@ -83,26 +81,3 @@ class Replay:
             if self.at
             else (f"<Replay {state}, no messages>")
         )
-
-
-def read_moment(when: Moment | None) -> float | None:
-    """UNIX seconds.
-
-    Raises:
-        InvalidInputError: it is no moment.
-    """
-    if when is None or (isinstance(when, (int, float)) and not isinstance(when, bool)):
-        return when
-    if not isinstance(when, (str, dt.datetime)):
-        raise _no_moment(when)
-    try:
-        moment = dt.datetime.fromisoformat(when.removesuffix("Z")) if isinstance(when, str) else when
-        return (moment if moment.tzinfo is not None else moment.replace(tzinfo=dt.timezone.utc)).timestamp()
-    except ValueError:
-        raise _no_moment(when) from None
-
-
-def _no_moment(when: object) -> InvalidInputError:
-    return InvalidInputError(
-        f"{when!r} is no moment; it looks like '2022-06-15T12:00', or is UNIX seconds or a datetime"
-    )

@@ -10,10 +10,11 @@ from typing import Final
 
 from finx_sync.dispatch.tap import Taps
 from finx_sync.errors import InvalidInputError, UsageError
+from finx_sync.moments import Moment, read_moment
 from finx_sync.recorder.convert import Converted, convert
 from finx_sync.recorder.playback import Playback, Speed
 from finx_sync.recorder.reader import RecordingPath, RecordingReader
-from finx_sync.recorder.replay import Moment, Replay
+from finx_sync.recorder.replay import Replay
 from finx_sync.recorder.writer import ROTATE_BYTES, Recording
 from finx_sync.session.parts import SessionParts
 from finx_sync.session.state import ENDED
@@ -81,7 +82,8 @@ class Recordable(Upkeep):
         Args:
             path: a file with those that follow it by number, a folder of recordings, or a list of files.
             speed: 1 as it was, 10 ten times as fast, "max" without any pause.
-            until: pause before the first message received after this moment (ISO 8601 text, UNIX seconds, datetime).
+            until: pause before the first message received after this moment (ISO 8601 text, UNIX seconds, datetime; in
+                UTC, unless it has a zone).
             pause_at: pause when so many messages have been handed on. `Replay.resume` goes on.
 
         Raises:
@@ -92,6 +94,7 @@ class Recordable(Upkeep):
         self._refuse_on_dispatch_thread("replay")
         if speed != "max" and (isinstance(speed, (str, bool)) or not 0 < speed <= FASTEST):
             raise InvalidInputError(f"speed is a number above 0, or 'max', not {speed!r}")
+        last = None if until is None else read_moment(until)
         reader = RecordingReader(path)
         reader.require(self._dialect.venue)
         with self._lifecycle:
@@ -99,7 +102,7 @@ class Recordable(Upkeep):
                 raise UsageError(f"the stream is {self._session.state.state.value}; stop() it before a replay")
             playback = Playback(self._session_parts(), reader, speed)
             self._session = playback
-        return Replay(playback, reader).resume(until=until, pause_at=pause_at)
+        return Replay(playback, reader).resume(until=last, pause_at=pause_at)
 
     def convert(self, path: RecordingPath | Sequence[RecordingPath], target: str | os.PathLike[str]) -> Converted:
         """Write a recording of this stream's venue as tables, one for each type of message, and one of events.

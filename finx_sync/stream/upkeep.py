@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import time
 from typing import Any
 
 from finx_sync.config import Account
 from finx_sync.errors import InvalidInputError, UsageError
+from finx_sync.moments import Moment, read_moment
 from finx_sync.notices import Interval
 from finx_sync.session.session import Session
 from finx_sync.session.state import ENDED
@@ -64,21 +64,19 @@ class Upkeep(Reading):
         """
         self._running_session("reconnect_now").renew("reconnect", lambda: None)
 
-    def reconnect_at(self, when: dt.datetime | float) -> None:
+    def reconnect_at(self, when: Moment) -> None:
         """Do `reconnect_now` later, at a time that suits you; a second call replaces the first, `stop` ends it.
 
         Args:
-            when: a datetime with a time zone, or UNIX seconds.
+            when: a datetime, its ISO 8601 text, or UNIX seconds; in UTC, unless it has a zone.
 
         Raises:
             InvalidInputError: no such time, or it is past.
             UsageError: the stream is not running.
         """
-        if isinstance(when, dt.datetime) and when.tzinfo is None:
-            raise InvalidInputError("reconnect_at needs a datetime with a time zone, or UNIX seconds")
-        moment = when.timestamp() if isinstance(when, dt.datetime) else float(when)
+        moment = read_moment(when).timestamp()
         if not moment > time.time():
-            raise InvalidInputError("reconnect_at needs a time to come")
+            raise InvalidInputError(f"reconnect_at needs a time to come; {when!r} is past (without a zone, it is UTC)")
         self._running_session("reconnect_at").lookout.plan(moment, self._reconnect_as_planned)
 
     def _reconnect_as_planned(self) -> None:

@@ -7,13 +7,13 @@ import html
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, overload
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, SupportsIndex, overload
 
-from finx_sync.errors import InvalidInputError
 from finx_sync.messages import Tick
+from finx_sync.moments import EARLIEST_SECONDS, Moment, TimeOfDay, on_day, read_any
 from finx_sync.ticks import export
 from finx_sync.ticks.bars import Bars, bars_of
-from finx_sync.ticks.columns import DAY, Columns, micros, moment
+from finx_sync.ticks.columns import Columns, micros, moment
 from finx_sync.ticks.spans import Span, read_span
 
 if TYPE_CHECKING:
@@ -25,6 +25,13 @@ __all__ = ["TickHistory", "Unproven"]
 
 SHOWN: Final = 5
 """Rows at either end that a notebook shows."""
+
+
+NO_START: Final = -(2**62)
+NO_END: Final = 2**62
+"""Microseconds that are before, and after, everything."""
+Place = Moment | TimeOfDay
+"""A moment, a date, or a time of day."""
 
 
 class Unproven(NamedTuple):
@@ -70,7 +77,7 @@ class TickHistory(Sequence[Tick]):
     def __getitem__(self, index: slice) -> TickHistory: ...
     def __getitem__(self, index: int | slice) -> Tick | TickHistory:
         if isinstance(index, slice):
-            if isinstance(index.start, (str, dt.date, dt.time)) or isinstance(index.stop, (str, dt.date, dt.time)):
+            if not all(one is None or isinstance(one, SupportsIndex) for one in (index.start, index.stop)):
                 return self.between(index.start, index.stop)[:: index.step]
             return TickHistory(self.pair, self._columns.part(index.start, index.stop, index.step), self.unproven)
         place = range(len(self))[index]
@@ -84,36 +91,31 @@ class TickHistory(Sequence[Tick]):
 
     __hash__ = None  # type: ignore[assignment]
 
-    def between(self, start: Moment | None = None, end: Moment | None = None) -> TickHistory:
+    def between(self, start: Place | None = None, end: Place | None = None) -> TickHistory:
         """The ticks from `start` on and before `end`; None leaves a side open.
 
         Args:
-            start: a datetime (naive ones are UTC), ISO 8601 text, or a time of day, which means the first day's.
+            start: a moment, like a datetime or "2022-06-15T12:00"; a date, which means its midnight; or a time of day,
+                which means the first day's. What has no zone is UTC.
             end: likewise.
 
         Raises:
             InvalidInputError: it is none of these.
         """
-        first = -(2**62) if start is None else self._stamp(start)
-        last = 2**62 if end is None else self._stamp(end)
+        first = NO_START if start is None else self._stamp(start)
+        last = NO_END if end is None else self._stamp(end)
         unproven = [one for one in self.unproven if micros(one.end) >= first and micros(one.start) < last]
         return TickHistory(self.pair, self._columns.between(first, last), unproven)
 
-    def _stamp(self, when: Moment) -> int:
-        day = self._columns.stamps[0] // DAY * DAY if len(self) else 0
-        try:
-            if isinstance(when, str):
-                text = when.removesuffix("Z")
-                when = dt.datetime.fromisoformat(text) if "-" in text else dt.time.fromisoformat(text)
-            if isinstance(when, dt.time):
-                return day + micros(dt.datetime.combine(dt.date(1970, 1, 1), when))
-            if not isinstance(when, dt.datetime):
-                when = dt.datetime.combine(when, dt.time())
-            return micros(when)
-        except (ValueError, TypeError):
-            raise InvalidInputError(
-                f"{when!r} is no moment; it looks like '12:00', '2022-06-15T12:00', or is a datetime"
-            ) from None
+    def _stamp(self, when: Place) -> int:
+        found = read_any(when, EARLIEST_SECONDS)
+        if isinstance(found, dt.time):
+            first = moment(self._columns.stamps[0]) if len(self) else moment(0)
+            day, clock = on_day(first.date(), found)
+            found = dt.datetime.combine(day, clock)
+        elif not isinstance(found, dt.datetime):
+            found = dt.datetime.combine(found, dt.time())
+        return micros(found)
 
     # Columns, for those who need neither ticks nor frames
 
@@ -215,7 +217,3 @@ class TickHistory(Sequence[Tick]):
         note = "".join(f"<br>not proven complete: {one}" for one in self.unproven[:SHOWN])
         head = "<tr><th>time (UTC)</th><th>exchange</th><th>price</th></tr>"
         return f"<table><caption>{html.escape(self._described())}{note}</caption>{head}{cells}</table>"
-
-
-Moment = str | dt.date | dt.time
-"""A datetime, a date, a time of day, or one of them as text."""

@@ -175,16 +175,3 @@ def test_bad_arguments_fail_before_any_io(call: Any) -> None:
     """A typo would cost a connection, or give the wrong day."""
     with pytest.raises(InvalidInputError):
         call(manager("ws://127.0.0.1:1"))
-
-
-def test_dates_and_times_in_pythons_own_types() -> None:
-    """A datetime in another zone would ask for the wrong day."""
-    from finx_sync.functions.inputs import checked_date, checked_five_minutes, checked_time
-
-    east = dt.timezone(dt.timedelta(hours=9))
-    assert checked_date(dt.datetime(2022, 6, 15, 3, tzinfo=east)) == "2022-06-14"
-    assert checked_date(dt.datetime(2022, 6, 15, 3)) == "2022-06-15"
-    assert checked_time(dt.time(21, 27)) == "21:27"
-    assert checked_time(dt.time(21, 27, 40, 453000)) == "21:27:40.453"
-    assert checked_time("21:27:40.453Z") == "21:27:40.453"
-    assert checked_five_minutes(dt.datetime(2022, 8, 4, 13, 5, tzinfo=east)) == "2022-08-04T04:05"
