@@ -24,7 +24,8 @@ EXTRAS = {
     "polars": ["numpy>=1.24", "polars>=1"],
     "arrow": [PYARROW],
     "record": ["zstandard>=0.22"],
-    "convert": [PYARROW, "duckdb>=1.4.2", "zstandard>=0.22"],  # CVE-2025-64429, CVE-2024-41672 of DuckDB
+    # DuckDB: CVE-2025-64429, CVE-2024-41672; before 2 it needs pytz for times with a zone, and does not ask for it.
+    "convert": [PYARROW, "duckdb>=1.4.2", "pytz", "zstandard>=0.22"],
     "plot": ["numpy>=1.24", "pandas>=2", "matplotlib>=3.8"],
     "compat": ["pandas>=2"],
     "testing": [AIOHTTP, PYTEST],

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import msgspec
 
-from finx_sync.errors import MissingExtraError
+from finx_sync.errors import InvalidInputError, MissingExtraError
 from finx_sync.messages import Message
 from finx_sync.recorder.extras import duckdb
 from finx_sync.recorder.format import Changed, Closed, Lost, Opened, Received
@@ -29,6 +29,12 @@ logger = logging.getLogger("finx_sync")
 ROWS_AT_ONCE: Final = 50_000
 """Rows of a table that are in memory."""
 EVENTS: Final = "events"
+DATABASES: Final = (".duckdb", ".db")
+ONE_TABLE: Final = (
+    ".arrow", ".csv", ".feather", ".finxrec", ".h5", ".json", ".jsonl", ".ndjson", ".parquet", ".pq", ".sqlite", ".tsv",
+    ".txt", ".xls", ".xlsx", ".zip",
+)  # fmt: skip
+"""What is the name of a file to everybody: a folder of that name is not what was asked for."""
 
 
 @dataclass(frozen=True)
@@ -53,20 +59,20 @@ def convert(
 
     Args:
         path: as for `Stream.replay`.
-        target: a file ending with ``.duckdb``, in which the tables are replaced; else a folder, into which one Parquet
-            file for each table is written.
+        target: a file ending with ``.duckdb`` or ``.db``, in which the tables are replaced; else a folder, into which
+            one Parquet file for each table is written.
         dialect: of the recording's venue.
 
     Raises:
-        InvalidInputError: there is no such recording.
+        InvalidInputError: there is no such recording; or the target is a file of another kind.
         RecordingError: a file is no recording, or one of another venue.
         MissingExtraError: PyArrow or DuckDB is not installed (extra ``convert``).
     """
     pa = _pyarrow()
+    place, is_database = _checked_target(target)
     reader = RecordingReader(path)
     reader.require(dialect.venue)
-    place = Path(target)
-    sink: _Parquet | _DuckDb = _DuckDb(place) if place.suffix in (".duckdb", ".db") else _Parquet(place)
+    sink: _Parquet | _DuckDb = _DuckDb(place) if is_database else _Parquet(place)
     tables = {kind: _Table(_name(kind), _schema(pa, kind)) for kind in dialect.message_types}
     events = _Table(EVENTS, _event_schema(pa))
     unread = 0
@@ -89,6 +95,28 @@ def convert(
         sink.close()
     rows = {table.name: table.count for table in (*tables.values(), events) if table.count}
     return Converted(rows, unread, [str(one) for one in reader.damage])
+
+
+def _checked_target(target: str | os.PathLike[str]) -> tuple[Path, bool]:
+    """Where to write, and whether it is a database.
+
+    Raises:
+        InvalidInputError: it is a file of a kind that is not written here.
+    """
+    place = Path(target)
+    kind = place.suffix.lower()
+    if place.is_dir() or os.fspath(target).endswith(("/", os.sep)):
+        is_database = False
+    elif kind in DATABASES:
+        is_database = True
+    elif kind in ONE_TABLE or place.exists():
+        raise InvalidInputError(
+            f"{place} cannot be written: a recording becomes several tables, in a folder of Parquet files (name the "
+            "folder) or in one DuckDB database (a name ending with .duckdb)"
+        )
+    else:
+        is_database = False
+    return place, is_database
 
 
 @dataclass
@@ -139,8 +167,12 @@ class _DuckDb:
     """Tables of a database; what is there under their names is replaced."""
 
     def __init__(self, path: Path) -> None:
+        database = duckdb()
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._connection = duckdb().connect(str(path))
+        try:
+            self._connection = database.connect(str(path))
+        except database.Error as error:
+            raise InvalidInputError(f"{path} cannot be opened as a DuckDB database: {error}") from error
         self._known: set[str] = set()
 
     def write(self, table: _Table) -> None:
@@ -189,7 +221,8 @@ def _row(message: Any, at: float) -> dict[str, Any]:
 
 def _event_schema(pa: Any) -> Any:
     texts = [pa.field(name, pa.string()) for name in ("event", "line", "text")]
-    return pa.schema([pa.field("at", pa.timestamp("us", "UTC")), *texts, pa.field("count", pa.int64())])
+    # Not "at", which SQL reserves: a query would have to quote it.
+    return pa.schema([pa.field("happened_at", pa.timestamp("us", "UTC")), *texts, pa.field("count", pa.int64())])
 
 
 def _event(record: object) -> dict[str, Any] | None:
@@ -203,7 +236,7 @@ def _event(record: object) -> dict[str, Any] | None:
         at, event, line, text, count = record.start, "lost", "", "", record.count
     else:
         return None
-    return {"at": round(at * 1_000_000), "event": event, "line": line, "text": text, "count": count}
+    return {"happened_at": round(at * 1_000_000), "event": event, "line": line, "text": text, "count": count}
 
 
 def _pyarrow() -> Any:

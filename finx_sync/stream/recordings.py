@@ -112,7 +112,7 @@ class Recordable(Upkeep):
             target: a folder for Parquet files, or a file ending with ``.duckdb``.
 
         Raises:
-            InvalidInputError, RecordingError: as `replay`.
+            InvalidInputError, RecordingError: as `replay`; or the target is a file of another kind.
             MissingExtraError: PyArrow or DuckDB is not installed (extra ``convert``).
         """
         return convert(path, target, self._dialect)
