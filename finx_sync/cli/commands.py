@@ -6,6 +6,7 @@ import argparse
 import sys
 import threading
 from collections.abc import Callable
+from pathlib import PurePath
 from typing import Any, cast
 
 from finx_sync import __version__
@@ -14,9 +15,13 @@ from finx_sync.cli.venues import VENUES, Show
 from finx_sync.errors import InvalidInputError, SubscriptionRefusedError
 from finx_sync.manager import StreamManager
 from finx_sync.stream import Stream
+from finx_sync.ticks import TickHistory
+from finx_sync.ticks.extras import pyarrow
 
 __all__ = ["contracts", "demo", "history", "sandbox", "snap", "stream"]
 
+NEITHER = (".arrow", ".db", ".duckdb", ".feather", ".json", ".jsonl", ".pq", ".sqlite", ".xls", ".xlsx", ".zip", ".gz")
+"""Names of files that neither CSV nor Parquet should be written into."""
 DEMO_CONTRACTS = ("BTC-26AUG22-20000-C", "BTC-PERPETUAL")
 DEMO_PAIR = "BTC:USDC"
 
@@ -98,6 +103,7 @@ def snap(options: argparse.Namespace) -> None:
 
 def history(options: argparse.Namespace) -> None:
     """The prices of a day or of a span of days: on the output, or in a file."""
+    write = None if options.output is None else _writer(options.output)
     found = _manager(options).get_tick_history(
         options.pair,
         options.date,
@@ -114,12 +120,21 @@ def history(options: argparse.Namespace) -> None:
     )
     for interval in found.unproven:
         print(f"finx-sync: not proven complete: {interval}", file=sys.stderr)
-    if options.output is None:
+    if write is None:
         print_rows((row.to_dict() for row in found), title=repr(found)[1:-1])
-    elif options.output.endswith(".parquet"):
-        found.to_parquet(options.output)
     else:
-        found.to_csv(options.output)
+        write(found, options.output)
+
+
+def _writer(path: str) -> Callable[[TickHistory, str], None]:
+    """What writes the kind of file that a name asks for; known before anything is fetched."""
+    kind = PurePath(path).suffix.lower()
+    if kind == ".parquet":
+        pyarrow("parquet")
+        return TickHistory.to_parquet
+    if kind in NEITHER:
+        raise InvalidInputError(f"{path}: only CSV files and, with a name that ends with .parquet, Parquet are written")
+    return TickHistory.to_csv
 
 
 def contracts(options: argparse.Namespace) -> None:

@@ -126,7 +126,7 @@ def _parser() -> argparse.ArgumentParser:
         "--end", type=moment, help="only until then: a time (22:00), a later day (2022-06-30), or 2022-06-30T12:00"
     )
     history.add_argument("--limit", type=int, metavar="N", help="only the first N ticks")
-    history.add_argument("--every", metavar="LENGTH", help="only the first tick of each stretch, like 1min, 5s, 1h")
+    history.add_argument("--every", metavar="LENGTH", help="only the first tick of each stretch, like 1min, 1m, 5s, 1h")
     history.add_argument("--exchange", metavar="NAME", help="only ticks of this exchange, like COINBASE")
     history.add_argument("--strict", action="store_true", help="fail where it is not proven that nothing is missing")
     history.add_argument("--output", metavar="FILE", help="write a CSV file, or Parquet if its name ends with .parquet")

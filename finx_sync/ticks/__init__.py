@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from finx_sync.ticks.bars import Bar, Bars
-from finx_sync.ticks.history import TickHistory, Unproven
+from finx_sync.ticks.history import TickHistory
+from finx_sync.ticks.labels import Unproven
 
 __all__ = ["Bar", "Bars", "TickHistory", "Unproven"]

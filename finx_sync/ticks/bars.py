@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 from finx_sync.ticks.columns import DAY, Columns, moment, stretch_start
 from finx_sync.ticks.extras import numpy, pandas
+from finx_sync.ticks.labels import Unproven, to_attributes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,12 +47,20 @@ class Bars(Sequence[Bar]):
     Attributes:
         pair: like "BTC:USD".
         by_exchange: whether each exchange has bars of its own.
+        complete: whether it is proven that no tick is missing in what they were made of.
+        unproven: where it is not.
     """
 
-    def __init__(self, pair: str, by_exchange: bool, rows: list[Row]) -> None:
+    def __init__(self, pair: str, by_exchange: bool, rows: list[Row], unproven: Sequence[Unproven] = ()) -> None:
         self.pair = pair
         self.by_exchange = by_exchange
+        self.unproven = tuple(unproven)
         self._rows = rows
+
+    @property
+    def complete(self) -> bool:
+        """Whether it is proven that no tick is missing in what they were made of."""
+        return not self.unproven
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -62,7 +71,7 @@ class Bars(Sequence[Bar]):
     def __getitem__(self, index: slice) -> Bars: ...
     def __getitem__(self, index: int | slice) -> Bar | Bars:
         if isinstance(index, slice):
-            return Bars(self.pair, self.by_exchange, self._rows[index])
+            return Bars(self.pair, self.by_exchange, self._rows[index], self.unproven)
         start, exchange, first, high, low, last, count = self._rows[index]
         return Bar(moment(start), first, high, low, last, count, exchange if self.by_exchange else None)
 
@@ -83,6 +92,8 @@ class Bars(Sequence[Bar]):
     def to_pandas(self) -> pd.DataFrame:
         """A frame of float columns and `count`, by the bar's first moment in UTC (and exchange).
 
+        Its ``attrs`` are those of `TickHistory.to_pandas`.
+
         Raises:
             MissingExtraError: pandas is not installed.
         """
@@ -93,7 +104,9 @@ class Bars(Sequence[Bar]):
             index = pd.MultiIndex.from_arrays([index, list(exchanges)], names=["start", "exchange"])
         names = ("open", "high", "low", "close", "count")
         columns = {name: np.array(value, "i8" if name == "count" else "f8") for name, value in zip(names, values)}  # noqa: B905
-        return pd.DataFrame(columns, index=index)
+        frame = pd.DataFrame(columns, index=index)
+        frame.attrs.update(to_attributes(self.pair, self.unproven))
+        return frame
 
 
 def bars_of(columns: Columns, pair: str, length: int, *, by_exchange: bool) -> Bars:

@@ -51,6 +51,9 @@ class ExchangeNames(dict[str | None, int]):
                 self[name] = len(self)
             return self[name]
 
+    def __reduce__(self) -> tuple[type[ExchangeNames], tuple[list[str | None]]]:
+        return ExchangeNames, (list(self),)  # a lock cannot be pickled
+
 
 class Columns:
     """Rows of ticks of one pair, sorted by time.

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 import datetime as dt
 import html
+import operator
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, SupportsIndex, overload
+from typing import TYPE_CHECKING, Any, Final, SupportsIndex, overload
 
 from finx_sync.messages import Tick
 from finx_sync.moments import EARLIEST_SECONDS, Moment, TimeOfDay, on_day, read_any
-from finx_sync.ticks import export
+from finx_sync.ticks import export, restore
 from finx_sync.ticks.bars import Bars, bars_of
 from finx_sync.ticks.columns import Columns, micros, moment
+from finx_sync.ticks.labels import Unproven
 from finx_sync.ticks.spans import Span, read_span
 
 if TYPE_CHECKING:
@@ -21,7 +24,7 @@ if TYPE_CHECKING:
     import polars as pl
     import pyarrow as pa
 
-__all__ = ["TickHistory", "Unproven"]
+__all__ = ["TickHistory"]
 
 SHOWN: Final = 5
 """Rows at either end that a notebook shows."""
@@ -34,21 +37,13 @@ Place = Moment | TimeOfDay
 """A moment, a date, or a time of day."""
 
 
-class Unproven(NamedTuple):
-    """A stretch of time, UTC, both ends in it, in which ticks may be missing."""
-
-    start: dt.datetime
-    end: dt.datetime
-
-    def __str__(self) -> str:
-        return f"{self.start:%Y-%m-%d %H:%M:%S.%f} to {self.end:%Y-%m-%d %H:%M:%S.%f}"
-
-
 class TickHistory(Sequence[Tick]):
     """The ticks of one pair, sorted by time; those of one moment by exchange and price.
 
     A sequence of `Tick`, made when you look at it; kept as columns, 18 bytes a row. Slices by number are what they are
-    for a list; slices by time, ``history["12:00":"13:00"]`` or with datetimes, have the first moment and not the last.
+    for a list, so ``history[::-1]`` has the newest tick first; slices by time, ``history["12:00":"13:00"]`` or with
+    datetimes, have the first moment and not the last. It can be pickled and copied, and read back from what it was
+    written to.
 
     Attributes:
         pair: like "BTC:USD".
@@ -60,6 +55,17 @@ class TickHistory(Sequence[Tick]):
         self.pair = pair
         self.unproven = tuple(unproven)
         self._columns = columns
+        self._is_reversed = False
+
+    def _with(self, columns: Columns, unproven: Sequence[Unproven], *, is_reversed: bool) -> TickHistory:
+        """One with other rows, and all else as it is here."""
+        part = copy.copy(self)
+        part._columns, part.unproven, part._is_reversed = columns, tuple(unproven), is_reversed
+        return part
+
+    def _by_time(self) -> Columns:
+        """The rows with the oldest one first."""
+        return self._columns.part(None, None, -1) if self._is_reversed else self._columns
 
     @property
     def complete(self) -> bool:
@@ -79,7 +85,9 @@ class TickHistory(Sequence[Tick]):
         if isinstance(index, slice):
             if not all(one is None or isinstance(one, SupportsIndex) for one in (index.start, index.stop)):
                 return self.between(index.start, index.stop)[:: index.step]
-            return TickHistory(self.pair, self._columns.part(index.start, index.stop, index.step), self.unproven)
+            turned = index.step is not None and operator.index(index.step) < 0
+            part = self._columns.part(index.start, index.stop, index.step)
+            return self._with(part, self.unproven, is_reversed=self._is_reversed is not turned)
         place = range(len(self))[index]
         return next(iter(self._columns.part(place, place + 1).ticks(self.pair)))
 
@@ -105,12 +113,13 @@ class TickHistory(Sequence[Tick]):
         first = NO_START if start is None else self._stamp(start)
         last = NO_END if end is None else self._stamp(end)
         unproven = [one for one in self.unproven if micros(one.end) >= first and micros(one.start) < last]
-        return TickHistory(self.pair, self._columns.between(first, last), unproven)
+        part = self._with(self._by_time().between(first, last), unproven, is_reversed=False)
+        return part[::-1] if self._is_reversed else part
 
     def _stamp(self, when: Place) -> int:
         found = read_any(when, EARLIEST_SECONDS)
         if isinstance(found, dt.time):
-            first = moment(self._columns.stamps[0]) if len(self) else moment(0)
+            first = moment(self._columns.stamps[-1 if self._is_reversed else 0]) if len(self) else moment(0)
             day, clock = on_day(first.date(), found)
             found = dt.datetime.combine(day, clock)
         elif not isinstance(found, dt.datetime):
@@ -140,28 +149,28 @@ class TickHistory(Sequence[Tick]):
     def to_pandas(self) -> pd.DataFrame:
         """A frame by time in UTC, with pair and exchange as categories and price as a float.
 
+        Its ``attrs`` have `pair`, `complete`, and `unproven` as pairs of ISO 8601 texts.
+
         Raises:
             MissingExtraError: pandas is not installed (extra ``frames``).
         """
-        frame = export.to_pandas(self._columns, self.pair)
-        frame.attrs["complete"] = self.complete
-        return frame
+        return export.to_pandas(self._columns, self.pair, self.unproven)
 
     def to_polars(self) -> pl.DataFrame:
-        """The columns datetime, pair, exchange and price.
+        """The columns datetime, pair, exchange, price and unproven, which is explained at `to_csv`.
 
         Raises:
             MissingExtraError: Polars is not installed (extra ``polars``).
         """
-        return export.to_polars(self._columns, self.pair)
+        return export.to_polars(self._columns, self.pair, self.unproven)
 
     def to_arrow(self) -> pa.Table:
-        """The columns datetime, pair, exchange and price.
+        """The columns datetime, pair, exchange and price; where it is not proven complete is in the schema's metadata.
 
         Raises:
             MissingExtraError: PyArrow is not installed (extra ``arrow``).
         """
-        return export.to_arrow(self._columns, self.pair)
+        return export.to_arrow(self._columns, self.pair, self.unproven)
 
     def to_parquet(self, path: str | os.PathLike[str]) -> None:
         """Write a Parquet file of `to_arrow`'s table.
@@ -169,24 +178,78 @@ class TickHistory(Sequence[Tick]):
         Raises:
             MissingExtraError: PyArrow is not installed (extra ``arrow``).
         """
-        export.to_parquet(self._columns, self.pair, path)
+        export.to_parquet(self._columns, self.pair, path, self.unproven)
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
-        """Write datetime, pair, exchange and price, with a line of names above. Needs no extra."""
+        """Write datetime, pair, exchange, price and unproven, with a line of names above. Needs no extra.
+
+        Each stretch that is not proven complete stands, as "start/end", in the column `unproven` of its first row, or
+        of the next one. A history without a tick has one row, without a time, for its pair and stretches. A name that a
+        spreadsheet would run as a formula has an apostrophe before it.
+        """
         with Path(path).open("w", newline="", encoding="utf-8") as file:
-            export.to_csv(self._columns, self.pair, file)
+            export.to_csv(self._columns, self.pair, file, self.unproven)
+
+    # And back
+
+    @classmethod
+    def from_arrow(cls, table: pa.Table) -> TickHistory:
+        """Read a table as `to_arrow` makes it, sorted by time.
+
+        What the table does not say, for instance because it was made by another program, is not proven: without any
+        label, all of it.
+
+        Raises:
+            InvalidInputError: it is no table of ticks of one pair.
+            MissingExtraError: PyArrow is not installed (extra ``arrow``).
+        """
+        return cls(*restore.from_arrow(table))
+
+    @classmethod
+    def from_polars(cls, frame: pl.DataFrame) -> TickHistory:
+        """Read a frame as `to_polars` makes it; otherwise as `from_arrow`. A frame without any row has no pair.
+
+        Raises:
+            InvalidInputError: it is no frame of ticks of one pair.
+        """
+        return cls(*restore.from_polars(frame))
+
+    @classmethod
+    def from_parquet(cls, path: str | os.PathLike[str]) -> TickHistory:
+        """Read a file as `to_parquet` writes it; otherwise as `from_arrow`.
+
+        Raises:
+            InvalidInputError: it is no table of ticks of one pair.
+            OSError: the file cannot be read.
+            MissingExtraError: PyArrow is not installed (extra ``arrow``).
+        """
+        return cls(*restore.from_parquet(os.fspath(path)))
+
+    @classmethod
+    def from_csv(cls, path: str | os.PathLike[str]) -> TickHistory:
+        """Read a file as `to_csv` writes it; otherwise as `from_arrow`. Needs no extra.
+
+        Raises:
+            InvalidInputError: it is no table of ticks of one pair.
+            OSError: the file cannot be read.
+        """
+        with Path(path).open(newline="", encoding="utf-8") as file:
+            return cls(*restore.from_csv(file))
 
     def bars(self, every: Span = "1min", *, by_exchange: bool = False) -> Bars:
         """Open, high, low, close and count.
 
         Args:
-            every: length of a bar, like "1min" or a timedelta; bars begin at multiples of it, from midnight UTC on.
+            every: length of a bar, like "1min", "1m" or a timedelta; bars begin at multiples of it, from midnight UTC
+                on. The units are ms, s, m or min, h and d; "M" is refused, being a month to pandas.
             by_exchange: bars of each exchange instead of all together.
 
         Raises:
             InvalidInputError: `every` is no length of time.
         """
-        return bars_of(self._columns, self.pair, read_span(every), by_exchange=by_exchange)
+        bars = bars_of(self._by_time(), self.pair, read_span(every), by_exchange=by_exchange)
+        bars.unproven = self.unproven
+        return bars
 
     # To be seen
 
@@ -196,7 +259,7 @@ class TickHistory(Sequence[Tick]):
     def _described(self) -> str:
         text = f"{self.pair}, {len(self):,} ticks"
         if len(self):
-            first, last = (moment(self._columns.stamps[place]) for place in (0, -1))
+            first, last = sorted(moment(self._columns.stamps[place]) for place in (0, -1))
             until = f"{last:%H:%M:%S}" if first.date() == last.date() else f"{last:%Y-%m-%d %H:%M:%S}"
             text += f", {first:%Y-%m-%d %H:%M:%S} to {until} UTC, {', '.join(self.exchanges)}"
         return text if self.complete else f"{text}, NOT PROVEN COMPLETE"
