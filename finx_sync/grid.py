@@ -7,7 +7,6 @@ to check a call against before it is sent, and nothing from a server is ever exe
 from __future__ import annotations
 
 import json
-import numbers
 import ssl
 import threading
 import time
@@ -31,7 +30,7 @@ from finx_sync.functions.backend import DEFAULT_TIMEOUT
 from finx_sync.functions.exchange import exchange
 from finx_sync.functions.inputs import checked_name, checked_timeout
 from finx_sync.functions.rest import http_url
-from finx_sync.moments import read_any, read_day
+from finx_sync.moments import is_date_or_time, read_day
 from finx_sync.redaction import redact
 from finx_sync.session.options import Options
 from finx_sync.transport.app import WebSocketApp
@@ -298,13 +297,7 @@ def _with_dates_as_text(value: Any) -> Any:
     """A parameter as JSON has it: a date, in a list too, as its text; anything else as it is."""
     if isinstance(value, (list, tuple)):
         return [_with_dates_as_text(one) for one in value]
-    if value is None or isinstance(value, (str, numbers.Real, dict)):
-        return value
-    try:
-        read_any(value)
-    except InvalidInputError:  # no date at all: JSON says what is wrong with it
-        return value
-    return read_day(value).isoformat()
+    return read_day(value).isoformat() if is_date_or_time(value) else value
 
 
 def _cache_key(method: str, params: Mapping[str, Any]) -> list[list[str | None]]:

@@ -34,6 +34,7 @@ __all__ = [
     "UTC",
     "Moment",
     "TimeOfDay",
+    "is_date_or_time",
     "on_day",
     "read_any",
     "read_day",
@@ -188,6 +189,11 @@ def on_day(day: dt.date, clock: dt.time) -> tuple[dt.date, dt.time]:
     return moment.date(), moment.time()
 
 
+def is_date_or_time(value: object) -> bool:
+    """Whether a value's type says that it is a date, a time or a moment; texts and numbers do not."""
+    return isinstance(value, (dt.date, dt.time)) or _is_numpys(value)
+
+
 def written_time(clock: dt.time) -> str:
     """A time of day as FinX writes it: "21:27", or "21:27:40.453" where it has seconds; the rest is cut off."""
     if clock.second or clock.microsecond >= 1000:
@@ -215,12 +221,16 @@ def _read(value: object, least: float = 0.0) -> dt.datetime | dt.date | dt.time 
             return _from_text(value)
         if isinstance(value, numbers.Real) and not isinstance(value, bool):
             return _from_seconds(float(value), least)
-        numpy = sys.modules.get("numpy")
-        if numpy is not None and isinstance(value, numpy.datetime64):
-            return _from_numpy(numpy, value)
+        if _is_numpys(value):
+            return _from_numpy(sys.modules["numpy"], value)
     except (ValueError, OverflowError):  # beyond the calendar
         pass
     return None
+
+
+def _is_numpys(value: object) -> bool:
+    numpy = sys.modules.get("numpy")
+    return numpy is not None and isinstance(value, numpy.datetime64)
 
 
 def _in_utc(when: dt.datetime) -> dt.datetime:

@@ -114,6 +114,6 @@ def test_history_example_writes_every_row(tmp_path: pathlib.Path) -> None:
     path = tmp_path / "out.csv"
     run(sys.executable, str(ROOT / "examples" / "history_to_csv.py"), str(path))
     rows = path.read_text().splitlines()
-    assert rows[0] == "datetime,pair,exchange,price"
+    assert rows[0] == "datetime,pair,exchange,price,unproven"
     assert len(rows) > 1001
     assert rows[1:] == sorted(rows[1:], key=lambda row: row.split(",")[0])

@@ -188,6 +188,9 @@ REFUSED: dict[str, Callable[[StreamManager], object]] = {
     "chain, no expiry": lambda stream: stream.option_chain("BTC", "26AUX22", at="latest"),
     "chain, NaT": lambda stream: stream.option_chain("BTC", pd.NaT, at="latest"),
     "chain, no moment": lambda stream: stream.option_chain("BTC", at=pd.NaT),
+    "call, a moment": lambda stream: stream.call("tickSnap", pair=PAIR, date=NOON),
+    "call, NaT": lambda stream: stream.call("tickSnap", pair=PAIR, date=pd.NaT),
+    "call, a time's zone": lambda stream: stream.call("tickSnap", pair=PAIR, time=dt.time(12, tzinfo=BERLIN)),
     "replay, no moment": lambda stream: stream.replay("there is no such file", until=pd.NaT),
     "reconnect, NaT": lambda stream: stream.reconnect_at(pd.NaT),
     "reconnect, past": lambda stream: stream.reconnect_at(NOON),
@@ -220,11 +223,13 @@ def test_the_wire_has_the_moment() -> None:
         stream.get_tick_snap(PAIR, dt.datetime(2022, 6, 15))
         stream.get_tick_snap(PAIR, dt.date(2022, 6, 15))
         stream.get_tick_snap(PAIR, time="12:00Z")
+        stream.call("tickSnap", pair=PAIR, date=np.datetime64("2022-06-15"), time=dt.time(12))
         assert [path.partition("&pair=BTC%3AUSD")[2] for path in server.paths] == [
             "&date=2022-06-14&time=23%3A00",
             "&date=2022-06-15&time=00%3A00",
             "&date=2022-06-15",
             "&time=12%3A00",
+            "&date=2022-06-15&time=12%3A00",
         ]
 
 

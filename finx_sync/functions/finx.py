@@ -22,6 +22,7 @@ from finx_sync.functions.history import (
 )
 from finx_sync.functions.inputs import (
     checked_day,
+    checked_field,
     checked_five_minutes,
     checked_function,
     checked_name,
@@ -297,9 +298,10 @@ class FinxFunctions(FinxRestFunctions):
             function_name: like "tickSnap"; also one that FinX adds later. On Deribit, a public method like
                 "public/get_order_book".
             timeout: seconds.
-            params: its fields by their wire names.
+            params: its fields by their wire names, as JSON has them; a date becomes "2022-06-15", a time "21:27".
         """
-        return self._ask(checked_function(function_name), timeout, **params).value
+        fields = {name: checked_field(value) for name, value in params.items()}
+        return self._ask(checked_function(function_name), timeout, **fields).value
 
 
 def _with_pages(backend: Functions) -> Backend:

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from typing import Final
+from typing import Any, Final
 
 from finx_sync.errors import InvalidInputError
-from finx_sync.moments import Moment, TimeOfDay, read_day, read_moment, read_start, read_time_alone, written_time
+from finx_sync.moments import (
+    Moment,
+    TimeOfDay,
+    is_date_or_time,
+    read_day,
+    read_moment,
+    read_start,
+    read_time_alone,
+    written_time,
+)
 
 __all__ = [
     "checked_day",
+    "checked_field",
     "checked_five_minutes",
     "checked_function",
     "checked_name",
@@ -49,6 +59,17 @@ def checked_function(name: str) -> str:
 def checked_day(day: Moment) -> str:
     """A whole day in UTC as "2022-06-15"."""
     return read_day(day).isoformat()
+
+
+def checked_field(value: Any) -> Any:
+    """A field of a call by its wire name: a date or a time of a type of its own as text, anything else as it is.
+
+    How a function wants a moment is not known here; it is refused rather than written in some way.
+    """
+    if isinstance(value, dt.time):
+        clock = read_time_alone(value)
+        return None if clock is None else written_time(clock)
+    return checked_day(value) if is_date_or_time(value) else value
 
 
 def checked_start(date: Moment | None, time: TimeOfDay | None) -> tuple[str | None, str | None]:
