@@ -233,7 +233,7 @@ class TickHistory(Sequence[Tick]):
             InvalidInputError: it is no table of ticks of one pair.
             OSError: the file cannot be read.
         """
-        with Path(path).open(newline="", encoding="utf-8") as file:
+        with Path(path).open(newline="", encoding="utf-8-sig") as file:  # with or without the mark that Excel adds
             return cls(*restore.from_csv(file))
 
     def bars(self, every: Span = "1min", *, by_exchange: bool = False) -> Bars:

@@ -7,6 +7,7 @@ not proven complete from its first row to its last.
 from __future__ import annotations
 
 import csv
+import datetime as dt
 import math
 import operator
 from array import array
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 __all__ = ["Restored", "from_arrow", "from_csv", "from_parquet", "from_polars"]
 
 NEEDED: Final = ("datetime", "pair", "exchange", "price")
+_USUAL: Final = 24
+_MARKS: Final = ("-", "-", "T", ":", ":", "Z")
+"""Length and marks of ``2022-06-15T12:00:00.000Z``."""
 
 
 class Restored(NamedTuple):
@@ -137,25 +141,37 @@ def from_csv(file: TextIO) -> Restored:
     """
     columns = Columns(ExchangeNames([None]))
     pairs: dict[str, None] = {}
-    labels: dict[str, None] | None = None
-    reader = csv.DictReader(file, strict=True)
+    labels: dict[str, None] = {}
+    reader = csv.reader(file, strict=True)
     try:
-        _check_names(reader.fieldnames or ())
-        if "unproven" in (reader.fieldnames or ()):
-            labels = {}
-        for row in reader:
-            if None in row.values() or None in row:
-                raise InvalidInputError("it has more or fewer cells than there are columns")
-            pairs[_text(row["pair"])] = None
-            if labels is not None and row["unproven"]:
-                labels[row["unproven"]] = None
-            if row["datetime"]:
-                columns.stamps.append(micros(read_moment(row["datetime"])))
-                columns.codes.append(columns.names[_text(row["exchange"]) or None])
-                columns.prices.append(_price(row["price"]))
-        return _restored(list(pairs), columns, None if labels is None else list(labels))
+        header = next(reader, [])
+        _check_names(header)
+        is_labelled = "unproven" in header
+        wanted = operator.itemgetter(*map(header.index, (*NEEDED, "unproven" if is_labelled else NEEDED[0])))
+        for row in filter(None, reader):  # an empty line is no row
+            if len(row) != len(header):
+                raise InvalidInputError(f"it has {len(row)} cells, where there are {len(header)} columns")
+            at, pair, exchange, price, label = wanted(row)
+            pairs[pair] = None
+            if is_labelled and label:
+                labels[label] = None
+            if at:
+                columns.stamps.append(_stamp(at))
+                columns.codes.append(columns.names[_text(exchange) or None])
+                columns.prices.append(_price(price))
+        return _restored([*map(_text, pairs)], columns, list(labels) if is_labelled else None)
     except (csv.Error, UnicodeDecodeError, InvalidInputError) as error:
         raise InvalidInputError(f"this is no table of ticks: line {reader.line_num}: {error}") from error
+
+
+def _stamp(text: str) -> int:
+    """Microseconds since the epoch, of `to_csv`'s own form in a tenth of the time that others take."""
+    if len(text) == _USUAL and (text[4], text[7], text[10], text[13], text[16], text[23]) == _MARKS:
+        try:
+            return micros(dt.datetime.fromisoformat(text[:-1]))
+        except ValueError:
+            pass
+    return micros(read_moment(text))
 
 
 def _text(cell: str) -> str:
@@ -202,7 +218,8 @@ def _ascending(columns: Columns) -> Columns:
     """
     stamps = columns.stamps
     try:
-        moment(min(stamps, default=0)), moment(max(stamps, default=0))
+        for stamp in (min(stamps, default=0), max(stamps, default=0)):
+            moment(stamp)
     except OverflowError:
         raise InvalidInputError("it has times beyond the calendar") from None
     if all(map(operator.le, stamps, islice(stamps, 1, None))):

@@ -151,8 +151,11 @@ def test_a_table_without_labels_is_not_complete(tmp_path: Path) -> None:
     path.write_text(
         "datetime,pair,exchange,price\n2022-06-15T00:00:01Z,BTC:USD,FTX,1\n2022-06-15 00:00:02,BTC:USD,FTX,2\n"
     )
+    marked = tmp_path / "marked.csv"
+    marked.write_text(f"{path.read_text()}\n", encoding="utf-8-sig")
     tables = [
         TickHistory.from_csv(path),
+        TickHistory.from_csv(marked),
         TickHistory.from_arrow(history.to_arrow().replace_schema_metadata(None)),
         TickHistory.from_polars(history.to_polars().drop("unproven")),
         TickHistory.from_arrow(pa.Table.from_pandas(history.to_pandas().reset_index(), preserve_index=False)),
