@@ -6,7 +6,7 @@ import argparse
 import sys
 import threading
 from collections.abc import Callable
-from pathlib import PurePath
+from pathlib import Path
 from typing import Any, cast
 
 from finx_sync import __version__
@@ -128,7 +128,12 @@ def history(options: argparse.Namespace) -> None:
 
 def _writer(path: str) -> Callable[[TickHistory, str], None]:
     """What writes the kind of file that a name asks for; known before anything is fetched."""
-    kind = PurePath(path).suffix.lower()
+    place = Path(path)
+    if place.is_dir():
+        raise InvalidInputError(f"{path} is a folder; name a file in it")
+    if not place.parent.is_dir():
+        raise InvalidInputError(f"{path} cannot be written: there is no folder {place.parent}")
+    kind = place.suffix.lower()
     if kind == ".parquet":
         pyarrow("parquet")
         return TickHistory.to_parquet

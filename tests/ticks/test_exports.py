@@ -315,6 +315,9 @@ def test_the_command_writes_what_was_asked(
     ):
         assert main([*history, "--output", str(tmp_path / name)]) == 0
         assert len(read(tmp_path / name)) > 1000
+    for bad in (tmp_path, tmp_path / "no folder" / "day.csv"):
+        assert main([*history, "--output", str(bad)]) == 2
+    assert "folder" in capsys.readouterr().err
     assert main([*history, "--output", str(tmp_path / "day.xlsx")]) == 2
     assert not (tmp_path / "day.xlsx").exists()
     assert "Parquet" in capsys.readouterr().err
