@@ -146,8 +146,9 @@ def _rebuilt(kind: type[FinxSyncError], args: tuple[Any, ...]) -> FinxSyncError:
 
 def _state(error: FinxSyncError) -> list[tuple[str, Any]]:
     """Its attributes, and those of the built-in exception that it is too."""
-    _, _, *state = super(FinxSyncError, error).__reduce__()
-    return list(state[0].items()) if state and state[0] else []
+    reduced: Any = super(FinxSyncError, error).__reduce__()
+    state = reduced[2] if len(reduced) > 2 else None
+    return list(state.items()) if state else []
 
 
 class ConfigError(FinxSyncError, ValueError):
