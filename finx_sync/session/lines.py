@@ -91,11 +91,12 @@ class Lines:
             wanted = self._subscriptions.lines()  # under the lock: an older view must not undo a newer one's lines
             if self._dialect.has_main_line and MAIN_LINE not in wanted:
                 wanted.append(MAIN_LINE)
+            needed = set(wanted)
             surplus = [
                 lines.pop(name)
                 for lines in (self._lines, self._successors)
                 for name in list(lines)
-                if name not in wanted
+                if name not in needed
             ]
             self._leave(surplus)
             for name in wanted:
