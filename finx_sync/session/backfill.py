@@ -27,6 +27,8 @@ __all__ = ["Backfill", "History"]
 
 logger = logging.getLogger("finx_sync")
 
+MAX_HELD_BYTES: Final = 64 * 1024 * 1024
+"""Bytes of live messages of one name that wait for its gap to be filled; beyond, the gap stays one."""
 REMEMBERED: Final = 256
 """Live messages of each name that history is compared with."""
 
@@ -53,10 +55,11 @@ class History(Protocol):
 
 @dataclass
 class _Filling:
-    """One gap being filled; the live messages that wait."""
+    """One gap being filled; the live messages that wait, and the bytes of their payloads."""
 
     gap: Gap
     held: list[tuple[Message, bytes, float]] = field(default_factory=list)
+    size: int = 0
 
 
 class Backfill:
@@ -111,6 +114,10 @@ class Backfill:
         filling = self._fillings.get(subscription)
         if filling is not None:
             filling.held.append((message, payload, received_at))
+            filling.size += len(payload)
+            if filling.size > MAX_HELD_BYTES:
+                logger.warning("the gap of %s is not filled: too much came meanwhile", subscription.name)
+                self._finish(subscription, filling, None)
             return Judgement.KEPT
         self._remember(subscription, message)
         return Judgement.PASS
@@ -130,6 +137,8 @@ class Backfill:
         self._post(lambda: self._finish(subscription, filling, rows))
 
     def _finish(self, subscription: Subscription, filling: _Filling, rows: list[Any] | None) -> None:
+        if self._fillings.get(subscription) is not filling:  # it was given up
+            return
         del self._fillings[subscription]
         self._on_filled(filling.gap, rows is not None, subscription)
         for row in self._missing(subscription, filling, rows or []):
