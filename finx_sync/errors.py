@@ -207,7 +207,7 @@ class SubscriptionRefusedError(FinxSyncError):
     def __init__(self, kind: str, name: str, said: str) -> None:
         self.kind = kind
         self.name = name
-        self.said = redact(said)
+        self.said = redact(said[:LONGEST_COMPLAINT])
         what = name if name == kind else f"{kind} {name}"
         super().__init__(
             f"the server refused the subscription {what} and said {self.said!r}; it is not asked for again"
@@ -317,7 +317,7 @@ class UnreadableMessageError(FinxSyncError, ValueError):
 
     def __init__(self, why: str, payload: str) -> None:
         self.excerpt = redact(payload[: 4 * EXCERPT_LENGTH])[:EXCERPT_LENGTH]
-        super().__init__(f"{redact(why)}; the message begins {self.excerpt!r}")
+        super().__init__(f"{redact(why[:EXCERPT_LENGTH])}; the message begins {self.excerpt!r}")
 
 
 class RecordingError(FinxSyncError, ValueError):

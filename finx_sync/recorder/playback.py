@@ -31,6 +31,7 @@ from finx_sync.session.session import Session
 from finx_sync.session.state import ENDED, State, StateChange
 from finx_sync.session.subscriptions import Subscriptions
 from finx_sync.venues.base import Subscription
+from finx_sync.venues.guarded import guarded
 
 __all__ = ["Playback", "Speed"]
 
@@ -63,7 +64,7 @@ class Playback(Session):
             dataclasses.replace(parts, options=options, subscriptions=self._subscriptions, history=None, taps=Taps()),
             Clock(lambda: self._monotonic, lambda: self._wall),
         )
-        self._decode = parts.dialect.decode
+        self._decode = guarded(parts.dialect)
         self._connection_changed = parts.connection_changed
         self._speed = speed
         self._items = self._chunks(iter(reader))
@@ -228,6 +229,7 @@ class Playback(Session):
                 done = self.delivery.run(messages[position:end], payloads[position:end], at, self._connection(number))
             position += done
         self.ledger.settle(dropped=len(payloads) - position)
+        self.delivery.account(sum(map(len, payloads)))
         self.messages += position
         self._set_clock(chunk.arrived[-1], times[-1])
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
-from finx_sync.errors import UnreadableMessageError
+from finx_sync.errors import LONGEST_COMPLAINT, UnreadableMessageError
 from finx_sync.messages import Message
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "Subscription",
     "Unknown",
     "Unreadable",
+    "words",
 ]
 
 MAIN_LINE = ""
@@ -172,6 +173,14 @@ Control = (
     Authentication | KeepAliveReply | ServerError | Confirmed | Refused | Postponed | Reconnect | Ignored | Several
 )
 Decoded = Message | Control | Unknown | Unreadable
+
+
+def words(value: Any) -> str:
+    """What a server says, as text: it may be any JSON value, of any size and depth."""
+    try:
+        return str(value)[:LONGEST_COMPLAINT]
+    except (RecursionError, ValueError):  # ValueError: an integer of thousands of digits
+        return f"({type(value).__name__} that is too deep or too long to show)"
 
 
 class Dialect(abc.ABC):
