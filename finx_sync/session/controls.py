@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from finx_sync.dispatch.delivery import Fate
 from finx_sync.dispatch.inbox import Connection
 from finx_sync.errors import (
+    LONGEST_COMPLAINT,
     AuthorizationError,
     ConnectionLostError,
     FinxSyncError,
@@ -37,6 +39,9 @@ from finx_sync.venues.base import (
 __all__ = ["Controls"]
 
 logger = logging.getLogger("finx_sync")
+
+LOGGED: Final = 100
+"""Errors of one kind that are logged one by one."""
 
 
 class Controls:
@@ -68,12 +73,14 @@ class Controls:
         self._tell = tell
         self._on_unreadable = on_unreadable
         self._postponed: dict[Subscription, float] = {}  # when to ask for it again, monotonic
+        self._doubted: dict[str, bool] = {}  # lines with unreadable messages since the last round; whether with several
+        self._logged: Counter[str] = Counter()
 
     def take(self, message: Any, connection: Connection) -> Fate:
         """Act on a decoded thing that is no user message; returns what became of it."""
         if isinstance(message, Unreadable):
             self._report(message.error, "a message could not be read")
-            self._on_unreadable(connection.line)
+            self._doubt(connection.line)
             return "unreadable"
         line = self._line_of(connection)
         match message:
@@ -101,6 +108,21 @@ class Controls:
         for wish in [wish for wish, due in self._postponed.items() if time.monotonic() >= due]:
             del self._postponed[wish]
             self._subscriptions.again(wish)
+        doubted, self._doubted = self._doubted, {}
+        for line in [line for line, several in doubted.items() if several]:
+            self._on_unreadable(line)
+
+    def _doubt(self, line: str) -> None:
+        """Something on this line could not be read. What is to be done about that is done at once, but for a flood.
+
+        A venue may look at everything that it has asked for: once now, and once in the next round for all that came
+        until then.
+        """
+        if line in self._doubted:
+            self._doubted[line] = True
+        else:
+            self._doubted[line] = False
+            self._on_unreadable(line)
 
     def _subscription(self, message: Refused | Postponed | Confirmed) -> None:
         """What the server says about a subscription."""
@@ -127,7 +149,8 @@ class Controls:
 
     def _reconnect(self, said: str, line: Supervisor | None) -> None:
         if line is not None:
-            line.reconnect(ConnectionLostError(f"the server asked for a new connection: {redact(said)}"), "server")
+            words = redact(said[:LONGEST_COMPLAINT])
+            line.reconnect(ConnectionLostError(f"the server asked for a new connection: {words}"), "server")
 
     def _server_error(self, said: str, line: Supervisor | None) -> None:
         if line is not None and not line.confirmed:
@@ -136,13 +159,22 @@ class Controls:
             self._report(ServerRefusedError("stream", said), f"{self._venue}: the server reports an error")
 
     def _report(self, error: FinxSyncError, what: str) -> None:
-        """To `on_error`; to the log where nobody listens."""
-        if not self._tell("error", error):
+        """To `on_error`; to the log where nobody listens, which a server cannot flood."""
+        if self._tell("error", error):
+            return
+        self._logged[what] += 1
+        count = self._logged[what]
+        if count <= LOGGED:
             logger.warning("%s: %s", what, error)
+        elif str(count).strip("0") == "1":
+            logger.warning(
+                "%s: %s (%d times so far; only the 1000th, 10000th and so on are logged)", what, error, count
+            )
 
 
 def _refused(said: str) -> AuthorizationError:
+    words = redact(said[:LONGEST_COMPLAINT])
     return AuthorizationError(
-        f"the server refused the key and said {redact(said)!r}; check the key (FinX keys change every 24 hours; "
+        f"the server refused the key and said {words!r}; check the key (FinX keys change every 24 hours; "
         "a signature also needs the right secret and a clock that is right)"
     )

@@ -42,6 +42,7 @@ from finx_sync.session.tapped import LineClosed, LineOpened, Wish, secrets_of
 from finx_sync.session.watch import Watch
 from finx_sync.transport.app import WebSocketApp
 from finx_sync.venues.base import Subscription
+from finx_sync.venues.guarded import guarded
 
 __all__ = ["Session"]
 
@@ -92,7 +93,7 @@ class Session:
             ledger=self.ledger,
             handlers=parts.handlers,
             delivery=self.delivery,
-            decode=parts.dialect.decode,
+            decode=guarded(parts.dialect),
             message_types=parts.dialect.message_types,
             max_lag={"auto": options.max_lag, "latest": 0.0}.get(options.overflow),
             backlog_limit=options.queue_size,

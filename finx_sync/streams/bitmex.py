@@ -6,23 +6,27 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
 from finx_sync import embedded
 from finx_sync.config import SANDBOX, Account, checked_url
 from finx_sync.dispatch.feed import Feed
 from finx_sync.dispatch.handlers import Handler
+from finx_sync.dispatch.latest import MAX_NAMES
 from finx_sync.errors import ConfigError, StreamTimeoutError, UsageError
 from finx_sync.notices import Gap
 from finx_sync.session.options import StreamOptions
 from finx_sync.session.state import ENDED
 from finx_sync.stream import Stream
+from finx_sync.venues.base import Subscription
 from finx_sync.venues.bitmex.dialect import ENDPOINTS, BitmexCredentials, BitmexDialect
 from finx_sync.venues.bitmex.messages import Row, TableItem, TableUpdate
 from finx_sync.venues.bitmex.storage import Storage
 from finx_sync.venues.bitmex.topics import (
     PRIVATE_TABLES,
     SYMBOLLESS_TABLES,
+    TOPIC,
     answered_by,
     covers,
     parse_topic,
@@ -98,7 +102,7 @@ class BitmexStream(Stream):
         self._stay = embedded.Stay()
         self._storage = Storage(threading.Lock())
         self._filled = threading.Condition()  # notified when a table's image has come
-        self._newest: dict[str, tuple[Row, TableUpdate]] = {}  # written by the dispatch thread
+        self._newest: dict[str, tuple[Row, TableUpdate]] = {}  # written by the dispatch thread; see `_forget_surplus`
         self._healed_at: dict[str, float] = {}
         self._given_up: set[str] = set()  # topics whose image may still be on its way
         # Which events have handlers, by topic; as of the handlers' own table, which is replaced when they change.
@@ -247,16 +251,30 @@ class BitmexStream(Stream):
             return
         if self._handlers.topics is not self._topics:  # a handler came or went
             self._topics, self._wanted = self._handlers.topics, {}
-        newest, wanted = self._newest, self._wanted
+        newest, wanted, session = self._newest, self._wanted, self._session
+        assert session is not None
+        head = TableUpdate(received_at=update.received_at, table=table, action=action, data=[])  # keep no other rows
         for row in rows:
-            name = f"{table}:{row.get('symbol')}"
-            newest[name] = newest[table] = (row, update)
+            if session.delivery.stopping:  # an image may have a hundred thousand rows
+                return
+            symbol = row.get("symbol")
+            name = f"{table}:{symbol}" if isinstance(symbol, str) else table
+            newest[name] = newest[table] = (row, head)
             events = wanted.get(name)
             if events is None:
                 all_three = (_ALL, f"{_ALL} {table}", f"{_ALL} {name}")
                 events = wanted[name] = tuple(event for event in all_three if event in self._topics)
             for event in events:
                 self._tell(event, TableItem.of(row, update))
+        if len(newest) > MAX_NAMES or len(wanted) > MAX_NAMES:
+            self._forget_surplus()
+
+    def _forget_surplus(self) -> None:
+        """A server may make up names without end: the half that was seen first goes."""
+        newest = self._newest
+        for name in list(islice(newest, len(newest) // 2)):
+            del newest[name]
+        self._wanted.clear()
 
     def _tell(self, event: str, item: TableItem) -> None:
         session = self._session
@@ -299,7 +317,7 @@ class BitmexStream(Stream):
             self._heal(now)
 
     def _connection_changed(self, line: str, is_open: bool) -> None:
-        mine = [name for name in self._storage.keys if self._bitmex.line_of(parse_topic(name)) == line]
+        mine = [name for name in self._storage.keys if self._bitmex.line_of(Subscription(TOPIC, name)) == line]
         if is_open:
             self._storage.clear(mine)
             self._healed_at.clear()

@@ -221,11 +221,10 @@ class FtxStream(FtxHandlers):
             raise StreamTimeoutError(f"the server has not answered the subscription of {missing} within {timeout:g} s")
 
     def _subscribe(self, *subscriptions: Subscription, stale_after: float | None = None) -> None:
-        desired = set(self._subscriptions.desired())
+        new = [wanted for wanted in subscriptions if not self._subscriptions.wants(wanted)]
         with self._answering:
-            for wanted in subscriptions:
-                if wanted not in desired:  # unsubscribed or refused before; this is another try
-                    self._answers.pop(wanted, None)
+            for wanted in new:  # unsubscribed or refused before; this is another try
+                self._answers.pop(wanted, None)
         super()._subscribe(*subscriptions, stale_after=stale_after)
 
     def _ask(self, channel: str, markets: tuple[str, ...]) -> None:
@@ -283,7 +282,11 @@ class FtxStream(FtxHandlers):
 
     def _hand_on(self, frame: Events) -> None:
         """Take a frame apart; what was handed on before is not handed on again."""
+        session = self._session
+        assert session is not None
         for event in frame.events:
+            if session.delivery.stopping:  # a frame may hold a hundred thousand; what is not handed on is not "seen"
+                return
             if self._is_new(event):
                 _set_received_at(event, frame.received_at)
                 self._derive(event)
