@@ -100,8 +100,12 @@ def new(kind: type[FinxSyncError]) -> FinxSyncError:
     own = next(
         (vars(one)["__init__"] for one in kind.__mro__ if isinstance(vars(one).get("__init__"), FunctionType)), None
     )
-    names = ["message"] if own is None else list(inspect.signature(own).parameters)[1:]
-    error = kind(*(ARGUMENTS[name] for name in names))
+    if own is None:
+        error = kind(ARGUMENTS["message"])
+    else:
+        asked = list(inspect.signature(own).parameters.values())[1:]
+        known = {one.name for one in asked if one.name in ARGUMENTS or one.default is inspect.Parameter.empty}
+        error = kind(**{name: ARGUMENTS[name] for name in known})
     error.extra = {"asked": ["BTC:USD"]}  # type: ignore[attr-defined]  # as a later version or a user may add
     error.__notes__ = ["while the bot was starting"]
     error.__cause__ = KeyError("inner")
