@@ -31,7 +31,7 @@ from finx_sync.functions.day import Question
 from finx_sync.functions.exchange import Cancel
 from finx_sync.functions.paging import Plan
 from finx_sync.messages import Tick
-from finx_sync.redaction import redact
+from finx_sync.redaction import excerpt
 from finx_sync.session.backoff import Backoff
 from finx_sync.ticks.columns import ExchangeNames, micros
 from finx_sync.ticks.page import DayPage, page_of_ticks, read_page
@@ -128,7 +128,7 @@ class Asker:
             raise AuthorizationError(
                 "tickHistory: the server refused the key (isAuth: false); check it, and that it has not expired"
             )
-        raise UnexpectedReplyError(f"tickHistory: the server answered with another shape: {redact(text[:400])[:200]}")
+        raise UnexpectedReplyError(f"tickHistory: the server answered with another shape: {excerpt(text, 200)}")
 
     def snap(self, question: Question, timeout: float) -> int | None:
         """When the last tick until a moment was, microseconds since the epoch; None if the server does not say."""

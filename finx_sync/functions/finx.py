@@ -33,7 +33,7 @@ from finx_sync.functions.inputs import (
 from finx_sync.functions.rest import FinxRestFunctions
 from finx_sync.messages import ContractTick, Tick
 from finx_sync.moments import Moment, TimeOfDay
-from finx_sync.redaction import redact
+from finx_sync.redaction import excerpt
 from finx_sync.ticks import TickHistory
 from finx_sync.ticks.spans import Span
 from finx_sync.venues.base import Authentication
@@ -316,5 +316,5 @@ def _when(tick: Tick) -> tuple[str, str]:
 
 
 def _unexpected(function: str, answer: Answer) -> UnexpectedReplyError:
-    shown = redact(answer.text[:400])[:200]
+    shown = excerpt(answer.text, 200)
     return UnexpectedReplyError(f"{function}: the server answered with another shape: {shown}")

@@ -8,7 +8,6 @@ be slower than the feed, then what waits is bounded, and what is left out is wri
 from __future__ import annotations
 
 import atexit
-import json
 import logging
 import os
 import threading
@@ -18,7 +17,6 @@ from collections.abc import Callable
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import BinaryIO, Final
-from urllib.parse import quote
 
 import msgspec
 
@@ -38,7 +36,7 @@ from finx_sync.recorder.format import (
     pack,
     packer,
 )
-from finx_sync.redaction import REDACTED, redact
+from finx_sync.redaction import marks, redact, shown
 from finx_sync.session.clock import Clock
 from finx_sync.session.state import StateChange
 from finx_sync.session.tapped import LineClosed, LineOpened, Wish
@@ -55,8 +53,6 @@ MAX_WAITING: Final = 64 * 1024 * 1024
 """Bytes of payloads that may wait for the disk."""
 ROTATE_BYTES: Final = 256 * 1024 * 1024
 STOP_TIMEOUT: Final = 5.0
-LONG_SECRET: Final = 8
-"""Characters from which on a key is blotted out wherever it stands; a shorter one may be a plain word."""
 SUSPICIOUS: Final = (
     b"apikey", b"api-key", b"api_key", b"secret", b"token", b"signature", b'sign"', b"sign=", b"passw", b"passphrase",
     b"authorization", b"cookie", b"streaming", b"streamer", b"://",
@@ -257,7 +253,7 @@ class Recording:
     def _add_event(self, event: object, arrived: float, records: list[Record]) -> None:
         at = arrived + self._clock.offset
         if isinstance(event, LineOpened):
-            self._secrets.update(form for secret in event.secrets for form in _forms(secret))
+            self._secrets.update(mark for secret in event.secrets for mark in marks(secret))
             self._number(event.connection, arrived, records)
         elif isinstance(event, LineClosed):
             number = self._number(event.connection, arrived, records)
@@ -273,7 +269,7 @@ class Recording:
                 self._wishes.pop((wish.kind, wish.name), None)
         elif isinstance(event, StateChange):
             error = event.reason
-            named = ("", "") if error is None else (type(error).__name__, redact(str(error)))
+            named = ("", "") if error is None else (type(error).__name__, shown(str(error)))
             self._state = Changed(event.old.value, event.new.value, *named, at, arrived)
             records.append(self._state)
 
@@ -296,11 +292,7 @@ class Recording:
     def _clean(self, payload: bytes) -> bytes:
         if not self._is_suspicious(payload):
             return payload
-        clean = redact(payload.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
-        mark = REDACTED.encode()
-        for secret in self._secrets:
-            clean = clean.replace(secret, b'"' + mark + b'"' if secret.startswith(b'"') else mark)
-        return clean
+        return redact(payload.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
 
     # Files
 
@@ -331,11 +323,3 @@ class Recording:
         os.fsync(self._file.fileno())
         self._file.close()
         self._file = self._new_file()
-
-
-def _forms(secret: str) -> list[bytes]:
-    """A secret as it may stand in a payload; a short one only as a whole text, since it may be a plain word."""
-    quoted = json.dumps(secret, ensure_ascii=False)
-    if len(secret) < LONG_SECRET:
-        return [quoted.encode()]
-    return [form.encode() for form in {secret, quoted[1:-1], quote(secret, safe="")}]

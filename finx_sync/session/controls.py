@@ -10,13 +10,14 @@ from typing import Any
 from finx_sync.dispatch.delivery import Fate
 from finx_sync.dispatch.inbox import Connection
 from finx_sync.errors import (
+    LONGEST_COMPLAINT,
     AuthorizationError,
     ConnectionLostError,
     FinxSyncError,
     ServerRefusedError,
     SubscriptionRefusedError,
 )
-from finx_sync.redaction import redact
+from finx_sync.redaction import excerpt, shown
 from finx_sync.session.continuity import Continuity
 from finx_sync.session.subscriptions import Subscriptions
 from finx_sync.session.supervisor import Supervisor
@@ -127,7 +128,8 @@ class Controls:
 
     def _reconnect(self, said: str, line: Supervisor | None) -> None:
         if line is not None:
-            line.reconnect(ConnectionLostError(f"the server asked for a new connection: {redact(said)}"), "server")
+            why = shown(said, LONGEST_COMPLAINT)
+            line.reconnect(ConnectionLostError(f"the server asked for a new connection: {why}"), "server")
 
     def _server_error(self, said: str, line: Supervisor | None) -> None:
         if line is not None and not line.confirmed:
@@ -143,6 +145,6 @@ class Controls:
 
 def _refused(said: str) -> AuthorizationError:
     return AuthorizationError(
-        f"the server refused the key and said {redact(said)!r}; check the key (FinX keys change every 24 hours; "
-        "a signature also needs the right secret and a clock that is right)"
+        f"the server refused the key and said {excerpt(said, LONGEST_COMPLAINT)!r}; check the key "
+        "(FinX keys change every 24 hours; a signature also needs the right secret and a clock that is right)"
     )

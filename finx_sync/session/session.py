@@ -26,6 +26,7 @@ from finx_sync.errors import (
     StreamTimeoutError,
 )
 from finx_sync.notices import GapReason
+from finx_sync.redaction import secrets_of
 from finx_sync.session.backfill import Backfill
 from finx_sync.session.clock import Clock
 from finx_sync.session.continuity import Continuity
@@ -38,7 +39,7 @@ from finx_sync.session.parts import SessionParts
 from finx_sync.session.staleness import Staleness
 from finx_sync.session.state import ENDED, State, StateBox, StateChange
 from finx_sync.session.supervisor import Supervisor
-from finx_sync.session.tapped import LineClosed, LineOpened, Wish, secrets_of
+from finx_sync.session.tapped import LineClosed, LineOpened, Wish
 from finx_sync.session.watch import Watch
 from finx_sync.transport.app import WebSocketApp
 from finx_sync.venues.base import Subscription

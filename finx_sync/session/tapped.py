@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any
 
 from finx_sync.dispatch.inbox import Connection
 from finx_sync.notices import GapReason
 from finx_sync.venues.base import Subscription
 
-__all__ = ["LineClosed", "LineOpened", "Wish", "secrets_of"]
+__all__ = ["LineClosed", "LineOpened", "Wish"]
 
 
 @dataclass(frozen=True)
@@ -47,13 +46,3 @@ class Wish:
 
     subscription: Subscription
     wanted: bool
-
-
-def secrets_of(credentials: Any) -> tuple[str, ...]:
-    """Every text in an account's key or credentials."""
-    if isinstance(credentials, str):
-        return (credentials,) if credentials else ()
-    if dataclasses.is_dataclass(credentials) and not isinstance(credentials, type):
-        fields = (getattr(credentials, field.name) for field in dataclasses.fields(credentials))
-        return tuple(value for value in fields if isinstance(value, str) and value)
-    return ()

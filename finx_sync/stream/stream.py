@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from finx_sync import forks
-from finx_sync.config import Account
+from finx_sync.config import Account, check_secrecy
 from finx_sync.dispatch.feed import Feed
 from finx_sync.dispatch.handlers import Handlers
 from finx_sync.dispatch.latest import LastTable, LastValues
@@ -20,6 +20,7 @@ from finx_sync.dispatch.tap import Taps
 from finx_sync.errors import FinxSyncError, UsageError
 from finx_sync.messages import Message
 from finx_sync.notices import Gap
+from finx_sync.redaction import OwnFilter
 from finx_sync.session.backfill import History
 from finx_sync.session.options import Options, StreamOptions
 from finx_sync.session.parts import SessionParts
@@ -38,6 +39,7 @@ __all__ = ["Stream"]
 
 logger = logging.getLogger("finx_sync")
 logger.addHandler(logging.NullHandler())
+logger.addFilter(OwnFilter())
 
 H = TypeVar("H", bound=Callable[..., object])
 S = TypeVar("S", bound="Stream")
@@ -58,7 +60,7 @@ class Stream(Recordable):
         options: see `Options`.
 
     Raises:
-        ConfigError: an option that cannot be right.
+        ConfigError: an option that cannot be right, or credentials that would go over ws:// to another machine.
         TypeError: an option that does not exist.
     """
 
@@ -66,6 +68,7 @@ class Stream(Recordable):
         self._dialect = dialect
         self._account = account
         self._options = Options(**options)
+        check_secrecy(account.base_url, account.key, allow_insecure=self._options.allow_insecure)
         self._handlers = Handlers()
         self._subscriptions = Subscriptions(dialect)
         self._stale_after: dict[Subscription, float] = {}
