@@ -36,7 +36,7 @@ from finx_sync.recorder.format import (
     pack,
     packer,
 )
-from finx_sync.redaction import marks, redact, shown
+from finx_sync.redaction import marks, redact, remember, shown
 from finx_sync.session.clock import Clock
 from finx_sync.session.state import StateChange
 from finx_sync.session.tapped import LineClosed, LineOpened, Wish
@@ -253,6 +253,7 @@ class Recording:
     def _add_event(self, event: object, arrived: float, records: list[Record]) -> None:
         at = arrived + self._clock.offset
         if isinstance(event, LineOpened):
+            remember(*event.secrets)
             self._secrets.update(mark for secret in event.secrets for mark in marks(secret))
             self._number(event.connection, arrived, records)
         elif isinstance(event, LineClosed):
