@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import ipaddress
 import os
+import sys
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -50,6 +51,9 @@ DERIBIT: Final = frozenset({"deribit", "deribit-test", "deribit-sandbox"})
 
 ENV_FILE: Final = "FINX_ENV_FILE"
 """Names the file to read instead of ``.env`` in the working directory."""
+
+OWN_HOSTS: Final = ".finx.io"
+"""What the names of FinX's own servers end with: a key of FinX's may go there from anywhere."""
 
 GRID_URL: Final = "https://api.finx.io"
 """The calculation grid (finx-io SDK)."""
@@ -212,12 +216,20 @@ def _check_sources(variable: str, address: str, settings: _Settings, key: KeySou
     address_from = settings.source(variable)
     key_from = "the argument api_key" if key is not None else settings.source("FINX_API_KEY")
     host = urlsplit(address).hostname or ""
-    if address_from != key_from and not is_loopback(host):
+    if address_from != key_from and not is_loopback(host) and not f".{host}".endswith(OWN_HOSTS):
         warnings.warn(
             f"the key is from {key_from}, but {variable}, the address that it is sent to ({host}), is from "
             f"{address_from}; set both in one place, or pass url=",
-            stacklevel=2,
+            stacklevel=_callers_level(),
         )
+
+
+def _callers_level() -> int:
+    """The `stacklevel` of the first line outside this library, which is where something can be changed."""
+    level, frame = 1, sys._getframe(1)
+    while frame is not None and str(frame.f_globals.get("__name__", "")).startswith("finx_sync"):
+        level, frame = level + 1, frame.f_back  # type: ignore[assignment]
+    return level
 
 
 class _Settings:

@@ -116,6 +116,9 @@ def test_a_working_directory_that_is_gone(tmp_path: Path, monkeypatch: pytest.Mo
     [
         ({"FINX_API_KEY": "k1"}, "FINX_URL=wss://x.test", "the key is from the environment.*FINX_URL.*is from .env"),
         ({"FINX_URL": "wss://x.test"}, "FINX_API_KEY=k1", "the key is from .env.*FINX_URL.*is from the environment"),
+        ({"FINX_API_KEY": "k1"}, "FINX_URL=wss://finx.io.evil.test", "finx.io.evil.test"),
+        ({"FINX_API_KEY": "k1"}, "FINX_URL=wss://evilfinx.io", "evilfinx.io"),
+        ({"FINX_API_KEY": "k1"}, "FINX_URL=wss://ws.finx.io", None),
         ({"FINX_API_KEY": "k1"}, "FINX_URL=ws://127.0.0.1:8000", None),
         ({"FINX_API_KEY": "k1", "FINX_URL": "wss://x.test"}, "FINX_API_KEY=k2", None),
         ({}, "FINX_API_KEY=k1\nFINX_URL=wss://x.test", None),
@@ -137,6 +140,7 @@ def test_a_key_and_an_address_of_two_sources_are_told(
         with pytest.warns(UserWarning, match=said) as told:
             read_account()
         assert "k1" not in str(told[0].message)
+        assert told[0].filename == __file__, "the line that called"
 
 
 def test_the_grids_address_is_told_too(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -472,15 +472,15 @@ def test_no_server() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     assert type(fails(lambda: manager(f"ws://127.0.0.1:{port}").list_pairs(timeout=5), ConnectError)) is ConnectError
-    fails(lambda: manager("ws://no-such-host.invalid").list_pairs(timeout=5), NameResolutionError)
-    stream = manager("ws://host.invalid", proxy=f"http://127.0.0.1:{port}")
+    fails(lambda: manager("ws://no-such-host.invalid", allow_insecure=True).list_pairs(timeout=5), NameResolutionError)
+    stream = manager("ws://host.invalid", proxy=f"http://127.0.0.1:{port}", allow_insecure=True)
     fails(lambda: stream.list_pairs(timeout=5), ProxyError)
 
 
 def test_through_a_proxy(sandbox: Sandbox) -> None:
     """A user behind a proxy could stream, but not ask."""
     with Scripted(PAIRS) as proxy:
-        stream = manager("ws://finx.invalid", proxy=f"http://127.0.0.1:{proxy.port}")
+        stream = manager("ws://finx.invalid", proxy=f"http://127.0.0.1:{proxy.port}", allow_insecure=True)
         assert stream.list_pairs() == ["BTC:USD"]
     assert proxy.paths == [f"http://finx.invalid{PAIRS_PATH}"]
     assert manager(sandbox.url, proxy="").list_pairs()
@@ -518,17 +518,17 @@ def test_a_socks_proxy_from_the_environment(sandbox: Sandbox, monkeypatch: pytes
 def test_a_socks_proxy_that_refuses_hangs_up_or_is_silent() -> None:
     """The user would be told that FinX is down."""
     with Listener(lambda connection: connection.sendall(b"HTTP/1.1 400 Bad\r\n\r\n"), connections=4) as listener:
-        stream = manager("ws://finx.invalid", proxy=f"socks5h://127.0.0.1:{listener.port}")
+        stream = manager("ws://finx.invalid", proxy=f"socks5h://127.0.0.1:{listener.port}", allow_insecure=True)
         assert "SOCKS 5" in str(fails(lambda: stream.list_pairs(timeout=5), ProxyError))
     with Listener(hang_up, connections=4) as listener:
-        stream = manager("ws://finx.invalid", proxy=f"socks5h://127.0.0.1:{listener.port}")
+        stream = manager("ws://finx.invalid", proxy=f"socks5h://127.0.0.1:{listener.port}", allow_insecure=True)
         assert "hung up" in str(fails(lambda: stream.list_pairs(timeout=5), ProxyError))
     with Listener(silence) as listener:
-        stream = manager("ws://finx.invalid", proxy=f"socks5h://127.0.0.1:{listener.port}")
+        stream = manager("ws://finx.invalid", proxy=f"socks5h://127.0.0.1:{listener.port}", allow_insecure=True)
         fails(lambda: stream.list_pairs(timeout=0.3), FunctionTimeoutError)
-    stream = manager("ws://finx.invalid", proxy="socks5h://127.0.0.1:1")
+    stream = manager("ws://finx.invalid", proxy="socks5h://127.0.0.1:1", allow_insecure=True)
     assert "cannot be reached" in str(fails(lambda: stream.list_pairs(timeout=5), ProxyError))
-    stream = manager("ws://no-such-host.invalid", proxy="socks5://127.0.0.1:1")
+    stream = manager("ws://no-such-host.invalid", proxy="socks5://127.0.0.1:1", allow_insecure=True)
     fails(lambda: stream.list_pairs(timeout=5), NameResolutionError)
 
 
