@@ -362,7 +362,7 @@ def test_the_drop_in_is_closed_in_the_child() -> None:
         runner = threading.Thread(target=app.run_forever)
         runner.start()
         assert opened.wait(PATIENCE)
-        assert in_child(use) == [True, False, True, False]
+        assert in_child(use) == [True, False, False]
         app.send("from the parent")
         assert heard.wait(PATIENCE)
         app.close()
