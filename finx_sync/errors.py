@@ -90,7 +90,13 @@ LONGEST_COMPLAINT = 1000
 
 
 class FinxSyncError(Exception):
-    """The root: ``except FinxSyncError`` catches whatever this library raises on purpose."""
+    """The root: ``except FinxSyncError`` catches whatever this library raises on purpose.
+
+    Attributes:
+        history: where a call that fetches tick history has failed, what it had by then; None elsewhere.
+    """
+
+    history: Any = None
 
 
 class ConfigError(FinxSyncError, ValueError):
