@@ -327,7 +327,8 @@ class IncompleteHistoryError(FunctionError):
         self.history = history
         shown = "; ".join(str(one) for one in history.unproven[:3])
         more = f" and {len(history.unproven) - 3} more" if len(history.unproven) > 3 else ""
+        left_out = "".join(f"; {count} rows of {reason} were left out" for reason, count in history.discarded.items())
         super().__init__(
-            f"the history of {history.pair} is not proven complete in {shown}{more}; its {len(history)} rows are this "
-            "error's `history`"
+            f"the history of {history.pair} is not proven complete in {shown}{more}{left_out}; its {len(history)} rows "
+            "are this error's `history`"
         )

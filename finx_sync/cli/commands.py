@@ -120,6 +120,10 @@ def history(options: argparse.Namespace) -> None:
     )
     for interval in found.unproven:
         print(f"finx-sync: not proven complete: {interval}", file=sys.stderr)
+    for rejected in found.rejected:
+        print(f"finx-sync: no tick ({rejected.reason}): {rejected.row!a}", file=sys.stderr)
+    for reason, count in found.discarded.items():
+        print(f"finx-sync: left out: {count:,} rows of {reason}", file=sys.stderr)
     if write is None:
         print_rows((row.to_dict() for row in found), title=repr(found)[1:-1])
     else:

@@ -67,7 +67,7 @@ class Progress:
     """How far a fetch has come.
 
     Attributes:
-        fraction: of the time span, 0 to 1.
+        fraction: of the time span, which is read twice, 0 to 1.
         rows: fetched so far.
         pages: asked for so far.
         retries: pages that had to be asked for again.
@@ -218,7 +218,8 @@ class Fetch:
             if time.monotonic() >= self._deadline:
                 raise FunctionTimeoutError(
                     f"tickHistory: not complete within {self._timeout:g} s ({progress.rows} rows after "
-                    f"{progress.pages} pages, {progress.fraction:.0%} of the time); give it a longer timeout"
+                    f"{progress.pages} pages, {progress.fraction:.0%} of the work); they are this error's `history`; give "
+                    "it a longer timeout"
                 )
 
     # The workers' threads

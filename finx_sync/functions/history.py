@@ -201,8 +201,9 @@ def _next_stretch(source: Source, stretches: Iterator[Found]) -> Found | None:
 
 
 def _warn(history: TickHistory) -> None:
+    left_out = "".join(f"; {count} rows of {reason} were left out" for reason, count in history.discarded.items())
     for interval in history.unproven:
-        logger.warning("the history of %s is not proven complete in %s", history.pair, interval)
+        logger.warning("the history of %s is not proven complete in %s%s", history.pair, interval, left_out)
 
 
 def _days(request: HistoryRequest) -> list[Window]:

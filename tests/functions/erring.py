@@ -150,6 +150,14 @@ def hang(server: HistoryServer, rows: list[Row]) -> None:
 class ErringServer(HistoryServer):
     """Errs at random: what it withholds without a sign, it withholds once; `{}` and errors come any number of times."""
 
+    share = 0.0
+    """How many of the answers are wrong, 0 to 1."""
+    chance = random.Random(0)
+
+    def reset(self, rows: Iterable[Row] = (), *, size: int = 1000) -> None:
+        super().reset(rows, size=size)
+        self.share = 0.0
+
     def begin(self, rows: Iterable[Row], *, size: int, seed: int, share: float) -> None:
         """Begin anew.
 

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from finx_sync import StreamManager
+from finx_sync.cli.main import main
 from finx_sync.errors import (
     FinxSyncError,
     FunctionTimeoutError,
@@ -212,15 +213,18 @@ def test_rows_of_another_day_are_told(server: HistoryServer) -> None:
         assert history.discarded["another day"] > 0
 
 
-def test_an_exchange_that_nobody_knows_is_told(server: HistoryServer) -> None:
+def test_an_exchange_that_nobody_knows_is_told(server: HistoryServer, caplog: pytest.LogCaptureFixture) -> None:
     """A misspelt exchange would have no ticks."""
     server.reset(day(300))
     history = stream_to(server).get_tick_history(PAIR, DATE, exchange="COINBSAE")
     assert len(history) == 0
     assert not history.complete
     assert history.discarded["another exchange"] >= 300
-    with pytest.raises(IncompleteHistoryError):
+    with pytest.raises(IncompleteHistoryError, match="rows of another exchange were left out"):
         list(stream_to(server).iter_tick_history(PAIR, DATE, exchange="COINBSAE", strict=True))
+    with caplog.at_level("WARNING", "finx_sync"):
+        assert not list(stream_to(server).iter_tick_history(PAIR, DATE, exchange="COINBSAE"))
+    assert "rows of another exchange were left out" in caplog.text
 
 
 def test_what_has_not_happened_yet_is_not_complete(server: HistoryServer) -> None:
@@ -230,6 +234,21 @@ def test_what_has_not_happened_yet_is_not_complete(server: HistoryServer) -> Non
         history = stream_to(server).get_tick_history(PAIR, date)
         assert not history.complete
         assert history.unproven[-1].end.time() == dt.time(23, 59, 59, 999000)
+
+
+def test_the_command_line_says_what_was_left_out(
+    server: HistoryServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever writes a file from a shell would not learn that rows are missing from it."""
+    server.reset(day(20))
+    server.page_faults = [lambda server, rows: page_of([*map(row_of, rows), {**row_of(rows[0]), "price": "NaN"}])]
+    monkeypatch.setenv("FINX_API_KEY", "sandbox-key")
+    monkeypatch.setenv("FINX_URL", server.url)
+    main(["history", PAIR, DATE, "--exchange", "COINBSAE"])
+    said = capsys.readouterr().err
+    assert "not proven complete" in said
+    assert "NaN" in said
+    assert "rows of another exchange" in said
 
 
 # Midnight, and snaps
