@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
 
 from finx_sync.functions.disputes import Disputes
 from finx_sync.functions.evidence import (
@@ -20,6 +18,7 @@ from finx_sync.functions.evidence import (
     patched,
     united,
 )
+from finx_sync.functions.questions import Question, Window
 from finx_sync.functions.reading import Reading, Segment
 from finx_sync.ticks.columns import MILLISECOND, Columns, ExchangeNames, stretch_start, thinned
 from finx_sync.ticks.page import BadRow, DayPage
@@ -28,46 +27,6 @@ __all__ = ["DAY_MS", "PAGE_ROWS", "Day", "Question", "Saved", "Window", "of_exch
 
 Saved = tuple[int, int, int, Columns]
 """A part of a reading that was interrupted: which reading, first and last millisecond, and its rows so far."""
-
-
-@dataclass(frozen=True)
-class Window:
-    """What is wanted of one day; milliseconds since the epoch, both ends in it."""
-
-    date: str
-    first: int
-    last: int
-
-
-@dataclass(frozen=True, eq=False)
-class Question:
-    """What to ask the server next.
-
-    Attributes:
-        kind: "page" for tickHistory, "snap" for tickSnap.
-        date: the day.
-        position: the first millisecond that is wanted, since the epoch; of a snap, the moment.
-        day, segment: whose it is; not for the asker.
-        attempt: how often it was answered wrongly.
-    """
-
-    kind: Literal["page", "snap"]
-    date: str
-    position: int
-    day: Day
-    segment: Segment | None = None
-    attempt: int = 0
-
-    @property
-    def after(self) -> str | None:
-        """The `time` to ask with: a page's is exclusive, so one millisecond earlier; None for the whole day."""
-        within = self.position % DAY_MS
-        if self.kind == "page":
-            if within == 0:
-                return None
-            within -= 1
-        seconds, milliseconds = divmod(within, 1000)
-        return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}.{milliseconds:03d}"
 
 
 def of_exchange(rows: Columns, name: str | None) -> Columns:
@@ -120,6 +79,7 @@ class Day:
         self._asked: int | None = None  # where the snap before the first row was asked for
         self._snap_is_open = False
         self._snaps = 0  # answers to it that gave none
+        self._probes = False  # whether a snap is asked for that must have an answer
         self._begins = self._ends = False  # whether the beginning, and the end, have been judged
         self._restarts = 0
         self._is_wrong = False
@@ -255,7 +215,7 @@ class Day:
         if self._is_wrong or first == window.first or not (from_midnight or silent or not self._server.in_order):
             self._begins = True
             return
-        self._ask_snap(window.last if first is None else first - 1)
+        self._ask_snap(window.last if first is None or self._probes else first - 1)
 
     @property
     def _first(self) -> int | None:
@@ -272,6 +232,14 @@ class Day:
         if at is None and not snap.failed and (self._snaps + 1 < SNAP_ANSWERS):
             self._snaps += 1
             return
+        if self._probes:
+            self._begins = True
+            if at is None or first is None or not first <= at <= window.last:
+                self._believe_pages()
+            return
+        if at is None and not snap.failed and not silent and self._may_be_newest:
+            self._probes = True  # is there any tick that this server's snaps know of?
+            return
         self._begins = True
         if at is None:
             if silent:
@@ -284,10 +252,15 @@ class Day:
         elif window.first <= at <= asked or (silent and at > asked):
             self._contradicted(at)
 
+    @property
+    def _may_be_newest(self) -> bool:
+        """Whether the one full page may have had the newest rows instead of the first."""
+        return not self._server.in_order and self._server.biggest >= PAGE_ROWS
+
     def _believe_pages(self) -> None:
-        """There is no answer to a snap."""
+        """Snaps say nothing."""
         window, first = self.window, self._first
-        if not self._server.in_order and self._server.biggest >= PAGE_ROWS:
+        if self._may_be_newest:
             self.unproven.add((window.first, window.last if first is None else first - 1))
         elif window.first % DAY_MS == 0:
             self.unproven.add((window.first, window.first))

@@ -9,7 +9,7 @@ A server is believed as far as two of its answers agree, each over a connection 
   same day. Where the day shows no row at all, a tick snap has to give a tick from before it.
 - The beginning: pages cannot show what comes before their first row if the server takes "00:00" for exclusive, or if it
   returns the newest rows. A tick snap from just before the first row gives an earlier tick, or none, which has to be
-  said twice.
+  said twice; after a single full page, which could be the newest rows, by a server whose snaps know the last one.
 - What no page can reach (more rows on one millisecond than a page has), and what was no tick, is labelled.
 """
 

@@ -218,8 +218,8 @@ class Fetch:
             if time.monotonic() >= self._deadline:
                 raise FunctionTimeoutError(
                     f"tickHistory: not complete within {self._timeout:g} s ({progress.rows} rows after "
-                    f"{progress.pages} pages, {progress.fraction:.0%} of the work); they are this error's `history`; give "
-                    "it a longer timeout"
+                    f"{progress.pages} pages, {progress.fraction:.0%} of the work; they are this error's `history`); "
+                    "give it a longer timeout"
                 )
 
     # The workers' threads

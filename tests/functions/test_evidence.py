@@ -281,10 +281,16 @@ def test_snaps_without_an_answer_take_nothing_away(
     rows = [(begin + place * 10_000, "FTX", 1.0) for place in range(count)]
     server.reset(rows)
     server.midnight = midnight
-    server.snap_faults = [empty] * 100
-    assert is_whole(stream_to(server).get_tick_history(PAIR, DATE), server)
+    for server.before in ("nothing", "earlier"):
+        assert is_whole(stream_to(server).get_tick_history(PAIR, DATE), server)
     server.snap_faults = [refused, empty, cut]
     assert is_whole(stream_to(server).get_tick_history(PAIR, DATE), server)
+    server.snap_faults = [empty] * 100
+    history = stream_to(server).get_tick_history(PAIR, DATE)
+    if count == 1000:  # one full page, which could be the newest rows: nothing else proves what was before it
+        assert history.unproven[0].start == MIDNIGHT
+    else:
+        assert is_whole(history, server)
     server.snap_faults = [refused] * 100
     if count > 1000:
         assert stream_to(server).get_tick_history(PAIR, DATE, "00:00:01").complete
