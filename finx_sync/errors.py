@@ -92,7 +92,13 @@ LONGEST_COMPLAINT = 1000
 
 
 class FinxSyncError(Exception):
-    """The root: ``except FinxSyncError`` catches whatever this library raises on purpose."""
+    """The root: ``except FinxSyncError`` catches whatever this library raises on purpose.
+
+    Attributes:
+        history: where a call that fetches tick history has failed, what it had by then; None elsewhere.
+    """
+
+    history: Any = None
 
     def __init__(self, *args: Any) -> None:
         # Texts quote names, reasons and other errors, which may come from a server: no known secret, one line.
@@ -332,7 +338,8 @@ class IncompleteHistoryError(FunctionError):
         self.history = history
         shown = "; ".join(str(one) for one in history.unproven[:3])
         more = f" and {len(history.unproven) - 3} more" if len(history.unproven) > 3 else ""
+        left_out = "".join(f"; {count} rows of {reason} were left out" for reason, count in history.discarded.items())
         super().__init__(
-            f"the history of {history.pair} is not proven complete in {shown}{more}; its {len(history)} rows are this "
-            "error's `history`"
+            f"the history of {history.pair} is not proven complete in {shown}{more}{left_out}; its {len(history)} rows "
+            "are this error's `history`"
         )

@@ -124,6 +124,10 @@ def history(options: argparse.Namespace) -> None:
     )
     for interval in found.unproven:
         complain(f"not proven complete: {interval}")
+    for rejected in found.rejected:
+        complain(f"no tick ({rejected.reason}): {rejected.row!a}")
+    for reason, count in found.discarded.items():
+        complain(f"left out: {count:,} rows of {reason}")
     if write is None:
         print_rows((row.to_dict() for row in found), title=repr(found)[1:-1])
     else:
