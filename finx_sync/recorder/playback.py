@@ -8,22 +8,38 @@ machine is. Nothing is dropped here, nor filled from history.
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import logging
 import threading
 import time
-from collections.abc import Generator, Iterator
-from functools import partial
-from typing import Any, Final, Literal
+from collections import Counter, deque
+from typing import Final, Literal
+
+import msgspec
 
 from finx_sync import errors
 from finx_sync.dispatch.inbox import Connection
 from finx_sync.dispatch.tap import Taps
 from finx_sync.dispatch.worker import Worker
 from finx_sync.errors import FinxSyncError, InternalError
-from finx_sync.notices import GapReason
-from finx_sync.recorder.format import Changed, Closed, Lost, Opened, Received, Record, Started, Wished
+from finx_sync.notices import Gap, GapReason
+from finx_sync.recorder.chunks import SETTLE_INTERVAL, Chunk, chunks
+from finx_sync.recorder.damage import Damage
+from finx_sync.recorder.format import (
+    Cancelled,
+    Changed,
+    Closed,
+    Header,
+    Looked,
+    Lost,
+    Opened,
+    Record,
+    Replacing,
+    Started,
+    Succeeded,
+    Wished,
+)
 from finx_sync.recorder.reader import RecordingReader
+from finx_sync.recorder.successors import Assumed, Planned
 from finx_sync.session.clock import Clock
 from finx_sync.session.handover import Handover
 from finx_sync.session.parts import SessionParts
@@ -39,10 +55,10 @@ logger = logging.getLogger("finx_sync")
 Speed = float | Literal["max"]
 """Times as fast as it was; "max" without any pause."""
 
-CHUNK: Final = 512
-"""Messages that are decoded together where nothing has to be waited for."""
-SETTLE_INTERVAL: Final = 0.5
-"""Recorded seconds between two looks at what is taken to flow; the watch's own live."""
+LOOK_AHEAD: Final = 4096
+"""Records within which it is told what became of a replacement."""
+Item = Chunk | Record | Damage
+
 END_STATES: Final = frozenset({"stopping", "stopped", "failed", "new"})
 
 
@@ -66,11 +82,21 @@ class Playback(Session):
         self._decode = parts.dialect.decode
         self._connection_changed = parts.connection_changed
         self._speed = speed
-        self._items = self._chunks(iter(reader))
-        self._left: Chunk | Record | None = None
+        self._items = chunks(iter(reader), one_by_one=speed != "max")
+        self._ahead: deque[Item] = deque()
+        self._left: Item | None = None
         self._connections: dict[int, Connection] = {}
+        self._asked: dict[
+            Connection, dict[Subscription, None]
+        ] = {}  # what each was asked for, as `Subscriptions` has it
+        self._lines: dict[int, str] = {}  # of all connections of this run
+        self._planned: dict[str, Planned] = {}
+        self._dialect = parts.dialect
+        self._is_old = False  # version 1: neither looks nor replacements are told
         self._run = ""
         self._stretch = 0.0
+        self._recorded: StateChange | None = None  # is being told
+        self._told_end = ""
         self._wake = threading.Event()
         self._began: tuple[float, float] | None = None  # our monotonic clock, the recording's
         self._until: float | None = None
@@ -164,28 +190,18 @@ class Playback(Session):
             self._crash.__cause__ = error
             self._end()
 
-    def _next_item(self) -> Chunk | Record | None:
+    def _next_item(self) -> Item | None:
         item, self._left = self._left, None
-        return item if item is not None else next(self._items, None)
+        if item is not None:
+            return item
+        return self._ahead.popleft() if self._ahead else next(self._items, None)
 
     def _state_changed(self, change: StateChange) -> None:
         """Told at once: on the dispatch thread, or, at a stop during a pause, on the one that stops."""
         self._parts.listen(change)
-        self.delivery.tell("state", change)
-
-    def _chunks(self, records: Iterator[Record]) -> Generator[Chunk | Record]:
-        """Batches joined as far as nothing comes between them and nobody waits; everything else as it is."""
-        for record in records:
-            if not isinstance(record, Received):
-                yield record
-                continue
-            whole = Chunk.of(record)
-            position = 0
-            sizes = itertools.repeat(CHUNK) if self._speed == "max" else iter(record.counts)
-            while position < len(whole.payloads):
-                end = whole.end_of_stretch(position, position + next(sizes))
-                yield whole.part(position, end)
-                position = end
+        told = {"stopping": (State.STOPPING,), "": ()}.get(self._told_end, (State.STOPPING, State.STOPPED))
+        if change.new not in told:
+            self.delivery.tell("state", self._recorded or change)
 
     def _play_chunk(self, chunk: Chunk) -> bool:
         """Hand a chunk on; returns False where playing pauses before its end."""
@@ -221,11 +237,8 @@ class Playback(Session):
             self._set_clock(chunk.arrived[position], times[position])
             done = self.delivery.run_timed(messages[position:], payloads[position:], times[position:])
             if not done:  # not so simple: batch by batch, as they came
-                number, at = chunk.numbers[position], times[position]
-                end = position + 1
-                while end < len(times) and times[end] == at and chunk.numbers[end] == number:
-                    end += 1
-                done = self.delivery.run(messages[position:end], payloads[position:end], at, self._connection(number))
+                end, connection = chunk.end_of_batch(position), self._connection(chunk.numbers[position])
+                done = self.delivery.run(messages[position:end], payloads[position:end], times[position], connection)
             position += done
         self.ledger.settle(dropped=len(payloads) - position)
         self.messages += position
@@ -234,98 +247,237 @@ class Playback(Session):
     def _set_clock(self, arrived: float, at: float) -> None:
         self._monotonic, self._wall, self.at = arrived, at, at
         self.clock.offset = at - arrived
-        if (stretch := arrived // SETTLE_INTERVAL) != self._stretch:
+        self.continuity.happened(arrived, at)
+        if self._is_old and (stretch := arrived // SETTLE_INTERVAL) != self._stretch:
             self._stretch = stretch
-            self.continuity.settle(self.clock.monotonic())
+            self.continuity.settle(arrived)
 
     def _connection(self, number: int) -> Connection:
         connection = self._connections.get(number)
-        return connection if connection is not None else self._connections.setdefault(number, Connection(""))
+        return connection if connection is not None else self._find(number)
 
-    def _take(self, record: Record) -> None:
+    def _find(self, number: int) -> Connection:
+        """A connection whose opening is lost in damage; only a recording of version 1 does not tell of it."""
+        line = self._lines.get(number, next(iter(self._lines.values()), ""))
+        connection = self._connections[number] = Connection(line)
+        if number >= max((one for one, each in self._connections.items() if each.line == line), default=0):
+            self.continuity.opened(connection)
+            self._connection_changed(line, True)
+        return connection
+
+    def _take(self, item: Record | Damage) -> None:
         """What is no message."""
-        if isinstance(record, Started):
-            if record.run != self._run:
-                self._run = record.run
-                self._lose_all()
-        elif isinstance(record, Opened):
-            self._open(record)
-        elif isinstance(record, Closed):
-            self._set_clock(record.arrived, record.at)
-            self._close(record)
-        elif isinstance(record, Wished):
-            wish = Subscription(record.kind, record.name)
-            if record.wanted:
-                self._subscriptions.add(wish)
-                self.continuity.wanted(wish)
-            else:
-                self._subscriptions.remove(wish)
-                self.continuity.unwanted(wish)
-        elif isinstance(record, Changed):
-            self._set_clock(record.arrived, record.at)
-            if record.new not in END_STATES:
-                self.state.move(State(record.new), _error(record.error, record.text) if record.error else None)
-        elif isinstance(record, Lost):
-            self.continuity.left_out(record.start, record.end, record.count)
+        match item:
+            case Opened():
+                self._open(item)
+            case Closed():
+                self._set_clock(item.arrived, item.at)
+                self._close(item)
+            case Looked():
+                self._set_clock(item.arrived, item.at)
+                self.continuity.settle(item.arrived)
+            case Wished():
+                self._wish(Subscription(item.kind, item.name), item.wanted)
+            case Changed():
+                self._set_clock(item.arrived, item.at)
+                self._change(item)
+            case Lost():
+                self.continuity.left_out(item.start, item.end, item.count)
+            case Replacing():
+                self._set_clock(item.arrived, item.at)
+                self._replace(item)
+            case Cancelled():
+                self._set_clock(item.arrived, item.at)
+                self._cancel(item.owner)
+            case Started():
+                self._is_old = True
+                if item.run != self._run:
+                    self._begin_run(item.run)
+            case Header():
+                self._is_old = False
+                self._begin_run(item.run)
+                self._set_clock(self._monotonic, item.began)
+                self._adopt(item)
+            case Damage():
+                self._damaged(item)
+
+    def _wish(self, wish: Subscription, wanted: bool) -> None:
+        if wanted:
+            self._subscriptions.add(wish)
+            line = self._dialect.line_of(wish)
+            newest = [one for one in self._connections.values() if one.line == line][-1:]
+            if newest and not self._dialect.asks_by_url:
+                self._asked.setdefault(newest[0], {})[wish] = None
+            self.continuity.wanted(wish)
+        else:
+            self._subscriptions.remove(wish)
+            self.continuity.unwanted(wish)
+
+    def _change(self, record: Changed) -> None:
+        reason = _error(record.error, record.text) if record.error else None
+        change = StateChange(State(record.old), State(record.new), reason)
+        if record.new in END_STATES:  # the stream's, not the replay's
+            self.delivery.tell("state", change)
+            self._told_end = record.new
+            return
+        self._told_end, self._recorded = "", change
+        if not self.state.move(change.new, reason):
+            self.delivery.tell("state", change)
+        self._recorded = None
+
+    # Connections
 
     def _open(self, record: Opened) -> None:
         if record.number in self._connections:  # noted again at the beginning of a file
             return
         self._set_clock(record.arrived, record.at)
-        connection = self._connections[record.number] = Connection(record.line)
-        old = next(
-            (one for one in self._connections.values() if one.line == record.line and one is not connection), None
+        line = record.line
+        is_newest = record.number > max(self._lines, default=-1)
+        planned = self._planned.get(line)
+        if planned is not None and planned.owner == record.owner:
+            connection = self._planned.pop(line).open(line)
+        else:
+            connection = Connection(line)
+            if self._is_old and is_newest:
+                self._assume_replaced(connection)
+        self._lines[record.number] = line
+        served = any(self.continuity.serves(one) for one in self._connections.values() if one.line == line)
+        self._connections[record.number] = connection
+        self._asked[connection] = dict.fromkeys(self._subscriptions.desired(line))
+        if is_newest or not self._is_old or not served:
+            self.continuity.opened(connection)
+        self._connection_changed(line, True)
+
+    def _assume_replaced(self, new: Connection) -> None:
+        """The connection that serves the line is being replaced by this one, which is open, too."""
+        for old in self._connections.values():
+            if old.line == new.line and self.continuity.serves(old):
+                self._hand_over(old, Assumed(new))
+                return
+
+    def _hand_over(self, old: Connection, successor: Assumed | Planned) -> None:
+        self.continuity.hand_over(
+            Handover(old, lambda: list(self._asked.get(old, ())), successor, self.continuity.delivery)
         )
-        if old is not None:  # one replaces the other
-            wishes = partial(self._subscriptions.desired, record.line)
-            self.continuity.hand_over(Handover(old, wishes, _Played(connection), self.continuity.delivery))
-        self.continuity.opened(connection)
-        self._connection_changed(record.line, True)
+
+    def _replace(self, record: Replacing) -> None:
+        old = next((one for one in self._connections.values() if one.line == record.line), None)
+        if old is not None:
+            planned = self._planned[record.line] = Planned(
+                record.owner, self._decided_at, lambda: self.continuity.looked
+            )
+            self._hand_over(old, planned)
+
+    def _cancel(self, owner: int) -> None:
+        for line, planned in list(self._planned.items()):
+            if planned.owner == owner:
+                del self._planned[line]
+                self.continuity.cancelled(line, planned)
+
+    def _decided_at(self, connection: Connection) -> float | None:
+        """The look at which a connection took over from another, recorded a little later; None if it never did."""
+        number = next((number for number, one in self._connections.items() if one is connection), None)
+        for place in range(LOOK_AHEAD):
+            if place == len(self._ahead):
+                item = next(self._items, None)
+                if item is None:
+                    return None
+                self._ahead.append(item)
+            item = self._ahead[place]
+            if isinstance(item, (Damage, Header)):
+                return None
+            if isinstance(item, Succeeded) and item.number == number:
+                return item.looked
+        return None
 
     def _close(self, record: Closed) -> None:
         connection = self._connections.pop(record.number, None)
         if connection is None:
             return
+        self._asked.pop(connection, None)
         if record.by_stop:
             self.continuity.left(connection, record.covered_until)
         else:
             reason: GapReason = record.reason  # type: ignore[assignment]  # as it was written
             self.continuity.closed(connection, record.covered_until, reason)
+        if not self._dialect.asks_by_url:
+            for other in self._connections.values():
+                if other.line == connection.line:  # it is asked for what was asked of the other alone
+                    self._asked[other].update(dict.fromkeys(self._subscriptions.desired(other.line)))
         self._connection_changed(connection.line, False)
 
-    def _lose_all(self) -> None:
-        """Another run follows, whose connections are others."""
+    def _begin_run(self, run: str) -> None:
+        """Another recording follows, whose connections are others."""
+        self._run = run
         for number in list(self._connections):
             self._close(Closed(number, self._wall, "connection lost", False, self._wall, self._monotonic))
+        self._lines.clear()
+        self._planned.clear()
+
+    # Damage
+
+    def _adopt(self, header: Header) -> None:
+        """What is there when a block begins."""
+        for wish in header.wishes or ():
+            if Subscription(wish.kind, wish.name) not in self._subscriptions.desired():
+                self._wish(Subscription(wish.kind, wish.name), wanted=True)
+        for one in header.connections:
+            if one.number not in self._connections:
+                self._open(one)
+        state = header.state
+        if state is not None and state.new not in END_STATES and state.new != self.state.state.value:
+            self._change(state)
+
+    def _damaged(self, damage: Damage) -> None:
+        """A part of the recording is missing: only what is known to have gone on is relied on after it."""
+        header = damage.follows
+        known = self._subscriptions.desired()
+        wishes = known if header is None or header.wishes is None else _subscriptions_of(header.wishes)
+        learned = [wish for wish in wishes if wish not in known]
+        self._subscriptions.add(*learned)
+        self._set_clock(self._monotonic, damage.end)
+        names = tuple(sorted({wish.name for wish in self._subscriptions.desired()}))
+        surviving = self._surviving(header)
+        gap = Gap(damage.start, max(damage.start, damage.end), names, "damaged recording", damage.missed)
+        self.continuity.damaged(gap, surviving, learned)
+        for wish in known:
+            if wish not in wishes:
+                self._wish(wish, wanted=False)
+        for number, connection in list(self._connections.items()):
+            if connection not in surviving:
+                del self._connections[number]
+                self._asked.pop(connection, None)
+                self._connection_changed(connection.line, False)
+        self._planned.clear()
+        if header is not None:
+            self._reopen(header)
+
+    def _surviving(self, header: Header | None) -> set[Connection]:
+        """The connections that serve their lines, and did before the damage."""
+        opened = [] if header is None else header.connections
+        numbers, lines = {one.number for one in opened}, Counter(one.line for one in opened)
+        return {
+            connection
+            for number, connection in self._connections.items()
+            if number in numbers and lines[connection.line] == 1 and self.continuity.serves(connection)
+        }
+
+    def _reopen(self, header: Header) -> None:
+        """The connections that are open behind the damage; those of two on one line are compared anew."""
+        for one in header.connections:
+            if one.number not in self._connections:
+                connection = Connection(one.line)
+                self._assume_replaced(connection)
+                self._lines[one.number] = one.line
+                self._connections[one.number] = connection
+                self._asked[connection] = dict.fromkeys(self._subscriptions.desired(one.line))
+                self.continuity.opened(connection)
+                self._connection_changed(one.line, True)
+        self._adopt(msgspec.structs.replace(header, connections=[]))
 
 
-class Chunk:
-    """Messages of one or several batches, in order."""
-
-    __slots__ = ("arrived", "numbers", "payloads", "times")
-
-    def __init__(self, payloads: list[Any], times: list[float], arrived: list[float], numbers: list[int]) -> None:
-        self.payloads = payloads
-        self.times = times
-        self.arrived = arrived
-        self.numbers = numbers
-
-    @classmethod
-    def of(cls, record: Received) -> Chunk:
-        """A record's, with each message's own facts."""
-        spread = record.spread
-        return cls(record.payloads, spread(record.at), spread(record.arrived), spread(record.numbers))
-
-    def end_of_stretch(self, begin: int, end: int) -> int:
-        """Where a part has to end so that it lies between two looks, whatever the speed: so that these are alike."""
-        stretch = self.arrived[begin] // SETTLE_INTERVAL
-        if self.arrived[min(end, len(self.arrived)) - 1] // SETTLE_INTERVAL == stretch:
-            return end
-        return next(place for place in range(begin, end) if self.arrived[place] // SETTLE_INTERVAL != stretch)
-
-    def part(self, begin: int, end: int) -> Chunk:
-        """Some of them."""
-        return Chunk(self.payloads[begin:end], self.times[begin:end], self.arrived[begin:end], self.numbers[begin:end])
+def _subscriptions_of(wishes: list[Wished]) -> list[Subscription]:
+    return [Subscription(wish.kind, wish.name) for wish in wishes]
 
 
 class _Player(Worker):
@@ -346,24 +498,6 @@ class _Player(Worker):
         if self.thread is not None:
             self.thread.join(timeout)
         return self.thread is None or not self.thread.is_alive()
-
-
-class _Played:
-    """The new connection of a replacement that has been recorded: what became of it is told by what follows."""
-
-    is_confirmed = True
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-
-    def owns(self, connection: Connection) -> bool:
-        return connection is self._connection
-
-    def take_over(self) -> bool:
-        return True
-
-    def give_up(self) -> None:
-        pass
 
 
 def _error(kind: str, text: str) -> FinxSyncError:

@@ -34,8 +34,8 @@ class Successor(Protocol):
     def owns(self, connection: Connection) -> bool:
         """Whether it is the new connection."""
 
-    def take_over(self) -> bool:
-        """Serve the line from now on, and close the old connection; False if it has failed at this very moment."""
+    def take_over(self, new: Connection) -> bool:
+        """Serve the line by `new` from now on, and close the old connection; False if it has just failed."""
 
     def give_up(self) -> None:
         """The old connection went before the new one was open."""
@@ -125,7 +125,7 @@ class Handover:
     def finish(self) -> tuple[list[Subscription], list[Kept]]:
         """The old connection goes. Returns whose messages may be missing, and what only the new one brought."""
         doubtful = [wish for wish, overlap in self._overlaps.items() if overlap.give_up()]
-        return doubtful, [kept for overlap in self._overlaps.values() for kept in _drain(overlap)]
+        return doubtful, self.release()
 
     def dissolve(self) -> tuple[list[Subscription], int]:
         """The new connection failed, and the old one goes on.
@@ -136,6 +136,10 @@ class Handover:
         """
         gone_over = [wish for wish, overlap in self._overlaps.items() if overlap.switched]
         return gone_over, sum(len(overlap.kept) for overlap in self._overlaps.values())
+
+    def release(self) -> list[Kept]:
+        """What the new connection alone has brought so far, in order of name; it is kept no more."""
+        return [kept for overlap in self._overlaps.values() for kept in _drain(overlap)]
 
     def echoes(self, connection: Connection) -> dict[Subscription, deque[bytes]]:
         """What this one of the two still will bring, now that the other one, which has brought it, is gone."""

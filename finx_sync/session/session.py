@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, Final
 
 from finx_sync.dispatch.delivery import Delivery, Fate
-from finx_sync.dispatch.inbox import Connection, Inbox, Ordered
+from finx_sync.dispatch.inbox import Connection, Event, Inbox, Ordered
 from finx_sync.dispatch.ledger import Ledger
 from finx_sync.dispatch.tap import Tap
 from finx_sync.dispatch.worker import Worker
@@ -38,7 +38,14 @@ from finx_sync.session.parts import SessionParts
 from finx_sync.session.staleness import Staleness
 from finx_sync.session.state import ENDED, State, StateBox, StateChange
 from finx_sync.session.supervisor import Supervisor
-from finx_sync.session.tapped import LineClosed, LineOpened, Wish, secrets_of
+from finx_sync.session.tapped import (
+    LineClosed,
+    LineOpened,
+    LineSucceeded,
+    Look,
+    Wish,
+    secrets_of,
+)
 from finx_sync.session.watch import Watch
 from finx_sync.transport.app import WebSocketApp
 from finx_sync.venues.base import Subscription
@@ -122,6 +129,7 @@ class Session:
             drift=self._drift,
             on_drift=self._fell_behind,
             tell=self.delivery.tell,
+            post_look=lambda action, now, wall: self._happens(Look(), action, now, wall),
             is_open=lambda: self.state.state is State.OPEN,
             on_suspend=self._woke,
             on_stall=lambda handler: self._write_report(f"the handler {handler} does not return"),
@@ -133,6 +141,7 @@ class Session:
         self._secrets: tuple[str, ...] = ()
         self._match_after = 0.0  # monotonic
         self._drift_after = 0.0  # monotonic
+        self._is_ending = False
 
     @property
     def reconnects(self) -> int:
@@ -208,14 +217,12 @@ class Session:
     def wanted(self, *wishes: Subscription) -> None:
         """Subscriptions were added."""
         for wish in wishes:
-            self._note(Wish(wish, wanted=True))
-            self._inbox.post(partial(self.continuity.wanted, wish))
+            self._happens(Wish(wish, wanted=True), partial(self.continuity.wanted, wish))
         self.adjust_lines()
 
     def unwanted(self, wish: Subscription) -> None:
         """A subscription was removed."""
-        self._note(Wish(wish, wanted=False))
-        self._inbox.post(lambda: self.continuity.unwanted(wish))
+        self._happens(Wish(wish, wanted=False), lambda: self.continuity.unwanted(wish))
         self.adjust_lines()
 
     def adjust_lines(self) -> None:
@@ -236,7 +243,7 @@ class Session:
             if subscriptions.differs(line.line):
                 forget = partial(self._forget_refused, line.line)
                 plan = Replacement(line, "reconnect", forget)
-                self.lines.replace(plan, self.continuity, self._inbox.post)
+                self.lines.replace(plan, self.continuity, self._happens)
 
     def _forget_refused(self, line: str) -> None:
         """The server does not grant what the present connection of a line does not carry."""
@@ -246,7 +253,7 @@ class Session:
         for wish in subscriptions.desired(line):
             if wish not in carried:
                 subscriptions.refused(wish)
-                self._inbox.post(partial(self.continuity.unwanted, wish))
+                self._happens(Wish(wish, wanted=False), partial(self.continuity.unwanted, wish))
 
     def introduce(self, tap: Tap) -> None:
         """Tell a tap that has just come what there is already."""
@@ -273,7 +280,7 @@ class Session:
 
     def _renew(self, line: Supervisor, reason: GapReason, on_refused: Callable[[], object]) -> None:
         if self._parts.dialect.can_overlap and line.confirmed:
-            self.lines.replace(Replacement(line, reason, on_refused), self.continuity, self._inbox.post)
+            self.lines.replace(Replacement(line, reason, on_refused), self.continuity, self._happens)
         else:
             line.reconnect(_asked_for(reason), reason)
 
@@ -286,9 +293,28 @@ class Session:
             ("handlers", "\n".join(f"{one.label}: {one.calls} calls" for one in self._parts.handlers.snapshot())),
         )
 
-    def _note(self, event: object) -> None:
+    def _note(self, event: object, arrived: float | None = None, at: float | None = None) -> None:
         if (tap := self._parts.taps.tap) is not None:
-            tap.note(event)
+            tap.note(event, arrived, at)
+
+    def _happens(self, event: object, action: Event, arrived: float | None = None, at: float | None = None) -> None:
+        """Have something done on the dispatch thread, and tell the tap of it in the same place among the messages.
+
+        Args:
+            event: what the tap is told.
+            action: what is done.
+            arrived: when it happened, monotonic; None for now.
+            at: the same as UNIX seconds.
+        """
+        with self._parts.taps.order:
+            now = self.clock.monotonic() if arrived is None else arrived
+            wall = now + self.clock.offset if at is None else at
+            self._note(event, now, wall)
+            self._inbox.post(partial(self._act, action, now, wall))
+
+    def _act(self, action: Event, now: float, wall: float) -> None:
+        self.continuity.happened(now, wall)
+        action()
 
     def _write_report(self, why: str) -> None:
         where = self._parts.options.flight_recorder
@@ -300,21 +326,22 @@ class Session:
     def line_connected(self, connection: Connection, key: Any) -> None:
         """A connection is open; its payloads follow."""
         self._secrets = tuple({*self._secrets, *secrets_of(key)})
-        self._note(LineOpened(connection, self._secrets))
-        self._inbox.post(lambda: self.continuity.opened(connection))
-        self._inbox.post(lambda: self._drift.forget(connection.line))
-        self._inbox.post(Ordered(lambda: self._parts.connection_changed(connection.line, True)))
+        with self._parts.taps.order:
+            self._happens(LineOpened(connection, self._secrets), lambda: self.continuity.opened(connection))
+            self._inbox.post(lambda: self._drift.forget(connection.line))
+            self._inbox.post(Ordered(lambda: self._parts.connection_changed(connection.line, True)))
         self._match_urls()  # a wish may have come after the URL was written
 
     def line_closed(self, connection: Connection, covered_until: float, reason: GapReason) -> None:
         """It is gone; no payload of it follows."""
         is_over = self.state.state in OVER
-        self._note(LineClosed(connection, covered_until, reason, by_stop=is_over))
-        if is_over:
-            self._inbox.post(lambda: self.continuity.left(connection, covered_until))
-        else:
-            self._inbox.post(lambda: self.continuity.closed(connection, covered_until, reason))
-        self._inbox.post(Ordered(lambda: self._parts.connection_changed(connection.line, False)))
+        gone = LineClosed(connection, covered_until, reason, by_stop=is_over)
+        with self._parts.taps.order:
+            if is_over:
+                self._happens(gone, lambda: self.continuity.left(connection, covered_until))
+            else:
+                self._happens(gone, lambda: self.continuity.closed(connection, covered_until, reason))
+            self._inbox.post(Ordered(lambda: self._parts.connection_changed(connection.line, False)))
 
     def line_opened(self, line: str) -> None:
         """A connection is ready; the stream is open when all are."""
@@ -355,8 +382,9 @@ class Session:
     def _all_confirmed(self) -> bool:
         return all(line.confirmed for line in self.lines.all())
 
-    def _replaced(self) -> None:
+    def _replaced(self, connection: Connection) -> None:
         """On the dispatch thread, in the middle of a handover: what may call handlers comes after it."""
+        self._note(LineSucceeded(connection, self.continuity.looked))
         self._inbox.post(self._settle_state)
         self._match_urls()
 
@@ -419,6 +447,7 @@ class Session:
 
     def _worker_ended(self, crash: FinxSyncError | None) -> None:
         """The last act of the dispatch thread: the others are ending too, and the state says so."""
+        self._is_ending = True
         self.continuity.end()
         if crash is not None:
             self._fail(crash, drain=False)
@@ -428,12 +457,12 @@ class Session:
 
     def _state_changed(self, change: StateChange) -> None:
         self.flight.note("state", f"{change.old.value} -> {change.new.value} {change.reason or ''}")
-        self._note(change)
         self._parts.listen(change)
-        if self.worker.on_this_thread():
+        if self._is_ending:
+            self._note(change)
             self.delivery.tell("state", change)
-        else:
-            self._inbox.post(lambda: self.delivery.tell("state", change))
+        else:  # on the dispatch thread, too, or the tap would have it in another place among the messages
+            self._happens(change, lambda: self.delivery.tell("state", change))
 
 
 def _asked_for(reason: GapReason) -> FinxSyncError:

@@ -10,7 +10,7 @@ from finx_sync.dispatch.inbox import Connection
 from finx_sync.notices import GapReason
 from finx_sync.venues.base import Subscription
 
-__all__ = ["LineClosed", "LineOpened", "Wish", "secrets_of"]
+__all__ = ["LineCancelled", "LineClosed", "LineOpened", "LineReplacing", "LineSucceeded", "Look", "Wish", "secrets_of"]
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,44 @@ class LineClosed:
     covered_until: float
     reason: GapReason
     by_stop: bool
+
+
+@dataclass(frozen=True)
+class LineReplacing:
+    """Another connection of a line is being opened, to replace the present one.
+
+    Attributes:
+        line: its name.
+        owner: who opens it, the `owner` of the `Connection` to come.
+    """
+
+    line: str
+    owner: object
+
+
+@dataclass(frozen=True)
+class LineCancelled:
+    """The connection that `owner` was to open could not be opened."""
+
+    owner: object
+
+
+@dataclass(frozen=True)
+class LineSucceeded:
+    """A connection has replaced an older one.
+
+    Attributes:
+        connection: which.
+        looked: the time of the `Look` at which that was decided, monotonic; 0 where the older one's end decided it.
+    """
+
+    connection: Connection
+    looked: float
+
+
+@dataclass(frozen=True)
+class Look:
+    """The dispatch thread looks at what is due, in its place among the messages."""
 
 
 @dataclass(frozen=True)
