@@ -143,7 +143,7 @@ class Wished(msgspec.Struct, tag="wish", array_like=True, frozen=True):
 
 
 class Changed(msgspec.Struct, tag="state", array_like=True, frozen=True):
-    """The stream's state; `error` and `text` say why, where something went wrong."""
+    """The stream's state; `error`, `text` and `details` say why, where something went wrong."""
 
     old: str
     new: str
@@ -151,6 +151,7 @@ class Changed(msgspec.Struct, tag="state", array_like=True, frozen=True):
     text: str
     at: float
     arrived: float
+    details: dict[str, int | str | None] = {}
 
 
 class Lost(msgspec.Struct, tag="lost", array_like=True, frozen=True):

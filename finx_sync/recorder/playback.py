@@ -16,12 +16,12 @@ from typing import Final, Literal
 
 import msgspec
 
-from finx_sync import errors
 from finx_sync.dispatch.inbox import Connection
 from finx_sync.dispatch.tap import Taps
 from finx_sync.dispatch.worker import Worker
 from finx_sync.errors import FinxSyncError, InternalError
 from finx_sync.notices import Gap, GapReason
+from finx_sync.recorder import reasons
 from finx_sync.recorder.chunks import SETTLE_INTERVAL, Chunk, chunks
 from finx_sync.recorder.damage import Damage
 from finx_sync.recorder.format import (
@@ -314,15 +314,14 @@ class Playback(Session):
             self.continuity.unwanted(wish)
 
     def _change(self, record: Changed) -> None:
-        reason = _error(record.error, record.text) if record.error else None
+        reason = reasons.read(record.error, record.text, record.details)
         change = StateChange(State(record.old), State(record.new), reason)
         if record.new in END_STATES:  # the stream's, not the replay's
             self.delivery.tell("state", change)
             self._told_end = record.new
             return
         self._told_end, self._recorded = "", change
-        if not self.state.move(change.new, reason):
-            self.delivery.tell("state", change)
+        self.state.move(change.new, reason)  # which tells; not where a file's beginning repeats it
         self._recorded = None
 
     # Connections
@@ -498,12 +497,3 @@ class _Player(Worker):
         if self.thread is not None:
             self.thread.join(timeout)
         return self.thread is None or not self.thread.is_alive()
-
-
-def _error(kind: str, text: str) -> FinxSyncError:
-    """An error as it was told, as far as its kind can be made from a text."""
-    try:
-        error: FinxSyncError = getattr(errors, kind)(text)
-    except (AttributeError, TypeError):
-        error = FinxSyncError(text)
-    return error

@@ -26,6 +26,7 @@ import msgspec
 
 from finx_sync.dispatch.inbox import Batch, Connection
 from finx_sync.errors import ConfigError, FinxSyncError
+from finx_sync.recorder import reasons
 from finx_sync.recorder.format import (
     VERSION,
     Cancelled,
@@ -335,9 +336,8 @@ class Recording:
         elif isinstance(event, Wish):
             self._add_wish(Wished(event.subscription.kind, event.subscription.name, event.wanted), records)
         elif isinstance(event, StateChange):
-            error = event.reason
-            named = ("", "") if error is None else (type(error).__name__, redact(str(error)))
-            self._state = Changed(event.old.value, event.new.value, *named, at, arrived)
+            kind, text, details = reasons.write(event.reason)
+            self._state = Changed(event.old.value, event.new.value, kind, text, at, arrived, details)
             records.append(self._state)
 
     def _add_wish(self, wish: Wished, records: list[Record]) -> None:
