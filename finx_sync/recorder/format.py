@@ -135,11 +135,12 @@ class Received(msgspec.Struct, tag="in", array_like=True, frozen=True):
 
 
 class Wished(msgspec.Struct, tag="wish", array_like=True, frozen=True):
-    """A subscription is wanted, or no more."""
+    """A subscription is wanted, or no more; `line` serves it, None where version 1 did not say."""
 
     kind: str
     name: str
     wanted: bool
+    line: str | None = None
 
 
 class Changed(msgspec.Struct, tag="state", array_like=True, frozen=True):
@@ -210,6 +211,7 @@ class Header(msgspec.Struct, tag="head", array_like=True, frozen=True):
         first_block, first_received: `block` and `received` of the file's first block.
         block: the block's number in the recording, from 0.
         received: messages that came before this block, those left out included.
+        at: when the block was begun, UNIX seconds.
         closes: "part" where no block of this file follows, "run" where none of the recording does, else "".
         connections: the open ones.
         state: the last change; None before the first.
@@ -226,6 +228,7 @@ class Header(msgspec.Struct, tag="head", array_like=True, frozen=True):
     first_received: int
     block: int
     received: int
+    at: float
     closes: str
     connections: list[Opened]
     state: Changed | None

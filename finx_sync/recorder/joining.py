@@ -76,7 +76,7 @@ class Joining:
     # Blocks with a header
 
     def _join(self, path: Path, header: Header, records: list[Record]) -> Iterator[Record | Damage]:
-        begins = _first_time(records, header.began)
+        begins = _first_time(records, header.at)
         if header.run != self._run:
             yield from self._end_run(path, min(begins, header.began))
             self._run, self._at, self._is_old = header.run, header.began, False

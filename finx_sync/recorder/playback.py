@@ -12,7 +12,7 @@ import logging
 import threading
 import time
 from collections import Counter, deque
-from typing import Final, Literal
+from typing import Any, Final, Literal, cast
 
 import msgspec
 
@@ -46,7 +46,7 @@ from finx_sync.session.parts import SessionParts
 from finx_sync.session.session import Session
 from finx_sync.session.state import ENDED, State, StateChange
 from finx_sync.session.subscriptions import Subscriptions
-from finx_sync.venues.base import Subscription
+from finx_sync.venues.base import Dialect, Subscription
 
 __all__ = ["Playback", "Speed"]
 
@@ -72,11 +72,20 @@ class Playback(Session):
     """
 
     def __init__(self, parts: SessionParts, reader: RecordingReader, speed: Speed) -> None:
-        self._subscriptions = Subscriptions(parts.dialect)
+        self._lined = RecordedLines(parts.dialect)
+        self._dialect = cast("Dialect", self._lined)
+        self._subscriptions = Subscriptions(self._dialect)
         self._monotonic = self._wall = 0.0
         options = dataclasses.replace(parts.options, overflow="block", backfill=False)
         super().__init__(
-            dataclasses.replace(parts, options=options, subscriptions=self._subscriptions, history=None, taps=Taps()),
+            dataclasses.replace(
+                parts,
+                dialect=self._dialect,
+                options=options,
+                subscriptions=self._subscriptions,
+                history=None,
+                taps=Taps(),
+            ),
             Clock(lambda: self._monotonic, lambda: self._wall),
         )
         self._decode = parts.dialect.decode
@@ -91,7 +100,6 @@ class Playback(Session):
         ] = {}  # what each was asked for, as `Subscriptions` has it
         self._lines: dict[int, str] = {}  # of all connections of this run
         self._planned: dict[str, Planned] = {}
-        self._dialect = parts.dialect
         self._is_old = False  # version 1: neither looks nor replacements are told
         self._run = ""
         self._stretch = 0.0
@@ -260,6 +268,7 @@ class Playback(Session):
         """A connection whose opening is lost in damage; only a recording of version 1 does not tell of it."""
         line = self._lines.get(number, next(iter(self._lines.values()), ""))
         connection = self._connections[number] = Connection(line)
+        self._asked[connection] = dict.fromkeys(self._subscriptions.desired(line))
         if number >= max((one for one, each in self._connections.items() if each.line == line), default=0):
             self.continuity.opened(connection)
             self._connection_changed(line, True)
@@ -277,7 +286,7 @@ class Playback(Session):
                 self._set_clock(item.arrived, item.at)
                 self.continuity.settle(item.arrived)
             case Wished():
-                self._wish(Subscription(item.kind, item.name), item.wanted)
+                self._want(self._lined.read(item), item.wanted)
             case Changed():
                 self._set_clock(item.arrived, item.at)
                 self._change(item)
@@ -301,7 +310,7 @@ class Playback(Session):
             case Damage():
                 self._damaged(item)
 
-    def _wish(self, wish: Subscription, wanted: bool) -> None:
+    def _want(self, wish: Subscription, wanted: bool) -> None:
         if wanted:
             self._subscriptions.add(wish)
             line = self._dialect.line_of(wish)
@@ -417,9 +426,10 @@ class Playback(Session):
 
     def _adopt(self, header: Header) -> None:
         """What is there when a block begins."""
-        for wish in header.wishes or ():
-            if Subscription(wish.kind, wish.name) not in self._subscriptions.desired():
-                self._wish(Subscription(wish.kind, wish.name), wanted=True)
+        known = set(self._subscriptions.desired())
+        for wish in map(self._lined.read, header.wishes or ()):
+            if wish not in known:
+                self._want(wish, wanted=True)
         for one in header.connections:
             if one.number not in self._connections:
                 self._open(one)
@@ -430,18 +440,19 @@ class Playback(Session):
     def _damaged(self, damage: Damage) -> None:
         """A part of the recording is missing: only what is known to have gone on is relied on after it."""
         header = damage.follows
-        known = self._subscriptions.desired()
-        wishes = known if header is None or header.wishes is None else _subscriptions_of(header.wishes)
-        learned = [wish for wish in wishes if wish not in known]
-        self._subscriptions.add(*learned)
+        known = dict.fromkeys(self._subscriptions.desired())
+        wishes = known
+        if header is not None and header.wishes is not None:
+            wishes = dict.fromkeys(map(self._lined.read, header.wishes))
+        self._subscriptions.add(*wishes)
         self._set_clock(self._monotonic, damage.end)
         names = tuple(sorted({wish.name for wish in self._subscriptions.desired()}))
         surviving = self._surviving(header)
         gap = Gap(damage.start, max(damage.start, damage.end), names, "damaged recording", damage.missed)
-        self.continuity.damaged(gap, surviving, learned)
+        self.continuity.damaged(gap, surviving)
         for wish in known:
             if wish not in wishes:
-                self._wish(wish, wanted=False)
+                self._want(wish, wanted=False)
         for number, connection in list(self._connections.items()):
             if connection not in surviving:
                 del self._connections[number]
@@ -475,8 +486,27 @@ class Playback(Session):
         self._adopt(msgspec.structs.replace(header, connections=[]))
 
 
-def _subscriptions_of(wishes: list[Wished]) -> list[Subscription]:
-    return [Subscription(wish.kind, wish.name) for wish in wishes]
+class RecordedLines:
+    """A dialect that knows which connection served a subscription: with some venues that is the user's choice."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        self._dialect = dialect
+        self._lines: dict[Subscription, str] = {}
+
+    def read(self, record: Wished) -> Subscription:
+        """The subscription of a record, whose line is known from now on."""
+        wish = Subscription(record.kind, record.name)
+        if record.line is not None:
+            self._lines[wish] = record.line
+        return wish
+
+    def line_of(self, subscription: Subscription) -> str:
+        """See `Dialect.line_of`."""
+        line = self._lines.get(subscription)
+        return self._dialect.line_of(subscription) if line is None else line
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._dialect, name)
 
 
 class _Player(Worker):

@@ -15,7 +15,7 @@ import msgspec
 
 from finx_sync.errors import InvalidInputError, RecordingError
 from finx_sync.recorder.damage import Damage
-from finx_sync.recorder.format import MARK, VERSION, Block, Header, Record, Started, blocks, time_of
+from finx_sync.recorder.format import MARK, VERSION, Block, Header, Record, Started, blocks
 from finx_sync.recorder.joining import Joining
 from finx_sync.recorder.writer import numbered
 
@@ -37,7 +37,7 @@ class _File:
     Attributes:
         path: where it is, or should be.
         run, venue: "" where nothing says it.
-        at: when its part of the recording begins, UNIX seconds; None where nothing says it.
+        at: when its recording begins, in version 1 its part of it, UNIX seconds; None where nothing says it.
         part: its number in the recording.
         version: of the format; 0 where nothing in it is sound.
     """
@@ -152,13 +152,13 @@ def _look_into(path: Path) -> _File:
         return _File(path, head.run, head.venue, head.began, head.part, head.version)
     if isinstance(head, Started):
         return _File(path, head.run, head.venue, head.at, head.part, head.version)
-    return _File(path, at=next((at for at in map(time_of, records) if at is not None), None), version=1)
+    return _File(path, version=1)
 
 
 def _paths(path: RecordingPath | Sequence[RecordingPath]) -> tuple[list[Path], list[Path]]:
     """The files that are there, and those that are not, though their numbers say that they were."""
     if not isinstance(path, (str, os.PathLike)):
-        return list(dict.fromkeys(Path(one) for one in path)), []
+        return sorted({Path(one) for one in path}, key=lambda one: (one.parent, *_by_name(one))), []
     base = Path(path)
     if base.is_dir():
         return sorted(base.glob(f"*{SUFFIX}"), key=_by_name), []
@@ -204,8 +204,6 @@ def _in_order(files: list[_File]) -> list[_File]:
     for place, one in enumerate(files):
         if one.run:
             key = (began[one.run], one.run, one.part)
-        elif one.at is not None:
-            key = (one.at, "", 0)
         keys.append(((*key, place), one))
     return [one for _, one in sorted(keys, key=lambda pair: pair[0])]
 

@@ -273,6 +273,7 @@ class Recording:
             self._first_received,
             self._block,
             self._received,
+            self._clock.wall(),
             closes,
             list(self._open.values()),
             self._state,
@@ -334,7 +335,7 @@ class Recording:
             if known is not None:
                 records.append(Succeeded(known, event.looked))
         elif isinstance(event, Wish):
-            self._add_wish(Wished(event.subscription.kind, event.subscription.name, event.wanted), records)
+            self._add_wish(Wished(*event.subscription, event.wanted, event.line), records)
         elif isinstance(event, StateChange):
             kind, text, details = reasons.write(event.reason)
             self._state = Changed(event.old.value, event.new.value, kind, text, at, arrived, details)

@@ -12,6 +12,7 @@ missing is what came after the last message of that connection: up to there TCP 
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from collections import deque
 from collections.abc import Callable, Container, Iterable, Sequence
@@ -109,6 +110,7 @@ class Continuity:
         self._echoes: dict[Connection, _Echoes] = {}
         self.filler: Backfill | None = None
         self.looked = 0.0
+        self._compared_since = 0.0
         self._now = clock.monotonic()
         self._wall = clock.wall()
 
@@ -133,6 +135,8 @@ class Continuity:
         if handover is not None and not handover.successor.owns(connection):  # the line has gone, and come back anew
             self.delivery.drop(self._handovers.pop(connection.line).dissolve()[1])
         elif handover is not None:
+            if not self._compares():
+                self._compared_since = self._wall
             handover.opened(connection, self._now + self._overlap)
             if self._dialect.asks_by_url:
                 handover.read_at = self._wall
@@ -336,23 +340,28 @@ class Continuity:
         line = connection.line
         return self._open.get(line) is connection and line not in self._handovers
 
-    def damaged(self, gap: Gap, surviving: Container[Connection], learned: Iterable[Subscription]) -> None:
+    def _compares(self) -> bool:
+        """Whether what one connection brought is left out since another one brings it."""
+        return bool(self._retired or self._echoes) or any(one.new is not None for one in self._handovers.values())
+
+    def damaged(self, gap: Gap, surviving: Container[Connection]) -> None:
         """A part of what a recording holds is missing: nothing is a duplicate on the strength of what came before it.
 
         Args:
             gap: what to tell.
             surviving: connections that served their lines alone, and still do.
-            learned: subscriptions that were asked for in the missing part.
         """
+        if self._compares():  # what the old connection brought was left to the new one, which may have come to it here
+            gap = dataclasses.replace(gap, start=min(gap.start, self._compared_since))
         for handover in self._handovers.values():
             for kept in handover.release():
                 self.delivery.deliver(*kept)
         self._handovers.clear()
         self._retired.clear()
         self._echoes.clear()
-        for wish in learned:
-            connection = self._open.get(self._dialect.line_of(wish))
-            self._pending.setdefault(wish, _Pending(connection, self._now))
+        for wish in self._wishes(None):
+            if not self._coverage.has(wish.name):
+                self._pending.setdefault(wish, _Pending(self._open.get(self._dialect.line_of(wish)), self._now))
         unknown = [wish for wish, one in self._pending.items() if one.since is None]  # they may have flowed in it
         with self._lock:
             for wish in unknown:

@@ -160,7 +160,7 @@ class Session:
             self.worker.start()
             self._watch.start()
         for wish in self._parts.subscriptions.desired():
-            self._note(Wish(wish, wanted=True))
+            self._note(self._wish(wish, wanted=True))
         self.state.move(State.CONNECTING, unless=OVER - {State.NEW})
         try:
             self.adjust_lines()
@@ -217,12 +217,12 @@ class Session:
     def wanted(self, *wishes: Subscription) -> None:
         """Subscriptions were added."""
         for wish in wishes:
-            self._happens(Wish(wish, wanted=True), partial(self.continuity.wanted, wish))
+            self._happens(self._wish(wish, wanted=True), partial(self.continuity.wanted, wish))
         self.adjust_lines()
 
     def unwanted(self, wish: Subscription) -> None:
         """A subscription was removed."""
-        self._happens(Wish(wish, wanted=False), lambda: self.continuity.unwanted(wish))
+        self._happens(self._wish(wish, wanted=False), lambda: self.continuity.unwanted(wish))
         self.adjust_lines()
 
     def adjust_lines(self) -> None:
@@ -253,12 +253,12 @@ class Session:
         for wish in subscriptions.desired(line):
             if wish not in carried:
                 subscriptions.refused(wish)
-                self._happens(Wish(wish, wanted=False), partial(self.continuity.unwanted, wish))
+                self._happens(self._wish(wish, wanted=False), partial(self.continuity.unwanted, wish))
 
     def introduce(self, tap: Tap) -> None:
         """Tell a tap that has just come what there is already."""
         for wish in self._parts.subscriptions.desired():
-            tap.note(Wish(wish, wanted=True))
+            tap.note(self._wish(wish, wanted=True))
         for line in self.lines.all():
             if (connection := line.connection) is not None:
                 tap.note(LineOpened(connection, self._secrets))
@@ -311,6 +311,9 @@ class Session:
             wall = now + self.clock.offset if at is None else at
             self._note(event, now, wall)
             self._inbox.post(partial(self._act, action, now, wall))
+
+    def _wish(self, wish: Subscription, *, wanted: bool) -> Wish:
+        return Wish(wish, wanted, self._parts.dialect.line_of(wish))
 
     def _act(self, action: Event, now: float, wall: float) -> None:
         self.continuity.happened(now, wall)

@@ -81,10 +81,17 @@ class Look:
 
 @dataclass(frozen=True)
 class Wish:
-    """A subscription is wanted, or no more."""
+    """A subscription is wanted, or no more.
+
+    Attributes:
+        subscription: which.
+        wanted: whether it is.
+        line: the name of the connection that serves it.
+    """
 
     subscription: Subscription
     wanted: bool
+    line: str
 
 
 def secrets_of(credentials: Any) -> tuple[str, ...]:
