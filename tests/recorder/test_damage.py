@@ -253,3 +253,79 @@ def test_every_place_in_every_file(
             continue
         hurt(files, wound)
         check(truth, written(files, tmp_path / str(number), "file"))
+
+
+# Each way in which it is reported
+
+
+def played_with(truth: Sound, folder: Path, how: str = "file", **changed: bytes | None) -> Played:
+    """A replay of a recording some of whose files, named without suffix, are others; None for one that is not there."""
+    files = dict(truth.files)
+    for name, data in changed.items():
+        if data is None:
+            del files[f"{name}.finxrec"]
+        else:
+            files[f"{name}.finxrec"] = data
+    return Played(truth.venue, written(files, folder, how))
+
+
+def test_a_flipped_bit_in_the_header_costs_the_first_block_alone(
+    sound: Callable[[str], Sound], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The whole recording would be "of nothing"."""
+    truth = sound("finx")
+    whole = truth.files["feed.finxrec"]
+    for place in range(0, 82, 9):
+        caplog.clear()
+        flipped = whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :]
+        played = played_with(truth, tmp_path / str(place), feed=flipped)
+        assert played.replay.messages == len(truth.raw)  # there was none in it
+        (damage,) = played.replay.damage
+        assert (damage.offset, damage.missed, damage.at_end) == (0, 0, False)
+        assert len(played.damages) == 1
+        assert [record.message for record in caplog.records] == [str(damage)]
+
+
+@pytest.mark.parametrize("how", ["file", "folder", "list"])
+def test_a_missing_part_is_damage(sound: Callable[[str], Sound], tmp_path: Path, how: str) -> None:
+    """A replay by file would stop before it, and one by folder would go over it, both in silence."""
+    truth = sound("finx")
+    played = played_with(truth, tmp_path, how, **{"feed.0002": None})
+    (damage,) = played.replay.damage
+    assert "missing" in str(damage)
+    assert damage.missed == len(truth.raw) - played.replay.messages > 0
+    (gap,) = [gap for gap in played.damages if gap.missed is not None]
+    assert (gap.missed, gap.end) == (damage.missed, damage.end)
+    assert gap.start <= damage.start < damage.end
+    assert gap.names == ("BTC-PERPETUAL", "BTC:USDC")
+
+
+def test_a_recording_without_its_end_is_damaged(sound: Callable[[str], Sound], tmp_path: Path) -> None:
+    """A recording would look whole that was cut off between two blocks, or has lost its last part."""
+    truth = sound("finx")
+    name = max(name for name in truth.files if name != "feed.finxrec").removesuffix(".finxrec")
+    data = truth.files[f"{name}.finxrec"]
+    closing = spans(data)[-1][0]
+    for number, changed in enumerate((None, data[:closing])):
+        played = played_with(truth, tmp_path / str(number), **{name: changed})
+        (damage,) = played.replay.damage
+        assert (damage.at_end, damage.missed) == (True, None)
+        assert played.damages
+    alone = Played("finx", tmp_path / "1" / "feed.0001.finxrec")  # asked for by itself, it is whole
+    assert alone.replay.damage == []
+
+
+def test_what_is_sound_is_played_once(sound: Callable[[str], Sound], tmp_path: Path) -> None:
+    """A copy of a file in the folder would double its messages."""
+    truth = sound("finx")
+    copy = {"copy of feed": truth.files["feed.finxrec"], "another": truth.files["feed.0002.finxrec"]}
+    played = played_with(truth, tmp_path, "folder", **copy)
+    assert played.replay.messages == len(truth.raw)
+    assert played.replay.damage == []
+
+
+def test_recordings_of_two_venues_are_not_played_as_one(sound: Callable[[str], Sound], tmp_path: Path) -> None:
+    """The messages of one would be taken for those of the other."""
+    other = {f"ime.{name}": data for name, data in sound("ime").files.items()}
+    with pytest.raises(RecordingError, match="IME"):
+        Played("finx", written({**sound("finx").files, **other}, tmp_path, "folder"))
