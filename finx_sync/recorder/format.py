@@ -35,6 +35,7 @@ __all__ = [
     "Received",
     "Record",
     "Replacing",
+    "Requested",
     "Started",
     "Succeeded",
     "Wished",
@@ -143,6 +144,22 @@ class Wished(msgspec.Struct, tag="wish", array_like=True, frozen=True):
     line: str | None = None
 
 
+class Requested(msgspec.Struct, tag="ask", array_like=True, frozen=True):
+    """A request is about to be sent, for venues whose answers mean nothing without it. Its text is not kept.
+
+    Attributes:
+        connection: number of the connection that it goes to.
+        op: "open", "subscribe" or "unsubscribe".
+        number: its id, where it has one.
+        subscriptions: kind and name of what it is about.
+    """
+
+    connection: int
+    op: str
+    number: int | None
+    subscriptions: list[tuple[str, str]]
+
+
 class Changed(msgspec.Struct, tag="state", array_like=True, frozen=True):
     """The stream's state; `error`, `text` and `details` say why, where something went wrong."""
 
@@ -236,7 +253,19 @@ class Header(msgspec.Struct, tag="head", array_like=True, frozen=True):
 
 
 Record = (
-    Started | Opened | Closed | Received | Wished | Changed | Lost | Replacing | Cancelled | Succeeded | Looked | Header
+    Started
+    | Opened
+    | Closed
+    | Received
+    | Wished
+    | Requested
+    | Changed
+    | Lost
+    | Replacing
+    | Cancelled
+    | Succeeded
+    | Looked
+    | Header
 )
 
 
@@ -246,7 +275,7 @@ def time_of(record: Record) -> float | None:
         return record.at[0] if record.at else None
     if isinstance(record, Lost):
         return record.start
-    return None if isinstance(record, (Wished, Succeeded, Header)) else record.at
+    return None if isinstance(record, (Wished, Requested, Succeeded, Header)) else record.at
 
 
 _encode: Final = msgspec.msgpack.Encoder().encode

@@ -12,6 +12,7 @@ import logging
 import threading
 import time
 from collections import Counter, deque
+from collections.abc import Iterable
 from typing import Any, Final, Literal, cast
 
 import msgspec
@@ -34,11 +35,11 @@ from finx_sync.recorder.format import (
     Opened,
     Record,
     Replacing,
+    Requested,
     Started,
     Succeeded,
     Wished,
 )
-from finx_sync.recorder.reader import RecordingReader
 from finx_sync.recorder.successors import Assumed, Planned
 from finx_sync.session.clock import Clock
 from finx_sync.session.handover import Handover
@@ -46,7 +47,7 @@ from finx_sync.session.parts import SessionParts
 from finx_sync.session.session import Session
 from finx_sync.session.state import ENDED, State, StateChange
 from finx_sync.session.subscriptions import Subscriptions
-from finx_sync.venues.base import Dialect, Subscription
+from finx_sync.venues.base import Dialect, Operation, Request, Resubscribe, Subscription
 
 __all__ = ["Playback", "Speed"]
 
@@ -67,11 +68,11 @@ class Playback(Session):
 
     Args:
         parts: the stream's; subscriptions and options that would make a difference are replaced.
-        reader: the recording.
+        reader: the recording's records, and its damages.
         speed: see `Speed`.
     """
 
-    def __init__(self, parts: SessionParts, reader: RecordingReader, speed: Speed) -> None:
+    def __init__(self, parts: SessionParts, reader: Iterable[Record | Damage], speed: Speed) -> None:
         self._lined = RecordedLines(parts.dialect)
         self._dialect = cast("Dialect", self._lined)
         self._subscriptions = Subscriptions(self._dialect)
@@ -89,7 +90,6 @@ class Playback(Session):
             Clock(lambda: self._monotonic, lambda: self._wall),
         )
         self._decode = parts.dialect.decode
-        self._connection_changed = parts.connection_changed
         self._speed = speed
         self._items = chunks(iter(reader), one_by_one=speed != "max")
         self._ahead: deque[Item] = deque()
@@ -159,14 +159,17 @@ class Playback(Session):
             self.state.move(State.STOPPING, unless=ENDED)
         self.state.move(State.STOPPED, unless=ENDED - {State.NEW})
 
-    def wanted(self, *wishes: Subscription) -> None:
+    def announce(self, *wishes: Subscription, wanted: bool) -> None:
         """The recording's subscriptions are what they were."""
 
     def unwanted(self, wish: Subscription) -> None:
-        """As `wanted`."""
+        """As `announce`."""
 
     def adjust_lines(self) -> None:
         """There are no connections."""
+
+    def _resubscribe(self, command: Resubscribe) -> None:
+        """There is nobody to ask; what was asked anew follows in the recording."""
 
     def join(self, timeout: float) -> bool:
         """Wait for the dispatch thread to end, or to pause."""
@@ -259,6 +262,7 @@ class Playback(Session):
         if self._is_old and (stretch := arrived // SETTLE_INTERVAL) != self._stretch:
             self._stretch = stretch
             self.continuity.settle(arrived)
+            self.venue.round()
 
     def _connection(self, number: int) -> Connection:
         connection = self._connections.get(number)
@@ -271,10 +275,10 @@ class Playback(Session):
         self._asked[connection] = dict.fromkeys(self._subscriptions.desired(line))
         if number >= max((one for one, each in self._connections.items() if each.line == line), default=0):
             self.continuity.opened(connection)
-            self._connection_changed(line, True)
+            self.venue.opened(connection)
         return connection
 
-    def _take(self, item: Record | Damage) -> None:
+    def _take(self, item: Record | Damage) -> None:  # noqa: PLR0912  # a table
         """What is no message."""
         match item:
             case Opened():
@@ -285,6 +289,9 @@ class Playback(Session):
             case Looked():
                 self._set_clock(item.arrived, item.at)
                 self.continuity.settle(item.arrived)
+                self.venue.round()
+            case Requested():
+                self._request(item)
             case Wished():
                 self._want(self._lined.read(item), item.wanted)
             case Changed():
@@ -310,8 +317,15 @@ class Playback(Session):
             case Damage():
                 self._damaged(item)
 
+    def _request(self, record: Requested) -> None:
+        """What the server was asked, for whoever reads its answer."""
+        subscriptions = tuple(Subscription(*one) for one in record.subscriptions)
+        op: Operation = record.op  # type: ignore[assignment]  # as it was written
+        self.venue.requested(self._connection(record.connection), Request("", op, subscriptions, record.number))
+
     def _want(self, wish: Subscription, wanted: bool) -> None:
         if wanted:
+            self.venue.added(wish)
             self._subscriptions.add(wish)
             line = self._dialect.line_of(wish)
             newest = [one for one in self._connections.values() if one.line == line][-1:]
@@ -319,6 +333,7 @@ class Playback(Session):
                 self._asked.setdefault(newest[0], {})[wish] = None
             self.continuity.wanted(wish)
         else:
+            self.venue.removed(wish)
             self._subscriptions.remove(wish)
             self.continuity.unwanted(wish)
 
@@ -354,7 +369,7 @@ class Playback(Session):
         self._asked[connection] = dict.fromkeys(self._subscriptions.desired(line))
         if is_newest or not self._is_old or not served:
             self.continuity.opened(connection)
-        self._connection_changed(line, True)
+        self.venue.opened(connection)
 
     def _assume_replaced(self, new: Connection) -> None:
         """The connection that serves the line is being replaced by this one, which is open, too."""
@@ -412,7 +427,7 @@ class Playback(Session):
             for other in self._connections.values():
                 if other.line == connection.line:  # it is asked for what was asked of the other alone
                     self._asked[other].update(dict.fromkeys(self._subscriptions.desired(other.line)))
-        self._connection_changed(connection.line, False)
+        self.venue.closed(connection)
 
     def _begin_run(self, run: str) -> None:
         """Another recording follows, whose connections are others."""
@@ -444,6 +459,8 @@ class Playback(Session):
         wishes = known
         if header is not None and header.wishes is not None:
             wishes = dict.fromkeys(map(self._lined.read, header.wishes))
+        for wish in wishes:
+            self.venue.added(wish)
         self._subscriptions.add(*wishes)
         self._set_clock(self._monotonic, damage.end)
         names = tuple(sorted({wish.name for wish in self._subscriptions.desired()}))
@@ -457,7 +474,7 @@ class Playback(Session):
             if connection not in surviving:
                 del self._connections[number]
                 self._asked.pop(connection, None)
-                self._connection_changed(connection.line, False)
+                self.venue.closed(connection)
         self._planned.clear()
         if header is not None:
             self._reopen(header)
@@ -482,7 +499,7 @@ class Playback(Session):
                 self._connections[one.number] = connection
                 self._asked[connection] = dict.fromkeys(self._subscriptions.desired(one.line))
                 self.continuity.opened(connection)
-                self._connection_changed(one.line, True)
+                self.venue.opened(connection)
         self._adopt(msgspec.structs.replace(header, connections=[]))
 
 

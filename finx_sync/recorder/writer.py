@@ -39,6 +39,7 @@ from finx_sync.recorder.format import (
     Received,
     Record,
     Replacing,
+    Requested,
     Succeeded,
     Wished,
     block,
@@ -49,6 +50,7 @@ from finx_sync.redaction import REDACTED, redact
 from finx_sync.session.clock import Clock
 from finx_sync.session.state import StateChange
 from finx_sync.session.tapped import (
+    Asked,
     LineCancelled,
     LineClosed,
     LineOpened,
@@ -326,6 +328,11 @@ class Recording:
             del self._numbers[event.connection], self._open[number]
             self._gone.append((event.connection, number))
             records.append(Closed(number, event.covered_until, event.reason, event.by_stop, at, arrived))
+        elif isinstance(event, Asked):
+            number, asked = self._number(event.connection, arrived, records, at), event.request
+            records.append(
+                Requested(number, asked.op, asked.number, [(one.kind, one.name) for one in asked.subscriptions])
+            )
         elif isinstance(event, LineReplacing):
             records.append(Replacing(event.line, self._owner(event.owner), at, arrived))
         elif isinstance(event, LineCancelled):

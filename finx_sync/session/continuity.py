@@ -76,7 +76,7 @@ class Continuity:
         wishes: the subscriptions of one line, or of all.
         delivery: whose gate this is.
         clock: times.
-        on_missed: the venue's own part: told of each gap.
+        on_missed: told of each gap, after `on_gap` was.
         overlap: seconds that two connections serve one line at most.
 
     Attributes:

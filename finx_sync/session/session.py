@@ -25,7 +25,7 @@ from finx_sync.errors import (
     SlowConsumerError,
     StreamTimeoutError,
 )
-from finx_sync.notices import GapReason
+from finx_sync.notices import Gap, GapReason
 from finx_sync.session.backfill import Backfill
 from finx_sync.session.clock import Clock
 from finx_sync.session.continuity import Continuity
@@ -39,6 +39,7 @@ from finx_sync.session.staleness import Staleness
 from finx_sync.session.state import ENDED, State, StateBox, StateChange
 from finx_sync.session.supervisor import Supervisor
 from finx_sync.session.tapped import (
+    Asked,
     LineClosed,
     LineOpened,
     LineSucceeded,
@@ -46,9 +47,10 @@ from finx_sync.session.tapped import (
     Wish,
     secrets_of,
 )
+from finx_sync.session.venue import VenueDriver
 from finx_sync.session.watch import Watch
 from finx_sync.transport.app import WebSocketApp
-from finx_sync.venues.base import Subscription
+from finx_sync.venues.base import Changed, Command, Report, Request, Resubscribe, Subscription
 
 __all__ = ["Session"]
 
@@ -75,13 +77,16 @@ class Session:
         self.flight = FlightRecorder(self.clock.offset)
         self.state = StateBox(self._state_changed)
         self._inbox = Inbox(options.queue_size, self.ledger, options.overflow, self._overflowed, parts.taps)
-        self.delivery = Delivery(parts.handlers, self.ledger, parts.latest, self._take_control, self._handler_raised)
+        self.venue = VenueDriver(parts.venue, self.clock, parts.handlers, self._do)
+        self.delivery = Delivery(
+            parts.handlers, self.ledger, parts.latest, self._take_control, self._handler_raised, expander=self.venue
+        )
         self.continuity = Continuity(
             dialect=parts.dialect,
             wishes=parts.subscriptions.desired,
             delivery=self.delivery,
             clock=self.clock,
-            on_missed=parts.missed,
+            on_missed=self._missed,
             overlap=options.overlap,
         )
         if parts.history is not None and options.backfill:
@@ -115,7 +120,7 @@ class Session:
             continuity=self.continuity,
             line_of=self.lines.of,
             tell=self.delivery.tell,
-            on_unreadable=parts.unreadable,
+            driver=self.venue,
         )
         self.lookout = Lookout(
             on_round=self._round,
@@ -159,8 +164,7 @@ class Session:
                 return
             self.worker.start()
             self._watch.start()
-        for wish in self._parts.subscriptions.desired():
-            self._note(self._wish(wish, wanted=True))
+        self.announce(*self._parts.subscriptions.desired(), wanted=True)
         self.state.move(State.CONNECTING, unless=OVER - {State.NEW})
         try:
             self.adjust_lines()
@@ -214,16 +218,27 @@ class Session:
 
     # What the user asks for while it runs; any thread
 
-    def wanted(self, *wishes: Subscription) -> None:
-        """Subscriptions were added."""
+    def announce(self, *wishes: Subscription, wanted: bool) -> None:
+        """Subscriptions are about to be asked for, or taken back: this has to be known before any answer comes."""
+        tell = self.venue.added if wanted else self.venue.removed
         for wish in wishes:
-            self._happens(self._wish(wish, wanted=True), partial(self.continuity.wanted, wish))
-        self.adjust_lines()
+            with self._parts.taps.order:
+                if wanted:
+                    self._happens(self._wish(wish, wanted=True), partial(self.continuity.wanted, wish))
+                else:
+                    self._note(self._wish(wish, wanted=False))
+                if not self.venue.is_idle:
+                    self._inbox.post(Ordered(partial(tell, wish)))
 
     def unwanted(self, wish: Subscription) -> None:
         """A subscription was removed."""
-        self._happens(self._wish(wish, wanted=False), lambda: self.continuity.unwanted(wish))
+        now = self.clock.monotonic()
+        self._inbox.post(partial(self._act, partial(self.continuity.unwanted, wish), now, now + self.clock.offset))
         self.adjust_lines()
+
+    def wants(self, wish: Subscription) -> bool:
+        """Whether a subscription is wanted now."""
+        return self._parts.subscriptions.wants(wish)
 
     def adjust_lines(self) -> None:
         """Have exactly the connections that the subscriptions need."""
@@ -332,8 +347,15 @@ class Session:
         with self._parts.taps.order:
             self._happens(LineOpened(connection, self._secrets), lambda: self.continuity.opened(connection))
             self._inbox.post(lambda: self._drift.forget(connection.line))
-            self._inbox.post(Ordered(lambda: self._parts.connection_changed(connection.line, True)))
+            self._inbox.post(Ordered(partial(self.venue.opened, connection)))
         self._match_urls()  # a wish may have come after the URL was written
+
+    def line_asked(self, connection: Connection, request: Request) -> None:
+        """A request is about to be sent: whoever reads the answer has to know it by then. Any thread."""
+        if not self.venue.is_idle:
+            with self._parts.taps.order:
+                self._note(Asked(connection, request))
+                self._inbox.post(partial(self.venue.requested, connection, request))
 
     def line_closed(self, connection: Connection, covered_until: float, reason: GapReason) -> None:
         """It is gone; no payload of it follows."""
@@ -344,7 +366,7 @@ class Session:
                 self._happens(gone, lambda: self.continuity.left(connection, covered_until))
             else:
                 self._happens(gone, lambda: self.continuity.closed(connection, covered_until, reason))
-            self._inbox.post(Ordered(lambda: self._parts.connection_changed(connection.line, False)))
+            self._inbox.post(Ordered(partial(self.venue.closed, connection)))
 
     def line_opened(self, line: str) -> None:
         """A connection is ready; the stream is open when all are."""
@@ -427,7 +449,34 @@ class Session:
     # On the dispatch thread.
 
     def _take_control(self, message: object, connection: Connection) -> Fate:
+        if type(message) in self.venue.answers:
+            self.venue.answer(message, connection)
+            return "control"
         return self._controls.take(message, connection)
+
+    def _do(self, command: Command, connection: Connection | None) -> None:
+        """What the venue's state wants done."""
+        if isinstance(command, Resubscribe):
+            self._resubscribe(command)
+        elif isinstance(command, Report):
+            self._controls.report(command.error)
+        elif isinstance(command, Changed):
+            self._parts.venue_changed()
+        elif connection is not None:
+            self._controls.take(command, connection)
+
+    def _resubscribe(self, command: Resubscribe) -> None:
+        """Ask anew for what the server has sent wrongly or incompletely: taken back and asked for on one connection."""
+        if command.why:
+            names = ", ".join(sorted(wish.name for wish in command.subscriptions))
+            logger.warning("%s: %s; asking anew for %s", self._parts.dialect.venue, command.why, names)
+        subscriptions = self._parts.subscriptions
+        for wish in command.subscriptions:
+            if subscriptions.remove(wish):
+                subscriptions.add(wish)
+
+    def _missed(self, gap: Gap) -> None:
+        self.venue.missed(gap.reason)
 
     def _handler_raised(self, error: HandlerRaisedError) -> None:
         if self._parts.options.handler_errors == "raise":
@@ -436,7 +485,7 @@ class Session:
     def _round(self) -> None:
         self._controls.round()
         self._match_urls()
-        self._parts.round()
+        self.venue.round()
 
     def _fell_behind(self, name: str) -> None:
         """The feed of a line falls behind."""

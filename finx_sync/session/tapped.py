@@ -8,9 +8,19 @@ from typing import Any
 
 from finx_sync.dispatch.inbox import Connection
 from finx_sync.notices import GapReason
-from finx_sync.venues.base import Subscription
+from finx_sync.venues.base import Request, Subscription
 
-__all__ = ["LineCancelled", "LineClosed", "LineOpened", "LineReplacing", "LineSucceeded", "Look", "Wish", "secrets_of"]
+__all__ = [
+    "Asked",
+    "LineCancelled",
+    "LineClosed",
+    "LineOpened",
+    "LineReplacing",
+    "LineSucceeded",
+    "Look",
+    "Wish",
+    "secrets_of",
+]
 
 
 @dataclass(frozen=True)
@@ -24,6 +34,19 @@ class LineOpened:
 
     connection: Connection
     secrets: tuple[str, ...] = dataclasses.field(repr=False)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request is about to be sent, whose answer this venue ties to it by its order or its id.
+
+    Attributes:
+        connection: that it goes to.
+        request: what it is; its text may hold a key.
+    """
+
+    connection: Connection
+    request: Request = dataclasses.field(repr=False)
 
 
 @dataclass(frozen=True)
