@@ -31,6 +31,7 @@ from finx_sync.venues.bitmex import BitmexStream
 from finx_sync.venues.ftx import FtxStream
 from finx_sync.venues.ime import ImeStream
 from tests.chaos.server import KINDS, SURVIVED
+from tests.recorder.venues import PLAYERS
 from tests.waiting import wait_until
 
 RECOVERY_LIMIT: Final = 20.0
@@ -118,12 +119,10 @@ class Venue:
     Attributes:
         make: its stream to a URL, subscribed.
         skipped: kinds of fault that mean nothing here.
-        whole: whether all that its handlers are given is in a replay; else gaps and states are.
     """
 
     make: Callable[[str], Stream]
     skipped: frozenset[str] = frozenset()
-    whole: bool = True
 
 
 VENUES: Final = {
@@ -192,13 +191,13 @@ def run(venue: str, folder: Path, *, seconds: float, each: int, seed: int) -> Ou
             outcome.seconds = time.monotonic() - begin
         if recording.lost:
             outcome.faults.append(f"the recorder left {recording.lost} messages out")
-        again = recipe.make(sandbox.url)
+        again = PLAYERS[venue]()  # subscribed to nothing: all is the recording's
         replayed = Log(again)
         replay = again.replay(path, speed="max")
     outcome.faults += [str(one) for one in replay.damage]
     for kind, *_ in live.items:
         outcome.live[kind] = outcome.live.get(kind, 0) + 1
-    outcome.differences = differences(live.items, replayed.items, whole=recipe.whole)
+    outcome.differences = differences(live.items, replayed.items)
     return outcome
 
 
@@ -219,16 +218,13 @@ def _inject(stream: Stream, live: Log, proxy: FaultProxy, outcome: Outcome, kind
         outcome.faults.append(f"{kind}: no messages come again")
 
 
-def differences(live: list[tuple[Any, ...]], replayed: list[tuple[Any, ...]], *, whole: bool = True) -> list[str]:
+def differences(live: list[tuple[Any, ...]], replayed: list[tuple[Any, ...]]) -> list[str]:
     """What is not the same, in order, as sentences.
 
     Args:
         live: what the handlers were given.
         replayed: the same of the replay.
-        whole: whether messages are compared as well as gaps and states.
     """
-    if not whole:
-        live, replayed = ([one for one in items if one[0] != "message"] for items in (live, replayed))
     if live == replayed:
         return []
     first = next((place for place, pair in enumerate(zip(live, replayed, strict=False)) if pair[0] != pair[1]), None)

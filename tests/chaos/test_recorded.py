@@ -9,22 +9,10 @@ import pytest
 
 from tests.chaos.recorded import VENUES, differences, run
 
-NEEDS_STATE = {
-    "deribit": "the answer to a subscription names no subscription: a replay needs the requests, as state of the run"
-}
-
 
 @pytest.mark.slow
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize(
-    "venue",
-    [
-        pytest.param(
-            venue, marks=pytest.mark.xfail(reason=NEEDS_STATE[venue], strict=False) if venue in NEEDS_STATE else ()
-        )
-        for venue in VENUES
-    ],
-)
+@pytest.mark.parametrize("venue", VENUES)
 def test_a_replay_is_what_was_live(venue: str, tmp_path: Path) -> None:
     """A backtest would see other messages, gaps or states than the bot did, or in another order."""
     outcome = run(venue, tmp_path, seconds=3, each=1, seed=20)
