@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from finx_sync import Backoff, StreamManager
+from finx_sync.stream import Stream
 from tests.scripted import ScriptedServer
 
 FAST = Backoff(first=0.01, cap=0.05, healthy_after=0.0)
@@ -57,7 +58,7 @@ class Collector:
             return list(self.items)
 
 
-def books_balance(stream: StreamManager) -> bool:
+def books_balance(stream: Stream) -> bool:
     """The conservation equation of the stream's counters."""
     books = stream.stats().messages
     return books.received == (

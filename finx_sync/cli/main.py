@@ -214,7 +214,8 @@ def _add_recordings(adder: argparse._SubParsersAction[argparse.ArgumentParser], 
         ["finx-sync convert feed.finxrec tables", "finx-sync convert feed.finxrec feed.duckdb"],
     )
     convert.add_argument("path", metavar="FILE", help="with the files that follow it by number; or a folder of them")
-    convert.add_argument("target", metavar="TARGET", help="a folder for Parquet files, or a file ending with .duckdb")
+    convert.add_argument("target", metavar="TARGET", help="a folder for files, or a file ending with .duckdb")
+    convert.add_argument("--form", choices=("parquet", "csv"), help="of the files in a folder (default: parquet)")
 
 
 def _speed(text: str) -> float | str:

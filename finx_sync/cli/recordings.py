@@ -74,7 +74,7 @@ def replay(options: argparse.Namespace) -> None:
 
 def convert(options: argparse.Namespace) -> None:
     """Write a recording's messages as tables."""
-    done = _stream_of(options.path, lambda message: None).convert(options.path, options.target)
+    done = _stream_of(options.path, lambda message: None).convert(options.path, options.target, form=options.form)
     for damage in done.damage:
         complain(damage)
     print_rows({"table": name, "rows": count} for name, count in done.rows.items())
