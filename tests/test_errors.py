@@ -12,7 +12,7 @@ import pickle
 import pkgutil
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import FunctionType
 from typing import Any
 
@@ -51,6 +51,7 @@ class Rows:
 
     pair: str = "BTC:USD"
     unproven: tuple[str, ...] = ("12:00 to 13:00",)
+    discarded: dict[str, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return 7
@@ -100,7 +101,7 @@ def new(kind: type[FinxSyncError]) -> FinxSyncError:
     own = next(
         (vars(one)["__init__"] for one in kind.__mro__ if isinstance(vars(one).get("__init__"), FunctionType)), None
     )
-    if own is None:
+    if own is None or own is FinxSyncError.__init__:
         error = kind(ARGUMENTS["message"])
     else:
         asked = list(inspect.signature(own).parameters.values())[1:]

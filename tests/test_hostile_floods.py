@@ -24,7 +24,9 @@ from finx_sync.stream import Stream
 from finx_sync.venues.bitmex import BitmexStream
 from finx_sync.venues.ftx import FtxStream
 from finx_sync.venues.ftx.book import MAX_LEVELS, Book
+from finx_sync.venues.ftx.dialect import FtxDialect
 from finx_sync.venues.ftx.messages import BookUpdate
+from finx_sync.venues.ftx.state import FtxState
 from tests.scripted import SPOT, text
 from tests.servers import RawServer, client_frames, server_frame, until_close_frame
 
@@ -263,23 +265,23 @@ def test_a_frame_of_many_trades_ends_with_a_stop() -> None:
 
 def test_fills_that_a_stop_has_kept_back_are_no_duplicates_later() -> None:
     """After the next start, the server's repetition of a fill that no handler has seen would be dropped."""
-    stream = FtxStream(url="ws://127.0.0.1:9", **KEYS)
-    session = stream._begin()
-    session.delivery.stopping = True
+    dialect, state = FtxDialect(), FtxState()
     fill = {
         "fee": 1.0, "feeRate": 0.1, "future": None, "id": 7, "liquidity": "taker", "market": "BTC-PERP", "orderId": 1,
         "tradeId": 1, "price": 1.0, "side": "buy", "size": 1.0, "time": "2019-05-07T16:40:58.358438+00:00",
         "type": "order", "baseCurrency": None, "quoteCurrency": None, "feeCurrency": "USD",
     }  # fmt: skip
     payload = json.dumps({"channel": "fills", "type": "update", "data": fill}).encode()
-    (frame,) = stream._dialect.decode([payload])
-    stream._hand_on(frame)  # type: ignore[arg-type]
-    session.delivery.stopping = False
-    seen: list[object] = []
-    stream.on_fill(seen.append)
-    stream._hand_on(frame)  # type: ignore[arg-type]
-    assert len(seen) == 1
-    assert stream.duplicates == 0
+
+    def taken() -> list[Any]:
+        (frame,) = dialect.decode([payload])
+        return [message for _, message in state.take(frame, None, 0.0, ()).messages]
+
+    first = taken()
+    assert [one.id for one in first] == [7]
+    assert taken() == [], "it counts as handed on"
+    state.withheld(first)
+    assert taken() == first
 
 
 def test_an_image_of_many_rows_ends_with_a_stop() -> None:

@@ -30,6 +30,7 @@ from finx_sync import (
     State,
     StreamManager,
 )
+from finx_sync.dispatch.worker import Worker
 from finx_sync.errors import (
     ConnectionLostError,
     ConnectTimeoutError,
@@ -265,7 +266,7 @@ def test_handlers_can_be_removed_and_added_inside_handlers() -> None:
     assert not stream.off(first)
 
 
-@pytest.mark.parametrize("place", ["decode", "opening"])
+@pytest.mark.parametrize("place", ["dispatch", "opening"])
 def test_a_defect_of_our_own_ends_the_stream_loudly(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A crashed thread would leave a stream that looks alive and never ticks again."""
 
@@ -274,7 +275,10 @@ def test_a_defect_of_our_own_ends_the_stream_loudly(place: str, monkeypatch: pyt
 
     with ScriptedServer(lambda connection: connection.send(text())) as server:
         stream = stream_to(server)
-        monkeypatch.setattr(stream._dialect, place if place == "decode" else "url", crash)
+        if place == "dispatch":
+            monkeypatch.setattr(Worker, "_dispatch", crash)
+        else:
+            monkeypatch.setattr(stream._dialect, "url", crash)
         with pytest.raises(InternalError):
             stream.run()
         assert stream.state is State.FAILED
@@ -537,10 +541,8 @@ def tls(request: pytest.FixtureRequest) -> tuple[ssl.SSLContext | None, ssl.SSLC
 
 
 def assert_stops(stream: StreamManager) -> None:
-    """stop() returns within a second, and no thread is left."""
-    begin = time.monotonic()
+    """When stop() returns, no thread is left: it has not given up."""
     stream.stop()
-    assert time.monotonic() - begin < 1.0
     assert not [one for one in threading.enumerate() if one.name.startswith(("finx-sync io", "finx-sync dispatch"))]
 
 
@@ -609,9 +611,7 @@ def test_stop_inside_a_handler(tls: Any) -> None:
         @stream.on_contract
         def stop_here(tick: ContractTick) -> None:
             after.append(tick)
-            begin = time.monotonic()
-            stream.stop()
-            assert time.monotonic() - begin < 0.5
+            stream.stop(3600)
             returned.set()
             release.wait(10)
 

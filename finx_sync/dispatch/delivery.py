@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Literal, Protocol
 
+from finx_sync.dispatch.expander import Expander, Expansion, NoExpander
 from finx_sync.dispatch.handlers import Handler, Handlers, Route
 from finx_sync.dispatch.inbox import Connection
 from finx_sync.dispatch.latest import WEIGH_AFTER, LastValues, set_field
@@ -60,6 +61,7 @@ class Delivery:
         latest: the table of last values to keep; its types are the user messages.
         on_other: told of every decoded thing that is no user message, with its connection; returns what became of it.
         on_raise: told of a handler's exception, after the books, the log and `on_error` have been.
+        expander: makes what handlers get of some types of message; None where all are handed on as they come.
 
     Attributes:
         gate: looks at every message first; None, the usual case, costs nothing.
@@ -74,10 +76,16 @@ class Delivery:
         latest: LastValues,
         on_other: Callable[[Any, Connection], Fate],
         on_raise: Callable[[HandlerRaisedError], object] | None = None,
+        *,
+        expander: Expander | None = None,
     ) -> None:
         self._handlers = handlers
         self._ledger = ledger
         self._latest = latest
+        self._expander = expander or NoExpander()
+        self._expanded = self._expander.kinds
+        # The types that go straight to handlers.
+        self._direct = {kind: table for kind, table in latest.items() if kind not in self._expanded}
         self._on_other = on_other
         self._on_raise = on_raise
         self.gate: Gate | None = None
@@ -93,7 +101,8 @@ class Delivery:
             self.prepare(gate, messages, received_at, connection)
         if (gate is None or self._judge() is None) and "message" not in self._handlers.topics:
             routes = self._handlers.routes
-            done = self._call_one(messages, payloads, received_at)
+            call = self._call_expanded if type(messages[0]) in self._expanded else self._call_one
+            done = call(messages, payloads, received_at)
             if done == len(messages) or self._handlers.routes is not routes:
                 return done
         rest = (messages[done:], payloads[done:]) if done else (messages, payloads)
@@ -125,7 +134,7 @@ class Delivery:
         Ends before the first message that is not simple (a gate or `on_message` wants it, it is no user message, or it
         has not exactly one handler), and when the handlers change; returns how many were handed on.
         """
-        handlers, latest = self._handlers, self._latest
+        handlers, latest = self._handlers, self._direct
         routes = handlers.routes
         if self.stopping or self.gate is not None or "message" in handlers.topics:
             return 0
@@ -177,16 +186,8 @@ class Delivery:
         self._ledger.settle(dropped=count)
 
     def deliver_unbooked(self, message: Message) -> None:
-        """Hand on a message that never was in the books: derived from others, or fetched afterwards."""
-        if self.stopping:  # one message may have a hundred thousand of these in it
-            return
-        name = message.name_of(message)
-        table = self._latest.get(type(message))
-        if table is not None:
-            table[name] = message
-        route = self._handlers.routes.get(type(message), _NOBODY)
-        for handler in route.by_name.get(name, route.everyone):
-            self._call(handler, message)
+        """Hand on a message that never was in the books: fetched afterwards."""
+        self._hand_on_part(type(message), message)
 
     def tell(self, topic: str, value: object) -> bool:
         """Call the handlers of an event. Returns whether there was one."""
@@ -200,7 +201,7 @@ class Delivery:
 
         Ends before the first message that is not so simple; returns how many were handed on.
         """
-        handlers, latest = self._handlers, self._latest
+        handlers, latest = self._handlers, self._direct
         routes = handlers.routes
         if self.stopping:  # looked at after the routes, which a stop replaces after it has set this
             return 0
@@ -262,7 +263,8 @@ class Delivery:
                     kind = type(message)
                     table = latest.get(kind)
                     if table is not None:
-                        route = routes.get(kind, _NOBODY)
+                        expands = kind in self._expanded
+                        route = _NOBODY if expands else routes.get(kind, _NOBODY)
                         everyone, by_name, name_of = route.everyone, route.by_name, kind.name_of
                         table.forget_surplus()
                         entries = table.entries
@@ -283,7 +285,8 @@ class Delivery:
                 set_field(message, "received_at", received_at)
                 entries[name] = (payload, received_at)
                 wanted = by_name.get(name, everyone) if by_name else everyone
-                counts["handled" if wanted or heard else "unclaimed"] += 1
+                fate = "handled" if wanted or heard else "unclaimed"
+                counts[self._expand(message, entries, name, heard) if expands else fate] += 1
                 for handler in wanted:
                     if timed:
                         self._call(handler, message)
@@ -310,11 +313,95 @@ class Delivery:
         table = self._latest[type(message)]
         table.entries[name] = (payload, received_at)
         table.forget_surplus()
+        if type(message) in self._expanded:
+            return self._expand(message, table.entries, name, heard)
         route = self._handlers.routes.get(type(message), _NOBODY)
         wanted = route.by_name.get(name, route.everyone)
         for handler in wanted:
             self._call(handler, message)
         return "handled" if wanted or heard else "unclaimed"
+
+    def _call_expanded(self, messages: list[Any], payloads: Sequence[bytes], received_at: float) -> int:
+        """As `_call_one`, for messages of which handlers get something else."""
+        handlers, latest, expanded, expand = self._handlers, self._latest, self._expanded, self._expander.expand
+        routes = handlers.routes
+        if self.stopping:  # as there
+            return 0
+        handled = unclaimed = duplicate = 0
+        kind: type | None = None
+        defect: Exception | None = None
+        try:
+            for message, payload in zip(messages, payloads, strict=True):
+                if type(message) is not kind:
+                    kind = type(message)
+                    if kind not in expanded:
+                        break
+                    last = latest[kind]
+                    last.forget_surplus()
+                    entries, name_of = last.entries, kind.name_of
+                set_field(message, "received_at", received_at)
+                name = name_of(message)
+                made = expand(message)
+                entries[name] = entry = (payload, received_at)
+                for further in made.names:
+                    entries[further] = entry
+                if made.messages and self._hand_on_all(made):
+                    handled += 1
+                elif made.is_duplicate:
+                    duplicate += 1
+                else:
+                    unclaimed += 1
+                if handlers.routes is not routes:
+                    break
+        except Exception as error:  # noqa: BLE001  # not the user's: see `spoiled`
+            defect = error
+        self._ledger.settle(handled=handled, unclaimed=unclaimed, duplicate=duplicate)
+        done = handled + unclaimed + duplicate
+        if defect is not None:
+            self.spoiled(payloads[done], defect)
+            done += 1
+        return done
+
+    def _expand(self, message: Message, entries: dict[str, Any], name: str, heard: bool) -> str:
+        """One message of which handlers get something else; returns what became of it.
+
+        Args:
+            message: which.
+            entries: the last values of its type, where it stands under `name`.
+            name: its name.
+            heard: whether `on_message` handlers had its text.
+        """
+        made = self._expander.expand(message)
+        for further in made.names:
+            entries[further] = entries[name]
+        claimed = self._hand_on_all(made) or heard
+        return "handled" if claimed else "duplicate" if made.is_duplicate else "unclaimed"
+
+    def _hand_on_all(self, made: Expansion) -> bool:
+        """Hand on what an expander has made; returns whether anybody wanted any of it.
+
+        One frame may hold a hundred thousand parts, so a stop is noticed between them.
+        """
+        claimed, tell = False, self.tell
+        for number, (topic, part) in enumerate(made.messages):
+            if self.stopping:
+                self._expander.withheld([left for _, left in made.messages[number:]])
+                break
+            claimed = (tell(topic, part) if isinstance(topic, str) else self._hand_on_part(topic, part)) or claimed
+        return claimed
+
+    def _hand_on_part(self, kind: type[Message], part: Message) -> bool:
+        """Hand on a message that has no payload of its own; returns whether anybody wanted it."""
+        name = part.name_of(part)
+        table = self._latest.get(kind)
+        if table is not None:
+            table[name] = part
+            table.forget_surplus()
+        route = self._handlers.routes.get(kind, _NOBODY)
+        wanted = route.by_name.get(name, route.everyone)
+        for handler in wanted:
+            self._call(handler, part)
+        return bool(wanted)
 
     def other(self, message: Any, payload: bytes, connection: Connection) -> None:
         """What is no user message, in hand: act on it, and enter it. Whatever it is, nothing is raised."""

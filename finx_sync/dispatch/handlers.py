@@ -81,6 +81,8 @@ class Handlers:
         """By message type; replaced as a whole."""
         self.topics: dict[str, tuple[Handler, ...]] = {}
         """By event name; replaced as a whole."""
+        self.wanted: frozenset[type[Message] | str] = frozenset()
+        """Everything that has a handler; replaced as a whole."""
 
     def add(self, topic: type[Message] | str, function: Function, names: Iterable[str] | None = None) -> Handler:
         """Register `function`.
@@ -130,7 +132,7 @@ class Handlers:
                 topics[topic] = tuple(mine)
             else:
                 routes[topic] = _route(mine)
-        self.routes, self.topics = routes, topics
+        self.routes, self.topics, self.wanted = routes, topics, frozenset(handler.topic for handler in self._all)
 
 
 def _route(handlers: list[Handler]) -> Route:

@@ -33,18 +33,34 @@ REMEMBERED: Final = 256
 """Live messages of each name that history is compared with."""
 
 
+@dataclass(frozen=True)
+class Fetched:
+    """What there is of a gap.
+
+    Attributes:
+        rows: messages marked as backfilled, sorted by time.
+        missing: why they may not be all; None where they are.
+    """
+
+    rows: list[Any]
+    missing: str | None = None
+
+
 class History(Protocol):
     """Where the rows come from. Its class knows the venue."""
 
     kind: str
     """The kind of subscription that it can fill."""
 
-    def fetch(self, name: str, start: float, end: float, timeout: float) -> list[Any]:
-        """All messages of `name` from `start` to `end`, UNIX seconds, sorted by time; marked as backfilled.
+    def fetch(self, name: str, start: float, end: float, timeout: float) -> Fetched:
+        """All messages of `name` from `start` to `end`, UNIX seconds.
 
         Raises:
-            FinxSyncError: they cannot be had in `timeout` seconds.
+            FinxSyncError: they cannot be had in `timeout` seconds, or `end` was called.
         """
+
+    def end(self) -> None:
+        """Give up what is being fetched, and whatever is asked for from now on. Any thread."""
 
     def moment(self, message: Any) -> float:
         """The message's own time, UNIX seconds."""
@@ -90,6 +106,7 @@ class Backfill:
         self._post = post
         self._timeout = timeout
         self._on_filled = on_filled
+        self._ended = False
         self._fillings: dict[Subscription, _Filling] = {}
         self._recent: dict[Subscription, deque[Any]] = {}
 
@@ -117,7 +134,7 @@ class Backfill:
             filling.size += len(payload)
             if filling.size > MAX_HELD_BYTES:
                 logger.warning("the gap of %s is not filled: too much came meanwhile", subscription.name)
-                self._finish(subscription, filling, None)
+                self._finish(subscription, filling, Fetched([], "too much came meanwhile"))
             return Judgement.KEPT
         self._remember(subscription, message)
         return Judgement.PASS
@@ -127,21 +144,25 @@ class Backfill:
 
     def _fetch(self, subscription: Subscription, filling: _Filling, start: float) -> None:
         """On its own thread."""
-        rows: list[Any] | None = None
+        fetched = Fetched([], "it could not be fetched")
         try:
-            rows = self._history.fetch(subscription.name, start, filling.gap.end, self._timeout)
+            fetched = self._history.fetch(subscription.name, start, filling.gap.end, self._timeout)
+            if fetched.missing is not None:
+                logger.warning("the gap of %s could not be filled for certain: %s", subscription.name, fetched.missing)
         except FinxSyncError as error:
+            if self._ended:
+                return
             logger.warning("the gap of %s could not be filled: %s", subscription.name, error)
         except Exception:
             logger.exception("filling the gap of %s has met a defect; please report it", subscription.name)
-        self._post(lambda: self._finish(subscription, filling, rows))
+        self._post(lambda: self._finish(subscription, filling, fetched))
 
-    def _finish(self, subscription: Subscription, filling: _Filling, rows: list[Any] | None) -> None:
+    def _finish(self, subscription: Subscription, filling: _Filling, fetched: Fetched) -> None:
         if self._fillings.get(subscription) is not filling:  # it was given up
             return
         del self._fillings[subscription]
-        self._on_filled(filling.gap, rows is not None, subscription)
-        for row in self._missing(subscription, filling, rows or []):
+        self._on_filled(filling.gap, fetched.missing is None, subscription)
+        for row in self._missing(subscription, filling, fetched.rows):
             self._remember(subscription, row)
             self._delivery.deliver_unbooked(row)
             self._ledger.backfill(1)
@@ -170,5 +191,7 @@ class Backfill:
 
     def end(self) -> None:
         """The stream ends: what is kept back is dropped, counted."""
+        self._ended = True
+        self._history.end()
         for filling in self._fillings.values():
             self._ledger.settle(dropped=len(filling.held))

@@ -18,10 +18,11 @@ from finx_sync.errors import (
     ServerRefusedError,
     SubscriptionRefusedError,
 )
-from finx_sync.redaction import redact
+from finx_sync.redaction import excerpt, shown
 from finx_sync.session.continuity import Continuity
 from finx_sync.session.subscriptions import Subscriptions
 from finx_sync.session.supervisor import Supervisor
+from finx_sync.session.venue import VenueDriver
 from finx_sync.venues.base import (
     Authentication,
     Confirmed,
@@ -53,7 +54,7 @@ class Controls:
         continuity: told of what proves that subscriptions flow.
         line_of: the supervisor whose present connection is this one; None when it has gone on to another.
         tell: calls the handlers of a topic; returns whether there was one.
-        on_unreadable: told the line of a message that could not be read, after `on_error` was.
+        driver: told of what was refused, and of messages that could not be read, after `on_error` was.
     """
 
     def __init__(
@@ -64,14 +65,14 @@ class Controls:
         continuity: Continuity,
         line_of: Callable[[Connection], Supervisor | None],
         tell: Callable[[str, object], bool],
-        on_unreadable: Callable[[str], object],
+        driver: VenueDriver,
     ) -> None:
         self._venue = venue
         self._subscriptions = subscriptions
         self._continuity = continuity
         self._line_of = line_of
         self._tell = tell
-        self._on_unreadable = on_unreadable
+        self._driver = driver
         self._postponed: dict[Subscription, float] = {}  # when to ask for it again, monotonic
         self._doubted: dict[str, bool] = {}  # lines with unreadable messages since the last round; whether with several
         self._logged: Counter[str] = Counter()
@@ -103,6 +104,10 @@ class Controls:
                 return "control" if isinstance(message, Ignored) else "unknown"
         return "control"
 
+    def report(self, error: FinxSyncError) -> None:
+        """Pass an error of the venue's to `on_error`."""
+        self._report(error, self._venue)
+
     def round(self) -> None:
         """Ask again for what the server has postponed, where it is time. Called now and then."""
         for wish in [wish for wish, due in self._postponed.items() if time.monotonic() >= due]:
@@ -110,7 +115,7 @@ class Controls:
             self._subscriptions.again(wish)
         doubted, self._doubted = self._doubted, {}
         for line in [line for line, several in doubted.items() if several]:
-            self._on_unreadable(line)
+            self._driver.unreadable(line)
 
     def _doubt(self, line: str) -> None:
         """Something on this line could not be read. What is to be done about that is done at once, but for a flood.
@@ -122,7 +127,7 @@ class Controls:
             self._doubted[line] = True
         else:
             self._doubted[line] = False
-            self._on_unreadable(line)
+            self._driver.unreadable(line)
 
     def _subscription(self, message: Refused | Postponed | Confirmed) -> None:
         """What the server says about a subscription."""
@@ -134,6 +139,7 @@ class Controls:
             self._postponed[wish] = time.monotonic() + message.seconds
         else:
             self._subscriptions.refused(wish)
+            self._driver.removed(wish)
             self._continuity.unwanted(wish)
             self._report(SubscriptionRefusedError(wish.kind, wish.name, message.said), self._venue)
 
@@ -149,8 +155,8 @@ class Controls:
 
     def _reconnect(self, said: str, line: Supervisor | None) -> None:
         if line is not None:
-            words = redact(said[:LONGEST_COMPLAINT])
-            line.reconnect(ConnectionLostError(f"the server asked for a new connection: {words}"), "server")
+            why = shown(said, LONGEST_COMPLAINT)
+            line.reconnect(ConnectionLostError(f"the server asked for a new connection: {why}"), "server")
 
     def _server_error(self, said: str, line: Supervisor | None) -> None:
         if line is not None and not line.confirmed:
@@ -173,8 +179,7 @@ class Controls:
 
 
 def _refused(said: str) -> AuthorizationError:
-    words = redact(said[:LONGEST_COMPLAINT])
     return AuthorizationError(
-        f"the server refused the key and said {words!r}; check the key (FinX keys change every 24 hours; "
-        "a signature also needs the right secret and a clock that is right)"
+        f"the server refused the key and said {excerpt(said, LONGEST_COMPLAINT)!r}; check the key "
+        "(FinX keys change every 24 hours; a signature also needs the right secret and a clock that is right)"
     )

@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from finx_sync.venues.base import Dialect, Subscription
+from finx_sync.venues.base import Dialect, Request, Subscription
 
 __all__ = ["Subscriptions"]
 
-Send = Callable[[str], object]
+Send = Callable[[Request], object]
 
 
 @dataclass(eq=False)
@@ -21,13 +21,15 @@ class _Open:
 
     Attributes:
         key: its credentials.
-        send: queues a message on it.
+        send: queues a request on it.
         carried: what it was asked for.
+        requests: how many requests for subscriptions were made on it.
     """
 
     key: Any
     send: Send
     carried: set[Subscription]
+    requests: int = 0
 
 
 class Subscriptions:
@@ -99,7 +101,7 @@ class Subscriptions:
                 text = self._dialect.unsubscribe(connection.key, subscription)
                 if text is not None and subscription in connection.carried:
                     connection.carried.remove(subscription)
-                    connection.send(text)
+                    connection.send(Request(text, "unsubscribe", (subscription,)))
             return True
 
     def refused(self, subscription: Subscription) -> None:
@@ -165,5 +167,7 @@ class Subscriptions:
         connection = self._open[line][-1]
         missing = [one for one in subscriptions if one not in connection.carried and self._dialect.line_of(one) == line]
         connection.carried.update(missing)
-        for text in self._dialect.subscribe_all(connection.key, missing):
-            connection.send(text)
+        requests = self._dialect.subscribe_all(connection.key, missing, connection.requests)
+        connection.requests += len(requests)
+        for request in requests:
+            connection.send(request)
