@@ -96,10 +96,9 @@ def redact(text: str) -> str:
     Args:
         text: a URL, a header block, a JSON message, an exception's text, or any mix of these.
     """
-    if _HINTS.search(text) is None:
-        return text
-    for pattern in _RULES:
-        text = pattern.sub(rf"\1{REDACTED}", text)
+    if _HINTS.search(text) is not None:
+        for pattern in _RULES:
+            text = pattern.sub(rf"\1{REDACTED}", text)
     return _without_values(text)
 
 
