@@ -378,8 +378,7 @@ def test_ctrl_c_ends_every_call_that_waits(call: str) -> None:
             timeout=50,
             check=False,
         )
-    expected = "returned" if call == "run" else "interrupted"  # run() ends in order, as documented
-    assert (done.stdout, done.stderr) == (f"{expected} at once []\n", "")
+    assert (done.stdout, done.stderr) == ("interrupted at once []\n", "")
 
 
 # The interpreter's end.
@@ -506,7 +505,7 @@ def test_a_thousand_failed_connects_leave_everything_as_it_was() -> None:
     assert set(gauge.depths[:1000]) == {gauge.depths[0]}
     assert max(gauge.threads[10:1000]) <= max(gauge.threads[:10]) + 1
     assert max(gauge.descriptors[10:1000]) <= max(gauge.descriptors[:10]) + 2
-    assert stream.stats().reconnects >= 1000
+    assert stream.stats().reconnects == 1, "only one connection was ever lost"
 
 
 def test_healthy_data_resets_the_back_off() -> None:

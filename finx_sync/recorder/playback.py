@@ -21,6 +21,7 @@ from finx_sync.dispatch.inbox import Connection
 from finx_sync.dispatch.tap import Taps
 from finx_sync.dispatch.worker import Worker
 from finx_sync.errors import FinxSyncError, InternalError
+from finx_sync.interrupts import Task
 from finx_sync.notices import GapReason
 from finx_sync.recorder.format import Changed, Closed, Lost, Opened, Received, Record, Started, Wished
 from finx_sync.recorder.reader import RecordingReader
@@ -92,14 +93,13 @@ class Playback(Session):
             KeyboardInterrupt: Ctrl+C; the playback has ended.
         """
         self._until, self._pause_at, self._began = until, pause_at, None
-        thread = threading.Thread(target=self._play, name="finx-sync dispatch", daemon=True)
-        self._player.thread = thread
-        thread.start()
+        task = Task(self._play, "finx-sync dispatch")
         try:
-            while thread.is_alive():
-                thread.join(1.0)  # with a timeout, so that Ctrl+C comes through
+            task.begin()
+            task.wait()
         except BaseException:
             self.stop(1.0, drain=False)
+            task.wait(1.0)
             raise
         if self._crash is not None:
             crash, self._crash = self._crash, None
@@ -141,6 +141,7 @@ class Playback(Session):
     # The dispatch thread
 
     def _play(self) -> None:
+        self._player.thread = threading.current_thread()
         try:
             while not self.delivery.stopping:
                 item = self._next_item()
@@ -340,7 +341,7 @@ class _Player(Worker):
         return True
 
     def on_this_thread(self) -> bool:
-        return self.thread is not None and threading.get_ident() == self.thread.ident
+        return self.thread is threading.current_thread()
 
     def join(self, timeout: float) -> bool:
         if self.thread is not None:

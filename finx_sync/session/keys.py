@@ -32,7 +32,7 @@ def current_key(account: Account, nudge: threading.Event, is_stopping: Callable[
     def ask() -> None:
         try:
             answer.append(account.current_key())
-        except Exception as error:  # noqa: BLE001  # it is handed on below
+        except BaseException as error:  # noqa: BLE001  # it is handed on below
             answer.append(error)
         nudge.set()
 
@@ -44,6 +44,6 @@ def current_key(account: Account, nudge: threading.Event, is_stopping: Callable[
         raise ConnectError(f"the api_key function returned no key within {timeout:g} s")
     if isinstance(answer[0], FinxSyncError):
         raise answer[0]
-    if isinstance(answer[0], Exception):
+    if isinstance(answer[0], BaseException):
         raise ConnectError(f"the api_key function raised {type(answer[0]).__name__}") from answer[0]
     return answer[0]

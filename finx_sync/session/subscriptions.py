@@ -39,7 +39,7 @@ class Subscriptions:
 
     def __init__(self, dialect: Dialect) -> None:
         self._dialect = dialect
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # re-entrant: a signal handler may subscribe in the middle of another call
         self._desired: dict[Subscription, None] = {}
         self._open: dict[str, list[_Open]] = {}  # by line, the oldest first
 
@@ -73,7 +73,7 @@ class Subscriptions:
         with self._lock:
             new = any(one not in self._desired for one in subscriptions)
             self._desired.update(dict.fromkeys(subscriptions))
-            for line in self._open:
+            for line in list(self._open):
                 self._ask(line, subscriptions)
             return new
 
@@ -101,7 +101,7 @@ class Subscriptions:
         with self._lock:
             self._forget(subscription)  # also where it is wanted no more: it may be wanted later
             if subscription in self._desired:
-                for line in self._open:
+                for line in list(self._open):
                     self._ask(line, [subscription])
 
     def opened(self, line: str, key: Any, send: Send, carried: Iterable[Subscription] = ()) -> None:
@@ -127,15 +127,16 @@ class Subscriptions:
         return self._open[line][0].carried if line in self._open else set()
 
     def _of(self, line: str) -> Iterator[Subscription]:
-        return (one for one in self._desired if self._dialect.line_of(one) == line)
+        return (one for one in list(self._desired) if self._dialect.line_of(one) == line)
 
     def _ask(self, line: str, subscriptions: Iterable[Subscription]) -> None:
         """Ask for those that are this line's, unless it carries them: some venues cannot take one back."""
-        assert self._lock.locked()
         if self._dialect.asks_by_url:
             return
         connection = self._open[line][-1]
-        missing = [one for one in subscriptions if one not in connection.carried and self._dialect.line_of(one) == line]
-        connection.carried.update(missing)
+        missing = [
+            one for one in list(subscriptions) if one not in connection.carried and self._dialect.line_of(one) == line
+        ]
         for text in self._dialect.subscribe_all(connection.key, missing):
             connection.send(text)
+        connection.carried.update(missing)  # last: what an interrupt leaves unsent is sent by the next call

@@ -5,11 +5,12 @@ from __future__ import annotations
 import abc
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from finx_sync.dispatch.tap import Taps
 from finx_sync.errors import InvalidInputError, UsageError
+from finx_sync.interrupts import uninterrupted
 from finx_sync.moments import Moment, read_moment
 from finx_sync.recorder.convert import Converted, convert
 from finx_sync.recorder.playback import Playback, Speed
@@ -50,12 +51,24 @@ class Recordable(Upkeep):
             UsageError: the stream is being recorded already.
             ConfigError: the file cannot be made, or an option cannot be right.
         """
+        made: list[Recording] = []
+        try:
+            return uninterrupted(lambda: self._record(made, path, rotate_bytes, compress), "finx-sync control")
+        except BaseException:  # an interrupt: nobody would have the recording to stop it
+            for recording in made:
+                recording.stop()
+            raise
+
+    def _record(
+        self, made: list[Recording], path: str | os.PathLike[str], rotate_bytes: int, compress: bool
+    ) -> Recording:
         with self._lifecycle:
             if self._taps.tap is not None:
                 raise UsageError("the stream is being recorded already; stop() that recording first")
             recording = Recording(
                 path, self._dialect.venue, rotate_bytes=rotate_bytes, compress=compress, on_end=self._forget
             )
+            made.append(recording)
             self._taps.tap = recording
             session = self._session
         if session is not None and session.state.state not in ENDED:
@@ -97,12 +110,13 @@ class Recordable(Upkeep):
         last = None if until is None else read_moment(until)
         reader = RecordingReader(path)
         reader.require(self._dialect.venue)
-        with self._lifecycle:
-            if self._session is not None and self._session.state.state not in ENDED:
-                raise UsageError(f"the stream is {self._session.state.state.value}; stop() it before a replay")
-            playback = Playback(self._session_parts(), reader, speed)
-            self._session = playback
-        return Replay(playback, reader).resume(until=last, pause_at=pause_at)
+        return self._play_back(
+            reader, speed, lambda playback: Replay(playback, reader).resume(until=last, pause_at=pause_at)
+        )
+
+    @abc.abstractmethod
+    def _play_back(self, reader: RecordingReader, speed: Speed, play: Callable[[Playback], Replay]) -> Replay:
+        """Make a playback the present session, and `play` it."""
 
     def convert(self, path: RecordingPath | Sequence[RecordingPath], target: str | os.PathLike[str]) -> Converted:
         """Write a recording of this stream's venue as tables, one for each type of message, and one of events.

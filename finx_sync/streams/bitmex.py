@@ -13,6 +13,7 @@ from finx_sync.config import SANDBOX, Account, checked_url
 from finx_sync.dispatch.feed import Feed
 from finx_sync.dispatch.handlers import Handler
 from finx_sync.errors import ConfigError, StreamTimeoutError, UsageError
+from finx_sync.interrupts import Notifier
 from finx_sync.notices import Gap
 from finx_sync.session.options import StreamOptions
 from finx_sync.session.state import ENDED
@@ -97,7 +98,7 @@ class BitmexStream(Stream):
         self._deletes = deletes
         self._stay = embedded.Stay()
         self._storage = Storage(threading.Lock())
-        self._filled = threading.Condition()  # notified when a table's image has come
+        self._filled = Notifier()  # of tables whose image has come
         self._newest: dict[str, tuple[Row, TableUpdate]] = {}  # written by the dispatch thread
         self._healed_at: dict[str, float] = {}
         self._given_up: set[str] = set()  # topics whose image may still be on its way
@@ -214,15 +215,15 @@ class BitmexStream(Stream):
         """
         self._refuse_on_dispatch_thread("wait_until_filled")
         deadline = time.monotonic() + timeout
-        with self._filled:
-            while True:
-                if self.state in ENDED:
-                    raise self.failure or UsageError("the stream is not running; start() it first")
-                if not (missing := self._missing(topics)):
-                    return
-                if (left := deadline - time.monotonic()) <= 0:
-                    raise StreamTimeoutError(f"no image of {', '.join(missing)} within {timeout:g} s")
-                self._filled.wait(min(left, 0.1))  # a refusal is not announced here, so look again soon
+        while True:
+            if self.state in ENDED:
+                raise self.failure or UsageError("the stream is not running; start() it first")
+            if not (missing := self._missing(topics)):
+                return
+            if (left := deadline - time.monotonic()) <= 0:
+                raise StreamTimeoutError(f"no image of {', '.join(missing)} within {timeout:g} s")
+            # A refusal is not announced here, so look again soon.
+            self._filled.wait_for(lambda: not self._missing(topics), min(left, 0.1))
 
     def _missing(self, topics: tuple[str, ...]) -> list[str]:
         wanted = [name for name in self.topics if not topics or name in topics]
@@ -241,8 +242,7 @@ class BitmexStream(Stream):
         if storage.lost:
             self._heal(now)
         if action == "partial":
-            with self._filled:
-                self._filled.notify_all()
+            self._filled.notify()
         if action == "delete" and not self._deletes:
             return
         if self._handlers.topics is not self._topics:  # a handler came or went

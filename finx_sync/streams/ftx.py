@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import threading
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit, urlunsplit
 
@@ -21,6 +20,7 @@ from finx_sync.errors import (
     SubscriptionRefusedError,
     UsageError,
 )
+from finx_sync.interrupts import Notifier
 from finx_sync.messages import Message
 from finx_sync.notices import Gap
 from finx_sync.session.options import StreamOptions
@@ -93,8 +93,8 @@ class FtxStream(FtxHandlers):
         self._latest.update({kind: LastTable(self._ftx.decode) for kind in DERIVED})
         self._stay = embedded.Stay()
         self._books = Books(self._resubscribe)
-        self._answering = threading.Condition()  # guards _answers; notified of each, and at the end
-        self._answers: dict[Subscription, str | None] = {}
+        self._answering = Notifier()  # of each answer, and of the end
+        self._answers: dict[Subscription, str | None] = {}  # changed by single steps, which need no lock
         self._seen = Once()
         self._duplicates = 0
         for frame in (Trades, Fills, Orders, Payments):
@@ -208,9 +208,14 @@ class FtxStream(FtxHandlers):
 
     def _wait_for_answers(self, wishes: set[Subscription], timeout: float) -> None:
         self._refuse_on_dispatch_thread("wait_until_subscribed")
-        with self._answering:
-            in_time = self._answering.wait_for(lambda: wishes <= self._answers.keys() or self.state in ENDED, timeout)
-            answers = {wanted: self._answers[wanted] for wanted in wishes if wanted in self._answers}
+        answers: dict[Subscription, str | None] = {}
+
+        def are_answered() -> bool:
+            nonlocal answers
+            answers = {wanted: said for wanted, said in self._answers.copy().items() if wanted in wishes}
+            return len(answers) == len(wishes) or self.state in ENDED
+
+        in_time = self._answering.wait_for(are_answered, timeout)
         for wanted, said in answers.items():
             if said is not None:
                 raise SubscriptionRefusedError(wanted.kind, wanted.name, said)
@@ -222,10 +227,9 @@ class FtxStream(FtxHandlers):
 
     def _subscribe(self, *subscriptions: Subscription, stale_after: float | None = None) -> None:
         desired = set(self._subscriptions.desired())
-        with self._answering:
-            for wanted in subscriptions:
-                if wanted not in desired:  # unsubscribed or refused before; this is another try
-                    self._answers.pop(wanted, None)
+        for wanted in subscriptions:
+            if wanted not in desired:  # unsubscribed or refused before; this is another try
+                self._answers.pop(wanted, None)
         super()._subscribe(*subscriptions, stale_after=stale_after)
 
     def _ask(self, channel: str, markets: tuple[str, ...]) -> None:
@@ -277,9 +281,8 @@ class FtxStream(FtxHandlers):
     # On the dispatch thread.
 
     def _answered(self, wish: Subscription, said: str | None) -> None:
-        with self._answering:
-            self._answers[wish] = said
-            self._answering.notify_all()
+        self._answers[wish] = said
+        self._answering.notify()
 
     def _hand_on(self, frame: Events) -> None:
         """Take a frame apart; what was handed on before is not handed on again."""
@@ -318,8 +321,7 @@ class FtxStream(FtxHandlers):
     def _connection_changed(self, line: str, is_open: bool) -> None:
         if is_open:
             self._ftx.connected()
-            with self._answering:
-                self._answers.clear()
+            self._answers.clear()
         self._books.drop()
 
     # Start and end
@@ -327,8 +329,7 @@ class FtxStream(FtxHandlers):
     def _listen(self, change: StateChange) -> None:
         super()._listen(change)
         if change.new in ENDED:
-            with self._answering:
-                self._answering.notify_all()
+            self._answering.notify()
 
     def rotate_key(self, api_key: Any = None, api_secret: str | None = None) -> None:
         """Log in with another key of the same subaccount, on a new connection; returns at once.
