@@ -31,6 +31,9 @@ T = TypeVar("T")
 LONGEST_WAIT: Final = 0.5
 """Seconds. A signal that comes just before the system call does not end it, and Ctrl+C must not wait for a message."""
 
+UNDO_TIMEOUT: Final = 5.0
+"""Seconds that an interrupted caller waits for what is to be undone."""
+
 _HERE: Final = os.path.dirname(os.path.abspath(__file__)) + os.sep
 _CALLERS: Final = tuple(_HERE + name + os.sep for name in ("cli", "compat", "doctor", "sandbox", "testing"))
 """Parts of the package that use streams as any program does: they hold none of a stream's locks."""
@@ -125,7 +128,7 @@ class Task(Generic[T]):
         return self._values[0]
 
 
-def uninterrupted(action: Callable[[], T], name: str) -> T:
+def uninterrupted(action: Callable[[], T], name: str, undo: Callable[[T], object] | None = None) -> T:
     """Do something, on a thread of its own where the caller is the main thread; returns or raises what it does.
 
     An interrupt ends the wait for it, not the action.
@@ -133,12 +136,21 @@ def uninterrupted(action: Callable[[], T], name: str) -> T:
     Args:
         action: what to do.
         name: of the thread.
+        undo: called with the result that an interrupt keeps from the caller.
     """
     if not on_main_thread():
         return action()
-    task = Task(action, name)
-    task.begin()
-    return task.result()
+    task = Task(lambda: made.append(action()), name)
+    made: list[T] = []
+    try:
+        task.begin()
+        task.result()
+        return made[0]
+    except BaseException:
+        if undo is not None and task.wait(UNDO_TIMEOUT):
+            for result in made:
+                undo(result)
+        raise
 
 
 class Notifier:

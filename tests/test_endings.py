@@ -353,7 +353,7 @@ def test_ctrl_c_ends_every_call_that_waits(call: str) -> None:
         silent = StreamManager("sandbox-key", url=sys.argv[2])
         stuck = StreamManager("sandbox-key", url=sys.argv[1])
         inside, gate = threading.Event(), threading.Event()
-        stuck.on_message(lambda text: (inside.set(), gate.wait(20)))
+        stuck.on_state(lambda change: change.new.value == "open" and (inside.set(), gate.wait(20)))
         threading.Thread(target=press, daemon=True).start()
         try:
             {CALLS[call]}

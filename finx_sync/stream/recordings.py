@@ -51,24 +51,17 @@ class Recordable(Upkeep):
             UsageError: the stream is being recorded already.
             ConfigError: the file cannot be made, or an option cannot be right.
         """
-        made: list[Recording] = []
-        try:
-            return uninterrupted(lambda: self._record(made, path, rotate_bytes, compress), "finx-sync control")
-        except BaseException:  # an interrupt: nobody would have the recording to stop it
-            for recording in made:
-                recording.stop()
-            raise
+        return uninterrupted(
+            lambda: self._record(path, rotate_bytes, compress), "finx-sync control", undo=lambda made: made.stop()
+        )
 
-    def _record(
-        self, made: list[Recording], path: str | os.PathLike[str], rotate_bytes: int, compress: bool
-    ) -> Recording:
+    def _record(self, path: str | os.PathLike[str], rotate_bytes: int, compress: bool) -> Recording:
         with self._lifecycle:
             if self._taps.tap is not None:
                 raise UsageError("the stream is being recorded already; stop() that recording first")
             recording = Recording(
                 path, self._dialect.venue, rotate_bytes=rotate_bytes, compress=compress, on_end=self._forget
             )
-            made.append(recording)
             self._taps.tap = recording
             session = self._session
         if session is not None and session.state.state not in ENDED:
