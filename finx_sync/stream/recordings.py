@@ -101,8 +101,13 @@ class Recordable(Upkeep):
         if speed != "max" and (isinstance(speed, (str, bool)) or not 0 < speed <= FASTEST):
             raise InvalidInputError(f"speed is a number above 0, or 'max', not {speed!r}")
         last = None if until is None else read_moment(until)
-        reader = RecordingReader(path)
-        reader.require(self._dialect.venue)
+
+        def look() -> RecordingReader:
+            reader = RecordingReader(path)
+            reader.require(self._dialect.venue)
+            return reader
+
+        reader = uninterrupted(look, "finx-sync control")  # an interrupt while the file is mapped would get stuck there
         return self._play_back(
             reader, speed, lambda playback: Replay(playback, reader).resume(until=last, pause_at=pause_at)
         )

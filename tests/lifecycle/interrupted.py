@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from finx_sync import Backoff, FinxSyncError, State, StreamManager
@@ -128,16 +129,22 @@ class Round:
         self._folder = folder
         self.fired = False
         self._armed = False
+        self._is_early = True
 
-    def handle(self, *_: object) -> None:
+    def handle(self, _: int, frame: FrameType | None) -> None:
         """The signal handler."""
         if not self._armed:
             return
         self.fired = True
         if self._mode == "ctrl_c":
+            # Once more, as a person does: Python itself loses one that comes inside a weak reference's callback.
+            signal.setitimer(signal.ITIMER_REAL, 0.5)
             raise KeyboardInterrupt
         self.stream.stop()
-        if self.stream.state is State.NEW:  # it came before the call: a stop of what has not begun is none
+        codes = {function.__code__ for function in CLEAN}
+        while frame is not None and frame.f_code not in codes:
+            frame = frame.f_back
+        if frame is None and self._name in NEW and self._is_early:  # a stop of what has not begun is none
             signal.setitimer(signal.ITIMER_REAL, 0.001)
 
     def run(self, delay: float) -> None:
@@ -154,6 +161,7 @@ class Round:
                 raise  # else it is such as "the stream is not running"
         finally:
             self._armed = False
+            signal.setitimer(signal.ITIMER_REAL, 0)
         if (clean and self._name != "record") or (self._name == "run" and self._mode == "stop"):
             assert none_left(), f"{self._name} has left {ours()} behind, {self.stream!r}"
         if (recording := self.stream._taps.tap) is not None:
@@ -166,6 +174,7 @@ class Round:
     def _call(self) -> None:
         if self._name in NEW:
             NEW[self._name](self.stream, self._folder)
+            self._is_early = False
             while not self.fired:
                 time.sleep(0.0005)
             return
