@@ -24,7 +24,7 @@ from queue import Empty, SimpleQueue
 from types import FrameType
 from typing import Final, Generic, TypeVar
 
-__all__ = ["LONGEST_WAIT", "Notifier", "Task", "is_inside_a_call", "on_main_thread", "uninterrupted"]
+__all__ = ["LONGEST_WAIT", "Flag", "Notifier", "Task", "is_inside_a_call", "on_main_thread", "uninterrupted"]
 
 T = TypeVar("T")
 
@@ -189,3 +189,28 @@ class Notifier:
                 self._waiting.remove(changed)
             except ValueError:  # an interrupt came before it was added
                 pass
+
+
+class Flag:
+    """Something that is so or not, and can be waited for, like an Event; without a lock, for the same reason."""
+
+    def __init__(self) -> None:
+        self._is_set = False
+        self._changes = Notifier()
+
+    def is_set(self) -> bool:
+        """Whether it is so."""
+        return self._is_set
+
+    def set(self) -> None:
+        """Make it so, and wake those who wait. Any thread, also in a signal handler."""
+        self._is_set = True
+        self._changes.notify()
+
+    def clear(self) -> None:
+        """Make it not so."""
+        self._is_set = False
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until it is so, at most `timeout` seconds; returns whether it is."""
+        return self._changes.wait_for(self.is_set, timeout)

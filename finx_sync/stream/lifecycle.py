@@ -132,7 +132,7 @@ class Lifecycle(Recordable):
 
         It returns when the threads have ended, or after `timeout` seconds, with a warning in the log that names the
         handler that is still running. Where it cannot wait, it returns at once and the threads end a moment later: in a
-        handler, and in a signal handler that has interrupted a call of this library.
+        handler, in a signal handler that has interrupted a call of this library, in the predicate of `wait_for`.
 
         Args:
             timeout: seconds.
@@ -190,7 +190,7 @@ class Lifecycle(Recordable):
                     self._before_start()
             session.start(timeout)
         except BaseException:
-            session.stop(STOP_TIMEOUT, drain=False)
+            session.stop(ABANDON_TIMEOUT, drain=False)
             self._tidy(session)
             attempt.session = None
             raise
