@@ -39,7 +39,7 @@ class Subscriptions:
 
     def __init__(self, dialect: Dialect) -> None:
         self._dialect = dialect
-        self._lock = threading.RLock()  # re-entrant: a signal handler may subscribe in the middle of another call
+        self._lock = threading.RLock()  # re-entrant for signal handlers
         self._desired: dict[Subscription, None] = {}
         self._open: dict[str, list[_Open]] = {}  # by line, the oldest first
 
