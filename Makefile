@@ -32,6 +32,7 @@ conformance: $(READY)
 chaos: $(READY)
 	$(BIN)/python -m tests.chaos.run
 	$(BIN)/python -m tests.chaos.venues
+	$(BIN)/python -m tests.chaos.recorded
 
 fuzz: $(READY)
 	$(BIN)/python -m tests.fuzzing.run

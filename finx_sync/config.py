@@ -1,27 +1,35 @@
 """Settings: argument, else environment, else `.env`, else default. The only reader of the environment's variables.
 
-``.env`` is looked for in the working directory and above it; reading it changes nothing in ``os.environ``.
+``.env`` is the one in the working directory, or the file that ``FINX_ENV_FILE`` names. Folders above are not searched:
+nobody knows who may write there, and an address in such a file would be sent the key. The file is read only when a
+setting is not found before it, and reading it changes nothing in ``os.environ``.
 """
 
 from __future__ import annotations
 
+import io
+import ipaddress
 import os
-from collections.abc import Callable
+import sys
+import warnings
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from dotenv import dotenv_values, find_dotenv
+from dotenv import dotenv_values
 
-from finx_sync.errors import ConfigError
-from finx_sync.redaction import redact
+from finx_sync.errors import ConfigError, MissingKeyError
+from finx_sync.redaction import redact, remember, secrets_of
 
 __all__ = [
     "ENVIRONMENTS",
     "SANDBOX",
     "Account",
     "KeySource",
+    "check_secrecy",
     "checked_url",
+    "is_loopback",
     "read_account",
     "read_credentials",
     "read_grid_account",
@@ -40,6 +48,12 @@ ENVIRONMENTS: Final[dict[str, str | None]] = {
 """Base URL of each environment (FinX documentation, *Streams*; Deribit API documentation)."""
 DERIBIT: Final = frozenset({"deribit", "deribit-test", "deribit-sandbox"})
 """The environments where Deribit's own public feed is spoken, which takes no key."""
+
+ENV_FILE: Final = "FINX_ENV_FILE"
+"""Names the file to read instead of ``.env`` in the working directory."""
+
+OWN_HOSTS: Final = ".finx.io"
+"""What the names of FinX's own servers end with: a key of FinX's may go there from anywhere."""
 
 GRID_URL: Final = "https://api.finx.io"
 """The calculation grid (finx-io SDK)."""
@@ -66,6 +80,11 @@ class Account:
     def __repr__(self) -> str:
         return f"Account({redact(self.base_url or SANDBOX)})"
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "key":  # also one that comes later, by `Stream.rotate_key`
+            remember(*secrets_of(value))
+        super().__setattr__(name, value)
+
     def current_key(self) -> Any:
         """The key or the credentials now.
 
@@ -73,8 +92,10 @@ class Account:
             ConfigError: the function did not return any.
         """
         if not callable(self.key):
+            remember(*secrets_of(self.key))
             return self.key
         key = self.key()
+        remember(*secrets_of(key))
         if not key or (isinstance(key, str) and not key.strip()):
             raise ConfigError("the api_key function returned no key; it must return a non-empty string")
         return key
@@ -89,28 +110,24 @@ def read_account(api_key: KeySource | None = None, environment: str | None = Non
         url: base URL of another server; else ``FINX_URL``. Wins over the environment's.
 
     Raises:
-        ConfigError: no key, an unknown environment, or no websocket URL.
+        MissingKeyError: no key.
+        ConfigError: an unknown environment, no websocket URL, or a `.env` that cannot be read.
     """
-    variables = _variables()
-    chosen = environment or variables.get("FINX_ENVIRONMENT") or "production"
+    settings = _Settings(is_optional=api_key is not None)
+    chosen = environment or settings.get("FINX_ENVIRONMENT") or "production"
     if chosen not in ENVIRONMENTS:
         names = ", ".join(repr(name) for name in ENVIRONMENTS)
         raise ConfigError(f"there is no environment {chosen!r}; choose one of {names}, or give url=")
-    address = url if url is not None else (None if environment else variables.get("FINX_URL"))
+    address = url if url is not None else (None if environment else settings.get("FINX_URL"))
     base_url = ENVIRONMENTS[chosen] if not address else checked_url(address)
     if chosen in DERIBIT:
         return Account(base_url, "", is_deribit=True)  # a key of FinX's has no business there
-    key = api_key if api_key is not None else variables.get("FINX_API_KEY")
     if chosen == SANDBOX and api_key is None:
-        key = SANDBOX_KEY  # a real key has no business in the sandbox
-    if not key or (isinstance(key, str) and not key.strip()):
-        raise ConfigError(
-            "no API key: pass api_key=..., or set FINX_API_KEY in the environment or in .env; "
-            "environment='sandbox' and environment='deribit' need none"
-        )
-    if not isinstance(key, str) and not callable(key):
-        raise ConfigError(f"api_key must be a string or a function that returns one, not {type(key).__name__}")
-    return Account(base_url, key)
+        return Account(base_url, SANDBOX_KEY)  # a real key has no business in the sandbox
+    account = Account(base_url, _key(api_key, settings))
+    if address and url is None:
+        _check_sources("FINX_URL", base_url or "", settings, api_key)
+    return account
 
 
 def read_grid_account(
@@ -124,12 +141,15 @@ def read_grid_account(
         url: HTTP or websocket address; else ``FINX_API_URL`` or ``FINX_API_ENDPOINT``. Wins over the environment's.
 
     Raises:
-        ConfigError: no key, an unknown environment, or no URL.
+        MissingKeyError: no key.
+        ConfigError: an unknown environment, no URL, or a `.env` that cannot be read.
     """
-    variables = _variables()
-    chosen = environment or variables.get("FINX_ENVIRONMENT") or "production"
-    named = variables.get("FINX_API_URL") or variables.get("FINX_API_ENDPOINT")
-    address = url if url is not None else (None if environment or chosen == SANDBOX else named)
+    settings = _Settings(is_optional=api_key is not None)
+    chosen = environment or settings.get("FINX_ENVIRONMENT") or "production"
+    variable, address = "", url
+    if url is None and not environment and chosen != SANDBOX:
+        variable = next((name for name in ("FINX_API_URL", "FINX_API_ENDPOINT") if settings.get(name)), "")
+        address = settings.get(variable) if variable else None
     if address is None and chosen == SANDBOX:
         return read_account(api_key, SANDBOX)
     if address is None and chosen != "production":
@@ -138,18 +158,136 @@ def read_grid_account(
     base = base.removesuffix("/api").removesuffix("/ws")
     if base.startswith("http"):
         base = "ws" + base.removeprefix("http")
-    return read_account(api_key, environment, checked_url(base, GRID_URL))
+    account = read_account(api_key, chosen, checked_url(base, GRID_URL))
+    if variable and account.key:
+        _check_sources(variable, account.base_url or "", settings, api_key)
+    return account
 
 
 def read_credentials(venue: str) -> tuple[str | None, str | None]:
     """An exchange's API key and secret from the environment or ``.env``: ``VENUE_API_KEY`` and ``VENUE_API_SECRET``."""
-    variables = _variables()
-    return variables.get(f"{venue}_API_KEY") or None, variables.get(f"{venue}_API_SECRET") or None
+    settings = _Settings()
+    return settings.get(f"{venue}_API_KEY") or None, settings.get(f"{venue}_API_SECRET") or None
 
 
-def _variables() -> dict[str, str]:
-    found = dotenv_values(find_dotenv(usecwd=True))
-    return {**{name: value for name, value in found.items() if value is not None}, **os.environ}
+def check_secrecy(url: str | None, credentials: object, *, allow_insecure: bool) -> None:
+    """Refuse to send credentials in clear text to another machine.
+
+    Args:
+        url: where they would go; None for the embedded sandbox.
+        credentials: the key, a venue's credentials, or a function that returns either; None or "" for none.
+        allow_insecure: whether the user wants it so.
+
+    Raises:
+        ConfigError: the URL is ws://, and not of this machine.
+    """
+    if url is None or allow_insecure or not credentials:
+        return
+    parts = urlsplit(url)
+    if parts.scheme == "ws" and not is_loopback(parts.hostname or ""):
+        raise ConfigError(
+            f"ws:// would send the key in clear text to {parts.hostname}; use wss://, or pass allow_insecure=True "
+            "(on the command line --allow-insecure) if everybody on the way may read it"
+        )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine; a name other than "localhost" may be any."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def _key(given: KeySource | None, settings: _Settings) -> KeySource:
+    key = given if given is not None else settings.get("FINX_API_KEY")
+    if not key or (isinstance(key, str) and not key.strip()):
+        raise MissingKeyError(
+            "no API key: pass api_key=..., or set FINX_API_KEY in the environment or in .env"
+            f"{settings.why_no_file()}; environment='sandbox' and environment='deribit' need none"
+        )
+    if not isinstance(key, str) and not callable(key):
+        raise ConfigError(f"api_key must be a string or a function that returns one, not {type(key).__name__}")
+    return key
+
+
+def _check_sources(variable: str, address: str, settings: _Settings, key: KeySource | None) -> None:
+    """Say which is from where, when a key goes to an address that comes from elsewhere and is another machine's."""
+    address_from = settings.source(variable)
+    key_from = "the argument api_key" if key is not None else settings.source("FINX_API_KEY")
+    host = urlsplit(address).hostname or ""
+    if address_from != key_from and not is_loopback(host) and not f".{host}".endswith(OWN_HOSTS):
+        warnings.warn(
+            f"the key is from {key_from}, but {variable}, the address that it is sent to ({host}), is from "
+            f"{address_from}; set both in one place, or pass url=",
+            stacklevel=_callers_level(),
+        )
+
+
+def _callers_level() -> int:
+    """The `stacklevel` of the first line outside this library, which is where something can be changed."""
+    level, frame = 1, sys._getframe(1)
+    while frame is not None and str(frame.f_globals.get("__name__", "")).startswith("finx_sync"):
+        level, frame = level + 1, frame.f_back  # type: ignore[assignment]
+    return level
+
+
+class _Settings:
+    """The environment's variables and those of the file; the file is read when the environment lacks one.
+
+    Args:
+        is_optional: whether what is wrong with the file is no error: the key, which matters most, is known without it.
+    """
+
+    def __init__(self, *, is_optional: bool = False) -> None:
+        self._is_optional = is_optional
+        self._file: Mapping[str, str] | None = None
+        self._missing = ""
+
+    def get(self, name: str) -> str | None:
+        """A variable's value; None where it is not set.
+
+        Raises:
+            ConfigError: the file cannot be read.
+        """
+        if name in os.environ:
+            return os.environ[name]
+        if self._file is None:
+            self._file = self._read()
+        return self._file.get(name)
+
+    def source(self, name: str) -> str:
+        """Where a variable is set, in words."""
+        return "the environment" if name in os.environ else os.environ.get(ENV_FILE) or ".env in the working directory"
+
+    def why_no_file(self) -> str:
+        """What to add to the text of an error, where there can be no file."""
+        return self._missing
+
+    def _read(self) -> Mapping[str, str]:
+        named = os.environ.get(ENV_FILE)
+        try:
+            path = named or os.path.join(os.getcwd(), ".env")
+        except OSError:
+            self._missing = " (the working directory does not exist any more, and so no .env)"
+            return {}
+        if not named and not os.path.isfile(path):  # a folder of that name is a virtual environment, as a rule
+            return {}
+        try:
+            with open(path, encoding="utf-8-sig") as file:
+                text = file.read()
+            if "\0" in text:  # UTF-16 without a mark at its beginning
+                raise UnicodeError
+        except (OSError, UnicodeError) as error:
+            if self._is_optional:
+                return {}
+            why = "it is not UTF-8" if isinstance(error, UnicodeError) else error.strerror or type(error).__name__
+            raise ConfigError(
+                f"{path} cannot be read: {why}; mend it, pass what it says as arguments, or name another file by "
+                f"{ENV_FILE}"
+            ) from None
+        found = dotenv_values(stream=io.StringIO(text))
+        return {name: value for name, value in found.items() if value is not None}
 
 
 def checked_url(url: str, example: str = "wss://ws.finx.io") -> str:

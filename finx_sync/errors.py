@@ -3,7 +3,8 @@
 ::
 
     FinxSyncError
-    ├── ConfigError(ValueError)             a missing key, an unknown environment, a bad URL or option
+    ├── ConfigError(ValueError)             an unknown environment, a bad URL or option
+    │   └── MissingKeyError                 no API key was given, and none is set
     ├── InvalidInputError(ValueError)       a bad pair, date, time, instrument name or timeout
     ├── HandlerError(TypeError)             not callable, or it does not take one argument
     ├── SlowConsumerError                   overflow="error": the handlers fell too far behind
@@ -36,8 +37,8 @@
         ├── IncompleteHistoryError          a history that is not proven complete, and was wanted so
         └── NotPublishedError(NotImplementedError)  announced by the service, but nobody knows how to ask for it
 
-Texts say what happened and what to do about it. Data is in attributes. No text ever holds a key:
-whatever came from outside passes `finx_sync.redaction` first.
+Texts say what happened and what to do about it. Data is in attributes. No text ever holds a key, and each is one line:
+whatever came from outside passes `finx_sync.redaction` first, and every text passes it again in the root's constructor.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from finx_sync.redaction import redact
+from finx_sync.redaction import excerpt, redact, sealed, shown
 
 __all__ = [
     "AuthorizationError",
@@ -64,6 +65,7 @@ __all__ = [
     "InternalError",
     "InvalidInputError",
     "MissingExtraError",
+    "MissingKeyError",
     "NameResolutionError",
     "NotPublishedError",
     "PeerTimeoutError",
@@ -90,11 +92,25 @@ LONGEST_COMPLAINT = 1000
 
 
 class FinxSyncError(Exception):
-    """The root: ``except FinxSyncError`` catches whatever this library raises on purpose."""
+    """The root: ``except FinxSyncError`` catches whatever this library raises on purpose.
+
+    Attributes:
+        history: where a call that fetches tick history has failed, what it had by then; None elsewhere.
+    """
+
+    history: Any = None
+
+    def __init__(self, *args: Any) -> None:
+        # Texts quote names, reasons and other errors, which may come from a server: no known secret, one line.
+        super().__init__(*(sealed(one) if isinstance(one, str) else one for one in args))
 
 
 class ConfigError(FinxSyncError, ValueError):
     """A setting is missing or makes no sense; raised by the call that was given it, before any I/O."""
+
+
+class MissingKeyError(ConfigError):
+    """No API key was given, and none is set in the environment or in ``.env``."""
 
 
 class InvalidInputError(FinxSyncError, ValueError):
@@ -145,16 +161,17 @@ class SubscriptionRefusedError(FinxSyncError):
 
     Attributes:
         kind, name: what was asked for.
-        said: what the server said, redacted; its first thousand characters.
+        said: what the server said, redacted and on one line; its first thousand characters.
     """
 
     def __init__(self, kind: str, name: str, said: str) -> None:
         self.kind = kind
         self.name = name
-        self.said = redact(said)
+        self.said = shown(said, LONGEST_COMPLAINT)
         what = name if name == kind else f"{kind} {name}"
         super().__init__(
-            f"the server refused the subscription {what} and said {self.said!r}; it is not asked for again"
+            f"the server refused the subscription {what} and said {excerpt(said, LONGEST_COMPLAINT)!r}; "
+            "it is not asked for again"
         )
 
 
@@ -235,13 +252,13 @@ class ConnectionLostError(FinxSyncError, ConnectionError):
 
     Attributes:
         code: the close code of RFC 6455 7.4; 1006 where the peer vanished without a close frame.
-        reason: the peer's reason, redacted; often empty.
+        reason: the peer's reason, redacted and on one line; often empty.
     """
 
     def __init__(self, message: str, code: int = 1006, reason: str = "") -> None:
         super().__init__(message)
         self.code = code
-        self.reason = redact(reason)
+        self.reason = shown(reason)
 
 
 class PeerTimeoutError(ConnectionLostError, TimeoutError):
@@ -256,12 +273,12 @@ class UnreadableMessageError(FinxSyncError, ValueError):
     """A payload could not be read as a message of this service.
 
     Attributes:
-        excerpt: the first characters of the payload, redacted.
+        excerpt: the first characters of the payload, redacted and on one line.
     """
 
     def __init__(self, why: str, payload: str) -> None:
-        self.excerpt = redact(payload[: 4 * EXCERPT_LENGTH])[:EXCERPT_LENGTH]
-        super().__init__(f"{redact(why)}; the message begins {self.excerpt!r}")
+        self.excerpt = shown(payload, EXCERPT_LENGTH)
+        super().__init__(f"{redact(why)}; the message begins {excerpt(payload, EXCERPT_LENGTH)!r}")
 
 
 class RecordingError(FinxSyncError, ValueError):
@@ -280,14 +297,14 @@ class ServerRefusedError(FunctionError):
     """The server answered with an error object, or with an HTTP status that is one.
 
     Attributes:
-        said: what the server said, redacted; its first thousand characters.
+        said: what the server said, redacted and on one line; its first thousand characters.
         status_code: the HTTP status; None where there is none.
     """
 
     def __init__(self, function: str, said: Any, status_code: int | None = None) -> None:
-        self.said = redact(str(said)[:LONGEST_COMPLAINT])
+        self.said = shown(str(said), LONGEST_COMPLAINT)
         self.status_code = status_code
-        super().__init__(f"{function}: the server refused the call and said {self.said!r}")
+        super().__init__(f"{function}: the server refused the call and said {excerpt(str(said), LONGEST_COMPLAINT)!r}")
 
 
 class RateLimitedError(ServerRefusedError):
@@ -323,7 +340,8 @@ class IncompleteHistoryError(FunctionError):
         self.history = history
         shown = "; ".join(str(one) for one in history.unproven[:3])
         more = f" and {len(history.unproven) - 3} more" if len(history.unproven) > 3 else ""
+        left_out = "".join(f"; {count} rows of {reason} were left out" for reason, count in history.discarded.items())
         super().__init__(
-            f"the history of {history.pair} is not proven complete in {shown}{more}; its {len(history)} rows are this "
-            "error's `history`"
+            f"the history of {history.pair} is not proven complete in {shown}{more}{left_out}; its {len(history)} rows "
+            "are this error's `history`"
         )

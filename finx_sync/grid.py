@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from finx_sync import embedded
-from finx_sync.config import KeySource, read_grid_account
+from finx_sync.config import KeySource, check_secrecy, read_grid_account
 from finx_sync.errors import (
     AuthorizationError,
     ConfigError,
@@ -31,7 +31,7 @@ from finx_sync.functions.exchange import exchange
 from finx_sync.functions.inputs import checked_name, checked_timeout
 from finx_sync.functions.rest import http_url
 from finx_sync.moments import is_date_or_time, read_day
-from finx_sync.redaction import redact
+from finx_sync.redaction import excerpt
 from finx_sync.session.options import Options
 from finx_sync.transport.app import WebSocketApp
 from finx_sync.transport.frames import DEFAULT_MAX_SIZE
@@ -90,6 +90,7 @@ class Grid:
         max_size: bytes of one answer.
         proxy: as for `StreamManager`.
         ssl_context: likewise.
+        allow_insecure: whether the key may go over http:// or ws:// to another machine, readable on the way.
 
     Raises:
         ConfigError: a missing key, an unknown environment, or an option that cannot be right.
@@ -110,13 +111,19 @@ class Grid:
         connect_timeout: float = 10.0,
         # limits
         max_size: int = DEFAULT_MAX_SIZE,
+        allow_insecure: bool = False,
     ) -> None:
         if via not in ("websocket", "rest"):
             raise ConfigError(f"via is 'websocket' or 'rest', not {via!r}")
         self._account = read_grid_account(api_key, environment, url)
         self._options = Options(
-            proxy=proxy, ssl_context=ssl_context, connect_timeout=connect_timeout, max_size=max_size
+            proxy=proxy,
+            ssl_context=ssl_context,
+            connect_timeout=connect_timeout,
+            max_size=max_size,
+            allow_insecure=allow_insecure,
         )
+        check_secrecy(self._account.base_url, self._account.key, allow_insecure=allow_insecure)
         self._via = via
         self._authentication_timeout = checked_timeout(authentication_timeout)
         self._lock = threading.Lock()  # guards _functions being replaced; held for assignments only
@@ -321,6 +328,6 @@ def _read_functions(value: Any) -> dict[str, GridFunction]:
             for row in rows
         ]
     except (TypeError, KeyError, AttributeError, InvalidInputError):
-        shown = redact(repr(value)[:400])[:200]
+        shown = excerpt(repr(value), 200)
         raise UnexpectedReplyError(f"{LIST}: the server describes its methods in another way: {shown}") from None
     return {function.name: function for function in functions}

@@ -216,8 +216,7 @@ class StreamManager(FinxFunctions, Stream):
     def _history(self) -> SpotHistory | None:
         if self._account.is_deribit:
             return None
-        page = self.get_tick_history_page
-        return SpotHistory(lambda pair, date, time, timeout: page(pair, date, time, timeout=timeout))
+        return SpotHistory(self._tick_history_between)
 
     @contextmanager
     def _server(self) -> Iterator[str]:

@@ -8,7 +8,16 @@ from typing import Literal
 __all__ = ["Drift", "Gap", "GapReason", "Interval", "Lag", "Stale"]
 
 GapReason = Literal[
-    "connection lost", "server", "slow consumer", "conflated", "suspend", "rotation", "stale", "reconnect", "drift"
+    "connection lost",
+    "server",
+    "slow consumer",
+    "conflated",
+    "suspend",
+    "rotation",
+    "stale",
+    "reconnect",
+    "drift",
+    "damaged recording",
 ]
 """Why messages are missing; `Gap` says what each means."""
 
@@ -28,7 +37,8 @@ class Gap:
             no keep-alive); "suspend" (the machine slept); "reconnect" and "rotation" (a new connection that the user
             asked for); "drift" (a new connection, since the feed of the old one fell behind); "slow consumer" (handlers
             fell behind, and the oldest messages were dropped); "conflated" (handlers fell behind, and newer states
-            replaced older ones: nothing that still holds is missing).
+            replaced older ones: nothing that still holds is missing); "damaged recording" (on a replay: a part of the
+            recording cannot be read, or is not there).
         missed: how many messages, where that is known; None where it is not, which may mean none at all.
     """
 

@@ -14,10 +14,12 @@ import logging
 import sys
 
 from finx_sync.interrupts import on_main_thread
+from finx_sync.redaction import OwnFilter
 
 __all__ = ["is_configured", "logger"]
 
 logger = logging.getLogger("finx_sync")
+logger.addFilter(OwnFilter())
 
 
 def is_configured() -> bool:

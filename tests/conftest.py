@@ -17,6 +17,7 @@ import pytest
 import trustme
 from hypothesis import HealthCheck, settings
 
+from finx_sync import redaction
 from finx_sync.sandbox import Sandbox
 from finx_sync.transport import cutting, frames
 
@@ -49,10 +50,11 @@ def _collect() -> None:
 
 @pytest.fixture(autouse=True)
 def nothing_left_behind(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    """Fail a test that leaves a finx-sync thread running; keep the developer's own settings out."""
+    """Fail a test that leaves a finx-sync thread running; keep the developer's own settings and others' keys out."""
     for name in [name for name in os.environ if name.startswith("FINX_")]:
         monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(redaction, "_known", ())
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # for the flight recorder's reports
     yield
     deadline = time.monotonic() + 2.0

@@ -21,6 +21,7 @@ from finx_sync import ConfigError, StreamManager
 from finx_sync.cli.main import main
 from finx_sync.doctor import STEPS, Finding, conversation, examine
 from finx_sync.doctor.findings import judge_certificate, judge_clock, judge_plain
+from finx_sync.errors import MissingKeyError
 from finx_sync.sandbox import Sandbox
 from finx_sync.transport import dial
 from tests.scripted import ScriptedServer, text
@@ -90,12 +91,12 @@ def unknown_name(stack: ExitStack, patch: pytest.MonkeyPatch) -> tuple[str, dict
         raise socket.gaierror(-2, "Name or service not known")
 
     patch.setattr(dial.socket, "getaddrinfo", unknown)
-    return "ws://misspelt.test", {}
+    return "ws://misspelt.test", {"allow_insecure": True}
 
 
 def name_without_address(stack: ExitStack, patch: pytest.MonkeyPatch) -> tuple[str, dict[str, Any]]:
     patch.setattr(dial.socket, "getaddrinfo", lambda *_: [])
-    return "ws://empty.test", {}
+    return "ws://empty.test", {"allow_insecure": True}
 
 
 def refused(stack: ExitStack, patch: pytest.MonkeyPatch) -> tuple[str, dict[str, Any]]:
@@ -103,7 +104,7 @@ def refused(stack: ExitStack, patch: pytest.MonkeyPatch) -> tuple[str, dict[str,
 
 
 def absent_proxy(stack: ExitStack, patch: pytest.MonkeyPatch) -> tuple[str, dict[str, Any]]:
-    return "ws://x.test", {"proxy": f"http://me:{KEY}@127.0.0.1:{refused_address()[1]}"}
+    return "ws://x.test", {"proxy": f"http://me:{KEY}@127.0.0.1:{refused_address()[1]}", "allow_insecure": True}
 
 
 def refusing_proxy(stack: ExitStack, patch: pytest.MonkeyPatch) -> tuple[str, dict[str, Any]]:
@@ -112,7 +113,7 @@ def refusing_proxy(stack: ExitStack, patch: pytest.MonkeyPatch) -> tuple[str, di
         client.sendall(b"HTTP/1.1 403 Not from here\r\n\r\n")
 
     proxy = stack.enter_context(Listener(refuse))
-    return "ws://x.test", {"proxy": f"http://127.0.0.1:{proxy.port}"}
+    return "ws://x.test", {"proxy": f"http://127.0.0.1:{proxy.port}", "allow_insecure": True}
 
 
 def untrusted(stack: ExitStack, patch: pytest.MonkeyPatch) -> tuple[str, dict[str, Any]]:
@@ -222,6 +223,7 @@ def test_each_fault_is_found_where_it_is_with_its_remedy(
             url, options = make(stack, monkeypatch)
             arguments = ["doctor", "BTC-1", "--url", url, "--api-key", KEY, "--seconds", "0.2"]
             arguments += ["--proxy", options["proxy"]] if "proxy" in options else []
+            arguments += ["--allow-insecure"] if "allow_insecure" in options else []
             assert main(arguments) == code
         rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
         assert [row["step"] for row in rows] == list(STEPS)
@@ -249,6 +251,79 @@ def test_a_wrong_clock_is_seen_in_the_handshake(monkeypatch: pytest.MonkeyPatch)
     assert clock.verdict == "warning"
     assert "ahead of" in clock.text
     assert "NTP" in clock.remedy
+
+
+LONG_AGO = "Thu, 01 Jan 2015 00:00:00 GMT"
+AGREED = SWITCHING.replace(b"\r\n\r\n", f"\r\nDate: {LONG_AGO}\r\n\r\n".encode())
+REFUSED = f"HTTP/1.1 401 Who are you\r\nDate: {LONG_AGO}\r\n\r\n".encode()
+
+
+@pytest.mark.parametrize(
+    ("head", "handshake", "clock", "key", "code"),
+    [
+        (AGREED, "ok", "warning", "failed", 2),
+        (REFUSED, "skipped", "warning", "failed", 2),
+        (b"HTTP/1.1 503 Busy\r\n\r\n", "failed", "skipped", "skipped", 4),
+        (b"HTTP/1.1 302 Go\r\nLocation: /else\r\n\r\n", "failed", "skipped", "skipped", 4),
+        (b"nonsense\r\n\r\n", "failed", "skipped", "skipped", 4),
+        (b"", "failed", "skipped", "skipped", 4),
+    ],
+    ids=["agreed", "refused", "busy", "redirected", "nonsense", "nothing"],
+)
+def test_without_a_key_what_needs_none_is_examined(  # what is expected of each step
+    head: bytes,
+    handshake: str,
+    clock: str,
+    key: str,
+    code: int,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A newcomer without a key could not find out that a proxy is in the way, or that the clock is wrong."""
+
+    def hang_up_or_wait(peer: socket.socket) -> None:
+        if head == AGREED:
+            until_close_frame(peer)
+
+    with RawServer(hang_up_or_wait, head=head) as server:
+        assert main(["doctor", "--url", server.url.rstrip("/")]) == code
+    rows = {row["step"]: row for row in map(json.loads, capsys.readouterr().out.splitlines())}
+    assert list(rows) == list(STEPS)
+    verdicts = {step: row["verdict"] for step, row in rows.items()}
+    assert [verdicts[step] for step in ("address", "name", "TCP")] == ["warning", "ok", "ok"]
+    assert [verdicts[step] for step in ("handshake", "clock", "key")] == [handshake, clock, key]
+    assert {verdicts[step] for step in STEPS[8:]} == {"skipped"}
+    assert "there is no key" in rows["address"]["text"]
+    assert "FINX_API_KEY" in rows["address"]["remedy"]
+    assert server.requests[0].startswith(b"GET /streaming/ HTTP/1.1")
+
+
+def test_without_a_key_tls_and_a_proxy_are_examined(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The two things that most often stand in the way at a company would not be looked at."""
+    authority = trustme.CA()
+    server_tls, client_tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.create_default_context()
+    authority.issue_cert("127.0.0.1").configure_cert(server_tls)
+    authority.configure_trust(client_tls)
+
+    def missing() -> str:
+        raise MissingKeyError("no API key")
+
+    with ScriptedServer(ssl_context=server_tls) as server, Proxy(connect_greeting, HTTP_AGREED) as proxy:
+        options = {"ssl_context": client_tls, "proxy": f"http://127.0.0.1:{proxy.port}"}
+        found = diagnosis(server.url, api_key=missing, **options)
+    assert {step: found[step].verdict for step in ("proxy", "TLS", "handshake", "key")} == {
+        "proxy": "ok",
+        "TLS": "ok",
+        "handshake": "ok",
+        "key": "failed",
+    }
+
+
+def test_without_a_key_nothing_is_refused_for_its_secrecy(capsys: pytest.CaptureFixture[str]) -> None:
+    """The doctor would fear for a key that there is not."""
+    assert main(["doctor", "--url", "ws://no-such-host.invalid"]) == 4
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert next(row["step"] for row in rows if row["verdict"] == "failed") == "name"
 
 
 @pytest.mark.parametrize(
@@ -290,6 +365,7 @@ def test_plain_connections_across_the_network_are_a_warning() -> None:
     """The user would not know that everybody can read the key."""
     assert judge_plain("ws.finx.io").verdict == "warning"
     assert judge_plain("127.0.0.1").verdict == "skipped"
+    assert judge_plain("127.0.0.1.evil.test").verdict == "warning"
 
 
 def test_over_tls_and_a_proxy() -> None:

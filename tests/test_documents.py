@@ -67,7 +67,8 @@ def test_readme_is_short_and_starts_with_something_that_runs() -> None:
     assert len(lines) <= 150
     assert lines.index("```python") < 25
     assert len(SNIPPETS) == 2
-    assert all('"finx-sync[' in line for line in lines if "pip install" in line)
+    assert all("[sandbox]" in line for line in lines if "pip install" in line)
+    assert not any('"finx-sync' in line for line in lines if "pip install" in line), "no index has it yet"
 
 
 @pytest.mark.parametrize("snippet", SNIPPETS, ids=range(len(SNIPPETS)))

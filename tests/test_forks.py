@@ -349,21 +349,20 @@ def test_the_drop_in_is_closed_in_the_child() -> None:
         return app.run_forever()
 
     def use() -> list[Any]:
-        begin = time.monotonic()
         refused = False
         try:
             app.send("from the child")
         except websocket.WebSocketConnectionClosedException:
             refused = True
-        app.close()
-        return [refused, app.try_send("x"), time.monotonic() - begin < 1, run_again()]
+        app.close(timeout=3600)  # which waits for nothing
+        return [refused, app.try_send("x"), run_again()]
 
     with Server(echo) as server:
         app = WebSocketApp(server.url, on_open=lambda app: opened.set(), on_message=lambda app, text: heard.set())
         runner = threading.Thread(target=app.run_forever)
         runner.start()
         assert opened.wait(PATIENCE)
-        assert in_child(use) == [True, False, True, False]
+        assert in_child(use) == [True, False, False]
         app.send("from the parent")
         assert heard.wait(PATIENCE)
         app.close()

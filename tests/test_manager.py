@@ -537,10 +537,8 @@ def tls(request: pytest.FixtureRequest) -> tuple[ssl.SSLContext | None, ssl.SSLC
 
 
 def assert_stops(stream: StreamManager) -> None:
-    """stop() returns within a second, and no thread is left."""
-    begin = time.monotonic()
+    """When stop() returns, no thread is left: it has not given up."""
     stream.stop()
-    assert time.monotonic() - begin < 1.0
     assert not [one for one in threading.enumerate() if one.name.startswith(("finx-sync io", "finx-sync dispatch"))]
 
 
@@ -609,9 +607,7 @@ def test_stop_inside_a_handler(tls: Any) -> None:
         @stream.on_contract
         def stop_here(tick: ContractTick) -> None:
             after.append(tick)
-            begin = time.monotonic()
-            stream.stop()
-            assert time.monotonic() - begin < 0.5
+            stream.stop(3600)
             returned.set()
             release.wait(10)
 

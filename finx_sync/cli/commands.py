@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
 from finx_sync import __version__
-from finx_sync.cli.output import board, on_terminal, print_rows, say
-from finx_sync.cli.venues import VENUES, Show
+from finx_sync.cli.output import board, complain, on_terminal, print_rows, say
+from finx_sync.cli.venues import VENUES, Show, embedded
 from finx_sync.errors import InvalidInputError, SubscriptionRefusedError
 from finx_sync.manager import StreamManager
 from finx_sync.stream import Stream
@@ -24,22 +23,27 @@ NEITHER = (".arrow", ".db", ".duckdb", ".feather", ".json", ".jsonl", ".pq", ".s
 """Names of files that neither CSV nor Parquet should be written into."""
 DEMO_CONTRACTS = ("BTC-26AUG22-20000-C", "BTC-PERPETUAL")
 DEMO_PAIR = "BTC:USDC"
+DEMO_MESSAGES, DEMO_ROWS = 30, 5
+"""What the demo shows where nobody watches: enough to see what it is like."""
 
 
 def _manager(options: argparse.Namespace) -> StreamManager:
-    return StreamManager(options.api_key, environment=options.environment, url=options.url)
+    return StreamManager(
+        options.api_key, environment=options.environment, url=options.url, allow_insecure=options.allow_insecure
+    )
 
 
 def demo(options: argparse.Namespace) -> None:
     """The main job on the embedded sandbox."""
     say(f"finx-sync {__version__}: the real client, against a sandbox inside this process\n")
-    where = argparse.Namespace(names=[*DEMO_CONTRACTS, DEMO_PAIR], environment="sandbox", url=None, api_key=None)
-    manager = cast(StreamManager, _watch(lambda show: VENUES["finx"].open(where, show), None, options.seconds))
+    where = embedded(*DEMO_CONTRACTS, DEMO_PAIR)
+    count = None if on_terminal() else DEMO_MESSAGES
+    manager = cast(StreamManager, _watch(lambda show: VENUES["finx"].open(where, show), count, options.seconds))
     books = manager.stats().messages
     tick = manager.get_tick_snap(DEMO_PAIR)
     page = manager.get_tick_history("BTC:USD", "2022-06-15", limit=1000)
     if not on_terminal():
-        print_rows([tick.to_dict(), *(row.to_dict() for row in page)])
+        print_rows([tick.to_dict(), *(row.to_dict() for row in page[:DEMO_ROWS])])
         return
     say(f"\n{books.received} messages: {books.handled} handled, {books.control} control, {books.dropped} dropped")
     say(f"snap of {tick.pair}: {tick.price} on {tick.exchange} at {tick.time}")
@@ -119,7 +123,11 @@ def history(options: argparse.Namespace) -> None:
         timeout=options.timeout,
     )
     for interval in found.unproven:
-        print(f"finx-sync: not proven complete: {interval}", file=sys.stderr)
+        complain(f"not proven complete: {interval}")
+    for rejected in found.rejected:
+        complain(f"no tick ({rejected.reason}): {rejected.row!a}")
+    for reason, count in found.discarded.items():
+        complain(f"left out: {count:,} rows of {reason}")
     if write is None:
         print_rows((row.to_dict() for row in found), title=repr(found)[1:-1])
     else:

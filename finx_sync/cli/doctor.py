@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import textwrap
+import warnings
 from typing import Any, Final
 
 from finx_sync.cli.output import on_terminal, say
 from finx_sync.doctor import Finding, examine
-from finx_sync.errors import FinxSyncError
+from finx_sync.errors import FinxSyncError, MissingKeyError
 from finx_sync.manager import StreamManager
 
 __all__ = ["doctor"]
@@ -22,7 +23,7 @@ INDENT: Final = 25
 
 def doctor(options: argparse.Namespace) -> FinxSyncError | None:
     """Take every step of connecting by itself; returns what failed first."""
-    manager = StreamManager(options.api_key, environment=options.environment, url=options.url, proxy=options.proxy)
+    manager = _manager(options)
     names = options.names or USUAL_NAMES
     manager.subscribe_spot(*(name for name in names if ":" in name))
     manager.subscribe_contract(*(name for name in names if ":" not in name))
@@ -34,6 +35,21 @@ def doctor(options: argparse.Namespace) -> FinxSyncError | None:
     else:
         say(f"\n  All is well{f', but for {len(warned)} warnings' if warned else ''}.")
     return failed[0].error if failed else None
+
+
+def _manager(options: argparse.Namespace) -> StreamManager:
+    where: dict[str, Any] = {"environment": options.environment, "url": options.url, "proxy": options.proxy}
+    try:
+        return StreamManager(options.api_key, **where, allow_insecure=options.allow_insecure)
+    except MissingKeyError as error:
+        text = str(error)
+
+    def missing() -> str:
+        raise MissingKeyError(text)
+
+    with warnings.catch_warnings():  # that no key goes where it should not: none goes anywhere
+        warnings.simplefilter("ignore")
+        return StreamManager(missing, **where, allow_insecure=True)
 
 
 class _Chart:

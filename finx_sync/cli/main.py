@@ -5,13 +5,15 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import warnings
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 from finx_sync import __version__
 from finx_sync.cli import commands, recordings
 from finx_sync.cli import doctor as diagnosis
 from finx_sync.cli.options import add_option_commands, moment
+from finx_sync.cli.output import complain
 from finx_sync.cli.venues import VENUES
 from finx_sync.errors import (
     AuthorizationError,
@@ -23,7 +25,6 @@ from finx_sync.errors import (
     MissingExtraError,
 )
 from finx_sync.functions.history import DEFAULT_WORKERS
-from finx_sync.redaction import redact
 
 __all__ = ["main"]
 
@@ -47,6 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code."""
     options = _parser().parse_args(arguments)
     failed: object = None
+    show_warning, warnings.showwarning = warnings.showwarning, _show_warning
     try:
         failed = options.run(options)
         sys.stdout.flush()
@@ -56,9 +58,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Whoever read our output has seen enough; nothing can be flushed there any more, not even at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except FinxSyncError as error:
-        print(f"finx-sync: {redact(str(error))}", file=sys.stderr)
+        complain(error)
         return _code(error)
+    finally:
+        warnings.showwarning = show_warning
     return _code(failed) if isinstance(failed, FinxSyncError) else 0  # reported already
+
+
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    complain(f"warning: {message}")
 
 
 def _code(error: FinxSyncError) -> int:
@@ -206,7 +214,8 @@ def _add_recordings(adder: argparse._SubParsersAction[argparse.ArgumentParser], 
         ["finx-sync convert feed.finxrec tables", "finx-sync convert feed.finxrec feed.duckdb"],
     )
     convert.add_argument("path", metavar="FILE", help="with the files that follow it by number; or a folder of them")
-    convert.add_argument("target", metavar="TARGET", help="a folder for Parquet files, or a file ending with .duckdb")
+    convert.add_argument("target", metavar="TARGET", help="a folder for files, or a file ending with .duckdb")
+    convert.add_argument("--form", choices=("parquet", "csv"), help="of the files in a folder (default: parquet)")
 
 
 def _speed(text: str) -> float | str:
@@ -233,6 +242,9 @@ def _command(
         where.add_argument("--environment", metavar="NAME", help="production, beta, sandbox or deribit")
         where.add_argument("--url", help="another server, like ws://127.0.0.1:8000")
         where.add_argument("--api-key", metavar="KEY", help="better set FINX_API_KEY: others can see the command line")
+        where.add_argument(
+            "--allow-insecure", action="store_true", help="send the key over ws:// to another machine, readable for all"
+        )
     return parser
 
 

@@ -104,7 +104,9 @@ def add_option_commands(add: Adder) -> None:
 
 
 def _manager(options: argparse.Namespace) -> StreamManager:
-    return StreamManager(options.api_key, environment=options.environment, url=options.url)
+    return StreamManager(
+        options.api_key, environment=options.environment, url=options.url, allow_insecure=options.allow_insecure
+    )
 
 
 def _chain(options: argparse.Namespace) -> None:
@@ -187,7 +189,13 @@ def _shortened(tick: ContractTick) -> dict[str, Any]:
 
 
 def _grid(options: argparse.Namespace) -> None:
-    grid = Grid(options.api_key, environment=options.environment, url=options.url, via=options.via)
+    grid = Grid(
+        options.api_key,
+        environment=options.environment,
+        url=options.url,
+        via=options.via,
+        allow_insecure=options.allow_insecure,
+    )
     if options.method is None:
         print_rows([{"method": str(function)} for function in grid.list_functions()])
         return

@@ -8,8 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from finx_sync.messages import ContractTick, Message, SpotTick
+from finx_sync.redaction import escaped, sealed
 
-__all__ = ["Board", "board", "on_terminal", "print_rows", "say"]
+__all__ = ["Board", "board", "complain", "on_terminal", "print_rows", "say"]
 
 CONTRACT_COLUMNS = ("mark_price", "mark_iv", "best_bid_price", "best_ask_price", "delta", "gamma", "vega", "theta")
 
@@ -25,6 +26,11 @@ def say(text: str) -> None:
         print(text, flush=True)
 
 
+def complain(text: object) -> None:
+    """A line on the standard error stream; names and reasons in it may be a server's."""
+    print(f"finx-sync: {sealed(str(text))}", file=sys.stderr)
+
+
 def print_rows(rows: Iterable[Mapping[str, Any]], title: str = "") -> None:
     """Show rows of equal columns: one JSON object a line, or a table."""
     if not on_terminal():
@@ -38,22 +44,25 @@ def _print_table(rows: Sequence[Mapping[str, Any]], title: str) -> None:
     try:
         from rich.console import Console
         from rich.table import Table
+        from rich.text import Text
     except ImportError:  # the table is a comfort, not a need
         for row in rows:
-            print("  ".join(f"{name}={_shown(value)}" for name, value in row.items()))
+            print("  ".join(f"{escaped(name)}={_shown(value)}" for name, value in row.items()))
         return
-    table = Table(title=title or None, title_justify="left", header_style="bold", box=None, pad_edge=False)
+    # `Text`, since a plain string would be read as markup: a name such as [/b] would be an error.
+    heading = Text(escaped(title)) if title else None
+    table = Table(title=heading, title_justify="left", header_style="bold", box=None, pad_edge=False)
     for name, value in (rows[0] if rows else {}).items():
-        table.add_column(name, justify="right" if isinstance(value, (int, float)) else "left")
+        table.add_column(Text(escaped(name)), justify="right" if isinstance(value, (int, float)) else "left")
     for row in rows:
-        table.add_row(*(_shown(value) for value in row.values()))
+        table.add_row(*(Text(_shown(value)) for value in row.values()))
     Console().print(table)
 
 
 def _shown(value: Any) -> str:
     if value is None:
         return "-"
-    return f"{value:,.10g}" if isinstance(value, float) else str(value)
+    return f"{value:,.10g}" if isinstance(value, float) else escaped(str(value))
 
 
 class Board(Protocol):
@@ -117,15 +126,16 @@ class _LiveBoard:
 
     def _table(self) -> Any:
         from rich.table import Table
+        from rich.text import Text
 
         table = Table(header_style="bold", box=None, pad_edge=False)
         table.add_column("name", no_wrap=True)
         for column in ("price", "iv", "bid", "ask", "delta", "gamma", "vega", "theta", "ticks"):
             table.add_column(column, justify="right", no_wrap=True)
         for name, tick in self._ticks.items():
-            cells = [_shown(value) for value in _cells(tick)[1:]]
-            cells += [""] * (len(CONTRACT_COLUMNS) - len(cells))
-            table.add_row(name, *cells, str(self._counts.get(name, 0)))
+            cells = [_shown(value) for value in (name, *_cells(tick)[1:])]
+            cells += [""] * (1 + len(CONTRACT_COLUMNS) - len(cells))
+            table.add_row(*map(Text, cells), str(self._counts.get(name, 0)))
         return table
 
 
@@ -143,4 +153,4 @@ def _cells(message: Any) -> list[Any]:
         return [message.name, message.price, *[None] * (len(CONTRACT_COLUMNS) - 1)]
     row = _row(message)
     name = message.name_of(message) if isinstance(message, Message) else next(iter(row.values()))
-    return [str(name), " ".join(f"{field}={_shown(value)}" for field, value in row.items())]
+    return [str(name), " ".join(f"{escaped(field)}={_shown(value)}" for field, value in row.items())]

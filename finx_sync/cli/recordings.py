@@ -7,8 +7,8 @@ import sys
 import threading
 from typing import Any, Final
 
-from finx_sync.cli.output import board, on_terminal, print_rows
-from finx_sync.cli.venues import VENUES, Show
+from finx_sync.cli.output import board, complain, on_terminal, print_rows
+from finx_sync.cli.venues import VENUES, Show, embedded
 from finx_sync.errors import InvalidInputError
 from finx_sync.recorder.reader import RecordingReader
 from finx_sync.stream import Stream
@@ -60,23 +60,23 @@ def replay(options: argparse.Namespace) -> None:
 
         failures: list[OSError] = []
         stream = _stream_of(options.path, show)
-        stream.on_gap(lambda gap: print(f"finx-sync: {gap}", file=sys.stderr))
+        stream.on_gap(complain)
         played = stream.replay(options.path, speed=options.speed, until=options.until, pause_at=options.pause_at)
         while not played.finished and on_terminal() and sys.stdin.isatty():
             input(f"paused after {played.messages} messages; Enter goes on, Ctrl+C ends ")
             played.resume()
         played.stop()
     for damage in played.damage:
-        print(f"finx-sync: {damage}", file=sys.stderr)
+        complain(damage)
     if failures:
         raise failures[0]
 
 
 def convert(options: argparse.Namespace) -> None:
     """Write a recording's messages as tables."""
-    done = _stream_of(options.path, lambda message: None).convert(options.path, options.target)
+    done = _stream_of(options.path, lambda message: None).convert(options.path, options.target, form=options.form)
     for damage in done.damage:
-        print(f"finx-sync: {damage}", file=sys.stderr)
+        complain(damage)
     print_rows({"table": name, "rows": count} for name, count in done.rows.items())
 
 
@@ -85,5 +85,4 @@ def _stream_of(path: str, show: Show) -> Stream:
     name = RecordingReader(path).venue.lower()
     if name not in VENUES:
         raise InvalidInputError(f"{path} is a recording of {name or 'no venue'}, which this command does not know")
-    nothing = argparse.Namespace(names=[], environment="sandbox", url=None, api_key=None)
-    return VENUES[name].open(nothing, show)
+    return VENUES[name].open(embedded(), show)

@@ -13,7 +13,7 @@ from finx_sync.manager import StreamManager
 from finx_sync.stream import Stream
 from finx_sync.venues.bitmex import BitmexStream, TableItem
 
-__all__ = ["VENUES", "Show", "Venue"]
+__all__ = ["VENUES", "Show", "Venue", "embedded"]
 
 SANDBOX_CREDENTIALS: Final = ("sandbox-key", "sandbox-secret")
 
@@ -31,16 +31,24 @@ class Venue:
 
     Attributes:
         example: names that it knows, for help and error texts.
-        open: makes a stream from the command's options (`names`, `environment`, `url`, `api_key`), subscribed to the
-            names, and with a handler that shows everything. No I/O.
+        open: makes a stream from the command's options (`names`, `environment`, `url`, `api_key`, `allow_insecure`),
+            subscribed to the names, and with a handler that shows everything. No I/O.
     """
 
     example: str
     open: Callable[[argparse.Namespace, Show], Stream]
 
 
+def embedded(*names: str) -> argparse.Namespace:
+    """The options for names of the embedded sandbox."""
+    return argparse.Namespace(names=list(names), environment=SANDBOX, url=None, api_key=None, allow_insecure=False)
+
+
 def _finx(options: argparse.Namespace, show: Show) -> Stream:
-    return _subscribed(StreamManager(options.api_key, environment=options.environment, url=options.url), options, show)
+    manager = StreamManager(
+        options.api_key, environment=options.environment, url=options.url, allow_insecure=options.allow_insecure
+    )
+    return _subscribed(manager, options, show)
 
 
 def _deribit(options: argparse.Namespace, show: Show) -> Stream:
@@ -59,7 +67,7 @@ def _ftx(options: argparse.Namespace, show: Show) -> Stream:
             "the exchange FTX is gone: give --url wss://... of what speaks for it, or --environment sandbox"
         )
     key, secret = SANDBOX_CREDENTIALS if in_sandbox else read_credentials("FTX")
-    stream = FtxStream(key, secret, url=where)
+    stream = FtxStream(key, secret, url=where, allow_insecure=options.allow_insecure)
     for name in options.names:
         channel, colon, market = name.partition(":")
         if name in FTX_CHANNELS:
@@ -87,6 +95,7 @@ def _ime(options: argparse.Namespace, show: Show) -> Stream:
         names=[name for name in options.names if not name.isdigit()],
         ids=[name for name in options.names if name.isdigit()],
         auth=options.api_key or key,
+        allow_insecure=options.allow_insecure,
     )
     stream.on_contract(show)
     return stream
@@ -113,7 +122,7 @@ def _bitmex(options: argparse.Namespace, show: Show) -> Stream:
     endpoint = options.url or known.get(options.environment, options.environment)
     in_sandbox = options.environment == SANDBOX and not options.url
     key, secret = SANDBOX_CREDENTIALS if in_sandbox else read_credentials("BITMEX")
-    stream = BitmexStream(endpoint, api_key=key, api_secret=secret)
+    stream = BitmexStream(endpoint, api_key=key, api_secret=secret, allow_insecure=options.allow_insecure)
     stream.unsubscribe(*stream.topics)  # only what was named
     for name in options.names:
         stream.subscribe(*([name] if ":" in name or name[0].islower() else [f"quote:{name}", f"trade:{name}"]))

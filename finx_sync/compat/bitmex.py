@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit, urlunsplit
 
 from finx_sync.errors import ConfigError, FinxSyncError, SubscriptionRefusedError, UsageError
+from finx_sync.redaction import OwnFilter
 from finx_sync.session.options import StreamOptions
 from finx_sync.session.state import ENDED
 from finx_sync.streams.bitmex import BitmexStream
@@ -33,6 +34,9 @@ __all__ = ["DEFAULT_SUBS", "BitMEXWebsocket"]
 
 DEFAULT_SUBS: Final = ("execution", "instrument", "margin", "order", "orderBookL2", "position", "quote", "trade")
 """The tables that the original subscribes."""
+
+logger = logging.getLogger(__name__)
+logger.addFilter(OwnFilter())
 
 _SCHEMES: Final = {"https": "wss", "http": "ws"}
 
@@ -77,7 +81,7 @@ class BitMEXWebsocket:
             raise ConfigError("api_secret is required if api_key is provided")
         if api_key is None and api_secret is not None:
             raise ConfigError("api_key is required if api_secret is provided")
-        self.logger = logging.getLogger(__name__)
+        self.logger = logger
         self.endpoint = endpoint
         self.symbol = symbol
         self.api_key = api_key

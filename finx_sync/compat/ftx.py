@@ -21,10 +21,10 @@ from finx_sync.errors import StreamTimeoutError, UsageError
 from finx_sync.interrupts import Notifier
 from finx_sync.messages import Message
 from finx_sync.session.options import StreamOptions
-from finx_sync.session.state import ENDED, StateChange
+from finx_sync.session.state import ENDED, State, StateChange
 from finx_sync.streams.ftx import FtxStream
 from finx_sync.venues.ftx.dialect import ENDPOINT
-from finx_sync.venues.ftx.messages import Events, FtxFill, FtxOrder, FtxOrderBook, FtxTicker, Trades
+from finx_sync.venues.ftx.messages import FtxFill, FtxOrder, FtxOrderBook, FtxTicker, Trades
 from finx_sync.venues.ftx.requests import wish
 
 if TYPE_CHECKING:
@@ -195,6 +195,8 @@ class _Keeper(FtxStream):
         self.on_fill(self._keep_fill)
         self.on_order(self._keep_order)
         self.on_orderbook(self._keep_book)
+        self.on_state(self._forget_old)
+        self._handlers.add(Trades, self._keep_trades)  # as they came, frame by frame
 
     def ask(self, channel: str, market: str | None, timeout: float) -> None:
         """Subscribe, and wait for the server's answer."""
@@ -242,16 +244,14 @@ class _Keeper(FtxStream):
             self.book_changes[book.market] += 1
         self._changes.notify()
 
-    def _hand_on(self, frame: Events) -> None:
-        super()._hand_on(frame)
-        if isinstance(frame, Trades):
-            with self.changed:
-                self.trades[frame.name].append([_data(trade) for trade in frame.events])
-
-    def _connection_changed(self, line: str, is_open: bool) -> None:
-        super()._connection_changed(line, is_open)
+    def _keep_trades(self, frame: Trades) -> None:
         with self.changed:
-            self.tickers.clear()
+            self.trades[frame.name].append([_data(trade) for trade in frame.events])
+
+    def _forget_old(self, change: StateChange) -> None:
+        if change.new is State.RECONNECTING:
+            with self.changed:
+                self.tickers.clear()
 
     def _listen(self, change: StateChange) -> None:
         super()._listen(change)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Literal, Protocol
 
+from finx_sync.dispatch.expander import Expander, Expansion, NoExpander
 from finx_sync.dispatch.handlers import Handler, Handlers, Route
 from finx_sync.dispatch.inbox import Connection
 from finx_sync.dispatch.latest import LastValues, set_field
@@ -58,6 +59,7 @@ class Delivery:
         latest: the table of last values to keep; its types are the user messages.
         on_other: told of every decoded thing that is no user message, with its connection; returns what became of it.
         on_raise: ends the stream because of a handler's exception; None where the stream goes on.
+        expander: makes what handlers get of some types of message; None where all are handed on as they come.
 
     Attributes:
         gate: looks at every message first; None, the usual case, costs nothing.
@@ -72,10 +74,16 @@ class Delivery:
         latest: LastValues,
         on_other: Callable[[Any, Connection], Fate],
         on_raise: Callable[[HandlerRaisedError], object] | None = None,
+        *,
+        expander: Expander | None = None,
     ) -> None:
         self._handlers = handlers
         self._ledger = ledger
         self._latest = latest
+        self._expander = expander or NoExpander()
+        self._expanded = self._expander.kinds
+        # The types that go straight to handlers.
+        self._direct = {kind: table for kind, table in latest.items() if kind not in self._expanded}
         self._on_other = on_other
         self._on_raise = on_raise
         self.gate: Gate | None = None
@@ -89,7 +97,8 @@ class Delivery:
             gate.prepare(messages, received_at, connection)
         if (gate is None or self._judge() is None) and "message" not in self._handlers.topics:
             routes = self._handlers.routes
-            done = self._call_one(messages, payloads, received_at)
+            call = self._call_expanded if type(messages[0]) in self._expanded else self._call_one
+            done = call(messages, payloads, received_at)
             if done == len(messages) or self._handlers.routes is not routes:
                 return done
         rest = (messages[done:], payloads[done:]) if done else (messages, payloads)
@@ -106,7 +115,7 @@ class Delivery:
         Ends before the first message that is not simple (a gate or `on_message` wants it, it is no user message, or it
         has not exactly one handler), and when the handlers change; returns how many were handed on.
         """
-        handlers, latest = self._handlers, self._latest
+        handlers, latest = self._handlers, self._direct
         routes = handlers.routes
         if self.stopping or self.gate is not None or "message" in handlers.topics:
             return 0
@@ -158,14 +167,8 @@ class Delivery:
         self._ledger.settle(dropped=count)
 
     def deliver_unbooked(self, message: Message) -> None:
-        """Hand on a message that never was in the books: derived from others, or fetched afterwards."""
-        name = message.name_of(message)
-        table = self._latest.get(type(message))
-        if table is not None:
-            table[name] = message
-        route = self._handlers.routes.get(type(message), _NOBODY)
-        for handler in route.by_name.get(name, route.everyone):
-            self._call(handler, message)
+        """Hand on a message that never was in the books: fetched afterwards."""
+        self._hand_on_part(type(message), message)
 
     def tell(self, topic: str, value: object) -> bool:
         """Call the handlers of an event. Returns whether there was one."""
@@ -179,7 +182,7 @@ class Delivery:
 
         Ends before the first message that is not so simple; returns how many were handed on.
         """
-        handlers, latest = self._handlers, self._latest
+        handlers, latest = self._handlers, self._direct
         routes = handlers.routes
         if self.stopping:  # looked at after the routes, which a stop replaces after it has set this
             return 0
@@ -233,7 +236,8 @@ class Delivery:
                 kind = type(message)
                 table = latest.get(kind)
                 if table is not None:
-                    route = routes.get(kind, _NOBODY)
+                    expands = kind in self._expanded
+                    route = _NOBODY if expands else routes.get(kind, _NOBODY)
                     everyone, by_name, name_of = route.everyone, route.by_name, kind.name_of
                     table.forget_surplus()
                     entries = table.entries
@@ -252,7 +256,8 @@ class Delivery:
             name = name_of(message)
             entries[name] = (payload, received_at)
             wanted = by_name.get(name, everyone) if by_name else everyone
-            counts["handled" if wanted or heard else "unclaimed"] += 1
+            fate = "handled" if wanted or heard else "unclaimed"
+            counts[self._expand(message, entries, name, heard) if expands else fate] += 1
             for handler in wanted:
                 if timed:
                     self._call(handler, message)
@@ -275,11 +280,80 @@ class Delivery:
         table = self._latest[type(message)]
         table[name] = message
         table.forget_surplus()
+        if type(message) in self._expanded:
+            return self._expand(message, table.entries, name, heard)
         route = self._handlers.routes.get(type(message), _NOBODY)
         wanted = route.by_name.get(name, route.everyone)
         for handler in wanted:
             self._call(handler, message)
         return "handled" if wanted or heard else "unclaimed"
+
+    def _call_expanded(self, messages: list[Any], payloads: Sequence[bytes], received_at: float) -> int:
+        """As `_call_one`, for messages of which handlers get something else."""
+        handlers, latest, expanded, expand = self._handlers, self._latest, self._expanded, self._expander.expand
+        routes = handlers.routes
+        if self.stopping:  # as there
+            return 0
+        handled = unclaimed = duplicate = 0
+        kind: type | None = None
+        for message, payload in zip(messages, payloads, strict=True):
+            if type(message) is not kind:
+                kind = type(message)
+                if kind not in expanded:
+                    break
+                last = latest[kind]
+                last.forget_surplus()
+                entries, name_of = last.entries, kind.name_of
+            set_field(message, "received_at", received_at)
+            entries[name_of(message)] = entry = (payload, received_at)
+            made = expand(message)
+            for further in made.names:
+                entries[further] = entry
+            if made.messages and self._hand_on_all(made):
+                handled += 1
+            elif made.is_duplicate:
+                duplicate += 1
+            else:
+                unclaimed += 1
+            if handlers.routes is not routes:
+                break
+        self._ledger.settle(handled=handled, unclaimed=unclaimed, duplicate=duplicate)
+        return handled + unclaimed + duplicate
+
+    def _expand(self, message: Message, entries: dict[str, Any], name: str, heard: bool) -> str:
+        """One message of which handlers get something else; returns what became of it.
+
+        Args:
+            message: which.
+            entries: the last values of its type, where it stands under `name`.
+            name: its name.
+            heard: whether `on_message` handlers had its text.
+        """
+        made = self._expander.expand(message)
+        for further in made.names:
+            entries[further] = entries[name]
+        claimed = self._hand_on_all(made) or heard
+        return "handled" if claimed else "duplicate" if made.is_duplicate else "unclaimed"
+
+    def _hand_on_all(self, made: Expansion) -> bool:
+        """Hand on what an expander has made; returns whether anybody wanted any of it."""
+        claimed, tell = False, self.tell
+        for topic, part in made.messages:
+            claimed = (tell(topic, part) if isinstance(topic, str) else self._hand_on_part(topic, part)) or claimed
+        return claimed
+
+    def _hand_on_part(self, kind: type[Message], part: Message) -> bool:
+        """Hand on a message that has no payload of its own; returns whether anybody wanted it."""
+        name = part.name_of(part)
+        table = self._latest.get(kind)
+        if table is not None:
+            table[name] = part
+            table.forget_surplus()
+        route = self._handlers.routes.get(kind, _NOBODY)
+        wanted = route.by_name.get(name, route.everyone)
+        for handler in wanted:
+            self._call(handler, part)
+        return bool(wanted)
 
     def other(self, message: Any, payload: bytes, connection: Connection) -> None:
         """What is no user message, in hand: act on it, and enter it."""

@@ -82,6 +82,8 @@ class Handlers:
         """By message type; replaced as a whole."""
         self.topics: dict[str, tuple[Handler, ...]] = {}
         """By event name; replaced as a whole."""
+        self.wanted: frozenset[type[Message] | str] = frozenset()
+        """Everything that has a handler; replaced as a whole."""
 
     def add(self, topic: type[Message] | str, function: Function, names: Iterable[str] | None = None) -> Handler:
         """Register `function`.
@@ -122,8 +124,9 @@ class Handlers:
                 before = self._all
                 after = change(before)
                 routes, topics = _tables(after)
+                wanted = frozenset(handler.topic for handler in after)
                 if self._all is before:  # else a signal handler has been here meanwhile
-                    self._all, self.routes, self.topics = after, routes, topics
+                    self._all, self.routes, self.topics, self.wanted = after, routes, topics, wanted
                     return before, after
 
 

@@ -129,14 +129,18 @@ class Inbox:
     def forked(self) -> None:
         """In the child of a fork: whoever held the lock has not come along."""
         self._lock = threading.Lock()
+        self._taps.forked()
 
     def put(self, batch: Batch, source: Source) -> None:
         """Queue a batch; makes room by the overflow rule when too much waits."""
-        if (tap := self._taps.tap) is not None:
-            tap.received(batch)
         count = len(batch.payloads)
         waiting = self._ledger.receive(count, batch.size)
-        self._queue.put(batch)
+        if (tap := self._taps.tap) is None:
+            self._queue.put(batch)
+        else:
+            with self._taps.order:  # or what other threads put at this moment would come first there, and second here
+                tap.received(batch)
+                self._queue.put(batch)
         if waiting >= self._limit:
             self._overflow(waiting - self._limit, source)
         elif waiting > count and self._waiting_bytes() >= MAX_WAITING_BYTES:

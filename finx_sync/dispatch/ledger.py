@@ -18,10 +18,11 @@ class Counters:
     Attributes:
         received: came in from the socket.
         handled: reached at least one handler, whether it raised or not.
-        unclaimed: could be read, but nobody wanted them.
+        unclaimed: could be read, but no handler got anything of them.
         control: replies to the library's own messages, and error frames.
         unreadable: no message at all; told to `on_error`.
-        duplicate: came on two connections while one replaced the other, and were handed on once.
+        duplicate: came on two connections while one replaced the other, and were handed on once; or brought nothing but
+            events that were handed on before, such as the fills that a server sends again.
         dropped: thrown away: by an overflow rule, told to `on_gap`, or by `stop`.
         in_hand: decoded, on their way through the handlers now.
         waiting: in the inbox.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -16,8 +17,14 @@ class Tap(Protocol):
     def received(self, batch: Batch) -> None:
         """A batch came in; it is queued for the handlers next."""
 
-    def note(self, event: object) -> None:
-        """Something else happened that the messages' meaning may depend on; see `finx_sync.session.tapped`."""
+    def note(self, event: object, arrived: float | None = None, at: float | None = None) -> None:
+        """Something else happened that the messages' meaning may depend on; see `finx_sync.session.tapped`.
+
+        Args:
+            event: what.
+            arrived: when, monotonic; None for now.
+            at: the same as UNIX seconds.
+        """
 
 
 class Taps:
@@ -25,7 +32,14 @@ class Taps:
 
     Attributes:
         tap: who listens in now; replaced by any thread.
+        order: held while something is told to the tap and put into the inbox, so that both have it in the same order.
+            Reentrant, since a signal handler may stop the stream in the midst of it.
     """
 
     def __init__(self) -> None:
         self.tap: Tap | None = None
+        self.order = threading.RLock()
+
+    def forked(self) -> None:
+        """In the child of a fork: whoever held the lock has not come along."""
+        self.order = threading.RLock()

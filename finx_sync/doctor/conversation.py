@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from finx_sync.doctor.findings import Finding, Report, Step, failure, judge_clock
 from finx_sync.errors import (
+    LONGEST_COMPLAINT,
     AuthorizationError,
     ConnectionLostError,
     FinxSyncError,
@@ -16,7 +17,7 @@ from finx_sync.errors import (
     StreamTimeoutError,
 )
 from finx_sync.messages import Message
-from finx_sync.redaction import redact
+from finx_sync.redaction import excerpt
 from finx_sync.session.failures import judged
 from finx_sync.stream import Stream
 from finx_sync.transport.app import WebSocketApp, as_finx_error, quiet_thread
@@ -155,7 +156,7 @@ class Conversation:
                 else:
                     self._fail(AuthorizationError(f"the server refused the key (isAuth: false); {CHECK_KEY}"))
             elif isinstance(message, ServerError) and self._step == "key":
-                said = redact(message.said).replace(";", ",")
+                said = excerpt(message.said, LONGEST_COMPLAINT).replace(";", ",")
                 self._fail(AuthorizationError(f"the server refused the key and said {said!r}; {CHECK_KEY}"))
             elif isinstance(message, ServerError) and self._step == "tick":
                 error = ServerRefusedError("subscribe", message.said)

@@ -12,7 +12,8 @@ from typing import Any
 
 from finx_sync.doctor.conversation import Conversation
 from finx_sync.doctor.findings import STEPS, Finding, Report, Step, failure, judge_certificate, judge_plain
-from finx_sync.errors import FinxSyncError, NameResolutionError
+from finx_sync.doctor.greeting import KEY_REMEDY, greet
+from finx_sync.errors import FinxSyncError, MissingKeyError, NameResolutionError
 from finx_sync.redaction import redact
 from finx_sync.stream import Stream
 from finx_sync.transport.dial import Attempt, Target, open_tcp, pass_through, reach_proxy, resolve, start_tls
@@ -65,6 +66,7 @@ class _Examination:
         self._note = note
         self._cleanup = cleanup
         self._tick_timeout = tick_timeout
+        self._missing: MissingKeyError | None = None
         self._waker = Waker()
         cleanup.callback(self._waker.close)
 
@@ -86,6 +88,9 @@ class _Examination:
             self._note(judge_plain(target.host))
         else:
             sock = self._step("TLS", lambda: self._tls(sock, target, attempt))
+        if self._missing is not None:
+            greet(url, sock, self._note, self._missing, self._options.connect_timeout)
+            return
         Conversation(self._stream, key, url, sock, self._note, self._tick_timeout).run()
 
     def _step(self, step: Step, take: Callable[[], tuple[Any, Finding]]) -> Any:
@@ -100,7 +105,10 @@ class _Examination:
 
     def _address(self) -> tuple[Any, Finding]:
         stream, proxy, context = self._stream, self._options.proxy, self._options.ssl_context
-        key = stream._account.current_key()
+        try:
+            key = stream._account.current_key()
+        except MissingKeyError as error:  # much can be examined without one
+            key, self._missing = "", error
         url = stream._dialect.url(key, "")
         if proxy is None:
             address = proxy_for(url, host=None, port=None, no_proxy=None, auth=None, kind=None)
@@ -108,7 +116,11 @@ class _Examination:
             address = read_proxy(proxy) if proxy else None
         target = target_of(url, {} if context is None else {"context": context}, address, ())
         shown = redact(url) if stream._account.base_url else f"{redact(url)}, the embedded sandbox"
-        return (key, url, target), Finding("address", "ok", shown)
+        if self._missing is not None:
+            finding = Finding("address", "warning", f"{shown}; there is no key: what needs one is left out", KEY_REMEDY)
+        else:
+            finding = Finding("address", "ok", shown)
+        return (key, url, target), finding
 
     def _tcp(self, target: Target, attempt: Attempt) -> tuple[socket.socket, Finding]:
         proxy = target.proxy

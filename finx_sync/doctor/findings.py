@@ -9,8 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+from finx_sync.config import is_loopback
 from finx_sync.errors import FinxSyncError
-from finx_sync.redaction import redact
+from finx_sync.redaction import sealed
 from finx_sync.transport.app import as_finx_error
 
 __all__ = ["STEPS", "Finding", "Report", "Step", "failure", "judge_certificate", "judge_clock", "judge_plain"]
@@ -35,7 +36,6 @@ CLOCK_TOLERANCE: Final = 2.0
 """Seconds; the server tells its time in whole ones."""
 CERTIFICATE_WARNING: Final = 14
 """Days."""
-LOOPBACK: Final = ("127.", "localhost", "::1")
 
 
 @dataclass(frozen=True)
@@ -58,13 +58,18 @@ class Finding:
     seconds: float | None = None
     error: FinxSyncError | None = None
 
+    def __post_init__(self) -> None:
+        # Names of issuers, and what a server said, may be anything.
+        object.__setattr__(self, "text", sealed(self.text))
+        object.__setattr__(self, "remedy", sealed(self.remedy))
+
 
 Report = Callable[[Finding], object]
 
 
 def judge_plain(host: str) -> Finding:
     """What it means that there is no TLS."""
-    if host.startswith(LOOPBACK):
+    if is_loopback(host):
         return Finding("TLS", "skipped", "ws:// within this machine")
     return Finding(
         "TLS", "warning", "ws:// shows the key and the data to everybody on the way", "use wss:// if the server has it"
@@ -121,7 +126,7 @@ def judge_clock(date: str | None, before: float, after: float) -> Finding:
 def failure(step: Step, error: FinxSyncError | OSError, seconds: float) -> Finding:
     """A failed step: our errors say what happened; what to do about it stands behind the last semicolon."""
     known = error if isinstance(error, FinxSyncError) else as_finx_error(error)
-    what, semicolon, remedy = redact(str(known)).rpartition("; ")
+    what, semicolon, remedy = str(known).rpartition("; ")
     if not semicolon:
         what, remedy = remedy, "try again; if it stays, ask the server's operator"
     return Finding(step, "failed", what, remedy, seconds, known)

@@ -1,213 +1,113 @@
-"""One day of tick history as it comes in, page by page, with the evidence that it is all. Pure: no thread, no I/O.
-
-A page is what the server returns for a moment: the first 1000 rows *after* it, of that day, unsorted (FinX
-documentation, page *Functions*, "Tick History"). So a full page is complete up to its last millisecond, where rows may
-have been cut off: that millisecond is asked for again, from the one before it, and nothing is ever joined by guessing
-which rows are the same. Rows that are repeated exactly stay.
-"""
+"""One day of tick history as it comes in, until `evidence` has what it asks for. Pure: no thread, no I/O."""
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
-from typing import Final, Literal
+from collections.abc import Sequence
 
+from finx_sync.functions.disputes import Disputes
+from finx_sync.functions.evidence import (
+    DAY_MS,
+    PAGE_ROWS,
+    ROUNDS,
+    SNAP_ANSWERS,
+    Known,
+    Server,
+    Snap,
+    Stretch,
+    patched,
+    united,
+)
+from finx_sync.functions.questions import Question, Window
+from finx_sync.functions.reading import Reading, Segment
 from finx_sync.ticks.columns import MILLISECOND, Columns, ExchangeNames, stretch_start, thinned
-from finx_sync.ticks.page import DayPage
+from finx_sync.ticks.page import BadRow, DayPage
 
-__all__ = ["DAY_MS", "PAGE_ROWS", "Day", "Question", "Segment", "Stretch", "Window"]
+__all__ = ["DAY_MS", "PAGE_ROWS", "Day", "Question", "Saved", "Window", "of_exchange"]
 
-PAGE_ROWS: Final = 1000
-"""At most this many rows a page (FinX documentation, *Functions*)."""
-LONG_WAIT: Final = 50
-"""Times the usual time between two rows, before the first row of the first full page: worth a check."""
-DAY_MS: Final = 86_400_000
-
-Stretch = tuple[int, int]
-"""First and last millisecond, since the epoch."""
+Saved = tuple[int, int, int, Columns]
+"""A part of a reading that was interrupted: which reading, first and last millisecond, and its rows so far."""
 
 
-@dataclass(frozen=True)
-class Window:
-    """What is wanted of one day; milliseconds since the epoch, both ends in it."""
-
-    date: str
-    first: int
-    last: int
-
-
-@dataclass(frozen=True, eq=False)
-class Question:
-    """What to ask the server next.
-
-    Attributes:
-        kind: "page" for tickHistory, "snap" for tickSnap.
-        date: the day.
-        position: the first millisecond that is wanted, since the epoch; of a snap, the moment.
-        day, segment: whose it is; not for the asker.
-    """
-
-    kind: Literal["page", "snap"]
-    date: str
-    position: int
-    day: Day
-    segment: Segment | None = None
-
-    @property
-    def after(self) -> str | None:
-        """The `time` to ask with: a page's is exclusive, so one millisecond earlier; None for the whole day."""
-        within = self.position % DAY_MS
-        if self.kind == "page":
-            if within == 0:
-                return None
-            within -= 1
-        seconds, milliseconds = divmod(within, 1000)
-        return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}.{milliseconds:03d}"
-
-
-@dataclass(eq=False)
-class Segment:
-    """A stretch of a day that one asks for, page after page. Milliseconds since the epoch."""
-
-    start: int
-    end: int
-    position: int
-    rate: float | None = None
-    """Rows a millisecond, as the last page had them."""
-    busy: bool = False
-    done: bool = False
-    parts: list[Columns] = field(default_factory=list)
-    tail: Columns | None = None
-    """The last rows of a page that was not full: true unless more rows follow, which would prove a smaller page."""
-    tail_page: int = 0
-    cut: Columns | None = None
-    """Rows at the last millisecond of a full page; the next page must have them too."""
-    stride: int = 1
-    full: bool = False
-    """Whether the last page with rows was a full one."""
+def of_exchange(rows: Columns, name: str | None) -> Columns:
+    """The rows of one exchange; capital letters make no difference."""
+    asked = (name or "").casefold()
+    codes = {code for code, one in enumerate(list(rows.names)) if one is not None and one.casefold() == asked}
+    return rows.chosen(code in codes for code in rows.codes)
 
 
 class Day:
-    """One day's rows as they come in, and the evidence that they are all.
-
-    A server is believed as far as its pages agree. Each page claims all rows of a stretch; where two overlap they must
-    be equal. Neighbouring segments overlap by themselves. Two pages are asked for only as a check: from the middle
-    of the first and of the last full page. A day that ends exactly with a full page, or whose first one begins late, is
-    what a server would look like that returns the *newest* rows: then a tick snap from before the first row must not
-    know of an earlier one.
+    """One day's rows as they come in, and the evidence that they are all; what counts as evidence is `evidence`'s.
 
     Args:
         window: what is wanted.
         names: of exchanges.
         every: microseconds; keep only the first row of each such stretch. None keeps all.
-        exchange: keep only rows of this one, by its number. None keeps all.
-        check: whether to gather evidence.
+        exchange: keep only rows of this one, by its number; capital letters make no difference. None keeps all.
+        server: what is known of the server.
+        eager: whether the second reading may begin before the first has ended.
     """
 
     def __init__(
-        self, window: Window, names: ExchangeNames, every: int | None, exchange: int | None, check: bool
+        self,
+        window: Window,
+        names: ExchangeNames,
+        every: int | None = None,
+        exchange: int | None = None,
+        server: Server | None = None,
+        *,
+        eager: bool = True,
     ) -> None:
         self.window = window
-        self.segments = [Segment(window.first, window.last, window.first)]
-        self.unproven: list[Stretch] = []
+        self.unproven: set[Stretch] = set()
         self.questions: list[Question] = []
-        self.open_checks = 0
         self.finished: Columns | None = None
+        self.bad: dict[str, BadRow] = {}
+        self.discarded: Counter[str] = Counter()
+        self.spelling: str | None = None
+        self.others = 0
+        """Rows of other exchanges than the one that was asked for."""
         self._names = names
         self._every = every
         self._exchange = exchange
-        self._check = check
-        self._page_rows = PAGE_ROWS
-        self._claims: list[tuple[int, int, Columns]] = []
-        self._full: list[tuple[int, int, int]] = []  # first asked for, first row, last row of the first and last full
-        self._checked = False
-        self._ends_full = False
+        self._server = Server() if server is None else server
+        self._eager = eager
+        self._known = Known()
+        self._second: int | None = None  # the last millisecond of the second reading's first segment
+        self._disputes: Disputes | None = None
+        self._settled: Columns | None = None
+        self._asked: int | None = None  # where the snap before the first row was asked for
+        self._snap_is_open = False
+        self._snaps = 0  # answers to it that gave none
+        self._probes = False  # whether a snap is asked for that must have an answer
+        self._begins = self._ends = False  # whether the beginning, and the end, have been judged
+        self._restarts = 0
+        self._is_wrong = False
+        self.readings = [self._reading(window.first, window.last)]
 
-    # Answers
+    def _reading(self, first: int, last: int, middle: int | None = None) -> Reading:
+        return Reading(
+            first,
+            last,
+            names=self._names,
+            server=self._server,
+            known=self._known,
+            keep=self._wanted,
+            next_wanted=self._next_wanted,
+            middle=middle,
+        )
 
-    def take(self, segment: Segment, position: int, page: DayPage) -> None:
-        """The answer to a segment's question from `position` on."""
-        rows = page.columns.between(position * MILLISECOND, 2**62)
-        full = page.count >= self._page_rows and not page.beyond
-        if segment.cut is not None:
-            self._compare_cut(segment.cut, rows, position)
-            segment.cut = None
-        if segment.tail is not None and not self._settle_tail(segment, rows):
-            return
-        if not rows.stamps:
-            self._nothing(segment, full)
-            return
-        last = rows.stamps[-1] // MILLISECOND
-        if full:
-            self._take_full(segment, position, rows, last)
-        else:
-            self._take_rest(segment, position, rows, last, page.count)
-        segment.rate = len(rows) / (last - position + 1)
-        segment.done = segment.position > segment.end
-        if segment.done and segment.tail is not None:
-            self._keep(segment, segment.tail)
-            segment.tail = None
-
-    def _take_full(self, segment: Segment, position: int, rows: Columns, last: int) -> None:
-        segment.full, segment.stride = True, 1
-        if last == position:  # all on one millisecond: perhaps there are more, which nothing can tell
-            self._keep(segment, rows)
-            self.unproven.append((position, position))
-            segment.position = position + 1
-            return
-        whole = rows.between(0, last * MILLISECOND)
-        self._keep(segment, whole)
-        self._claim(max(position, segment.end + 1), last, whole)
-        self._note_full(position, rows.stamps[0] // MILLISECOND, last)
-        segment.cut = rows.between(last * MILLISECOND, 2**62)
-        segment.position = self._next_wanted(whole, last)
-
-    def _take_rest(self, segment: Segment, position: int, rows: Columns, last: int, count: int) -> None:
-        """Not a full page: the rest of the day, if pages are as large as documented."""
-        segment.full, segment.stride = segment.full and last == position, 1
-        whole = rows.between(0, last * MILLISECOND)
-        self._keep(segment, whole)
-        self._claim(max(position, segment.end + 1), last, whole)
-        segment.tail, segment.tail_page = rows.between(last * MILLISECOND, 2**62), count
-        segment.position = last + 1
-
-    def _settle_tail(self, segment: Segment, rows: Columns) -> bool:
-        """After a page that was not full nothing should follow; returns False if the answer has been dealt with."""
-        tail, segment.tail = segment.tail, None
-        assert tail is not None
-        last = tail.stamps[0] // MILLISECOND
-        if not rows.stamps or segment.tail_page < 2:
-            self._keep(segment, tail)
-            return True
-        # This server's pages are smaller than documented: what was taken for the rest was cut off at its end.
-        self._page_rows = min(self._page_rows, segment.tail_page)
-        segment.position = last
-        segment.cut = tail
-        return False
-
-    def _nothing(self, segment: Segment, full: bool) -> None:
-        if not full:
-            segment.done = True
-            self._ends_full = self._ends_full or (segment.full and segment.end >= self.window.last)
-            return
-        # Rows, but from before: the server does not heed the time to the millisecond. Go on in growing strides, so that
-        # this ends, and say so.
-        position = segment.position
-        self.unproven.append((position, min(position + segment.stride - 1, segment.end)))
-        segment.position += segment.stride
-        segment.stride *= 2
-        segment.done = segment.position > segment.end
-
-    def _keep(self, segment: Segment, rows: Columns) -> None:
-        rows = self._wanted(rows.between(0, (segment.end + 1) * MILLISECOND))
-        if rows.stamps:
-            segment.parts.append(rows if self._every is None else thinned(rows, self._every))
+    # What is wanted
 
     def _wanted(self, rows: Columns) -> Columns:
-        return rows if self._exchange is None else rows.of_exchange(self._exchange)
+        if self._exchange is not None:
+            chosen = of_exchange(rows, list(self._names)[self._exchange])
+            self.others += len(rows) - len(chosen)
+            rows = chosen
+        return rows if self._every is None else thinned(rows, self._every)
 
     def _next_wanted(self, whole: Columns, last: int) -> int:
-        """Where to go on after a page that is complete before its `last` millisecond."""
+        """Where to go on after rows that are complete before their `last` millisecond."""
         if self._every is None:
             return last
         kept = self._wanted(whole)
@@ -216,117 +116,262 @@ class Day:
             return last
         return (stretch + self._every) // MILLISECOND
 
-    # Evidence
+    # Answers
 
-    def _compare_cut(self, cut: Columns, rows: Columns, position: int) -> None:
-        """The rows that a page was cut off in must come again with the next one."""
-        at = rows.between(position * MILLISECOND, (position + 1) * MILLISECOND)
-        if cut.stamps[0] // MILLISECOND == position and Counter(cut.rows()) - Counter(at.rows()):
-            self.unproven.append((position, position))
+    def take(self, segment: Segment, page: DayPage) -> None:
+        """The answer to a segment's question."""
+        self._server.note(page.count, page.columns)
+        position = segment.position
+        self._note(position, page)
+        segment.reading.take(segment, page)
+        if self._second is None and page.columns.stamps and segment.reading is self.readings[0]:
+            first, last = (page.columns.stamps[place] // MILLISECOND for place in (0, -1))
+            self._second = (max(position, first) + last) // 2
 
-    def _claim(self, first: int, end: int, rows: Columns) -> None:
-        """A page had all rows with first <= millisecond < end."""
-        end = min(end, self.window.last + 1)
-        if self._check and first < end:
-            claimed = self._wanted(rows.between(first * MILLISECOND, end * MILLISECOND))
-            self._claims.append((first, end, claimed))
+    def _note(self, position: int, page: DayPage) -> None:
+        rows = page.columns.between(self.window.first * MILLISECOND, 2**62)
+        if rows.stamps:
+            self._known.note(rows.stamps[0] // MILLISECOND, rows.stamps[-1] // MILLISECOND)
+        self.spelling = self.spelling or page.spelling
+        for reason, count in (("another pair", page.other_pair), ("another day", page.other_day)):
+            if count:
+                self.discarded[reason] += count
+        self._is_wrong = self._is_wrong or page.other_pair > 0 or page.earlier
+        for bad in page.bad:
+            last = page.last_from(position)
+            if bad.stamp is None:  # it may be of any moment of this page
+                self.unproven.add((position, self.window.last if last is None else min(last, self.window.last)))
+            elif self.window.first <= (at := bad.stamp // MILLISECOND) <= self.window.last:
+                self._known.note(at, at)
+                self.unproven.add((at, at))
+            self.bad.setdefault(repr(bad.row), bad)
 
-    def _note_full(self, asked: int, first: int, last: int) -> None:
-        full = self._full
-        full.append((asked, first, last))
-        full.sort()
-        del full[1:-1]
-
-    def _ask_for_checks(self) -> None:
-        checks: list[tuple[Literal["page", "snap"], int]] = [
-            ("page", (max(asked, first) + last) // 2) for asked, first, last in dict.fromkeys(self._full)
-        ]
-        if self._full:
-            asked, first, last = self._full[0]
-            long_wait = (first - asked) * PAGE_ROWS > LONG_WAIT * (last - first + 1)
-            if first > asked and (self._ends_full or long_wait):
-                checks.append(("snap", min(first - 1, self.window.last)))
-        self.questions = [
-            Question(kind, self.window.date, position, self)
-            for kind, position in checks
-            if position <= self.window.last
-        ]
-        self.open_checks = len(self.questions)
-
-    def take_check(self, question: Question, page: DayPage) -> None:
-        """The answer to a page that was asked for as a check."""
-        self.open_checks -= 1
-        rows = page.columns.between(question.position * MILLISECOND, 2**62)
-        full = page.count >= self._page_rows and not page.beyond
-        end = rows.stamps[-1] // MILLISECOND if full and rows.stamps else self.window.last + 1
-        self._claim(question.position, end, rows)
-
-    def take_snap(self, question: Question, stamp: int | None) -> None:
-        """The answer to a snap: when it was, microseconds since the epoch; None if the server gave none."""
-        self.open_checks -= 1
-        asked = self._full[0][0]
-        # Failing an earlier tick a server may give the day's first, which is no earlier than ours.
-        if stamp is None or asked * MILLISECOND <= stamp < (question.position + 1) * MILLISECOND:
-            self.unproven.append((asked, question.position))
+    def take_snap(self, question: Question, snap: Snap) -> None:
+        """The answer to a snap."""
+        self._snap_is_open = False
+        if self._begins:
+            self._judge_end(snap)
+        else:
+            self._judge_beginning(question.position, snap)
 
     def go_on(self) -> None:
-        """When all segments are done, ask for the checks; when these are too, put the day together."""
-        if self.finished is not None or not all(segment.done for segment in self.segments):
+        """See what is left to be asked; when nothing is, put the day together."""
+        if self.finished is not None:
             return
-        if self._check and not self._checked:
-            self._checked = True
-            self._ask_for_checks()
-        if not self.open_checks:
+        if len(self.readings) == 1 and (self.readings[0].done or (self._eager and self._second is not None)):
+            self.readings.append(self._reading(self.window.first, self.window.last, self._second))
+        for reading in self.readings:
+            reading.ask_again()
+        if not all(reading.done for reading in self.readings):
+            return
+        if self._settled is None and not self._compare():
+            return
+        if not (self._snap_is_open or self._begins):
+            self._look_before()
+        if not self._snap_is_open and self._begins and not self._ends:
+            self._look_after()
+        if self._begins and self._ends and not self._snap_is_open:
             self._finish()
 
+    # Evidence: two readings that agree
+
+    def _compare(self) -> bool:
+        """Whether the readings agree, or have been brought to it."""
+        one, other = (self._rows_of(reading) for reading in self.readings[:2])
+        if self._disputes is None:
+            labelled = [stretch for reading in self.readings for stretch in reading.unproven] + list(self.unproven)
+            self._disputes = Disputes(one, other, labelled, self._again)
+        else:
+            self._disputes.weigh(self._rows_of)
+        if not self._disputes.are_over:
+            return False
+        self._settled = self._disputes.outcome()
+        self._is_wrong = self._is_wrong or self._disputes.are_hopeless
+        return True
+
+    def _rows_of(self, reading: Reading) -> Columns:
+        rows = reading.rows()
+        return rows if self._every is None else thinned(rows, self._every)
+
+    def _again(self, begin: int, last: int) -> Reading:
+        """Another reading of a part."""
+        if self._every is not None:
+            begin = stretch_start(begin * MILLISECOND, self._every) // MILLISECOND
+        reading = self._reading(max(begin, self.window.first), last)
+        self.readings.append(reading)
+        return reading
+
+    # Evidence: snaps
+
+    def _ask_snap(self, position: int) -> None:
+        self._snap_is_open = True
+        self.questions.append(Question("snap", self.window.date, position, self, attempt=self._snaps))
+
+    def _look_before(self) -> None:
+        """Ask for the tick before the first row, unless pages show that there is none."""
+        window, first = self.window, self._first
+        from_midnight = window.first % DAY_MS == 0
+        silent = first is None and any(reading.silent for reading in self.readings)
+        if self._is_wrong or first == window.first or not (from_midnight or silent or not self._server.in_order):
+            self._begins = True
+            return
+        self._ask_snap(window.last if first is None or self._probes else first - 1)
+
+    @property
+    def _first(self) -> int | None:
+        """The first row of what is wanted."""
+        first = self._known.first
+        return first if first is not None and first <= self.window.last else None
+
+    def _judge_beginning(self, asked: int, snap: Snap) -> None:
+        window, first, at = self.window, self._first, snap.at
+        silent = first is None and any(reading.silent for reading in self.readings)
+        midnight = window.first // DAY_MS * DAY_MS
+        if at is not None and at >= midnight + DAY_MS:
+            snap, at = Snap(failed=True), None  # of a later day: the server does not heed what it was asked
+        if at is None and not snap.failed and (self._snaps + 1 < SNAP_ANSWERS):
+            self._snaps += 1
+            return
+        if self._probes:
+            self._begins = True
+            if at is None or first is None or not first <= at <= window.last:
+                self._believe_pages()
+            return
+        if at is None and not snap.failed and not silent and self._may_be_newest:
+            self._probes = True  # is there any tick that this server's snaps know of?
+            return
+        self._begins = True
+        if at is None:
+            if silent:
+                self._is_wrong = True
+            elif snap.failed:
+                self._believe_pages()
+        elif at == midnight == window.first and at <= asked:
+            assert snap.row is not None
+            self._add_midnight(snap.row)
+        elif window.first <= at <= asked or (silent and at > asked):
+            self._contradicted(at)
+
+    @property
+    def _may_be_newest(self) -> bool:
+        """Whether the one full page may have had the newest rows instead of the first."""
+        return not self._server.in_order and self._server.biggest >= PAGE_ROWS
+
+    def _believe_pages(self) -> None:
+        """Snaps say nothing."""
+        window, first = self.window, self._first
+        if self._may_be_newest:
+            self.unproven.add((window.first, window.last if first is None else first - 1))
+        elif window.first % DAY_MS == 0:
+            self.unproven.add((window.first, window.first))
+
+    def _add_midnight(self, row: Columns) -> None:
+        """No page has this tick: the server takes "00:00" for exclusive. There may be more at the same moment."""
+        assert self._settled is not None
+        self.unproven.add((self.window.first, self.window.first))
+        self._settled = patched(self._settled, self.window.first, self.window.first, self._wanted(row))
+        self._settled = self._settled if self._every is None else thinned(self._settled, self._every)
+
+    def _contradicted(self, at: int) -> None:
+        """There is a tick where pages have none."""
+        if self._first is not None or self._restarts == ROUNDS:
+            self._is_wrong = True
+            return
+        self._restarts += 1
+        self._known.note(at, at)
+        self.readings, self._settled, self._disputes = [self._reading(self.window.first, self.window.last)], None, None
+        self._begins, self._snaps = False, 0
+
+    def _look_after(self) -> None:
+        """Ask for the last tick, where pages do not show the end."""
+        if self._doubtful is None or self._is_wrong:
+            self._ends = True
+        else:
+            self._ask_snap(self.window.last)
+
+    @property
+    def _doubtful(self) -> int | None:
+        return min((one.doubtful for one in self.readings if one.doubtful is not None), default=None)
+
+    def _judge_end(self, snap: Snap) -> None:
+        doubtful, at = self._doubtful, snap.at
+        assert doubtful is not None
+        self._ends = True
+        if at is None or not self.window.first <= at <= doubtful or self._known.has_from(doubtful + 1):
+            self.unproven.add((doubtful + 1, self.window.last))
+
     def _finish(self) -> None:
-        rows = self.rows()
-        for first, end, claimed in self._claims:
-            if Counter(rows.between(first * MILLISECOND, end * MILLISECOND).rows()) != Counter(claimed.rows()):
-                # One of two answers was wrong; if the server picks rows as it likes, any other may be too.
-                self.unproven = [(self.window.first, self.window.last)]
-                break
+        window, rows = self.window, self._settled
+        assert rows is not None
+        for reading in self.readings:
+            self.unproven.update(one for one in reading.unproven if one[0] <= window.last and one[1] >= window.first)
+        if not rows.stamps and self.discarded:
+            self._is_wrong = True
+        if self._is_wrong:
+            self.unproven = {(window.first, window.last)}
         self.finished = rows if self._every is None else thinned(rows, self._every)
-        self.segments, self._claims = [], []
+        self.readings, self._disputes = [], None
 
-    # Sharing
+    # Sharing, and what is there so far
 
-    def idle_segment(self) -> Segment | None:
-        """One that nobody asks for at the moment."""
-        return next((one for one in self.segments if not one.busy and not one.done), None)
+    @property
+    def segments(self) -> list[Segment]:
+        """All that is asked for."""
+        return [segment for reading in self.readings for segment in reading.segments]
+
+    def cut_at(self, last: int) -> None:
+        """Nothing after a millisecond is wanted any more; while there is one reading."""
+        self.window = Window(self.window.date, self.window.first, last)
+        self.readings[0].cut_at(last)
+
+    @property
+    def is_first_reading(self) -> bool:
+        """Whether the second has not begun."""
+        return self.finished is None and len(self.readings) == 1
 
     def left_of(self, segment: Segment) -> float:
         """How many rows somebody probably has left, beside the page that is on its way."""
         if segment.rate is None or segment.done:
             return 0.0
-        return segment.rate * (segment.end - segment.position) - self._page_rows
+        return segment.rate * (segment.end - segment.position) - self.page_rows
 
-    def split(self, segment: Segment) -> Segment | None:
-        """Take the later half of what a busy segment has left; None where it cannot be halved."""
-        assert segment.rate is not None
-        soon = segment.position + round(self._page_rows / segment.rate)
-        middle = (soon + segment.end) // 2
-        if not segment.position < middle < segment.end:
-            return None
-        later = Segment(middle + 1, segment.end, middle + 1)
-        segment.end = middle
-        self.segments.append(later)
-        return later
+    @property
+    def page_rows(self) -> int:
+        """How many rows a page of this server probably has."""
+        return min(PAGE_ROWS, self._server.biggest)
 
     def rows(self) -> Columns:
         """What is there of it so far, in order."""
         if self.finished is not None:
             return self.finished
         rows = Columns(self._names)
-        for segment in sorted(self.segments, key=lambda segment: segment.start):
-            for part in segment.parts:
-                rows.extend(part)
+        for reading in self.readings[:2]:
+            rows = united(rows, reading.rows())
         return rows
+
+    def saved(self) -> list[Saved]:
+        """What there is of a day that is not finished, for a later call to go on with; nothing that is in doubt."""
+        if self.finished is not None or self.unproven or self.bad or self.discarded or self._is_wrong:
+            return []
+        readings = self.readings[:2]
+        if any(reading.unproven for reading in readings):
+            return []
+        return [(number, *piece) for number, reading in enumerate(readings) for piece in reading.pieces()]
+
+    def resume(self, saved: Sequence[Saved]) -> None:
+        """Go on with what an earlier call had."""
+        for number in (0, 1):
+            pieces = [(first, last, rows) for one, first, last, rows in saved if one == number]
+            ends = [self.window.first - 1, *(last for _, last, _ in pieces)]
+            if not pieces or [first - 1 for first, *_ in pieces] != ends[:-1] or ends[-1] != self.window.last:
+                return
+            if number == len(self.readings):
+                self.readings.append(self._reading(self.window.first, self.window.last))
+            self.readings[number].resume(pieces)
 
     @property
     def fraction(self) -> float:
         """How much of the day is there, 0 to 1."""
         if self.finished is not None:
             return 1.0
-        left = sum(max(0, one.end + 1 - one.position) for one in self.segments if not one.done)
-        return 1.0 - left / (self.window.last + 1 - self.window.first)
+        return sum(reading.fraction for reading in self.readings[:2]) / 2

@@ -17,7 +17,7 @@ from finx_sync.errors import ServerRefusedError, UnexpectedReplyError, Unreadabl
 from finx_sync.functions.backend import Answer
 from finx_sync.functions.exchange import exchange
 from finx_sync.messages import ContractTick, Tick
-from finx_sync.redaction import redact
+from finx_sync.redaction import excerpt
 from finx_sync.session.options import Options
 from finx_sync.venues.deribit.dialect import rpc, websocket_url, words_of
 from finx_sync.venues.deribit.tickers import EXCHANGE, index_of
@@ -87,7 +87,7 @@ class DeribitBackend:
                 contracts = [_contract(row) for row in result]
                 return _answer(Raw(contracts), contracts)
         except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
-            shown = redact(json.dumps(frame)[:400])[:200]
+            shown = excerpt(json.dumps(frame), 200)
             raise UnexpectedReplyError(f"{function}: the server answered with another shape: {shown}") from error
         return _answer(Raw(result), result)
 

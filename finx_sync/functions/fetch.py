@@ -19,7 +19,6 @@ from finx_sync.errors import (
     ConnectError,
     ConnectionLostError,
     FinxSyncError,
-    FunctionError,
     FunctionTimeoutError,
     ServerRefusedError,
     TLSError,
@@ -28,13 +27,15 @@ from finx_sync.errors import (
 )
 from finx_sync.functions.backend import Backend, reader
 from finx_sync.functions.day import Question
+from finx_sync.functions.evidence import Snap
 from finx_sync.functions.exchange import Cancel
 from finx_sync.functions.paging import Plan
+from finx_sync.functions.rows import rows_of_page
 from finx_sync.messages import Tick
-from finx_sync.redaction import redact
+from finx_sync.redaction import excerpt
 from finx_sync.session.backoff import Backoff
-from finx_sync.ticks.columns import ExchangeNames, micros
-from finx_sync.ticks.page import DayPage, page_of_ticks, read_page
+from finx_sync.ticks.columns import Columns, ExchangeNames, micros
+from finx_sync.ticks.page import DayPage, read_page, same_pair
 from finx_sync.venues.base import Authentication, ServerError
 from finx_sync.venues.finx import History, Reply
 
@@ -52,6 +53,8 @@ ATTEMPTS: Final = 8
 """How often a page is asked for before its error is the caller's."""
 FIRST_ATTEMPTS: Final = 3
 """The same while there was no answer at all: then it is probably not chance."""
+SNAP_ATTEMPTS: Final = 3
+"""The same for a tick snap, which may do without an answer."""
 RETRY: Final = Backoff(first=0.2, cap=5.0)
 PROGRESS_INTERVAL: Final = 0.1
 """Seconds between two reports of progress."""
@@ -64,7 +67,7 @@ class Progress:
     """How far a fetch has come.
 
     Attributes:
-        fraction: of the time span, 0 to 1.
+        fraction: of the time span, which is read twice, 0 to 1.
         rows: fetched so far.
         pages: asked for so far.
         retries: pages that had to be asked for again.
@@ -102,11 +105,10 @@ class Asker:
         fallback = reader("tickHistory")
 
         def read(text: str) -> DayPage | Reply | None:
+            page = None
             if text.startswith(('{"0"', "{}")):
                 page = read_page(text, self._pair, question.date, self._names)
-                if page is not None:
-                    return page
-            return fallback(text)
+            return page or rows_of_page(text, self._pair, question.date, self._names) or fallback(text)
 
         reply, text = self._backend.ask(
             "tickHistory",
@@ -117,30 +119,36 @@ class Asker:
         )
         if isinstance(reply, DayPage):
             return reply
-        if isinstance(reply, History):
-            try:
-                return page_of_ticks(reply.rows, self._pair, question.date, self._names)
-            except (ValueError, OverflowError) as error:
-                raise UnreadableMessageError(f"a row's time: {error}", text) from error
-        if isinstance(reply, ServerError):
-            raise ServerRefusedError("tickHistory", reply.said)
-        if isinstance(reply, Authentication):
-            raise AuthorizationError(
-                "tickHistory: the server refused the key (isAuth: false); check it, and that it has not expired"
-            )
-        raise UnexpectedReplyError(f"tickHistory: the server answered with another shape: {redact(text[:400])[:200]}")
+        _check("tickHistory", reply)
+        raise UnexpectedReplyError(f"tickHistory: the server answered with another shape: {excerpt(text, 200)}")
 
-    def snap(self, question: Question, timeout: float) -> int | None:
-        """When the last tick until a moment was, microseconds since the epoch; None if the server does not say."""
+    def snap(self, question: Question, timeout: float) -> Snap:
+        """The last tick until a moment.
+
+        Raises:
+            FinxSyncError: as `Backend.call`; UnexpectedReplyError where it is no tick.
+        """
         params = {"pair": self._pair, "date": question.date, "time": question.after}
-        try:
-            reply, _ = self._backend.ask("tickSnap", params, timeout, reader("tickSnap"), self._cancel)
-        except (FunctionError, UnreadableMessageError):
-            return None
-        try:
-            return micros(reply.datetime) if isinstance(reply, Tick) else None
-        except (ValueError, OverflowError):
-            return None
+        reply, text = self._backend.ask("tickSnap", params, timeout, reader("tickSnap"), self._cancel)
+        if isinstance(reply, Tick) and same_pair(reply.pair, self._pair):
+            try:
+                row = (micros(reply.datetime), reply.exchange, reply.price)
+            except (ValueError, OverflowError) as error:
+                raise UnreadableMessageError(f"a tick's time: {error}", text) from error
+            return Snap(Columns.of([row], self._names))
+        if isinstance(reply, History) and not reply.rows:
+            return Snap()
+        _check("tickSnap", reply)
+        raise UnexpectedReplyError(f"tickSnap: the server answered with another shape: {excerpt(text, 200)}")
+
+
+def _check(function: str, reply: Reply) -> None:
+    if isinstance(reply, ServerError):
+        raise ServerRefusedError(function, reply.said)
+    if isinstance(reply, Authentication):
+        raise AuthorizationError(
+            f"{function}: the server refused the key (isAuth: false); check it, and that it has not expired"
+        )
 
 
 class Fetch:
@@ -210,7 +218,8 @@ class Fetch:
             if time.monotonic() >= self._deadline:
                 raise FunctionTimeoutError(
                     f"tickHistory: not complete within {self._timeout:g} s ({progress.rows} rows after "
-                    f"{progress.pages} pages, {progress.fraction:.0%} of the time); give it a longer timeout"
+                    f"{progress.pages} pages, {progress.fraction:.0%} of the work; they are this error's `history`); "
+                    "give it a longer timeout"
                 )
 
     # The workers' threads
@@ -218,10 +227,12 @@ class Fetch:
     def _work(self) -> None:
         try:
             while (question := self._next()) is not None:
+                if question.attempt:  # the last answer to it was wrong, so the server may need time
+                    self._pause(question.attempt)
                 if question.kind == "snap":
-                    stamp = self._insist(question, self._asker.snap)
+                    snap = self._snap(question)
                     with self._condition:
-                        self._plan.answer_snap(question, stamp)
+                        self._plan.answer_snap(question, snap)
                         self._condition.notify_all()
                 else:
                     page = self._insist(question, self._asker.page)
@@ -243,7 +254,19 @@ class Fetch:
                 self._condition.wait(LONGEST_WAIT)
         return None
 
-    def _insist(self, question: Question, ask: Callable[[Question, float], T]) -> T:
+    def _snap(self, question: Question) -> Snap:
+        """A snap; whoever cannot answer it says nothing by that, and pages are worth having without."""
+        try:
+            return self._insist(question, self._asker.snap, SNAP_ATTEMPTS)
+        except AuthorizationError:
+            raise
+        except FinxSyncError as error:
+            if self._cancel.is_set:
+                raise
+            logger.debug("a tick snap failed: %s", error)
+            return Snap(failed=True)
+
+    def _insist(self, question: Question, ask: Callable[[Question, float], T], attempts: int = ATTEMPTS) -> T:
         """Ask again, with growing pauses, as long as that may help."""
         failures = 0
         while True:
@@ -251,18 +274,21 @@ class Fetch:
                 return ask(question, max(0.001, min(PAGE_TIMEOUT, self._deadline - time.monotonic())))
             except FinxSyncError as error:
                 failures += 1
-                most = ATTEMPTS if self._plan.pages else FIRST_ATTEMPTS
+                most = attempts if self._plan.pages else FIRST_ATTEMPTS
                 if self._cancel.is_set or failures >= most or not _may_pass(error):
                     raise
-                delay = RETRY.delay(failures, random.random)
-                logger.debug("a page of history failed: %s; trying again in %.1f s", error, delay)
-            with self._condition:
-                self._retries += 1
-            self._cancel.wait(delay)
+                logger.debug("a page of history failed: %s; trying again", error)
+            self._pause(failures)
+
+    def _pause(self, failures: int) -> None:
+        with self._condition:
+            self._retries += 1
+        self._cancel.wait(RETRY.delay(failures, random.random))
 
 
 def _may_pass(error: FinxSyncError) -> bool:
     """Whether asking again may help."""
     if isinstance(error, TLSError):
         return False
-    return isinstance(error, (ConnectError, ConnectionLostError, FunctionTimeoutError, UnreadableMessageError))
+    passing = (ConnectError, ConnectionLostError, FunctionTimeoutError, ServerRefusedError, UnreadableMessageError)
+    return isinstance(error, passing)

@@ -33,7 +33,7 @@ from finx_sync.functions.inputs import (
 from finx_sync.functions.rest import FinxRestFunctions
 from finx_sync.messages import ContractTick, Tick
 from finx_sync.moments import Moment, TimeOfDay
-from finx_sync.redaction import redact
+from finx_sync.redaction import excerpt
 from finx_sync.ticks import TickHistory
 from finx_sync.ticks.spans import Span
 from finx_sync.venues.base import Authentication
@@ -128,11 +128,13 @@ class FinxFunctions(FinxRestFunctions):
             strict: raise IncompleteHistoryError where `TickHistory.complete` would be False.
             workers: connections at once.
             progress: True draws a bar on the terminal; or a function, called on this thread with each `Progress`.
-            cache: folder in which whole past days are kept, and looked for.
+            cache: folder in which whole past days are kept, and looked for; a call that was interrupted is resumed.
             timeout: seconds for all of it; None takes 120 for each day.
 
         Raises:
             IncompleteHistoryError: see `strict`.
+            FinxSyncError: pages could not be had, though they were asked for again; what there is by then is the
+                error's `history`.
         """
         request = HistoryRequest.checked(
             pair,
@@ -149,6 +151,12 @@ class FinxFunctions(FinxRestFunctions):
         )
         with self._backend() as backend:
             return fetch_history(_with_pages(backend), request, progress)
+
+    def _tick_history_between(self, pair: str, first: int, last: int, timeout: float) -> TickHistory:
+        """The ticks from one millisecond since the epoch to another, both in it; see `get_tick_history`."""
+        request = HistoryRequest.between(pair, first, last, timeout)
+        with self._backend() as backend:
+            return fetch_history(_with_pages(backend), request)
 
     def iter_tick_history(
         self,
@@ -179,7 +187,7 @@ class FinxFunctions(FinxRestFunctions):
             exchange: only ticks of this one.
             strict: raise IncompleteHistoryError at a stretch that is not proven complete; else a warning is logged.
             workers: connections at once.
-            cache: folder in which whole past days are looked for.
+            cache: folder in which whole past days are kept, and looked for; a day at a time is then in memory.
             timeout: seconds for each stretch of rows; None takes 120 for each day of the span.
 
         Raises:
@@ -316,5 +324,5 @@ def _when(tick: Tick) -> tuple[str, str]:
 
 
 def _unexpected(function: str, answer: Answer) -> UnexpectedReplyError:
-    shown = redact(answer.text[:400])[:200]
+    shown = excerpt(answer.text, 200)
     return UnexpectedReplyError(f"{function}: the server answered with another shape: {shown}")

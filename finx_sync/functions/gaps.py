@@ -2,66 +2,45 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import time
 from collections.abc import Callable
 
-from finx_sync.errors import FunctionTimeoutError
+from finx_sync.errors import FinxSyncError
 from finx_sync.messages import SpotTick, Tick
+from finx_sync.session.backfill import Fetched
+from finx_sync.ticks import TickHistory
 from finx_sync.venues.finx import SPOT
 
 __all__ = ["SpotHistory"]
 
-PAGE: int = 1000
-"""Rows that one call returns at most (FinX documentation, *Functions*: tickHistory)."""
-MILLISECOND = dt.timedelta(milliseconds=1)
-
 
 class SpotHistory:
-    """Asks for pages of tick history until a gap is covered.
+    """Fills a gap by the same pages, and with the same evidence, as every other history.
 
     Args:
-        page: returns up to `PAGE` rows of a pair after a time of a day, sorted;
-            takes pair, date, time and timeout in seconds.
+        between: returns the ticks of a pair from one millisecond since the epoch to another, both in it;
+            takes pair, both of these, and a timeout in seconds.
     """
 
     kind = SPOT
 
-    def __init__(self, page: Callable[[str, dt.date, dt.time | None, float], list[Tick]]) -> None:
-        self._page = page
+    def __init__(self, between: Callable[[str, int, int, float], TickHistory]) -> None:
+        self._between = between
 
-    def fetch(self, name: str, start: float, end: float, timeout: float) -> list[SpotTick]:
+    def fetch(self, name: str, start: float, end: float, timeout: float) -> Fetched:
         """All rows from `start` to `end`, UNIX seconds, as spot ticks marked as backfilled.
 
         Raises:
-            FunctionTimeoutError: they are too many for `timeout` seconds.
-            FinxSyncError: a call failed.
+            FinxSyncError: there is not one.
         """
-        deadline = time.monotonic() + timeout
-        first = dt.datetime.fromtimestamp(int(start), dt.timezone.utc)
-        last = dt.datetime.fromtimestamp(end, dt.timezone.utc)
-        rows: list[Tick] = []
-        for number in range((last.date() - first.date()).days + 1):
-            day = first.date() + dt.timedelta(days=number)
-            begin = first if number == 0 else dt.datetime.combine(day, dt.time(), dt.timezone.utc)
-            rows += self._day(name, begin, last, deadline)
-        return [_spot(row) for row in rows]
-
-    def _day(self, name: str, begin: dt.datetime, last: dt.datetime, deadline: float) -> list[Tick]:
-        """The rows of one day from `begin` to `last`, page after page."""
-        rows: list[Tick] = []
-        position = begin
-        while True:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise FunctionTimeoutError(f"the history of {name} did not come in time")
-            # The server's `time` is exclusive; a millisecond earlier, ties with the last row come once more.
-            after = None if position.time() == dt.time() else (position - MILLISECOND).time()
-            page = [row for row in self._page(name, position.date(), after, left) if row.datetime >= position]
-            rows = [row for row in rows if row.datetime < position] + page
-            if len(page) < PAGE or page[-1].datetime > last or page[-1].datetime == position:
-                return [row for row in rows if row.datetime <= last]
-            position = page[-1].datetime
+        try:
+            history = self._between(name, int(start) * 1000, max(int(start) * 1000, int(end * 1000)), timeout)
+        except FinxSyncError as error:
+            if not error.history:
+                raise
+            return Fetched([_spot(row) for row in error.history], str(error))
+        why = None if history.complete else f"it is not proven complete in {history.unproven[0]}"
+        return Fetched([_spot(row) for row in history], why)
 
     def moment(self, message: SpotTick) -> float:
         """The tick's own time, UNIX seconds; whole seconds where the live feed says no more."""

@@ -13,21 +13,22 @@ import os
 import time as clock
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
-from finx_sync.errors import IncompleteHistoryError, InvalidInputError
+from finx_sync.errors import FinxSyncError, IncompleteHistoryError, InvalidInputError
 from finx_sync.functions.backend import Backend
-from finx_sync.functions.cache import DayCache
 from finx_sync.functions.day import DAY_MS, Window
-from finx_sync.functions.exchange import Cancel
-from finx_sync.functions.fetch import Asker, Fetch, Progress
+from finx_sync.functions.evidence import Stretch
+from finx_sync.functions.fetch import Progress
 from finx_sync.functions.inputs import checked_pair, checked_timeout
-from finx_sync.functions.paging import Plan, windows
+from finx_sync.functions.paging import windows
 from finx_sync.functions.progress import ProgressBar
+from finx_sync.functions.source import Found, Source
 from finx_sync.messages import Tick
 from finx_sync.moments import EARLIEST_SECONDS, UTC, Moment, TimeOfDay, on_day, read_any, read_start
-from finx_sync.ticks import TickHistory, Unproven
-from finx_sync.ticks.columns import MILLISECOND, Columns, ExchangeNames, micros, moment, thinned
+from finx_sync.ticks import TickHistory
+from finx_sync.ticks.columns import MILLISECOND, Columns, micros
 from finx_sync.ticks.spans import Span, read_span
 
 __all__ = ["DEFAULT_WORKERS", "CacheFolder", "End", "HistoryRequest", "Report", "fetch_history", "stream_history"]
@@ -39,12 +40,6 @@ DEFAULT_WORKERS: Final = 8
 MAX_WORKERS: Final = 64
 DAY_TIMEOUT: Final = 120.0
 """Seconds for each day, where the caller does not say how long it may take."""
-SETTLED_AFTER: Final = 3_600_000
-"""Milliseconds after a day's end from which on it is kept: late rows have come by then, and clocks may differ."""
-STRETCH_ROWS: Final = 50_000
-"""Rows that a stream has in memory at a time."""
-FIRST_STRETCH: Final = 300_000
-"""Milliseconds; from then on, as many as bring about so many rows."""
 
 End = Moment | TimeOfDay
 """A time of the same day, a later day, or a moment; as text, or in Python's own types."""
@@ -114,6 +109,7 @@ class HistoryRequest:
                 raise InvalidInputError(f"{name} is at most {most}: a server would take more for an attack")
         if exchange is not None and (not isinstance(exchange, str) or not exchange):
             raise InvalidInputError(f"{exchange!r} is no exchange; it looks like 'COINBASE'")
+        _check_cache(cache)
         days = (last - midnight) // DAY_MS + 1
         return cls(
             checked_pair(pair),
@@ -128,22 +124,48 @@ class HistoryRequest:
             DAY_TIMEOUT * days if timeout is None else checked_timeout(timeout),
         )
 
+    @classmethod
+    def between(cls, pair: str, first: int, last: int, timeout: float) -> HistoryRequest:
+        """All ticks from one millisecond since the epoch to another, both in it.
+
+        Raises:
+            InvalidInputError: what cannot be right.
+        """
+        return cls(
+            pair=checked_pair(pair),
+            first=first,
+            last=last,
+            limit=None,
+            every=None,
+            exchange=None,
+            workers=DEFAULT_WORKERS,
+            strict=False,
+            cache=None,
+            timeout=checked_timeout(timeout),
+        )
+
 
 def fetch_history(backend: Backend, request: HistoryRequest, report: Report = False) -> TickHistory:
     """All that is wanted, by several connections at once. On the caller's thread, until it is there.
 
     Raises:
         IncompleteHistoryError: it is not proven complete, and `strict` was asked for.
-        FunctionTimeoutError, FinxSyncError: as `Fetch.run`.
+        FunctionTimeoutError, FinxSyncError: as `Fetch.run`; what was fetched is the error's `history`.
     """
     bar = ProgressBar(request.pair) if report is True else None
     tell = bar or (report if callable(report) else None)
+    source = Source(backend, request)
     try:
-        rows, unproven = _Source(backend, request).fetch(_days(request), tell)
+        rows, unproven = source.fetch(_days(request), tell)
+    except FinxSyncError as error:
+        error.history = source.interrupted()
+        raise
     finally:
         if bar is not None:
             bar.end()
-    return _history(request, rows, unproven)
+    if request.limit is None or len(rows) < request.limit:
+        unproven += _to_come(request)
+    return _strict(request, source.history(rows, unproven))
 
 
 def stream_history(backend: Backend, request: HistoryRequest) -> Iterator[Tick]:
@@ -153,18 +175,35 @@ def stream_history(backend: Backend, request: HistoryRequest) -> Iterator[Tick]:
         IncompleteHistoryError: a stretch is not proven complete, and `strict` was asked for.
         FunctionTimeoutError, FinxSyncError: as `Fetch.run`, for one stretch.
     """
-    source = _Source(backend, request)
-    left = request.limit
+    source = Source(backend, request)
+    left, count = request.limit, 0
     for day in _days(request):
-        for rows, unproven in source.stretches(day, left):
-            history = _history(request, rows, unproven)
-            for interval in history.unproven:
-                logger.warning("the history of %s is not proven complete in %s", request.pair, interval)
+        stretches = source.stretches(day, left)
+        while (found := _next_stretch(source, stretches)) is not None:
+            history = _strict(request, source.history(*found, is_all=False))
+            _warn(history)
             yield from history
+            count += len(history)
             if left is not None:
                 left -= len(history)
                 if left <= 0:
                     return
+    rest = source.history(Columns(source.names), _to_come(request), is_all=count == 0)
+    _warn(_strict(request, rest))
+
+
+def _next_stretch(source: Source, stretches: Iterator[Found]) -> Found | None:
+    try:
+        return next(stretches, None)
+    except FinxSyncError as error:
+        error.history = source.interrupted()
+        raise
+
+
+def _warn(history: TickHistory) -> None:
+    left_out = "".join(f"; {count} rows of {reason} were left out" for reason, count in history.discarded.items())
+    for interval in history.unproven:
+        logger.warning("the history of %s is not proven complete in %s%s", history.pair, interval, left_out)
 
 
 def _days(request: HistoryRequest) -> list[Window]:
@@ -173,133 +212,25 @@ def _days(request: HistoryRequest) -> list[Window]:
     return windows(request.first, min(request.last, now) if request.first <= now else request.last)
 
 
-def _history(request: HistoryRequest, rows: Columns, unproven: list[tuple[int, int]]) -> TickHistory:
-    intervals = [Unproven(moment(first * MILLISECOND), moment(last * MILLISECOND)) for first, last in unproven]
-    history = TickHistory(request.pair, rows, intervals)
-    if intervals and request.strict:
+def _to_come(request: HistoryRequest) -> list[Stretch]:
+    """What has not happened yet, and is therefore not complete."""
+    now = round(clock.time() * 1000)
+    return [(max(request.first, now + 1), request.last)] if request.last > now else []
+
+
+def _strict(request: HistoryRequest, history: TickHistory) -> TickHistory:
+    if request.strict and not history.complete:
         raise IncompleteHistoryError(history)
     return history
 
 
-class _Source:
-    """Days from the cache, and the rest from the server."""
-
-    def __init__(self, backend: Backend, request: HistoryRequest) -> None:
-        self._backend = backend.with_one_key()
-        self._request = request
-        self._names = ExchangeNames([None])
-        self._exchange = None if request.exchange is None else self._names[request.exchange]
-        self._cache = None if request.cache is None else DayCache(request.cache, backend.host, request.pair)
-
-    def fetch(
-        self, days: list[Window], tell: Callable[[Progress], object] | None
-    ) -> tuple[Columns, list[tuple[int, int]]]:
-        """The rows of some days, and where they are not proven complete."""
-        request = self._request
-        if self._cache is None:
-            return self._ask(days, request.limit, tell)
-        cached = {day.date: self._cached(day) for day in days}
-        if request.limit is not None:
-            # One after the other, so that nothing is asked for that the limit cuts off.
-            return self._one_by_one(days, cached, request.limit, tell)
-        missing = [day for day in days if cached[day.date] is None]
-        plan = self._plan(missing, None)
-        if missing:
-            self._run(plan, tell)
-        fetched = {day.window.date: day for day in plan.days}
-        rows, unproven = Columns(self._names), []
-        for day in days:
-            found = cached[day.date]
-            if found is None:
-                done = fetched[day.date]
-                found = done.rows()
-                unproven += done.unproven
-            rows.extend(found)
-        return rows, unproven
-
-    def _one_by_one(
-        self,
-        days: list[Window],
-        cached: dict[str, Columns | None],
-        limit: int,
-        tell: Callable[[Progress], object] | None,
-    ) -> tuple[Columns, list[tuple[int, int]]]:
-        rows, unproven = Columns(self._names), []
-        for day in days:
-            found = cached[day.date]
-            if found is None:
-                found, more = self._ask([day], limit - len(rows), tell)
-                unproven += more
-            rows.extend(found.part(0, limit - len(rows)))
-            if len(rows) == limit:
-                break
-        return rows, unproven
-
-    def stretches(self, day: Window, limit: int | None) -> Iterator[tuple[Columns, list[tuple[int, int]]]]:
-        """A day in pieces, each with the intervals in which it is not proven complete."""
-        if (found := self._cached(day)) is not None:
-            yield found.part(0, limit), []
-            return
-        first, length = day.first, FIRST_STRETCH
-        while first <= day.last:
-            if (every := self._request.every) is not None:  # a stretch of theirs is not divided
-                whole = -(-(first % DAY_MS + length) * MILLISECOND // every) * every // MILLISECOND
-                length = whole - first % DAY_MS
-            last = min(day.last, first + length - 1)
-            rows, unproven = self._ask([Window(day.date, first, last)], limit, None)
-            yield rows, unproven
-            first = last + 1
-            if limit is not None:
-                limit -= len(rows)
-                if limit <= 0:
-                    return
-            length = round(length * min(4.0, max(0.25, STRETCH_ROWS / max(1, len(rows)))))
-
-    def _ask(
-        self, days: list[Window], limit: int | None, tell: Callable[[Progress], object] | None
-    ) -> tuple[Columns, list[tuple[int, int]]]:
-        plan = self._plan(days, limit)
-        self._run(plan, tell)
-        return plan.result()
-
-    def _plan(self, days: list[Window], limit: int | None) -> Plan:
-        return Plan(days, self._names, every=self._request.every, exchange=self._exchange, limit=limit)
-
-    def _run(self, plan: Plan, tell: Callable[[Progress], object] | None) -> None:
-        request = self._request
-        cancel = Cancel()
-        asker = Asker(self._backend, request.pair, self._names, cancel)
-        try:
-            Fetch(
-                plan,
-                asker,
-                cancel,
-                workers=1 if request.limit is not None else request.workers,
-                deadline=clock.monotonic() + request.timeout,
-                timeout=request.timeout,
-            ).run(tell)
-        finally:  # whole days are kept also when a later one failed
-            self._keep(plan)
-
-    def _keep(self, plan: Plan) -> None:
-        request = self._request
-        if self._cache is None or request.every is not None or request.exchange is not None:
-            return
-        settled = clock.time() * 1000 - SETTLED_AFTER
-        for day in plan.days:
-            window = day.window
-            is_whole = window.first % DAY_MS == 0 and window.last - window.first == DAY_MS - 1
-            if is_whole and window.last < settled and day.finished is not None and not day.unproven:
-                self._cache.write(window.date, day.finished)
-
-    def _cached(self, day: Window) -> Columns | None:
-        found = None if self._cache is None else self._cache.read(day.date, self._names)
-        if found is None:
-            return None
-        rows = found.between(day.first * MILLISECOND, (day.last + 1) * MILLISECOND)
-        if self._exchange is not None:
-            rows = rows.of_exchange(self._exchange)
-        return rows if self._request.every is None else thinned(rows, self._request.every)
+def _check_cache(cache: CacheFolder | None) -> None:
+    try:
+        folder = None if cache is None else os.fspath(cache)
+    except TypeError:
+        folder = ""
+    if folder is not None and (not isinstance(folder, str) or not folder or Path(folder).is_file()):
+        raise InvalidInputError(f"{cache!r} is no folder for a cache; it looks like 'ticks' or Path.home() / 'ticks'")
 
 
 def _millisecond(day: dt.date, clock: dt.time = dt.time()) -> int:

@@ -36,7 +36,7 @@ from finx_sync.errors import (
     UnreadableMessageError,
 )
 from finx_sync.functions.pool import Adapter, current
-from finx_sync.redaction import redact
+from finx_sync.redaction import redact, shown
 from finx_sync.session.options import Options
 from finx_sync.transport.proxy import read_proxy
 
@@ -172,7 +172,7 @@ class HttpClient:
         if (old.scheme, old.netloc) != (new.scheme, new.netloc) or target == url:
             raise ServerRefusedError(
                 function,
-                f"HTTP {answer.status}, a redirect to {redact(target)} (not followed: it would tell the key)",
+                f"HTTP {answer.status}, a redirect to {shown(target)} (not followed: it would tell the key)",
                 answer.status,
             )
         return target

@@ -1,7 +1,7 @@
 """How a span of days is asked for, page by page, by several at once. Pure: no thread, no socket, no clock.
 
 Whoever has nothing to do takes over the later half of what the busiest has left. What a page is, and whether a server
-does what is documented, is `day`'s.
+does what is documented, is `reading`'s and `evidence`'s.
 """
 
 from __future__ import annotations
@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from finx_sync.functions.day import DAY_MS, PAGE_ROWS, Day, Question, Segment, Stretch, Window
+from finx_sync.functions.day import DAY_MS, PAGE_ROWS, Day, Question, Window
+from finx_sync.functions.evidence import Server, Snap, Stretch
+from finx_sync.functions.reading import Segment
 from finx_sync.ticks.columns import MILLISECOND, Columns, ExchangeNames, moment
 from finx_sync.ticks.page import DayPage
 
@@ -27,6 +29,7 @@ class Plan:
         names: of exchanges; the ones that the pages' columns have.
         every, exchange: see `Day`.
         limit: rows after which nothing more is asked for; the questions then come one after the other.
+        server: what is known of the server.
     """
 
     def __init__(
@@ -37,12 +40,14 @@ class Plan:
         every: int | None = None,
         exchange: int | None = None,
         limit: int | None = None,
+        server: Server | None = None,
     ) -> None:
-        check = every is None and limit is None
-        self.days = [Day(window, names, every, exchange, check) for window in windows]
+        server = Server() if server is None else server
+        self.days = [Day(window, names, every, exchange, server, eager=limit is None) for window in windows]
         self._limit = limit
-        self._names = names
+        self.names = names
         self._asked = 0
+        self._rest: Stretch | None = None  # what the limit has cut off of a day
         self.pages = 0
         self.rows = 0
 
@@ -60,8 +65,9 @@ class Plan:
             if day.finished is None:
                 if day.questions:
                     return day.questions.pop()
-                if (segment := day.idle_segment()) is not None:
-                    return self._ask(day, segment)
+                for segment in day.segments:
+                    if not segment.busy and not segment.done:
+                        return self._ask(day, segment)
         return None
 
     def _shared(self) -> Question | None:
@@ -69,47 +75,62 @@ class Plan:
         left, day, segment = max(candidates, key=lambda candidate: candidate[0], default=(0.0, None, None))
         if day is None or segment is None or left < WORTH_SHARING:
             return None
-        later = day.split(segment)
+        later = segment.reading.split(segment, day.page_rows)
         return None if later is None else self._ask(day, later)
 
     def _ask(self, day: Day, segment: Segment) -> Question:
         segment.busy = True
-        return Question("page", day.window.date, segment.position, day, segment)
+        return Question("page", day.window.date, segment.position, day, segment, segment.empties)
 
     def answer_page(self, question: Question, page: DayPage) -> None:
         """The answer to a "page" question."""
         day, segment = question.day, question.segment
+        assert segment is not None
         self._asked -= 1
         self.pages += 1
-        if segment is None:
-            day.take_check(question, page)
-        else:
-            before = sum(map(len, segment.parts))
-            segment.busy = False
-            day.take(segment, question.position, page)
+        segment.busy = False
+        is_first = segment.reading is day.readings[0]
+        before = sum(map(len, segment.parts))
+        day.take(segment, page)
+        if is_first:
             self.rows += sum(map(len, segment.parts)) - before
+        if self._limit is not None and day.is_first_reading and self.rows >= self._limit:
+            self._cut(day)
         day.go_on()
 
-    def answer_snap(self, question: Question, stamp: int | None) -> None:
-        """The answer to a "snap" question; None if it could not be had."""
+    def answer_snap(self, question: Question, snap: Snap) -> None:
+        """The answer to a "snap" question."""
         self._asked -= 1
-        question.day.take_snap(question, stamp)
+        question.day.take_snap(question, snap)
         question.day.go_on()
+
+    def _cut(self, day: Day) -> None:
+        """The first reading has as many rows as are wanted: of the rest nothing needs to be known."""
+        assert self._limit is not None
+        before = sum(len(one.finished) for one in self.days if one.finished is not None)
+        rows, left = day.rows(), self._limit - before
+        if self._rest is None and len(rows) >= left:
+            self._rest = (rows.stamps[left - 1] // MILLISECOND + 1, day.window.last)
+            day.cut_at(self._rest[0] - 1)
 
     @property
     def done(self) -> bool:
         """Whether nothing is left to be asked."""
-        if self._limit is not None and self.rows >= self._limit and len(self.result()[0]) >= self._limit:
+        if all(day.finished is not None for day in self.days):
             return True
-        return all(day.finished is not None for day in self.days)
+        if self._limit is None:
+            return False
+        return sum(len(day.finished) for day in self.days if day.finished is not None) >= self._limit
 
     def result(self) -> tuple[Columns, list[Stretch]]:
-        """All rows in order (at most `limit`), and where they may not be all."""
-        rows = Columns(self._names)
+        """All rows in order (at most `limit`), and where they may not be all; also while there is more to come."""
+        rows = Columns(self.names)
         unproven: list[Stretch] = []
         for day in self.days:
             rows.extend(day.rows())
-            unproven += day.unproven
+            unproven += day.unproven if day.finished is not None else {(day.window.first, day.window.last)}
+        if self._rest is not None and self._rest[0] <= self._rest[1]:
+            unproven.append(self._rest)
         if self._limit is not None and len(rows) >= self._limit:
             rows = rows.part(0, self._limit)
             last = rows.stamps[-1] // MILLISECOND

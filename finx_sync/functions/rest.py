@@ -18,7 +18,7 @@ from finx_sync.functions.backend import DEFAULT_TIMEOUT
 from finx_sync.functions.inputs import checked_name, checked_pair, checked_timeout
 from finx_sync.messages import ContractTick, Tick
 from finx_sync.moments import Moment, read_moment
-from finx_sync.redaction import redact
+from finx_sync.redaction import excerpt
 from finx_sync.venues.finx import read_contracts, read_tick
 
 if TYPE_CHECKING:
@@ -255,6 +255,4 @@ def _names(function: str, value: Any) -> list[str]:
 
 
 def _unexpected(function: str, value: Any) -> UnexpectedReplyError:
-    return UnexpectedReplyError(
-        f"{function}: the server answered with another shape: {redact(repr(value)[:400])[:200]}"
-    )
+    return UnexpectedReplyError(f"{function}: the server answered with another shape: {excerpt(repr(value), 200)}")

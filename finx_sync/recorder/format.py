@@ -7,6 +7,10 @@ A file is a row of blocks::
 Numbers are little-endian. The content, unpacked, is a MessagePack array of records, each an array that begins with its
 tag. A file ends where it ends: nothing is written at its beginning afterwards, so a crash costs the last block at most.
 A reader that meets a damaged block looks for the next mark whose checksum is right.
+
+Since version 2 each block begins with a `Header`: which recording it belongs to, its number in it, how many messages
+came before it, and which connections, subscriptions and state it begins with. So any sound block can be read without
+those before it, and a reader knows what is missing. In version 1 only a file's first block did so (`Started`).
 """
 
 from __future__ import annotations
@@ -21,24 +25,31 @@ import msgspec
 __all__ = [
     "VERSION",
     "Block",
+    "Cancelled",
     "Changed",
     "Closed",
+    "Header",
+    "Looked",
     "Lost",
     "Opened",
     "Received",
     "Record",
+    "Replacing",
+    "Requested",
     "Started",
+    "Succeeded",
     "Wished",
     "block",
     "blocks",
     "pack",
     "packer",
+    "time_of",
     "unpack",
 ]
 
 T = TypeVar("T")
 
-VERSION: Final = 1
+VERSION: Final = 2
 MARK: Final = b"\x9eFXR"
 HEAD: Final = struct.Struct("<4sBII")
 CHECK: Final = struct.Struct("<I")
@@ -49,7 +60,7 @@ RAW, ZLIB, ZSTD = 0, 1, 2
 
 
 class Started(msgspec.Struct, tag="run", array_like=True, frozen=True):
-    """The first record of each file.
+    """The first record of each file of version 1.
 
     Attributes:
         version: of the format.
@@ -73,12 +84,14 @@ class Opened(msgspec.Struct, tag="open", array_like=True, frozen=True):
         number: of the connection in this run.
         line: which it serves.
         at, arrived: UNIX seconds, and seconds on the recorder's monotonic clock.
+        owner: a number of whoever opened it, so that a replacement is told from a line that came back; 0 if not known.
     """
 
     number: int
     line: str
     at: float
     arrived: float
+    owner: int = 0
 
 
 class Closed(msgspec.Struct, tag="close", array_like=True, frozen=True):
@@ -123,15 +136,32 @@ class Received(msgspec.Struct, tag="in", array_like=True, frozen=True):
 
 
 class Wished(msgspec.Struct, tag="wish", array_like=True, frozen=True):
-    """A subscription is wanted, or no more."""
+    """A subscription is wanted, or no more; `line` serves it, None where version 1 did not say."""
 
     kind: str
     name: str
     wanted: bool
+    line: str | None = None
+
+
+class Requested(msgspec.Struct, tag="ask", array_like=True, frozen=True):
+    """A request is about to be sent, for venues whose answers mean nothing without it. Its text is not kept.
+
+    Attributes:
+        connection: number of the connection that it goes to.
+        op: "open", "subscribe" or "unsubscribe".
+        number: its id, where it has one.
+        subscriptions: kind and name of what it is about.
+    """
+
+    connection: int
+    op: str
+    number: int | None
+    subscriptions: list[tuple[str, str]]
 
 
 class Changed(msgspec.Struct, tag="state", array_like=True, frozen=True):
-    """The stream's state; `error` and `text` say why, where something went wrong."""
+    """The stream's state; `error`, `text` and `details` say why, where something went wrong."""
 
     old: str
     new: str
@@ -139,6 +169,7 @@ class Changed(msgspec.Struct, tag="state", array_like=True, frozen=True):
     text: str
     at: float
     arrived: float
+    details: dict[str, int | str | None] = {}
 
 
 class Lost(msgspec.Struct, tag="lost", array_like=True, frozen=True):
@@ -149,7 +180,103 @@ class Lost(msgspec.Struct, tag="lost", array_like=True, frozen=True):
     end: float
 
 
-Record = Started | Opened | Closed | Received | Wished | Changed | Lost
+class Replacing(msgspec.Struct, tag="replace", array_like=True, frozen=True):
+    """The connection that serves a line is to be replaced by one that `owner` opens."""
+
+    line: str
+    owner: int
+    at: float
+    arrived: float
+
+
+class Cancelled(msgspec.Struct, tag="cancel", array_like=True, frozen=True):
+    """The connection that `owner` was to open, to replace another, could not be opened."""
+
+    owner: int
+    at: float
+    arrived: float
+
+
+class Succeeded(msgspec.Struct, tag="succeed", array_like=True, frozen=True):
+    """A connection serves its line from now on, in place of an older one.
+
+    Attributes:
+        number: of the connection.
+        looked: the `arrived` of the look at which that was decided; 0 where the older one's end decided it.
+    """
+
+    number: int
+    looked: float
+
+
+class Looked(msgspec.Struct, tag="look", array_like=True, frozen=True):
+    """The stream looked at what is taken to flow, and at replacements that are due."""
+
+    at: float
+    arrived: float
+
+
+class Header(msgspec.Struct, tag="head", array_like=True, frozen=True):
+    """The first record of each block, and all that its reader must know of what came before.
+
+    Attributes:
+        version: of the format.
+        run: the same in all files of one recording.
+        venue: whose feed.
+        began: when the recording began, UNIX seconds.
+        part: the file's number in the recording, from 0.
+        first_block, first_received: `block` and `received` of the file's first block.
+        block: the block's number in the recording, from 0.
+        received: messages that came before this block, those left out included.
+        at: when the block was begun, UNIX seconds.
+        closes: "part" where no block of this file follows, "run" where none of the recording does, else "".
+        connections: the open ones.
+        state: the last change; None before the first.
+        wishes: the subscriptions; None where they are left out for brevity: they come at intervals, and in the first
+            and the last block of each file.
+    """
+
+    version: int
+    run: str
+    venue: str
+    began: float
+    part: int
+    first_block: int
+    first_received: int
+    block: int
+    received: int
+    at: float
+    closes: str
+    connections: list[Opened]
+    state: Changed | None
+    wishes: list[Wished] | None
+
+
+Record = (
+    Started
+    | Opened
+    | Closed
+    | Received
+    | Wished
+    | Requested
+    | Changed
+    | Lost
+    | Replacing
+    | Cancelled
+    | Succeeded
+    | Looked
+    | Header
+)
+
+
+def time_of(record: Record) -> float | None:
+    """When the first of what a record holds was, UNIX seconds; None where it does not say."""
+    if isinstance(record, Received):
+        return record.at[0] if record.at else None
+    if isinstance(record, Lost):
+        return record.start
+    return None if isinstance(record, (Wished, Requested, Succeeded, Header)) else record.at
+
 
 _encode: Final = msgspec.msgpack.Encoder().encode
 _decode: Final = msgspec.msgpack.Decoder(list[Record]).decode

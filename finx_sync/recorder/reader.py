@@ -1,9 +1,11 @@
-"""Reads recordings: all their files in order, and what of them is damaged."""
+"""Reads recordings: all their files in order, and what of them is damaged or missing."""
 
 from __future__ import annotations
 
+import logging
 import mmap
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,46 +14,52 @@ from typing import Final
 import msgspec
 
 from finx_sync.errors import InvalidInputError, RecordingError
-from finx_sync.recorder.format import MARK, VERSION, Record, Started, blocks
+from finx_sync.recorder.damage import Damage
+from finx_sync.recorder.format import MARK, VERSION, Block, Header, Record, Started, blocks
+from finx_sync.recorder.joining import Joining
 from finx_sync.recorder.writer import numbered
 
 __all__ = ["Damage", "RecordingPath", "RecordingReader"]
 
+logger = logging.getLogger("finx_sync")
+
 SUFFIX: Final = ".finxrec"
+NUMBERED: Final = re.compile(r".*\.(\d{4,})")
+"""The stem of a file that is not the first of its name."""
 
 RecordingPath = str | os.PathLike[str]
 
 
 @dataclass(frozen=True)
-class Damage:
-    """Bytes of a file that are no sound block.
+class _File:
+    """A file, and what its first sound block says.
 
     Attributes:
-        path: which file.
-        offset, length: where, and how many.
-        at_end: whether the file ends with it, as after a crash.
+        path: where it is, or should be.
+        run, venue: "" where nothing says it.
+        at: when its recording begins, in version 1 its part of it, UNIX seconds; None where nothing says it.
+        part: its number in the recording.
+        version: of the format; 0 where nothing in it is sound.
     """
 
     path: Path
-    offset: int
-    length: int
-    at_end: bool
-
-    def __str__(self) -> str:
-        where = (
-            "at its end (the recorder was killed, or the disk was full)" if self.at_end else f"from {self.offset} on"
-        )
-        return f"{self.path.name}: {self.length} bytes are damaged {where}"
+    run: str = ""
+    venue: str = ""
+    at: float | None = None
+    part: int = 0
+    version: int = 0
 
 
 class RecordingReader:
     """The records of one recording, or of several.
 
     Args:
-        path: a file with those that follow it by number; a folder with all of its recordings; or a list of files.
+        path: a file with those that follow it by number; a folder with all of its recordings; or a list of files, in
+            any order. A numbered file (``feed.0001.finxrec``) is read by itself.
 
     Raises:
         InvalidInputError: there is none.
+        RecordingError: no file is a recording, or one is by a newer version.
 
     Attributes:
         paths: the files, in order.
@@ -59,80 +67,160 @@ class RecordingReader:
     """
 
     def __init__(self, path: RecordingPath | Sequence[RecordingPath]) -> None:
-        self.paths = _files(path)
         self.damage: list[Damage] = []
-        if not self.paths:
+        paths, missing = _paths(path)
+        if not paths:
             raise InvalidInputError(f"there is no recording at {path!s}")
+        self._alone = _is_alone(path, paths)
+        files = [_look_into(one) for one in paths]
+        if not any(one.version for one in files):
+            raise _no_recording(files)
+        self._files = _with_missing(_in_order(files), missing)
+        self.paths = [one.path for one in self._files if one.path not in missing]
 
     @property
     def venue(self) -> str:
-        """Whose feed it is."""
-        return next((record.venue for record in self._read(self.paths[0]) if isinstance(record, Started)), "")
+        """Whose feed it is; "" where the damage leaves nothing that says so."""
+        return next((one.venue for one in self._files if one.venue), "")
 
     def require(self, venue: str) -> None:
-        """Check that the recording is of a venue.
+        """Check that the recordings are of a venue.
 
         Raises:
-            RecordingError: it is another's, or none.
+            RecordingError: one is another's.
         """
-        if (found := self.venue) != venue:
-            raise RecordingError(
-                f"the recording is of {found or 'nothing'}; play it to a stream of that venue, not {venue}"
-            )
+        for file in self._files:
+            if file.venue not in ("", venue):
+                raise RecordingError(
+                    f"the recording {file.path} is of {file.venue}; play it to a stream of that venue, not {venue}"
+                )
 
-    def __iter__(self) -> Iterator[Record]:
+    def __iter__(self) -> Iterator[Record | Damage]:
+        """The records, without the headers of blocks that follow one another; each damage in its place."""
         self.damage.clear()
-        for path in self.paths:
-            yield from self._read(path)
+        joining = Joining(self._blocks(), alone=self._alone)
+        for item in joining:
+            if isinstance(item, Damage):
+                self.damage.append(item)
+                logger.warning("%s", item)
+                if not item.is_last:  # one gap for all that lies between two sound blocks
+                    continue
+            yield item
 
-    def _read(self, path: Path) -> Iterator[Record]:
-        with path.open("rb") as file:
-            length = file.seek(0, os.SEEK_END)
-            if not length:
-                return
-            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-                if data[: len(MARK)] != MARK:
-                    raise RecordingError(f"{path} is no recording of finx_sync")
-                yield from self._records(path, data, length)
+    def _blocks(self) -> Iterator[tuple[Path, Block | None]]:
+        """The blocks of all files, and their damage; None for a file that is not there."""
+        for file in self._files:
+            if not file.path.exists():
+                yield file.path, None
+            else:
+                for one in _blocks_of(file.path):
+                    yield file.path, one
 
-    def _records(self, path: Path, data: mmap.mmap, length: int) -> Iterator[Record]:
-        with memoryview(data) as view:
+
+def _blocks_of(path: Path) -> Iterator[Block]:
+    with path.open("rb") as file:
+        if not file.seek(0, os.SEEK_END):
+            yield Block(0, None, 0)
+            return
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data, memoryview(data) as view:
             found = blocks(view)
             try:
-                for one in found:
-                    if one.records is None:
-                        self.damage.append(Damage(path, one.offset, one.skipped, one.offset + one.skipped == length))
-                        continue
-                    for record in one.records:
-                        if isinstance(record, Started) and record.version > VERSION:
-                            raise RecordingError(f"{path} was written by a newer finx_sync; update this one")
-                        yield record
+                yield from found
             except msgspec.MsgspecError as error:
                 raise RecordingError(f"{path} was written by another version of finx_sync: {error}") from error
             finally:
                 found.close()  # type: ignore[attr-defined]  # it holds views of the file
 
 
-def _files(path: RecordingPath | Sequence[RecordingPath]) -> list[Path]:
+def _look_into(path: Path) -> _File:
+    """What a file's first sound block says.
+
+    Raises:
+        RecordingError: it was written by a newer version.
+    """
+    found = _blocks_of(path)
+    try:
+        records = next((one.records for one in found if one.records), None)
+    finally:
+        found.close()  # type: ignore[attr-defined]
+    if records is None:
+        return _File(path)
+    head = records[0]
+    if isinstance(head, (Header, Started)) and head.version > VERSION:
+        raise RecordingError(f"{path} was written by a newer finx_sync; update this one")
+    if isinstance(head, Header):
+        return _File(path, head.run, head.venue, head.began, head.part, head.version)
+    if isinstance(head, Started):
+        return _File(path, head.run, head.venue, head.at, head.part, head.version)
+    return _File(path, version=1)
+
+
+def _paths(path: RecordingPath | Sequence[RecordingPath]) -> tuple[list[Path], list[Path]]:
+    """The files that are there, and those that are not, though their numbers say that they were."""
     if not isinstance(path, (str, os.PathLike)):
-        return [Path(one) for one in path]
+        return sorted({Path(one) for one in path}, key=lambda one: (one.parent, *_by_name(one))), []
     base = Path(path)
     if base.is_dir():
-        return sorted(base.glob(f"*{SUFFIX}"), key=_begin)
-    files = [base] if base.exists() else []
-    part = 1
-    while files and numbered(base, part).exists():
-        files.append(numbered(base, part))
-        part += 1
-    return files
+        return sorted(base.glob(f"*{SUFFIX}"), key=_by_name), []
+    if base.exists() and NUMBERED.fullmatch(base.stem):
+        return [base], []
+    numbers = {0} if base.exists() else set()
+    for one in base.parent.glob(f"{_literal(base.stem)}.*{_literal(base.suffix)}"):
+        found = NUMBERED.fullmatch(one.stem)
+        if found is not None and numbered(base, int(found[1])) == one:
+            numbers.add(int(found[1]))
+    if not numbers:
+        return [], []
+    every = [(number, numbered(base, number)) for number in range(max(numbers) + 1)]
+    return [one for number, one in every if number in numbers], [one for number, one in every if number not in numbers]
 
 
-def _begin(path: Path) -> tuple[float, str]:
-    """When a file begins."""
+def _literal(text: str) -> str:
+    return re.sub(r"([*?[])", r"[\1]", text)
+
+
+def _is_alone(path: RecordingPath | Sequence[RecordingPath], paths: list[Path]) -> bool:
+    """Whether just this part of a recording is asked for, so that the others are not missed."""
+    return isinstance(path, (str, os.PathLike)) and paths == [Path(path)] and bool(NUMBERED.fullmatch(paths[0].stem))
+
+
+def _no_recording(files: list[_File]) -> RecordingError:
+    path = files[0].path
     with path.open("rb") as file:
-        head = file.read(1024 * 1024)
-    for one in blocks(head):
-        for record in one.records or ():
-            if isinstance(record, Started):
-                return record.at, path.name
-    return 0.0, path.name
+        begin = file.read(len(MARK))
+    if begin == MARK:
+        return RecordingError(f"{path} is damaged; nothing in it can be read")
+    return RecordingError(f"{path} is no recording of finx_sync" if begin else f"{path} is empty")
+
+
+def _in_order(files: list[_File]) -> list[_File]:
+    """By the beginning of the recording, then by part; a file that does not say follows the one before it by name."""
+    began: dict[str, float] = {}
+    for one in files:
+        if one.run and one.at is not None:
+            began[one.run] = min(began.get(one.run, one.at), one.at)
+    keys: list[tuple[tuple[float, str, int, int], _File]] = []
+    key = (float("-inf"), "", 0)
+    for place, one in enumerate(files):
+        if one.run:
+            key = (began[one.run], one.run, one.part)
+        keys.append(((*key, place), one))
+    return [one for _, one in sorted(keys, key=lambda pair: pair[0])]
+
+
+def _with_missing(files: list[_File], missing: list[Path]) -> list[_File]:
+    """With the files that are not there, each before the one whose name follows."""
+    ordered = list(files)
+    for path in sorted(missing, reverse=True):
+        place = min((place for place, one in enumerate(ordered) if _number(one.path) > _number(path)), default=0)
+        ordered.insert(place, _File(path))
+    return ordered
+
+
+def _by_name(path: Path) -> tuple[str, int]:
+    return (path.stem.rpartition(".")[0] if _number(path) else path.stem), _number(path)
+
+
+def _number(path: Path) -> int:
+    found = NUMBERED.fullmatch(path.stem)
+    return 0 if found is None else int(found[1])

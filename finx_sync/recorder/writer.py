@@ -8,40 +8,55 @@ be slower than the feed, then what waits is bounded, and what is left out is wri
 from __future__ import annotations
 
 import atexit
-import json
 import logging
 import os
 import threading
 import time
 import uuid
+import weakref
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import BinaryIO, Final
-from urllib.parse import quote
+from typing import Any, BinaryIO, Final
 
 import msgspec
 
 from finx_sync.dispatch.inbox import Batch, Connection
 from finx_sync.errors import ConfigError, FinxSyncError
+from finx_sync.recorder import reasons
 from finx_sync.recorder.format import (
     VERSION,
+    Cancelled,
     Changed,
     Closed,
+    Header,
+    Looked,
     Lost,
     Opened,
     Received,
     Record,
-    Started,
+    Replacing,
+    Requested,
+    Succeeded,
     Wished,
     block,
     pack,
     packer,
 )
-from finx_sync.redaction import REDACTED, redact
+from finx_sync.redaction import marks, redact, remember
 from finx_sync.session.clock import Clock
 from finx_sync.session.state import StateChange
-from finx_sync.session.tapped import LineClosed, LineOpened, Wish
+from finx_sync.session.tapped import (
+    Asked,
+    LineCancelled,
+    LineClosed,
+    LineOpened,
+    LineReplacing,
+    LineSucceeded,
+    Look,
+    Wish,
+)
 
 __all__ = ["ROTATE_BYTES", "Recording", "numbered"]
 
@@ -55,8 +70,8 @@ MAX_WAITING: Final = 64 * 1024 * 1024
 """Bytes of payloads that may wait for the disk."""
 ROTATE_BYTES: Final = 256 * 1024 * 1024
 STOP_TIMEOUT: Final = 5.0
-LONG_SECRET: Final = 8
-"""Characters from which on a key is blotted out wherever it stands; a shorter one may be a plain word."""
+WISHES_SHARE: Final = 16
+"""The subscriptions are written again after so many times their own size: often where they are few, and never much."""
 SUSPICIOUS: Final = (
     b"apikey", b"api-key", b"api_key", b"secret", b"token", b"signature", b'sign"', b"sign=", b"passw", b"passphrase",
     b"authorization", b"cookie", b"streaming", b"streamer", b"://",
@@ -115,22 +130,29 @@ class Recording:
         self._run = uuid.uuid4().hex
         self._pid = os.getpid()
         self._clock = Clock()
-        self._queue: SimpleQueue[Batch | tuple[object, float] | None] = SimpleQueue()
+        self._queue: SimpleQueue[Batch | tuple[object, float, float] | None] = SimpleQueue()
         self._lock = threading.Lock()  # guards the next three
         self._waiting = 0
         self._lost: Lost | None = None
         self.lost = 0
         # The writer's own.
         self._numbers: dict[Connection, int] = {}
+        self._gone: deque[tuple[Connection, int]] = deque(maxlen=16)
         self._open: dict[int, Opened] = {}
         self._wishes: dict[tuple[str, str], Wished] = {}
         self._state: Changed | None = None
         self._count = 0
+        self._owners: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
+        self._owner_count = 0
         self._secrets: set[bytes] = set()
         self._size = 0
+        self._began = self._clock.wall()
+        self._block = self._first_block = 0
+        self._received = self._first_received = 0
+        self._since_wishes = 0  # bytes
         self._on_end = on_end
         try:
-            self._file = self._new_file()
+            self._begin_file()
         except OSError as error:
             raise ConfigError(f"cannot record to {self._base}: {error.strerror or error}") from error
         self._thread = threading.Thread(target=self._write, name="finx-sync recorder", daemon=True)
@@ -162,9 +184,11 @@ class Recording:
         self._lost = Lost(before.count + len(batch.payloads), before.start, batch.received_at)
         self.lost += len(batch.payloads)
 
-    def note(self, event: object) -> None:
+    def note(self, event: object, arrived: float | None = None, at: float | None = None) -> None:
         """Queue what else happened."""
-        self._queue.put((event, self._clock.monotonic()))
+        if arrived is None:
+            arrived = self._clock.monotonic()
+        self._queue.put((event, arrived, arrived + self._clock.offset if at is None else at))
 
     # Life
 
@@ -196,7 +220,7 @@ class Recording:
         try:
             while self._write_block():
                 pass
-            os.fsync(self._file.fileno())
+            self._close_file("run")
         except Exception as error:  # noqa: BLE001  # a full disk, most often: the stream goes on
             self.failure = ConfigError(f"the recording {self._base} has ended: {type(error).__name__}: {error}")
             logger.error("%s", self.failure)
@@ -206,7 +230,7 @@ class Recording:
 
     def _write_block(self) -> bool:
         """Gather records for a while and write them; returns whether more may follow."""
-        records: list[Record] = []
+        header, records = self._header(), list[Record]()
         size, until, more = 0, time.monotonic() + FLUSH_INTERVAL, True
         while more and size < BLOCK_SIZE:
             try:
@@ -225,11 +249,34 @@ class Recording:
             lost, self._lost = self._lost, None
         if lost is not None:
             records.append(lost)
+            self._received += lost.count
         if records:
-            self._put(records)
+            self._put(header, records)
             if self._size >= self._rotate_bytes and more:
                 self._rotate()
         return more
+
+    def _header(self, closes: str = "") -> Header:
+        """What a reader of the next block must know of those before it."""
+        wishes = None
+        if closes or self._block == self._first_block or self._since_wishes >= WISHES_SHARE * self._size_of_wishes:
+            wishes = list(self._wishes.values())
+        return Header(
+            VERSION,
+            self._run,
+            self._venue,
+            self._began,
+            len(self.paths) - 1,
+            self._first_block,
+            self._first_received,
+            self._block,
+            self._received,
+            self._clock.wall(),
+            closes,
+            list(self._open.values()),
+            self._state,
+            wishes,
+        )
 
     def _add_batch(self, batch: Batch, records: list[Record]) -> None:
         number = self._number(batch.connection, batch.arrived, records)
@@ -243,45 +290,83 @@ class Recording:
         reads.counts.append(len(batch.payloads))
         reads.payloads.extend(batch.payloads)
         self.messages += len(batch.payloads)
+        self._received += len(batch.payloads)
 
-    def _number(self, connection: Connection, arrived: float, records: list[Record]) -> int:
+    def _number(self, connection: Connection, arrived: float, records: list[Record], at: float | None = None) -> int:
         """The connection's number; one that was open before the recording began is noted now."""
         number = self._numbers.get(connection)
         if number is None:
             number = self._numbers[connection] = self._count
             self._count += 1
-            opened = self._open[number] = Opened(number, connection.line, arrived + self._clock.offset, arrived)
+            at = arrived + self._clock.offset if at is None else at
+            opened = self._open[number] = Opened(number, connection.line, at, arrived, self._owner(connection.owner))
             records.append(opened)
         return number
 
-    def _add_event(self, event: object, arrived: float, records: list[Record]) -> None:
-        at = arrived + self._clock.offset
-        if isinstance(event, LineOpened):
-            self._secrets.update(form for secret in event.secrets for form in _forms(secret))
-            self._number(event.connection, arrived, records)
+    def _owner(self, owner: object) -> int:
+        """A number of whoever opens connections; 0 for nobody."""
+        if owner is None:
+            return 0
+        number = self._owners.get(owner)
+        if number is None:
+            self._owner_count += 1
+            number = self._owners[owner] = self._owner_count
+        return number
+
+    def _add_event(self, event: object, arrived: float, at: float, records: list[Record]) -> None:
+        if isinstance(event, Look):
+            records.append(Looked(at, arrived))
+        elif isinstance(event, LineOpened):
+            remember(*event.secrets)
+            self._secrets.update(mark for secret in event.secrets for mark in marks(secret))
+            self._number(event.connection, arrived, records, at)
         elif isinstance(event, LineClosed):
-            number = self._number(event.connection, arrived, records)
+            number = self._number(event.connection, arrived, records, at)
             del self._numbers[event.connection], self._open[number]
+            self._gone.append((event.connection, number))
             records.append(Closed(number, event.covered_until, event.reason, event.by_stop, at, arrived))
+        elif isinstance(event, Asked):
+            number, asked = self._number(event.connection, arrived, records, at), event.request
+            records.append(
+                Requested(number, asked.op, asked.number, [(one.kind, one.name) for one in asked.subscriptions])
+            )
+        elif isinstance(event, LineReplacing):
+            records.append(Replacing(event.line, self._owner(event.owner), at, arrived))
+        elif isinstance(event, LineCancelled):
+            records.append(Cancelled(self._owner(event.owner), at, arrived))
+        elif isinstance(event, LineSucceeded):
+            known = {**dict(self._gone), **self._numbers}.get(event.connection)  # it may have gone at that very moment
+            if known is not None:
+                records.append(Succeeded(known, event.looked))
         elif isinstance(event, Wish):
-            wish = Wished(event.subscription.kind, event.subscription.name, event.wanted)
-            if event.wanted is ((wish.kind, wish.name) not in self._wishes):
-                records.append(wish)
-            if event.wanted:
-                self._wishes[wish.kind, wish.name] = wish
-            else:
-                self._wishes.pop((wish.kind, wish.name), None)
+            self._add_wish(Wished(*event.subscription, event.wanted, event.line), records)
         elif isinstance(event, StateChange):
-            error = event.reason
-            named = ("", "") if error is None else (type(error).__name__, redact(str(error)))
-            self._state = Changed(event.old.value, event.new.value, *named, at, arrived)
+            kind, text, details = reasons.write(event.reason)
+            self._state = Changed(event.old.value, event.new.value, kind, text, at, arrived, details)
             records.append(self._state)
 
-    def _put(self, records: list[Record]) -> None:
-        data = block(pack([self._cleaned(record) for record in records]), self._codec, self._compress)
+    def _add_wish(self, wish: Wished, records: list[Record]) -> None:
+        key = wish.kind, wish.name
+        if wish.wanted is (key not in self._wishes):
+            records.append(wish)
+        if wish.wanted:
+            self._wishes[key] = wish
+        else:
+            self._wishes.pop(key, None)
+
+    @property
+    def _size_of_wishes(self) -> int:
+        """Bytes, about."""
+        return sum(len(kind) + len(name) for kind, name in self._wishes)
+
+    def _put(self, header: Header, records: list[Record]) -> None:
+        content = pack([header, *(self._cleaned(record) for record in records)])
+        data = block(content, self._codec, self._compress)
         self._file.write(data)
         self._file.flush()
         self._size += len(data)
+        self._block += 1
+        self._since_wishes = 0 if header.wishes is not None else self._since_wishes + len(content)
 
     def _cleaned(self, record: Record) -> Record:
         """Without any key, should a server have echoed one."""
@@ -296,11 +381,7 @@ class Recording:
     def _clean(self, payload: bytes) -> bytes:
         if not self._is_suspicious(payload):
             return payload
-        clean = redact(payload.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
-        mark = REDACTED.encode()
-        for secret in self._secrets:
-            clean = clean.replace(secret, b'"' + mark + b'"' if secret.startswith(b'"') else mark)
-        return clean
+        return redact(payload.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
 
     # Files
 
@@ -315,27 +396,21 @@ class Recording:
                 break
             except FileExistsError:
                 number += 1
-        started = Started(VERSION, self._run, len(self.paths), self._venue, self._clock.wall())
         self.paths.append(path)
-        self._size = file.write(
-            block(
-                pack([started, *self._wishes.values(), *([self._state] if self._state else []), *self._open.values()]),
-                self._codec,
-                self._compress,
-            )
-        )
-        file.flush()
         return file
 
-    def _rotate(self) -> None:
+    def _begin_file(self) -> None:
+        """The next file, with a first block that says whose it is: it can be read if nothing follows."""
+        self._file = self._new_file()
+        self._size, self._first_block, self._first_received = 0, self._block, self._received
+        self._put(self._header(), [])
+
+    def _close_file(self, closes: str) -> None:
+        """Write that nothing follows in this file: a reader that does not find it knows that something is missing."""
+        self._put(self._header(closes), [])
         os.fsync(self._file.fileno())
         self._file.close()
-        self._file = self._new_file()
 
-
-def _forms(secret: str) -> list[bytes]:
-    """A secret as it may stand in a payload; a short one only as a whole text, since it may be a plain word."""
-    quoted = json.dumps(secret, ensure_ascii=False)
-    if len(secret) < LONG_SECRET:
-        return [quoted.encode()]
-    return [form.encode() for form in {secret, quoted[1:-1], quote(secret, safe="")}]
+    def _rotate(self) -> None:
+        self._close_file("part")
+        self._begin_file()

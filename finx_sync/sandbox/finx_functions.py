@@ -5,7 +5,7 @@ listDeribitContracts, getFiveMinMatrix, getTickHistory), the finx-io SDK (refere
 silent, the sandbox chose:
 
 - `tickSnap` without a date is the trade of this moment; with a date, the last tick at or before `time` (end of the day
-  if there is no time), failing that the day's first.
+  if there is no time), failing that the day's first, and of a day without any the last one before it.
 - `tickHistory` and `getTickHistory` of a day to come are an empty object; so is an empty rest of a day.
 - `referenceData` (shape not documented) is an object of what the instrument's name says.
 - `getFiveMinMatrix` is a list of contract objects (shape not shown); its base ``USDC`` means the contracts quoted in
@@ -104,8 +104,9 @@ class Functions:
             raise InvalidInputError("the date and time asked for have not come yet")
         at = start + (DAY_MS - 1 if within is None else within)
         row = self._history.last(pair, start, min(at, now))
-        # Right after midnight even the day's first tick is still to come.
-        return tick_row(row if row is not None and row.timestamp <= now else self._market.trade(pair, now))
+        if row is None or row.timestamp > now:  # right after midnight even the day's first tick is still to come
+            row = self._history.before(pair, start)
+        return tick_row(self._market.trade(pair, now) if row is None else row)
 
     def tick_history(self, params: Params) -> dict[str, dict[str, str]]:
         """Return up to 1000 rows of a day, unsorted."""

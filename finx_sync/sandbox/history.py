@@ -134,6 +134,18 @@ class History:
                 return rows[-1]
         return next(self._between(pair, start, start + DAY_MS), None)
 
+    def before(self, pair: str, start: int) -> SpotTrade | None:
+        """Return the last tick before a day; None where the week before has none.
+
+        Args:
+            pair: one of `PAIRS`.
+            start: the day's first millisecond.
+        """
+        for begin in range(start - _HOUR_MS, max(0, start - 7 * DAY_MS) - 1, -_HOUR_MS):
+            if rows := list(self._between(pair, begin, begin + _HOUR_MS)):
+                return rows[-1]
+        return None
+
     def day(self, pair: str, start: int, until: int) -> list[SpotTrade]:
         """Return a whole day in the order of time; arguments as for `page`."""
         return list(self._between(pair, start, min(until + 1, start + DAY_MS)))

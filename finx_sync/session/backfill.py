@@ -31,14 +31,27 @@ REMEMBERED: Final = 256
 """Live messages of each name that history is compared with."""
 
 
+@dataclass(frozen=True)
+class Fetched:
+    """What there is of a gap.
+
+    Attributes:
+        rows: messages marked as backfilled, sorted by time.
+        missing: why they may not be all; None where they are.
+    """
+
+    rows: list[Any]
+    missing: str | None = None
+
+
 class History(Protocol):
     """Where the rows come from. Its class knows the venue."""
 
     kind: str
     """The kind of subscription that it can fill."""
 
-    def fetch(self, name: str, start: float, end: float, timeout: float) -> list[Any]:
-        """All messages of `name` from `start` to `end`, UNIX seconds, sorted by time; marked as backfilled.
+    def fetch(self, name: str, start: float, end: float, timeout: float) -> Fetched:
+        """All messages of `name` from `start` to `end`, UNIX seconds.
 
         Raises:
             FinxSyncError: they cannot be had in `timeout` seconds.
@@ -120,19 +133,21 @@ class Backfill:
 
     def _fetch(self, subscription: Subscription, filling: _Filling, start: float) -> None:
         """On its own thread."""
-        rows: list[Any] | None = None
+        fetched = Fetched([], "it could not be fetched")
         try:
-            rows = self._history.fetch(subscription.name, start, filling.gap.end, self._timeout)
+            fetched = self._history.fetch(subscription.name, start, filling.gap.end, self._timeout)
+            if fetched.missing is not None:
+                logger.warning("the gap of %s could not be filled for certain: %s", subscription.name, fetched.missing)
         except FinxSyncError as error:
             logger.warning("the gap of %s could not be filled: %s", subscription.name, error)
         except Exception:
             logger.exception("filling the gap of %s has met a defect; please report it", subscription.name)
-        self._post(lambda: self._finish(subscription, filling, rows))
+        self._post(lambda: self._finish(subscription, filling, fetched))
 
-    def _finish(self, subscription: Subscription, filling: _Filling, rows: list[Any] | None) -> None:
+    def _finish(self, subscription: Subscription, filling: _Filling, fetched: Fetched) -> None:
         del self._fillings[subscription]
-        self._on_filled(filling.gap, rows is not None, subscription)
-        for row in self._missing(subscription, filling, rows or []):
+        self._on_filled(filling.gap, fetched.missing is None, subscription)
+        for row in self._missing(subscription, filling, fetched.rows):
             self._remember(subscription, row)
             self._delivery.deliver_unbooked(row)
             self._ledger.backfill(1)

@@ -1,6 +1,8 @@
 """Lossless or labelled: keeps the account of each subscription, and tells of every gap before the message after it.
 
-Everything here runs on the dispatch thread, in order with the messages; only `coverage` is for any thread.
+Everything here runs on the dispatch thread, in order with the messages; only `coverage` is for any thread. Nothing here
+reads a clock: the time is that of the event or message which is being handled, so a recording's events give the same
+account again.
 
 A subscription *flows* from the first message after it was asked for, from the server's confirmation, or from the answer
 to the probe that follows it; servers read in order, so an answer to what was sent later proves what was sent before.
@@ -10,9 +12,10 @@ missing is what came after the last message of that connection: up to there TCP 
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
@@ -24,7 +27,7 @@ from finx_sync.notices import Gap, GapReason, Interval
 from finx_sync.session.backfill import Backfill
 from finx_sync.session.clock import Clock
 from finx_sync.session.coverage import Coverage
-from finx_sync.session.handover import Handover
+from finx_sync.session.handover import Handover, Successor
 from finx_sync.session.overlap import skip_to
 from finx_sync.venues.base import Dialect, Subscription
 
@@ -73,12 +76,13 @@ class Continuity:
         wishes: the subscriptions of one line, or of all.
         delivery: whose gate this is.
         clock: times.
-        on_missed: the venue's own part: told of each gap.
+        on_missed: told of each gap, after `on_gap` was.
         overlap: seconds that two connections serve one line at most.
 
     Attributes:
         delivery: whose gate this is.
         filler: fills gaps; None where nothing can.
+        looked: the time of the last look, monotonic; 0 while the end of a connection is being handled.
     """
 
     def __init__(
@@ -105,6 +109,14 @@ class Continuity:
         self._retired: set[Connection] = set()  # replaced; what they still bring, their successor brings too
         self._echoes: dict[Connection, _Echoes] = {}
         self.filler: Backfill | None = None
+        self.looked = 0.0
+        self._compared_since = 0.0
+        self._now = clock.monotonic()
+        self._wall = clock.wall()
+
+    def happened(self, arrived: float, at: float) -> None:
+        """What comes next happened at this time: monotonic, and UNIX seconds."""
+        self._now, self._wall = arrived, at
 
     def coverage(self, name: str) -> list[Interval]:
         """What was received of `name` and what is missing, up to now. Any thread."""
@@ -123,9 +135,11 @@ class Continuity:
         if handover is not None and not handover.successor.owns(connection):  # the line has gone, and come back anew
             self.delivery.drop(self._handovers.pop(connection.line).dissolve()[1])
         elif handover is not None:
-            handover.opened(connection, self._clock.monotonic() + self._overlap)
+            if not self._compares():
+                self._compared_since = self._wall
+            handover.opened(connection, self._now + self._overlap)
             if self._dialect.asks_by_url:
-                handover.read_at = self._clock.wall()
+                handover.read_at = self._wall
             for wish, one in self._pending.items():
                 if one.connection is handover.old and not handover.compares(wish):  # it was asked of this one
                     one.connection = connection
@@ -134,9 +148,9 @@ class Continuity:
         for wish in self._wishes(connection.line):
             pending = self._pending.get(wish)
             if pending is None:
-                self._pending[wish] = _Pending(connection, self._clock.monotonic())
+                self._pending[wish] = _Pending(connection, self._now)
             else:
-                pending.connection, pending.asked_at = connection, self._clock.monotonic()
+                pending.connection, pending.asked_at = connection, self._now
                 pending.is_probed = True
         self._set_gate()
 
@@ -181,7 +195,7 @@ class Continuity:
         """These flow no more; `connection` has been asked for them, if there is one, and a probe sent after that."""
         for wish in wishes:
             pending = self._pending.setdefault(wish, _Pending(None, 0.0, is_probed, covered_until, reason))
-            pending.connection, pending.asked_at = connection, self._clock.monotonic()
+            pending.connection, pending.asked_at = connection, self._now
             pending.is_probed = is_probed
             with self._lock:
                 if pending.since is None:  # asked for, and lost before anything came
@@ -195,28 +209,28 @@ class Continuity:
         handover = self._handovers.get(line)
         connection = self._open.get(line) if handover is None or handover.new is None else handover.new
         if connection is not None and wish not in self._pending:
-            self._pending[wish] = _Pending(connection, self._clock.monotonic(), is_probed=False)
+            self._pending[wish] = _Pending(connection, self._now, is_probed=False)
             self._set_gate()
 
     def unwanted(self, wish: Subscription) -> None:
         """A subscription was removed."""
         self._pending.pop(wish, None)
         with self._lock:
-            self._coverage.end(wish.name, self._clock.wall())
+            self._coverage.end(wish.name, self._wall)
         self._set_gate()
 
     def answered(self, connection: Connection) -> None:
         """The server answered what was sent after the subscriptions: all of them flow."""
         proven = [wish for wish, one in self._pending.items() if one.connection is connection and one.is_probed]
-        self._flow(proven, self._clock.wall())
+        self._flow(proven, self._wall)
         handover = self._handovers.get(connection.line)
         if handover is not None and connection is handover.new and handover.read_at is None:
-            handover.read_at = self._clock.wall()
+            handover.read_at = self._wall
 
     def confirmed(self, wish: Subscription) -> None:
         """The server confirmed a subscription."""
         if wish in self._pending and self._pending[wish].connection is not None:
-            self._flow([wish], self._clock.wall())
+            self._flow([wish], self._wall)
 
     def settle(self, now: float) -> None:
         """What was asked for long ago is taken to flow; overlaps and echoes end when their time is up. Now and then.
@@ -224,17 +238,20 @@ class Continuity:
         Args:
             now: when it was looked; monotonic. All that had come in by then has been handled.
         """
+        self.looked = now
         for connection in [one for one, echoes in self._echoes.items() if now >= echoes.until]:
             del self._echoes[connection]
             self._set_gate()
         self._flow(
             [wish for wish, one in self._pending.items() if one.connection is not None and now - one.asked_at > SETTLE],
-            self._clock.wall(),
+            self._wall,
         )
         for handover in list(self._handovers.values()):
-            due = now >= handover.deadline or (handover.new is not None and self._is_complete(handover))
+            if (new := handover.new) is None:
+                continue
+            due = now >= handover.deadline or self._is_complete(handover)
             # Its key may yet be refused; or else it has failed, and the news is on its way.
-            if due and handover.successor.is_confirmed and handover.successor.take_over():
+            if due and handover.successor.is_confirmed and handover.successor.take_over(new):
                 self._finish(handover)
 
     # Make before break
@@ -244,7 +261,7 @@ class Continuity:
         if self._open.get(handover.old.line) is not handover.old:  # it has gone meanwhile, and comes back by itself
             handover.successor.give_up()
             return
-        handover.doubt_since = self._clock.wall()
+        handover.doubt_since = self._wall
         self._handovers[handover.old.line] = handover
         self._set_gate()
 
@@ -253,7 +270,8 @@ class Continuity:
 
     def _succeed(self, handover: Handover, new: Connection, covered_until: float, reason: GapReason) -> None:
         """The old connection is gone: the new one serves the line, unless it has ended, too."""
-        if handover.successor.take_over():
+        self.looked = 0.0
+        if handover.successor.take_over(new):
             wanted = set(self._wishes(new.line))
             lost = [wish for wish in handover.unproven(covered_until) if wish in wanted]
             self._finish(handover, lost)
@@ -279,7 +297,7 @@ class Continuity:
         self._expect(handover, handover.new)
         wanted = set(self._wishes(line))
         doubtful = [wish for wish in doubtful if wish in wanted and wish not in lost]
-        self._doubt(doubtful, handover.doubt_since, self._clock.wall())
+        self._doubt(doubtful, handover.doubt_since, self._wall)
         for message, payload, received_at in kept:
             self.prepare([message], received_at, handover.new)
             self.delivery.deliver(message, payload, received_at)
@@ -291,7 +309,7 @@ class Continuity:
         gone_over, repeated = handover.dissolve()
         self.delivery.duplicates(repeated)
         wanted = list(self._wishes(handover.old.line))
-        self._doubt([wish for wish in gone_over if wish in wanted], now, self._clock.wall())
+        self._doubt([wish for wish in gone_over if wish in wanted], now, self._wall)
         self._expect(handover, handover.old)
         alone = [one for one in wanted if not handover.compares(one)]
         self._lost(alone, now, reason, handover.old, is_probed=False)
@@ -300,7 +318,7 @@ class Continuity:
         """This one of the two goes on, and will repeat what the other one has brought."""
         if echoes := handover.echoes(connection):
             expected = self._echoes.setdefault(connection, _Echoes({}, 0.0))
-            expected.until = self._clock.monotonic() + self._overlap
+            expected.until = self._now + self._overlap
             for wish, payloads in echoes.items():
                 expected.left.setdefault(wish, deque()).extend(payloads)
 
@@ -308,12 +326,55 @@ class Continuity:
         if wishes:
             self._tell(Gap(since, max(since, now), tuple(sorted({wish.name for wish in wishes})), "rotation"))
 
-    def cancelled(self, handover: Handover) -> None:
-        """The second connection could not be opened."""
-        line = handover.old.line
-        if self._handovers.get(line) is handover and handover.new is None:
+    def cancelled(self, line: str, successor: Successor) -> None:
+        """The second connection of a line could not be opened."""
+        handover = self._handovers.get(line)
+        if handover is not None and handover.successor is successor and handover.new is None:
             del self._handovers[line]
             self._set_gate()
+
+    # Recordings
+
+    def serves(self, connection: Connection) -> bool:
+        """Whether a connection alone serves its line."""
+        line = connection.line
+        return self._open.get(line) is connection and line not in self._handovers
+
+    def _compares(self) -> bool:
+        """Whether what one connection brought is left out since another one brings it."""
+        return bool(self._retired or self._echoes) or any(one.new is not None for one in self._handovers.values())
+
+    def damaged(self, gap: Gap, surviving: Container[Connection]) -> None:
+        """A part of what a recording holds is missing: nothing is a duplicate on the strength of what came before it.
+
+        Args:
+            gap: what to tell.
+            surviving: connections that served their lines alone, and still do.
+        """
+        if self._compares():  # what the old connection brought was left to the new one, which may have come to it here
+            gap = dataclasses.replace(gap, start=min(gap.start, self._compared_since))
+        for handover in self._handovers.values():
+            for kept in handover.release():
+                self.delivery.deliver(*kept)
+        self._handovers.clear()
+        self._retired.clear()
+        self._echoes.clear()
+        for wish in self._wishes(None):
+            if not self._coverage.has(wish.name):
+                self._pending.setdefault(wish, _Pending(self._open.get(self._dialect.line_of(wish)), self._now))
+        unknown = [wish for wish, one in self._pending.items() if one.since is None]  # they may have flowed in it
+        with self._lock:
+            for wish in unknown:
+                self._pending[wish].since, self._pending[wish].reason = gap.end, gap.reason
+                self._coverage.begin(wish.name, gap.start)
+        self._tell(gap)
+        with self._lock:
+            for wish in unknown:
+                self._coverage.lose(wish.name, gap.end, gap.reason)
+        for line, connection in list(self._open.items()):
+            if connection not in surviving:
+                self._lose(line, gap.end, gap.reason)
+        self._set_gate()
 
     # The gate
 
@@ -323,6 +384,7 @@ class Continuity:
 
     def prepare(self, messages: Sequence[Any], received_at: float, connection: Connection) -> None:
         """Tell of the gaps that end with one of `messages`."""
+        self.happened(received_at - self._clock.offset, received_at)
         if not self._pending:
             return
         # Until all that was asked for flows, every message comes by here, so nothing is made that need not be.

@@ -10,16 +10,18 @@ from typing import Any
 from finx_sync.dispatch.delivery import Fate
 from finx_sync.dispatch.inbox import Connection
 from finx_sync.errors import (
+    LONGEST_COMPLAINT,
     AuthorizationError,
     ConnectionLostError,
     FinxSyncError,
     ServerRefusedError,
     SubscriptionRefusedError,
 )
-from finx_sync.redaction import redact
+from finx_sync.redaction import excerpt, shown
 from finx_sync.session.continuity import Continuity
 from finx_sync.session.subscriptions import Subscriptions
 from finx_sync.session.supervisor import Supervisor
+from finx_sync.session.venue import VenueDriver
 from finx_sync.venues.base import (
     Authentication,
     Confirmed,
@@ -48,7 +50,7 @@ class Controls:
         continuity: told of what proves that subscriptions flow.
         line_of: the supervisor whose present connection is this one; None when it has gone on to another.
         tell: calls the handlers of a topic; returns whether there was one.
-        on_unreadable: told the line of a message that could not be read, after `on_error` was.
+        driver: told of what was refused, and of messages that could not be read, after `on_error` was.
     """
 
     def __init__(
@@ -59,21 +61,21 @@ class Controls:
         continuity: Continuity,
         line_of: Callable[[Connection], Supervisor | None],
         tell: Callable[[str, object], bool],
-        on_unreadable: Callable[[str], object],
+        driver: VenueDriver,
     ) -> None:
         self._venue = venue
         self._subscriptions = subscriptions
         self._continuity = continuity
         self._line_of = line_of
         self._tell = tell
-        self._on_unreadable = on_unreadable
+        self._driver = driver
         self._postponed: dict[Subscription, float] = {}  # when to ask for it again, monotonic
 
     def take(self, message: Any, connection: Connection) -> Fate:
         """Act on a decoded thing that is no user message; returns what became of it."""
         if isinstance(message, Unreadable):
             self._report(message.error, "a message could not be read")
-            self._on_unreadable(connection.line)
+            self._driver.unreadable(connection.line)
             return "unreadable"
         line = self._line_of(connection)
         match message:
@@ -96,6 +98,10 @@ class Controls:
                 return "control" if isinstance(message, Ignored) else "unknown"
         return "control"
 
+    def report(self, error: FinxSyncError) -> None:
+        """Pass an error of the venue's to `on_error`."""
+        self._report(error, self._venue)
+
     def round(self) -> None:
         """Ask again for what the server has postponed, where it is time. Called now and then."""
         for wish in [wish for wish, due in self._postponed.items() if time.monotonic() >= due]:
@@ -112,6 +118,7 @@ class Controls:
             self._postponed[wish] = time.monotonic() + message.seconds
         else:
             self._subscriptions.refused(wish)
+            self._driver.removed(wish)
             self._continuity.unwanted(wish)
             self._report(SubscriptionRefusedError(wish.kind, wish.name, message.said), self._venue)
 
@@ -127,7 +134,8 @@ class Controls:
 
     def _reconnect(self, said: str, line: Supervisor | None) -> None:
         if line is not None:
-            line.reconnect(ConnectionLostError(f"the server asked for a new connection: {redact(said)}"), "server")
+            why = shown(said, LONGEST_COMPLAINT)
+            line.reconnect(ConnectionLostError(f"the server asked for a new connection: {why}"), "server")
 
     def _server_error(self, said: str, line: Supervisor | None) -> None:
         if line is not None and not line.confirmed:
@@ -143,6 +151,6 @@ class Controls:
 
 def _refused(said: str) -> AuthorizationError:
     return AuthorizationError(
-        f"the server refused the key and said {redact(said)!r}; check the key (FinX keys change every 24 hours; "
-        "a signature also needs the right secret and a clock that is right)"
+        f"the server refused the key and said {excerpt(said, LONGEST_COMPLAINT)!r}; check the key "
+        "(FinX keys change every 24 hours; a signature also needs the right secret and a clock that is right)"
     )

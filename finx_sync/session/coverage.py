@@ -47,6 +47,10 @@ class Coverage:
         if record is None or record.ended is not None:
             self._records[name] = _Record(now)
 
+    def has(self, name: str) -> bool:
+        """Whether `name` has ever flowed."""
+        return name in self._records
+
     def lose(self, name: str, since: float, reason: str) -> None:
         """`name` flows no more; it has been received up to `since`."""
         record = self._records.get(name)

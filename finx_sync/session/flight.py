@@ -19,7 +19,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Final
 
-from finx_sync.redaction import redact
+from finx_sync.redaction import escaped, redact, shown
 from finx_sync.transport.cutting import IS_COMPILED
 
 __all__ = ["FlightRecorder"]
@@ -31,9 +31,9 @@ NOTES: Final = 500
 FRAMES: Final = 500
 """Batches of which a frame's beginning is kept."""
 EXCERPT: Final = 160
-"""Bytes of a frame that are told."""
+"""Characters of a long frame that are told."""
 WHOLE: Final = 1024
-"""Bytes of a frame up to which it is kept as it is: cutting takes longer than keeping."""
+"""Bytes of a frame that are kept; a shorter one is kept as it is, since cutting takes longer."""
 
 
 class FlightRecorder:
@@ -55,7 +55,7 @@ class FlightRecorder:
     def frames(self, arrived: float, payloads: list[bytes]) -> None:
         """Remember a batch: when it came (monotonic), how many payloads, how the last one begins."""
         last = payloads[-1]
-        self._frames.append((arrived, len(payloads), last if len(last) <= WHOLE else bytes(last[:EXCERPT])))
+        self._frames.append((arrived, len(payloads), last if len(last) < WHOLE else bytes(last[:WHOLE])))
 
     def report(self, *sections: tuple[str, str]) -> str:
         """Everything as text, redacted: the given sections, the notes, the frames, the stacks of all threads."""
@@ -87,11 +87,13 @@ class FlightRecorder:
 
     def _event_lines(self) -> Iterator[str]:
         for moment, what, text in list(self._notes):
-            yield f"{self._stamp(moment)} {what} {text}".rstrip()
+            yield f"{self._stamp(moment)} {what} {escaped(text)}".rstrip()
 
     def _frame_lines(self) -> Iterator[str]:
-        for moment, count, excerpt in list(self._frames):
-            yield f"{self._stamp(moment)} {count:5} {excerpt.decode('utf-8', 'replace')}"
+        for moment, count, frame in list(self._frames):
+            # More of a long one is kept than is told, so that a key at the end is whole, and recognised.
+            limit = EXCERPT if len(frame) == WHOLE else None
+            yield f"{self._stamp(moment)} {count:5} {shown(frame.decode('utf-8', 'replace'), limit)}"
 
     def _stamp(self, moment: float) -> str:
         when = dt.datetime.fromtimestamp(moment + self._offset, dt.timezone.utc)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Container, Iterable, Iterator
+from itertools import count
+from operator import itemgetter
 from typing import Any, Protocol
 
 from finx_sync.dispatch.delivery import Delivery, Judgement
@@ -34,8 +36,8 @@ class Successor(Protocol):
     def owns(self, connection: Connection) -> bool:
         """Whether it is the new connection."""
 
-    def take_over(self) -> bool:
-        """Serve the line from now on, and close the old connection; False if it has failed at this very moment."""
+    def take_over(self, new: Connection) -> bool:
+        """Serve the line by `new` from now on, and close the old connection; False if it has just failed."""
 
     def give_up(self) -> None:
         """The old connection went before the new one was open."""
@@ -73,7 +75,8 @@ class Handover:
         self.successor = successor
         self._delivery = delivery
         self._wishes = wishes
-        self._overlaps: dict[Subscription, Overlap[Kept]] = {wish: Overlap() for wish in wishes()}
+        self._overlaps: dict[Subscription, Overlap[tuple[int, Kept]]] = {wish: Overlap() for wish in wishes()}
+        self._numbers = count()  # of the new connection's messages, so that those of all names keep their order
         self.doubt_since = 0.0
 
     def opened(self, new: Connection, deadline: float) -> None:
@@ -107,7 +110,7 @@ class Handover:
         if overlap is None:
             return Judgement.PASS
         if connection is self.new:
-            return _AS_JUDGED[overlap.new(payload, (message, payload, received_at))]
+            return _AS_JUDGED[overlap.new(payload, (next(self._numbers), (message, payload, received_at)))]
         if connection is not self.old:
             return Judgement.PASS
         self.doubt_since = received_at
@@ -117,7 +120,7 @@ class Handover:
                 self._delivery.duplicates(1)  # neither of the two that met here is handed on
             else:
                 self._delivery.deliver(message, payload, received_at)
-            for kept in _drain(overlap):
+            for _, kept in _drain(overlap):
                 self._delivery.deliver(*kept)
             return Judgement.DUPLICATE  # one of the two that met here; the other was handed on just now
         return _AS_JUDGED[verdict]
@@ -125,7 +128,7 @@ class Handover:
     def finish(self) -> tuple[list[Subscription], list[Kept]]:
         """The old connection goes. Returns whose messages may be missing, and what only the new one brought."""
         doubtful = [wish for wish, overlap in self._overlaps.items() if overlap.give_up()]
-        return doubtful, [kept for overlap in self._overlaps.values() for kept in _drain(overlap)]
+        return doubtful, self.release()
 
     def dissolve(self) -> tuple[list[Subscription], int]:
         """The new connection failed, and the old one goes on.
@@ -136,6 +139,11 @@ class Handover:
         """
         gone_over = [wish for wish, overlap in self._overlaps.items() if overlap.switched]
         return gone_over, sum(len(overlap.kept) for overlap in self._overlaps.values())
+
+    def release(self) -> list[Kept]:
+        """What the new connection alone has brought so far, in order; it is kept no more."""
+        numbered = [kept for overlap in self._overlaps.values() for kept in _drain(overlap)]
+        return [kept for _, kept in sorted(numbered, key=itemgetter(0))]
 
     def echoes(self, connection: Connection) -> dict[Subscription, deque[bytes]]:
         """What this one of the two still will bring, now that the other one, which has brought it, is gone."""

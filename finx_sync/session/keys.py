@@ -26,7 +26,7 @@ def current_key(account: Account, nudge: threading.Event, is_stopping: Callable[
         FinxSyncError: what the function itself raised of our own.
     """
     if not callable(account.key):
-        return account.key
+        return account.current_key()
     answer: list[Any] = []
 
     def ask() -> None:

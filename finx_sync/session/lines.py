@@ -15,10 +15,14 @@ from finx_sync.notices import GapReason
 from finx_sync.session.handover import Handover
 from finx_sync.session.subscriptions import Subscriptions
 from finx_sync.session.supervisor import Supervisor
+from finx_sync.session.tapped import LineCancelled, LineReplacing
 from finx_sync.venues.base import MAIN_LINE, Dialect
 
 if TYPE_CHECKING:
     from finx_sync.session.continuity import Continuity
+
+Post = Callable[[object, Event], object]
+"""Has something done on the dispatch thread; the tap is told the first argument."""
 
 __all__ = ["Lines", "Replacement"]
 
@@ -45,7 +49,7 @@ class Lines:
         dialect: which lines the venue has.
         subscriptions: what they serve.
         new_line: makes a supervisor, by name and patience.
-        on_replaced: called when a replacement has taken over.
+        on_replaced: told of a connection that has replaced another one.
         on_failure: told why one failed.
     """
 
@@ -54,7 +58,7 @@ class Lines:
         dialect: Dialect,
         subscriptions: Subscriptions,
         new_line: Callable[[str, bool], Supervisor],
-        on_replaced: Callable[[], object],
+        on_replaced: Callable[[Connection], object],
         on_failure: Callable[[FinxSyncError], object],
     ) -> None:
         self._on_replaced = on_replaced
@@ -115,7 +119,7 @@ class Lines:
         for line in surplus:
             line.stop()
 
-    def replace(self, plan: Replacement, continuity: Continuity, post: Callable[[Event], object]) -> None:
+    def replace(self, plan: Replacement, continuity: Continuity, post: Post) -> None:
         """Open a second connection for a line; when it has taken over, the first one goes.
 
         Args:
@@ -132,16 +136,18 @@ class Lines:
             line.has_successor = True
         successor.answers_probes = line.answers_probes
         asked = partial(self._subscriptions.asked, name)
-        handover = Handover(old, asked, _Succession(self, plan, successor), continuity.delivery)
-        cancelled = partial(continuity.cancelled, handover)
-        successor.on_failure = lambda error: self._failed(plan, successor, error, lambda: post(cancelled))
-        post(lambda: continuity.hand_over(handover))
+        succession = _Succession(self, plan, successor)
+        handover = Handover(old, asked, succession, continuity.delivery)
+        cancelled = partial(continuity.cancelled, name, succession)
+        cancel = partial(post, LineCancelled(successor), cancelled)
+        successor.on_failure = lambda error: self._failed(plan, successor, error, cancel)
+        post(LineReplacing(name, successor), partial(continuity.hand_over, handover))
         with self._lock:
             if not self._stopped:
                 successor.start()
 
-    def retire(self, plan: Replacement, successor: Supervisor) -> bool:
-        """The successor serves the line from now on; returns False where it has failed at this very moment."""
+    def retire(self, plan: Replacement, successor: Supervisor, new: Connection) -> bool:
+        """The successor serves the line from now on, by `new`; returns False where it has just failed."""
         line = plan.line
         with self._lock:
             if self._successors.get(line.line) is not successor:
@@ -153,7 +159,7 @@ class Lines:
                 successor.on_refused = self.when_refused(plan)
             successor.take_over()
         line.give_up()
-        self._on_replaced()
+        self._on_replaced(new)
         return True
 
     def drop(self, plan: Replacement, successor: Supervisor) -> bool:
@@ -236,8 +242,8 @@ class _Succession:
     def owns(self, connection: Connection) -> bool:
         return connection.owner is self.line
 
-    def take_over(self) -> bool:
-        return self.lines.retire(self.plan, self.line)
+    def take_over(self, new: Connection) -> bool:
+        return self.lines.retire(self.plan, self.line, new)
 
     def give_up(self) -> None:
         self.plan.line.on_refused = self.lines.when_refused(self.plan)  # it is the one to try the new key now

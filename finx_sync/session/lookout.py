@@ -49,6 +49,7 @@ class Lookout:
         on_stall: Callable[[str], object],
         on_round: Callable[[], object],
         on_drift: Callable[[str], object],
+        post_look: Callable[[Callable[[], object], float, float], object],
         lag_limit: float,
     ) -> None:
         self._clock = clock
@@ -65,6 +66,7 @@ class Lookout:
         self._on_stall = on_stall
         self._on_round = on_round
         self._on_drift = on_drift
+        self._post_look = post_look
         self._lag_limit = lag_limit
         self._marked = 0.0
         self._plan_lock = threading.RLock()  # guards _plan, which a look takes and the user replaces
@@ -104,7 +106,7 @@ class Lookout:
         if self._asked == self._rounds:
             self._asked += 1
             looked_at, stepped = self._clock.wall(), self._clock.stepped
-            self._inbox.post(lambda: self._round(now, looked_at, stepped))
+            self._post_look(lambda: self._round(now, looked_at, stepped), now, looked_at)
 
     def _due_plan(self) -> Callable[[], object] | None:
         """Take what was planned, if it is due."""

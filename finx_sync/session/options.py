@@ -37,6 +37,7 @@ class StreamOptions(TypedDict, total=False):
     reconnect: Backoff
     proxy: str | None
     ssl_context: ssl.SSLContext | None
+    allow_insecure: bool
     queue_size: int
     max_size: int
     overflow: Overflow
@@ -60,6 +61,7 @@ class Options:
         reconnect: how long to wait between attempts.
         proxy: URL of a proxy; None for the environment's, "" for none.
         ssl_context: for wss; None verifies against the system's certificates.
+        allow_insecure: whether a key may go over ws:// to another machine, where everybody on the way can read it.
         queue_size: messages that may wait for the handlers before the reader is held back.
         max_size: bytes of one message; a larger one closes with 1009.
         overflow: what happens when handlers are slower than the feed. "auto" holds the reader back, so that a burst
@@ -84,6 +86,7 @@ class Options:
     # where
     proxy: str | None = None
     ssl_context: ssl.SSLContext | None = None
+    allow_insecure: bool = False
     # timeouts
     ping_interval: float = 15.0
     ping_timeout: float | None = 10.0

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, Final
 
 from finx_sync.dispatch.delivery import Delivery, Fate
-from finx_sync.dispatch.inbox import Connection, Inbox, Ordered
+from finx_sync.dispatch.inbox import Connection, Event, Inbox, Ordered
 from finx_sync.dispatch.ledger import Ledger
 from finx_sync.dispatch.tap import Tap
 from finx_sync.dispatch.worker import Worker
@@ -26,7 +26,8 @@ from finx_sync.errors import (
     StreamTimeoutError,
 )
 from finx_sync.interrupts import uninterrupted
-from finx_sync.notices import GapReason
+from finx_sync.notices import Gap, GapReason
+from finx_sync.redaction import secrets_of
 from finx_sync.session.backfill import Backfill
 from finx_sync.session.clock import Clock
 from finx_sync.session.continuity import Continuity
@@ -39,10 +40,18 @@ from finx_sync.session.parts import SessionParts
 from finx_sync.session.staleness import Staleness
 from finx_sync.session.state import ENDED, State, StateBox, StateChange
 from finx_sync.session.supervisor import Supervisor
-from finx_sync.session.tapped import LineClosed, LineOpened, Wish, secrets_of
+from finx_sync.session.tapped import (
+    Asked,
+    LineClosed,
+    LineOpened,
+    LineSucceeded,
+    Look,
+    Wish,
+)
+from finx_sync.session.venue import VenueDriver
 from finx_sync.session.watch import Watch
 from finx_sync.transport.app import WebSocketApp
-from finx_sync.venues.base import Subscription
+from finx_sync.venues.base import Changed, Command, Report, Request, Resubscribe, Subscription
 
 __all__ = ["Session"]
 
@@ -69,19 +78,21 @@ class Session:
         self.flight = FlightRecorder(self.clock.offset)
         self.state = StateBox(self._state_changed)
         self._inbox = Inbox(options.queue_size, self.ledger, options.overflow, self._overflowed, parts.taps)
+        self.venue = VenueDriver(parts.venue, self.clock, parts.handlers, self._do)
         self.delivery = Delivery(
             parts.handlers,
             self.ledger,
             parts.latest,
             self._take_control,
             self._handler_raised if options.handler_errors == "raise" else None,
+            expander=self.venue,
         )
         self.continuity = Continuity(
             dialect=parts.dialect,
             wishes=parts.subscriptions.desired,
             delivery=self.delivery,
             clock=self.clock,
-            on_missed=parts.missed,
+            on_missed=self._missed,
             overlap=options.overlap,
         )
         if parts.history is not None and options.backfill:
@@ -115,7 +126,7 @@ class Session:
             continuity=self.continuity,
             line_of=self.lines.of,
             tell=self.delivery.tell,
-            on_unreadable=parts.unreadable,
+            driver=self.venue,
         )
         self.lookout = Lookout(
             on_round=self._round,
@@ -129,6 +140,7 @@ class Session:
             drift=self._drift,
             on_drift=self._fell_behind,
             tell=self.delivery.tell,
+            post_look=lambda action, now, wall: self._happens(Look(), action, now, wall),
             is_open=lambda: self.state.state is State.OPEN,
             on_suspend=self._woke,
             on_stall=lambda handler: self._write_report(f"the handler {handler} does not return"),
@@ -140,6 +152,7 @@ class Session:
         self._secrets: tuple[str, ...] = ()
         self._match_after = 0.0  # monotonic
         self._drift_after = 0.0  # monotonic
+        self._is_ending = False
 
     @property
     def reconnects(self) -> int:
@@ -158,8 +171,7 @@ class Session:
                     return
                 self.worker.start()
                 self._watch.start()
-            for wish in self._parts.subscriptions.desired():
-                self._note(Wish(wish, wanted=True))
+            self.announce(*self._parts.subscriptions.desired(), wanted=True)
             self.state.move(State.CONNECTING, unless=OVER - {State.NEW})
             self.adjust_lines()
             in_time = self.state.wait(lambda state: state is not State.CONNECTING, timeout)
@@ -217,20 +229,29 @@ class Session:
 
     # What the user asks for while it runs; any thread
 
-    def wanted(self, *wishes: Subscription) -> None:
-        """Subscriptions were added."""
+    def announce(self, *wishes: Subscription, wanted: bool) -> None:
+        """Subscriptions are about to be asked for, or taken back: this has to be known before any answer comes."""
+        tell = self.venue.added if wanted else self.venue.removed
         for wish in wishes:
-            self._note(Wish(wish, wanted=True))
-            self._inbox.post(partial(self.continuity.wanted, wish))
-        self._fit_lines()
+            with self._parts.taps.order:
+                if wanted:
+                    self._happens(self._wish(wish, wanted=True), partial(self.continuity.wanted, wish))
+                else:
+                    self._note(self._wish(wish, wanted=False))
+                if not self.venue.is_idle:
+                    self._inbox.post(Ordered(partial(tell, wish)))
 
     def unwanted(self, wish: Subscription) -> None:
         """A subscription was removed."""
-        self._note(Wish(wish, wanted=False))
-        self._inbox.post(lambda: self.continuity.unwanted(wish))
-        self._fit_lines()
+        now = self.clock.monotonic()
+        self._inbox.post(partial(self._act, partial(self.continuity.unwanted, wish), now, now + self.clock.offset))
+        self.fit_lines()
 
-    def _fit_lines(self) -> None:
+    def wants(self, wish: Subscription) -> bool:
+        """Whether a subscription is wanted now."""
+        return self._parts.subscriptions.wants(wish)
+
+    def fit_lines(self) -> None:
         """`adjust_lines` where there is anything to do, which starts and ends threads."""
         if self._parts.dialect.asks_by_url or not self.lines.fit():
             uninterrupted(self.adjust_lines, "finx-sync control")
@@ -253,7 +274,7 @@ class Session:
             if subscriptions.differs(line.line):
                 forget = partial(self._forget_refused, line.line)
                 plan = Replacement(line, "reconnect", forget)
-                self.lines.replace(plan, self.continuity, self._inbox.post)
+                self.lines.replace(plan, self.continuity, self._happens)
 
     def _forget_refused(self, line: str) -> None:
         """The server does not grant what the present connection of a line does not carry."""
@@ -263,12 +284,12 @@ class Session:
         for wish in subscriptions.desired(line):
             if wish not in carried:
                 subscriptions.refused(wish)
-                self._inbox.post(partial(self.continuity.unwanted, wish))
+                self._happens(self._wish(wish, wanted=False), partial(self.continuity.unwanted, wish))
 
     def introduce(self, tap: Tap) -> None:
         """Tell a tap that has just come what there is already."""
         for wish in self._parts.subscriptions.desired():
-            tap.note(Wish(wish, wanted=True))
+            tap.note(self._wish(wish, wanted=True))
         for line in self.lines.all():
             if (connection := line.connection) is not None:
                 tap.note(LineOpened(connection, self._secrets))
@@ -290,7 +311,7 @@ class Session:
 
     def _renew(self, line: Supervisor, reason: GapReason, on_refused: Callable[[], object]) -> None:
         if self._parts.dialect.can_overlap and line.confirmed:
-            self.lines.replace(Replacement(line, reason, on_refused), self.continuity, self._inbox.post)
+            self.lines.replace(Replacement(line, reason, on_refused), self.continuity, self._happens)
         else:
             line.reconnect(_asked_for(reason), reason)
 
@@ -303,9 +324,31 @@ class Session:
             ("handlers", "\n".join(f"{one.label}: {one.calls} calls" for one in self._parts.handlers.snapshot())),
         )
 
-    def _note(self, event: object) -> None:
+    def _note(self, event: object, arrived: float | None = None, at: float | None = None) -> None:
         if (tap := self._parts.taps.tap) is not None:
-            tap.note(event)
+            tap.note(event, arrived, at)
+
+    def _happens(self, event: object, action: Event, arrived: float | None = None, at: float | None = None) -> None:
+        """Have something done on the dispatch thread, and tell the tap of it in the same place among the messages.
+
+        Args:
+            event: what the tap is told.
+            action: what is done.
+            arrived: when it happened, monotonic; None for now.
+            at: the same as UNIX seconds.
+        """
+        with self._parts.taps.order:
+            now = self.clock.monotonic() if arrived is None else arrived
+            wall = now + self.clock.offset if at is None else at
+            self._note(event, now, wall)
+            self._inbox.post(partial(self._act, action, now, wall))
+
+    def _wish(self, wish: Subscription, *, wanted: bool) -> Wish:
+        return Wish(wish, wanted, self._parts.dialect.line_of(wish))
+
+    def _act(self, action: Event, now: float, wall: float) -> None:
+        self.continuity.happened(now, wall)
+        action()
 
     def _write_report(self, why: str) -> None:
         where = self._parts.options.flight_recorder
@@ -317,21 +360,29 @@ class Session:
     def line_connected(self, connection: Connection, key: Any) -> None:
         """A connection is open; its payloads follow."""
         self._secrets = tuple({*self._secrets, *secrets_of(key)})
-        self._note(LineOpened(connection, self._secrets))
-        self._inbox.post(lambda: self.continuity.opened(connection))
-        self._inbox.post(lambda: self._drift.forget(connection.line))
-        self._inbox.post(Ordered(lambda: self._parts.connection_changed(connection.line, True)))
+        with self._parts.taps.order:
+            self._happens(LineOpened(connection, self._secrets), lambda: self.continuity.opened(connection))
+            self._inbox.post(lambda: self._drift.forget(connection.line))
+            self._inbox.post(Ordered(partial(self.venue.opened, connection)))
         self._match_urls()  # a wish may have come after the URL was written
+
+    def line_asked(self, connection: Connection, request: Request) -> None:
+        """A request is about to be sent: whoever reads the answer has to know it by then. Any thread."""
+        if not self.venue.is_idle:
+            with self._parts.taps.order:
+                self._note(Asked(connection, request))
+                self._inbox.post(partial(self.venue.requested, connection, request))
 
     def line_closed(self, connection: Connection, covered_until: float, reason: GapReason) -> None:
         """It is gone; no payload of it follows."""
         is_over = self.state.state in OVER
-        self._note(LineClosed(connection, covered_until, reason, by_stop=is_over))
-        if is_over:
-            self._inbox.post(lambda: self.continuity.left(connection, covered_until))
-        else:
-            self._inbox.post(lambda: self.continuity.closed(connection, covered_until, reason))
-        self._inbox.post(Ordered(lambda: self._parts.connection_changed(connection.line, False)))
+        gone = LineClosed(connection, covered_until, reason, by_stop=is_over)
+        with self._parts.taps.order:
+            if is_over:
+                self._happens(gone, lambda: self.continuity.left(connection, covered_until))
+            else:
+                self._happens(gone, lambda: self.continuity.closed(connection, covered_until, reason))
+            self._inbox.post(Ordered(partial(self.venue.closed, connection)))
 
     def line_opened(self, line: str) -> None:
         """A connection is ready; the stream is open when all are."""
@@ -375,8 +426,9 @@ class Session:
     def _all_confirmed(self) -> bool:
         return all(line.confirmed for line in self.lines.all())
 
-    def _replaced(self) -> None:
+    def _replaced(self, connection: Connection) -> None:
         """On the dispatch thread, in the middle of a handover: what may call handlers comes after it."""
+        self._note(LineSucceeded(connection, self.continuity.looked))
         self._inbox.post(self._settle_state)
         self._match_urls()
 
@@ -416,7 +468,34 @@ class Session:
     # On the dispatch thread.
 
     def _take_control(self, message: object, connection: Connection) -> Fate:
+        if type(message) in self.venue.answers:
+            self.venue.answer(message, connection)
+            return "control"
         return self._controls.take(message, connection)
+
+    def _do(self, command: Command, connection: Connection | None) -> None:
+        """What the venue's state wants done."""
+        if isinstance(command, Resubscribe):
+            self._resubscribe(command)
+        elif isinstance(command, Report):
+            self._controls.report(command.error)
+        elif isinstance(command, Changed):
+            self._parts.venue_changed()
+        elif connection is not None:
+            self._controls.take(command, connection)
+
+    def _resubscribe(self, command: Resubscribe) -> None:
+        """Ask anew for what the server has sent wrongly or incompletely: taken back and asked for on one connection."""
+        if command.why:
+            names = ", ".join(sorted(wish.name for wish in command.subscriptions))
+            logger.warning("%s: %s; asking anew for %s", self._parts.dialect.venue, command.why, names)
+        subscriptions = self._parts.subscriptions
+        for wish in command.subscriptions:
+            if subscriptions.remove(wish):
+                subscriptions.add(wish)
+
+    def _missed(self, gap: Gap) -> None:
+        self.venue.missed(gap.reason)
 
     def _handler_raised(self, error: HandlerRaisedError) -> None:
         self._fail(error, drain=False)
@@ -424,7 +503,7 @@ class Session:
     def _round(self) -> None:
         self._controls.round()
         self._match_urls()
-        self._parts.round()
+        self.venue.round()
 
     def _fell_behind(self, name: str) -> None:
         """The feed of a line falls behind."""
@@ -438,6 +517,7 @@ class Session:
 
     def _worker_ended(self, crash: FinxSyncError | None) -> None:
         """The last act of the dispatch thread: the others are ending too, and the state says so."""
+        self._is_ending = True
         self.continuity.end()
         if crash is not None:
             self._fail(crash, drain=False)
@@ -447,12 +527,12 @@ class Session:
 
     def _state_changed(self, change: StateChange) -> None:
         self.flight.note("state", f"{change.old.value} -> {change.new.value} {change.reason or ''}")
-        self._note(change)
         self._parts.listen(change)
-        if self.worker.on_this_thread():
+        if self._is_ending:
+            self._note(change)
             self.delivery.tell("state", change)
-        else:
-            self._inbox.post(lambda: self.delivery.tell("state", change))
+        else:  # on the dispatch thread, too, or the tap would have it in another place among the messages
+            self._happens(change, lambda: self.delivery.tell("state", change))
 
 
 def _asked_for(reason: GapReason) -> FinxSyncError:

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from finx_sync.venues.base import Dialect, Subscription
+from finx_sync.venues.base import Dialect, Request, Subscription
 
 __all__ = ["Subscriptions"]
 
-Send = Callable[[str], object]
+Send = Callable[[Request], object]
 
 
 @dataclass(eq=False)
@@ -20,13 +20,15 @@ class _Open:
 
     Attributes:
         key: its credentials.
-        send: queues a message on it.
+        send: queues a request on it.
         carried: what it was asked for.
+        requests: how many requests for subscriptions were made on it.
     """
 
     key: Any
     send: Send
     carried: set[Subscription]
+    requests: int = 0
 
 
 class Subscriptions:
@@ -47,6 +49,11 @@ class Subscriptions:
         """What is wanted, of one connection or of all."""
         with self._lock:
             return list(self._desired if line is None else self._of(line))
+
+    def wants(self, subscription: Subscription) -> bool:
+        """Whether it is wanted."""
+        with self._lock:
+            return subscription in self._desired
 
     def lines(self) -> list[str]:
         """The names of the connections that the wishes need."""
@@ -87,7 +94,7 @@ class Subscriptions:
                 text = self._dialect.unsubscribe(connection.key, subscription)
                 if text is not None and subscription in connection.carried:
                     connection.carried.remove(subscription)
-                    connection.send(text)
+                    connection.send(Request(text, "unsubscribe", (subscription,)))
             return True
 
     def refused(self, subscription: Subscription) -> None:
@@ -137,6 +144,8 @@ class Subscriptions:
         missing = [
             one for one in list(subscriptions) if one not in connection.carried and self._dialect.line_of(one) == line
         ]
-        for text in self._dialect.subscribe_all(connection.key, missing):
-            connection.send(text)
+        requests = self._dialect.subscribe_all(connection.key, missing, connection.requests)
+        connection.requests += len(requests)
+        for request in requests:
+            connection.send(request)
         connection.carried.update(missing)  # last: what an interrupt leaves unsent is sent by the next call

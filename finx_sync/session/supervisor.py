@@ -11,6 +11,7 @@ import random
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final, Protocol
 
 from finx_sync.config import Account
@@ -25,7 +26,7 @@ from finx_sync.session.liveness import PROBE_AFTER, Liveness
 from finx_sync.session.options import Options
 from finx_sync.session.subscriptions import Subscriptions
 from finx_sync.transport.app import WebSocketApp, as_finx_error, quiet_thread
-from finx_sync.venues.base import Dialect, Subscription
+from finx_sync.venues.base import Dialect, Request, Subscription
 
 __all__ = ["Observer", "Supervisor"]
 
@@ -44,6 +45,9 @@ class Observer(Protocol):
 
     def line_connected(self, connection: Connection, key: Any) -> None:
         """A connection is open, with these credentials; the payloads that follow are its own."""
+
+    def line_asked(self, connection: Connection, request: Request) -> None:
+        """A request is about to be sent on a connection; also told on other threads, and before `line_connected`."""
 
     def line_closed(self, connection: Connection, covered_until: float, reason: GapReason) -> None:
         """That connection is gone; no payload of it follows, and all up to `covered_until` (UNIX seconds) came."""
@@ -114,6 +118,7 @@ class Supervisor:
         self._patient = patient
         self._lock = threading.Lock()  # guards what a stop or a verdict changes just when an attempt begins or ends
         self._app: WebSocketApp | None = None
+        self._ask: Callable[[Request], object] | None = None  # sends on the connection; one for each
         self._liveness = Liveness(lambda: inbox.is_holding)
         self._stopping = threading.Event()
         self._given_up = threading.Event()
@@ -151,8 +156,8 @@ class Supervisor:
     def give_up(self) -> None:
         """Stop, since another serves the line: a connection that opens all the same is superfluous. Returns at once."""
         self._given_up.set()
-        if (app := self._app) is not None:
-            self._subscriptions.closed(self.line, app.try_send)  # nothing more is asked of it
+        if (ask := self._ask) is not None:
+            self._subscriptions.closed(self.line, ask)  # nothing more is asked of it
         self.stop()
 
     def join(self, timeout: float) -> bool:
@@ -266,7 +271,7 @@ class Supervisor:
 
     def _attempt(self) -> FinxSyncError:
         """Connect and serve until the end; returns why it ended."""
-        self._error = self._refusal = self._gap_reason = None
+        self._error = self._refusal = self._gap_reason = self._ask = None
         self._had_successor = False
         self._liveness.reset()
         try:
@@ -288,13 +293,15 @@ class Supervisor:
         finally:
             with self._lock:
                 self._app = None
+                ask, self._ask = self._ask, None
             self._hear_verdict()
         self._had_successor = self.has_successor  # before anybody hears of this end, and gives the successor up
         asked = (wish.name for wish in self._carried)
         why = self._refusal or judged(self._error or ConnectionLostError("the connection ended"), asked)
         self._report_closed(why, self._inbox.holds(app))
         # Only now: what another connection of the line is asked for instead must not come before the news of this end.
-        self._subscriptions.closed(self.line, app.try_send)
+        if ask is not None:
+            self._subscriptions.closed(self.line, ask)
         return why
 
     def _hear_verdict(self) -> None:
@@ -335,12 +342,13 @@ class Supervisor:
         self._liveness.opened_at = time.monotonic()
         self.connection = Connection(self.line, self._given_up.is_set, self)
         self._flight.note("open", self.line)
+        ask = self._ask = partial(self._send, app, self.connection)
         opening = self._dialect.opening(key, self._clock.wall())
         for text in opening:
-            app.try_send(text)
-        self._subscriptions.opened(self.line, key, app.try_send, self._carried)
+            ask(Request(text, "open"))
+        self._subscriptions.opened(self.line, key, ask, self._carried)
         if self._given_up.is_set():  # just now
-            self._subscriptions.closed(self.line, app.try_send)
+            self._subscriptions.closed(self.line, ask)
         self._observer.line_connected(self.connection, key)
         self._probe(app, self._dialect.probe(key))
         for message in self._dialect.periodic(key):
@@ -351,6 +359,11 @@ class Supervisor:
             app.call_later(AUTHENTICATION_GRACE, self.confirm)
         else:
             self.confirm()
+
+    def _send(self, app: WebSocketApp, connection: Connection, request: Request) -> None:
+        """Send a request on a connection; any thread."""
+        self._observer.line_asked(connection, request)
+        app.try_send(request.text)
 
     def _probe(self, app: WebSocketApp, text: str | None) -> None:
         """Prove that the subscriptions have been read; then tell a quiet feed from a dead one."""

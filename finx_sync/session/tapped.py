@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any
 
 from finx_sync.dispatch.inbox import Connection
 from finx_sync.notices import GapReason
-from finx_sync.venues.base import Subscription
+from finx_sync.venues.base import Request, Subscription
 
-__all__ = ["LineClosed", "LineOpened", "Wish", "secrets_of"]
+__all__ = [
+    "Asked",
+    "LineCancelled",
+    "LineClosed",
+    "LineOpened",
+    "LineReplacing",
+    "LineSucceeded",
+    "Look",
+    "Wish",
+]
 
 
 @dataclass(frozen=True)
@@ -24,6 +32,19 @@ class LineOpened:
 
     connection: Connection
     secrets: tuple[str, ...] = dataclasses.field(repr=False)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request is about to be sent, whose answer this venue ties to it by its order or its id.
+
+    Attributes:
+        connection: that it goes to.
+        request: what it is; its text may hold a key.
+    """
+
+    connection: Connection
+    request: Request = dataclasses.field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -42,18 +63,53 @@ class LineClosed:
 
 
 @dataclass(frozen=True)
+class LineReplacing:
+    """Another connection of a line is being opened, to replace the present one.
+
+    Attributes:
+        line: its name.
+        owner: who opens it, the `owner` of the `Connection` to come.
+    """
+
+    line: str
+    owner: object
+
+
+@dataclass(frozen=True)
+class LineCancelled:
+    """The connection that `owner` was to open could not be opened."""
+
+    owner: object
+
+
+@dataclass(frozen=True)
+class LineSucceeded:
+    """A connection has replaced an older one.
+
+    Attributes:
+        connection: which.
+        looked: the time of the `Look` at which that was decided, monotonic; 0 where the older one's end decided it.
+    """
+
+    connection: Connection
+    looked: float
+
+
+@dataclass(frozen=True)
+class Look:
+    """The dispatch thread looks at what is due, in its place among the messages."""
+
+
+@dataclass(frozen=True)
 class Wish:
-    """A subscription is wanted, or no more."""
+    """A subscription is wanted, or no more.
+
+    Attributes:
+        subscription: which.
+        wanted: whether it is.
+        line: the name of the connection that serves it.
+    """
 
     subscription: Subscription
     wanted: bool
-
-
-def secrets_of(credentials: Any) -> tuple[str, ...]:
-    """Every text in an account's key or credentials."""
-    if isinstance(credentials, str):
-        return (credentials,) if credentials else ()
-    if dataclasses.is_dataclass(credentials) and not isinstance(credentials, type):
-        fields = (getattr(credentials, field.name) for field in dataclasses.fields(credentials))
-        return tuple(value for value in fields if isinstance(value, str) and value)
-    return ()
+    line: str

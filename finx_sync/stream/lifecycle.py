@@ -180,7 +180,7 @@ class Lifecycle(Recordable):
         return task.result()
 
     def _open(self, attempt: _Attempt, timeout: float | None) -> Session:
-        session = self._claim(attempt, lambda: Session(self._session_parts()))
+        session = self._claim(attempt, lambda: Session(self._session_parts(live=True)))
         try:
             with self._preparing:
                 if self._session is session and session.state.state is State.NEW:
@@ -220,12 +220,12 @@ class Lifecycle(Recordable):
     def _play_back(self, reader: RecordingReader, speed: Speed, play: Callable[[Playback], T]) -> T:
         """Make a playback the present session, and `play` it."""
         attempt = self._new_attempt()
+
+        def make() -> Playback:
+            return Playback(self._session_parts(live=False), reader, speed)
+
         try:
-            return play(
-                self._attempt(
-                    attempt, lambda: self._claim(attempt, lambda: Playback(self._session_parts(), reader, speed))
-                )
-            )
+            return play(self._attempt(attempt, lambda: self._claim(attempt, make)))
         except BaseException:
             self._abandon(attempt)
             raise

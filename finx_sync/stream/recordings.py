@@ -12,7 +12,7 @@ from finx_sync.dispatch.tap import Taps
 from finx_sync.errors import InvalidInputError, UsageError
 from finx_sync.interrupts import uninterrupted
 from finx_sync.moments import Moment, read_moment
-from finx_sync.recorder.convert import Converted, convert
+from finx_sync.recorder.convert import Converted, Form, convert
 from finx_sync.recorder.playback import Playback, Speed
 from finx_sync.recorder.reader import RecordingPath, RecordingReader
 from finx_sync.recorder.replay import Replay
@@ -116,19 +116,26 @@ class Recordable(Upkeep):
     def _play_back(self, reader: RecordingReader, speed: Speed, play: Callable[[Playback], Replay]) -> Replay:
         """Make a playback the present session, and `play` it."""
 
-    def convert(self, path: RecordingPath | Sequence[RecordingPath], target: str | os.PathLike[str]) -> Converted:
+    def convert(
+        self,
+        path: RecordingPath | Sequence[RecordingPath],
+        target: str | os.PathLike[str],
+        *,
+        form: Form | None = None,
+    ) -> Converted:
         """Write a recording of this stream's venue as tables, one for each type of message, and one of events.
 
         Args:
             path: as for `replay`.
-            target: a folder for Parquet files, or a file ending with ``.duckdb``.
+            target: a folder, or a file ending with ``.duckdb``.
+            form: of the files in a folder: "parquet" (as None) or "csv".
 
         Raises:
             InvalidInputError, RecordingError: as `replay`; or the target is a file of another kind.
             MissingExtraError: PyArrow or DuckDB is not installed (extra ``convert``).
         """
-        return convert(path, target, self._dialect)
+        return convert(path, target, self._dialect, form)
 
     @abc.abstractmethod
-    def _session_parts(self) -> SessionParts:
-        """What a session works with."""
+    def _session_parts(self, *, live: bool) -> SessionParts:
+        """What a session works with; one that is not live has a venue state that knows of no other run."""

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from finx_sync import forks
-from finx_sync.config import Account
+from finx_sync.config import Account, check_secrecy
 from finx_sync.dispatch.feed import Feed
 from finx_sync.dispatch.handlers import Handlers
 from finx_sync.dispatch.latest import LastTable, LastValues
 from finx_sync.dispatch.ledger import Counters
 from finx_sync.dispatch.tap import Taps
 from finx_sync.errors import FinxSyncError
+from finx_sync.interrupts import Notifier
 from finx_sync.messages import Message
-from finx_sync.notices import Gap
-from finx_sync.reporting import logger
 from finx_sync.session.backfill import History
 from finx_sync.session.options import Options, StreamOptions
 from finx_sync.session.parts import SessionParts
@@ -25,7 +25,7 @@ from finx_sync.session.subscriptions import Subscriptions
 from finx_sync.stream.lifecycle import Lifecycle
 from finx_sync.stream.stats import Stats, handler_stats
 from finx_sync.transport.app import WebSocketApp
-from finx_sync.venues.base import MAIN_LINE, Dialect, Subscription
+from finx_sync.venues.base import MAIN_LINE, Dialect, Subscription, VenueState
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -48,7 +48,7 @@ class Stream(Lifecycle):
         options: see `Options`.
 
     Raises:
-        ConfigError: an option that cannot be right.
+        ConfigError: an option that cannot be right, or credentials that would go over ws:// to another machine.
         TypeError: an option that does not exist.
     """
 
@@ -56,16 +56,35 @@ class Stream(Lifecycle):
         self._dialect = dialect
         self._account = account
         self._options = Options(**options)
+        check_secrecy(account.base_url, account.key, allow_insecure=self._options.allow_insecure)
         self._handlers = Handlers()
         self._subscriptions = Subscriptions(dialect)
         self._stale_after: dict[Subscription, float] = {}
         self._latest: LastValues = {kind: LastTable(dialect.decode) for kind in dialect.message_types}
+        self._venue_lock = threading.RLock()  # guards what any thread reads of a venue's state
+        self._venue_changes = Notifier()  # of changes to that which others may be waiting for
+        self._venue = self._new_venue(None)  # of the present run, or the first one to come
+        self._live_venue: VenueState | None = None  # of the last live run
         self._init_lifecycle()
         self._feeds: set[Feed] = set()
         self._taps = Taps()
         forks.watch(self)
 
-    def _session_parts(self) -> SessionParts:
+    # What a run works with
+
+    def _new_venue(self, after: VenueState | None) -> VenueState | None:
+        """What the venue remembers in one run; see `Dialect.new_state`."""
+        return self._dialect.new_state(self._venue_lock, after)
+
+    def _next_venue(self, *, live: bool) -> VenueState | None:
+        """A run begins: it has a state of its own, and a replay's knows nothing of a live one's."""
+        if self._session is not None:
+            self._venue = self._new_venue(self._live_venue if live else None)
+        if live:
+            self._live_venue = self._venue
+        return self._venue
+
+    def _session_parts(self, *, live: bool) -> SessionParts:
         return SessionParts(
             self._dialect,
             self._account,
@@ -75,10 +94,8 @@ class Stream(Lifecycle):
             self._latest,
             self._stale_limits,
             self._listen,
-            self._connection_changed,
-            self._missed,
-            self._unreadable,
-            self._round,
+            self._next_venue(live=live),
+            self._venue_changed,
             self._history(),
             self._taps,
         )
@@ -89,21 +106,13 @@ class Stream(Lifecycle):
             for feed in list(self._feeds):
                 feed.end(change.reason if change.new is State.FAILED else None)
 
-    def _connection_changed(self, line: str, is_open: bool) -> None:
-        """A venue's own part: on the dispatch thread, in order with the messages."""
+    def _venue_changed(self) -> None:
+        """Something that other threads may be waiting for has changed in the venue's state."""
+        self._venue_changes.notify()
 
     def _history(self) -> History | None:
         """Where gaps can be filled from; None where the venue has none."""
         return None
-
-    def _missed(self, gap: Gap) -> None:
-        """A venue's own part: told, on the dispatch thread, of every gap after `on_gap` was."""
-
-    def _unreadable(self, line: str) -> None:
-        """A venue's own part: told, on the dispatch thread, that a message of a line could not be read."""
-
-    def _round(self) -> None:
-        """A venue's own part: called on the dispatch thread at least twice a second, if no handler keeps it."""
 
     @property
     def state(self) -> State:
@@ -209,14 +218,26 @@ class Stream(Lifecycle):
     def _subscribe(self, *subscriptions: Subscription, stale_after: float | None = None) -> None:
         if stale_after is not None:
             self._stale_after.update(dict.fromkeys(subscriptions, stale_after))
+        before = self._session
+        if before is not None:
+            before.announce(*subscriptions, wanted=True)
         self._subscriptions.add(*subscriptions)
-        if (session := self._session) is not None:
-            session.wanted(*subscriptions)
+        session = self._session
+        if session is not None:
+            if session is not before:  # it began meanwhile, and may not have seen them
+                session.announce(*subscriptions, wanted=True)
+            session.fit_lines()
 
     def _unsubscribe(self, subscription: Subscription) -> bool:
+        before = self._session
+        if before is not None:
+            before.announce(subscription, wanted=False)
         removed = self._subscriptions.remove(subscription)
         self._stale_after.pop(subscription, None)
-        if (session := self._session) is not None:
+        session = self._session
+        if session is not None:
+            if session is not before:
+                session.announce(subscription, wanted=False)
             session.unwanted(subscription)
         return removed
 
@@ -227,20 +248,3 @@ class Stream(Lifecycle):
             return []
         limits = [(wish, self._stale_after.get(wish, usual)) for wish in self._subscriptions.desired()]
         return [(wish, limit) for wish, limit in limits if limit is not None]
-
-    def _resubscribe(self, subscription: Subscription) -> None:
-        """Ask anew for what the server sends wrongly or incompletely: taken back and asked for on one connection."""
-        if self._subscriptions.remove(subscription):
-            self._subscriptions.add(subscription)
-
-    def _derive(self, message: Message) -> None:
-        """Hand a message made of others to the user's handlers. On the dispatch thread only."""
-        session = self._session
-        assert session is not None
-        session.delivery.deliver_unbooked(message)
-
-    def _report(self, error: FinxSyncError) -> None:
-        """Tell `on_error`; the log where nobody listens. On the dispatch thread only."""
-        session = self._session
-        if session is None or not session.delivery.tell("error", error):
-            logger.warning("%s: %s", self._dialect.venue, error)

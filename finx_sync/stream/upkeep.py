@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from finx_sync.config import Account
+from finx_sync.config import Account, check_secrecy
 from finx_sync.errors import InvalidInputError, UsageError
 from finx_sync.interrupts import uninterrupted
 from finx_sync.moments import Moment, read_moment
 from finx_sync.notices import Interval
+from finx_sync.session.options import Options
 from finx_sync.session.session import Session
 from finx_sync.session.state import ENDED
 from finx_sync.stream.guard import Guard
@@ -22,6 +23,7 @@ class Upkeep(Reading):
     """The part of a stream that looks after its connection and its data. Every method is for any thread."""
 
     _account: Account
+    _options: Options
 
     def coverage(self, name: str) -> list[Interval]:
         """What was received of `name` in this run and what is missing: intervals without a break, up to now."""
@@ -100,11 +102,14 @@ class Upkeep(Reading):
 
         Raises:
             UsageError: the stream is not running, or no new key was given and the old one is no function.
+            ConfigError: the stream has had no key so far, and this one would go over ws:// to another machine.
         """
         session = self._running_session("rotate_key")
         old = self._account.key
         if api_key is None and not callable(old):
             raise UsageError("rotate_key needs the new key, unless api_key is a function that returns it")
+        if api_key is not None:
+            check_secrecy(self._account.base_url, api_key, allow_insecure=self._options.allow_insecure)
 
         def restore() -> None:
             self._account.key = old

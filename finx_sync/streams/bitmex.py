@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import threading
 import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
@@ -11,31 +9,21 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 from finx_sync import embedded
 from finx_sync.config import SANDBOX, Account, checked_url
 from finx_sync.dispatch.feed import Feed
-from finx_sync.dispatch.handlers import Handler
 from finx_sync.errors import ConfigError, StreamTimeoutError, UsageError
-from finx_sync.interrupts import Notifier
-from finx_sync.notices import Gap
 from finx_sync.session.options import StreamOptions
 from finx_sync.session.state import ENDED
 from finx_sync.stream import Stream
+from finx_sync.venues.base import VenueState
 from finx_sync.venues.bitmex.dialect import ENDPOINTS, BitmexCredentials, BitmexDialect
-from finx_sync.venues.bitmex.messages import Row, TableItem, TableUpdate
+from finx_sync.venues.bitmex.messages import TableItem
+from finx_sync.venues.bitmex.state import ROWS, BitmexState, rows_of
 from finx_sync.venues.bitmex.storage import Storage
-from finx_sync.venues.bitmex.topics import (
-    PRIVATE_TABLES,
-    SYMBOLLESS_TABLES,
-    answered_by,
-    covers,
-    parse_topic,
-    split_topic,
-)
+from finx_sync.venues.bitmex.topics import PRIVATE_TABLES, SYMBOLLESS_TABLES, parse_topic, split_topic
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 __all__ = ["BitmexStream"]
-
-logger = logging.getLogger("finx_sync")
 
 TableHandler = TypeVar("TableHandler", bound=Callable[[TableItem], object])
 
@@ -47,13 +35,6 @@ SWITCH_DEFAULT: Final = 60.0
 SWITCH_MINIMUM: Final = 20.0
 SWITCH_MAXIMUM: Final = 86_400.0
 """Seconds; it is renewed every 15, and a day is no switch any more."""
-DROPPED: Final = ("slow consumer", "conflated")
-"""Reasons of gaps on a connection that goes on; after the others the server sends all images anew."""
-HEAL_INTERVAL: Final = 5.0
-"""Seconds between two requests for the same table's image: a server that errs is not to be hammered."""
-
-_ALL: Final = "table"
-"""Event name of all rows; those of a table or of a symbol in it have the topic behind it."""
 
 
 class BitmexStream(Stream):
@@ -93,19 +74,10 @@ class BitmexStream(Stream):
     ) -> None:
         credentials = _credentials(api_key, api_secret)
         url, platform_url = _addresses(endpoint)
+        self._deletes = deletes
         self._bitmex = BitmexDialect(url or "", platform_url, _switch_after(dead_mans_switch, credentials))
         super().__init__(self._bitmex, Account(url, credentials), **options)
-        self._deletes = deletes
         self._stay = embedded.Stay()
-        self._storage = Storage(threading.Lock())
-        self._filled = Notifier()  # of tables whose image has come
-        self._newest: dict[str, tuple[Row, TableUpdate]] = {}  # written by the dispatch thread
-        self._healed_at: dict[str, float] = {}
-        self._given_up: set[str] = set()  # topics whose image may still be on its way
-        # Which events have handlers, by topic; as of the handlers' own table, which is replaced when they change.
-        self._topics: dict[str, tuple[Handler, ...]] | None = None
-        self._wanted: dict[str, tuple[str, ...]] = {}
-        self._handlers.add(TableUpdate, self._apply)
         tables = [channels] if isinstance(channels, str) else list(channels)
         for symbol in [symbols] if isinstance(symbols, str) else (symbols or ()):
             for channel in tables:
@@ -145,7 +117,7 @@ class BitmexStream(Stream):
         return handler
 
     def _fill(self, feed: Feed, names: tuple[str, ...]) -> None:
-        for event in [f"{_ALL} {name}" for name in names] or [_ALL]:
+        for event in [rows_of(name) for name in names] or [ROWS]:
             self._handlers.add(event, feed.put)
 
     def __iter__(self) -> Feed:
@@ -168,21 +140,14 @@ class BitmexStream(Stream):
             table = wish.name.partition(":")[0]
             if table in PRIVATE_TABLES and self._account.key is None:
                 raise ConfigError(f"the table {table} is an account's own: give api_key and api_secret")
-            self._given_up.discard(wish.name)
             self._subscribe(wish)
 
     def unsubscribe(self, *topics: str) -> None:
         """Want tables no more; their rows are dropped at once."""
         for wish in [parse_topic(one) for one in topics]:
-            self._given_up.add(wish.name)
-            if not self._unsubscribe(wish):
-                continue
-            table, symbol = split_topic(wish.name)
-            self._storage.forget(table, symbol)
-            if symbol is None:  # parts of it that are wanted on their own were dropped with it
-                for other in self._subscriptions.desired():
-                    if other.name.startswith(f"{table}:"):
-                        self._resubscribe(other)
+            if self._subscriptions.wants(wish):
+                self._state.forget(wish.name)
+            self._unsubscribe(wish)
 
     @property
     def topics(self) -> list[str]:
@@ -193,13 +158,24 @@ class BitmexStream(Stream):
 
     @property
     def storage(self) -> Storage:
-        """All tables as they stand; any thread. They outlast their connection until the next one opens, or for ever."""
-        return self._storage
+        """All tables of this run as they stand; any thread.
+
+        They outlast their connection until the next one opens, or for ever. The next run has tables of its own.
+        """
+        return self._state.storage
+
+    @property
+    def _state(self) -> BitmexState:
+        """What the present run remembers."""
+        assert isinstance(self._venue, BitmexState)
+        return self._venue
+
+    def _new_venue(self, after: VenueState | None) -> BitmexState:
+        return BitmexState(self._venue_lock, deletes=self._deletes)
 
     def latest(self, name: str) -> TableItem | None:
         """The row of a topic, like "quote:XBTUSD" or "margin", that changed last; None where there was none yet."""
-        found = self._newest.get(name)
-        return None if found is None else TableItem.of(*found)
+        return self._state.newest(name)
 
     def wait_until_filled(self, *topics: str, timeout: float = 10.0) -> None:
         """Wait until the images of tables have come.
@@ -223,88 +199,11 @@ class BitmexStream(Stream):
             if (left := deadline - time.monotonic()) <= 0:
                 raise StreamTimeoutError(f"no image of {', '.join(missing)} within {timeout:g} s")
             # A refusal is not announced here, so look again soon.
-            self._filled.wait_for(lambda: not self._missing(topics), min(left, 0.1))
+            self._venue_changes.wait_for(lambda: not self._missing(topics), min(left, 0.1))
 
     def _missing(self, topics: tuple[str, ...]) -> list[str]:
         wanted = [name for name in self.topics if not topics or name in topics]
-        return [name for name in wanted if not self._storage.is_ready(*split_topic(name))]
-
-    # On the dispatch thread.
-
-    def _apply(self, update: TableUpdate) -> None:
-        """Merge a message, and hand its rows on."""
-        now = time.monotonic()
-        storage, table, action = self._storage, update.table, update.action
-        if action == "partial" and answered_by(update) in self._given_up:
-            return
-        self._latest[TableUpdate][table] = update  # for whoever subscribes the whole table
-        rows = storage.apply(update, now)
-        if storage.lost:
-            self._heal(now)
-        if action == "partial":
-            self._filled.notify()
-        if action == "delete" and not self._deletes:
-            return
-        if self._handlers.topics is not self._topics:  # a handler came or went
-            self._topics, self._wanted = self._handlers.topics, {}
-        newest, wanted = self._newest, self._wanted
-        for row in rows:
-            name = f"{table}:{row.get('symbol')}"
-            newest[name] = newest[table] = (row, update)
-            events = wanted.get(name)
-            if events is None:
-                all_three = (_ALL, f"{_ALL} {table}", f"{_ALL} {name}")
-                events = wanted[name] = tuple(event for event in all_three if event in self._topics)
-            for event in events:
-                self._tell(event, TableItem.of(row, update))
-
-    def _tell(self, event: str, item: TableItem) -> None:
-        session = self._session
-        assert session is not None
-        session.delivery.tell(event, item)
-
-    def _heal(self, now: float) -> None:
-        """Ask for new images of tables that a change did not fit: something was lost, or the server erred."""
-        healed = []
-        for table, symbol in list(self._storage.lost):
-            wishes = [wish for wish in self._subscriptions.desired() if covers(wish.name, table, symbol)]
-            due = [wish for wish in wishes if now >= self._healed_at.get(wish.name, -HEAL_INTERVAL) + HEAL_INTERVAL]
-            if len(due) == len(wishes):
-                self._storage.lost.discard((table, symbol))
-            for wish in due:
-                self._healed_at[wish.name] = now
-                self._storage.forget(*split_topic(wish.name))
-                self._resubscribe(wish)
-                healed.append(wish.name)
-        if healed:
-            logger.warning("BitMEX: changes were lost; asking anew for %s", ", ".join(sorted(healed)))
-
-    def _missed(self, gap: Gap) -> None:
-        if gap.reason in DROPPED:
-            self._distrust(None)
-
-    def _unreadable(self, line: str) -> None:
-        self._distrust(line)
-
-    def _distrust(self, line: str | None) -> None:
-        """Changes were lost, nobody knows of which tables: ask for all of a line, or of every one, anew."""
-        for wish in self._subscriptions.desired(line):
-            self._storage.lost.add(split_topic(wish.name))
-        self._heal(time.monotonic())
-
-    def _round(self) -> None:
-        now = time.monotonic()
-        self._storage.expire(now)
-        if self._storage.lost:
-            self._heal(now)
-
-    def _connection_changed(self, line: str, is_open: bool) -> None:
-        mine = [name for name in self._storage.keys if self._bitmex.line_of(parse_topic(name)) == line]
-        if is_open:
-            self._storage.clear(mine)
-            self._healed_at.clear()
-        else:
-            self._storage.suspend(mine)
+        return [name for name in wanted if not self.storage.is_ready(*split_topic(name))]
 
     # The embedded sandbox
 
@@ -324,9 +223,9 @@ def _events(names: tuple[str, ...]) -> list[str]:
     """
     table, *symbols = names or ("",)
     if not table:
-        return [_ALL]
+        return [ROWS]
     topics = [f"{table}:{symbol}" for symbol in symbols] or [table]
-    return [f"{_ALL} {parse_topic(topic).name}" for topic in topics]
+    return [rows_of(parse_topic(topic).name) for topic in topics]
 
 
 def _credentials(api_key: str | None, api_secret: str | None) -> BitmexCredentials | None:

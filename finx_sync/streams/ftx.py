@@ -3,36 +3,27 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 from urllib.parse import urlsplit, urlunsplit
-
-import msgspec
 
 from finx_sync import embedded
 from finx_sync.config import SANDBOX, Account, checked_url
 from finx_sync.dispatch.feed import Feed
 from finx_sync.dispatch.latest import LastTable
 from finx_sync.errors import (
-    ChecksumError,
     ConfigError,
     InvalidInputError,
     StreamTimeoutError,
     SubscriptionRefusedError,
     UsageError,
 )
-from finx_sync.interrupts import Notifier
-from finx_sync.messages import Message
-from finx_sync.notices import Gap
 from finx_sync.session.options import StreamOptions
 from finx_sync.session.state import ENDED, StateChange
-from finx_sync.streams.ftx_books import BOOKS, Books
 from finx_sync.streams.ftx_handlers import FtxHandlers
 from finx_sync.venues.base import Subscription
+from finx_sync.venues.ftx.books import CHANNELS
 from finx_sync.venues.ftx.dialect import ENDPOINT, FtxDialect
 from finx_sync.venues.ftx.messages import (
-    BookUpdate,
-    Events,
-    Fills,
     FtxFill,
     FtxGroupedOrderBook,
     FtxMarkets,
@@ -41,12 +32,9 @@ from finx_sync.venues.ftx.messages import (
     FtxPay,
     FtxTicker,
     FtxTrade,
-    Orders,
-    Payments,
-    Trades,
 )
-from finx_sync.venues.ftx.repair import Once
 from finx_sync.venues.ftx.requests import PRIVATE_CHANNELS, FtxCredentials, wish
+from finx_sync.venues.ftx.state import FtxState
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -55,14 +43,13 @@ __all__ = ["FtxStream"]
 
 DERIVED: Final = (FtxTrade, FtxFill, FtxOrder, FtxPay)
 """What frames of several, or of what may come twice, are taken apart into."""
-DROPPED: Final = ("slow consumer",)
-"""Reasons of gaps in which updates were lost on a connection that goes on."""
 TOLD: Final = (FtxTicker, *DERIVED, FtxMarkets, FtxOrderBook, FtxGroupedOrderBook)
 """What handlers and iterators get."""
 
+CHANNEL_OF: Final[dict[type[FtxOrderBook], str]] = {kind: channel for channel, kind in CHANNELS.items()}
+B = TypeVar("B", bound=FtxOrderBook)
+
 _MARKET: Final = re.compile(r"[^\s@\"\\]+")
-_set_received_at: Final = Message.__dict__["received_at"].__set__
-"""Past `frozen`: events are completed here, before anyone sees them."""
 
 
 class FtxStream(FtxHandlers):
@@ -88,19 +75,10 @@ class FtxStream(FtxHandlers):
     ) -> None:
         credentials = _credentials(api_key, api_secret, subaccount)
         address = None if url == SANDBOX else _address(url)
-        self._ftx = FtxDialect(address or ENDPOINT, self._answered)
+        self._ftx = FtxDialect(address or ENDPOINT)
         super().__init__(self._ftx, Account(address, credentials), **options)
         self._latest.update({kind: LastTable(self._ftx.decode) for kind in DERIVED})
         self._stay = embedded.Stay()
-        self._books = Books(self._resubscribe)
-        self._answering = Notifier()  # of each answer, and of the end
-        self._answers: dict[Subscription, str | None] = {}  # changed by single steps, which need no lock
-        self._seen = Once()
-        self._duplicates = 0
-        for frame in (Trades, Fills, Orders, Payments):
-            self._handlers.add(frame, self._hand_on)
-        for update in BOOKS:
-            self._handlers.add(update, self._merge)
 
     # Subscriptions
 
@@ -118,7 +96,6 @@ class FtxStream(FtxHandlers):
 
     def subscribe_orderbook(self, *markets: str) -> None:
         """Ask for the order books of markets; every update's checksum is verified. Otherwise as `subscribe_ticker`."""
-        self._books.want(FtxOrderBook, _checked(markets))
         self._ask("orderbook", markets)
 
     def subscribe_orderbook_grouped(self, market: str, grouping: float) -> None:
@@ -135,7 +112,6 @@ class FtxStream(FtxHandlers):
         if wanted in self._subscriptions.desired() and self._ftx.groupings[market] != grouping:
             raise InvalidInputError(f"the book of {market} is subscribed in other steps; unsubscribe it first")
         self._ftx.groupings[market] = grouping
-        self._books.want(FtxGroupedOrderBook, [market])
         self._subscribe(wanted)
 
     def subscribe_markets(self) -> None:
@@ -169,12 +145,10 @@ class FtxStream(FtxHandlers):
     def unsubscribe_orderbook(self, *markets: str) -> None:
         """Want the order books of markets no more; `order_book` forgets them at once."""
         self._give_up("orderbook", markets)
-        self._books.forget(FtxOrderBook, markets)
 
     def unsubscribe_orderbook_grouped(self, *markets: str) -> None:
         """Want the grouped order books of markets no more."""
         self._give_up("orderbookGrouped", markets)
-        self._books.forget(FtxGroupedOrderBook, markets)
 
     def unsubscribe_markets(self) -> None:
         """Want the list of markets no more."""
@@ -212,10 +186,10 @@ class FtxStream(FtxHandlers):
 
         def are_answered() -> bool:
             nonlocal answers
-            answers = {wanted: said for wanted, said in self._answers.copy().items() if wanted in wishes}
+            answers = {wanted: said for wanted, said in self._state.answers().items() if wanted in wishes}
             return len(answers) == len(wishes) or self.state in ENDED
 
-        in_time = self._answering.wait_for(are_answered, timeout)
+        in_time = self._venue_changes.wait_for(are_answered, timeout)
         for wanted, said in answers.items():
             if said is not None:
                 raise SubscriptionRefusedError(wanted.kind, wanted.name, said)
@@ -227,9 +201,8 @@ class FtxStream(FtxHandlers):
 
     def _subscribe(self, *subscriptions: Subscription, stale_after: float | None = None) -> None:
         desired = set(self._subscriptions.desired())
-        for wanted in subscriptions:
-            if wanted not in desired:  # unsubscribed or refused before; this is another try
-                self._answers.pop(wanted, None)
+        # Of what was unsubscribed or refused before, this is another try.
+        self._state.expect(*(wanted for wanted in subscriptions if wanted not in desired))
         super()._subscribe(*subscriptions, stale_after=stale_after)
 
     def _ask(self, channel: str, markets: tuple[str, ...]) -> None:
@@ -254,13 +227,17 @@ class FtxStream(FtxHandlers):
             None while there is none that can be trusted: before the server's image, while not connected, and after a
             wrong checksum until the next image.
         """
-        return self._books.picture(FtxOrderBook, market)
+        return self._book(FtxOrderBook, market)
 
     def order_book_grouped(self, market: str) -> FtxGroupedOrderBook | None:
         """A market's grouped order book as it stands; otherwise as `order_book`, but for the checksum."""
-        book = self._books.picture(FtxGroupedOrderBook, market)
-        assert book is None or isinstance(book, FtxGroupedOrderBook)
-        return book
+        return self._book(FtxGroupedOrderBook, market)
+
+    def _book(self, kind: type[B], market: str) -> B | None:
+        session = self._session
+        if session is None or session.state.state in ENDED or not session.wants(wish(CHANNEL_OF[kind], market)):
+            return None
+        return cast("B | None", self._state.book(kind, market))
 
     def latest(self, name: str) -> Any:
         """A market's newest ticker, or else trade, fill or order; None when there was none yet. Never waits."""
@@ -271,65 +248,25 @@ class FtxStream(FtxHandlers):
 
     @property
     def duplicates(self) -> int:
-        """Fills and orders that came again, as after a reconnect, and were not handed on again."""
-        return self._duplicates
+        """Fills and orders that came again in this run, as after a reconnect, and were not handed on again."""
+        return self._state.duplicates
+
+    @property
+    def _state(self) -> FtxState:
+        """What the present run remembers."""
+        assert isinstance(self._venue, FtxState)
+        return self._venue
 
     def _fill(self, feed: Feed, names: tuple[str, ...]) -> None:
         for kind in TOLD:
             self._handlers.add(kind, feed.put, names or None)
-
-    # On the dispatch thread.
-
-    def _answered(self, wish: Subscription, said: str | None) -> None:
-        self._answers[wish] = said
-        self._answering.notify()
-
-    def _hand_on(self, frame: Events) -> None:
-        """Take a frame apart; what was handed on before is not handed on again."""
-        for event in frame.events:
-            if self._is_new(event):
-                _set_received_at(event, frame.received_at)
-                self._derive(event)
-            else:
-                self._duplicates += 1
-
-    def _is_new(self, event: Message) -> bool:
-        if isinstance(event, FtxFill):
-            return self._seen.is_new(event.id)
-        if isinstance(event, FtxOrder):  # an order changes under its id, so it is the id in this very state
-            return self._seen.is_new(msgspec.structs.astuple(event))
-        return True
-
-    def _merge(self, update: BookUpdate) -> None:
-        """Merge what the server says about a book, and hand the whole book on to whoever wants it."""
-        if not self._books.merge(update):
-            self._report(ChecksumError(update.market))
-        kind = BOOKS[type(update)]
-        if kind in self._handlers.routes and (picture := self._books.picture(kind, update.market)) is not None:
-            self._derive(picture)
-
-    def _missed(self, gap: Gap) -> None:
-        if gap.reason in DROPPED:
-            self._books.distrust()
-
-    def _unreadable(self, line: str) -> None:
-        self._books.distrust()
-
-    def _round(self) -> None:
-        self._books.repair()
-
-    def _connection_changed(self, line: str, is_open: bool) -> None:
-        if is_open:
-            self._ftx.connected()
-            self._answers.clear()
-        self._books.drop()
 
     # Start and end
 
     def _listen(self, change: StateChange) -> None:
         super()._listen(change)
         if change.new in ENDED:
-            self._answering.notify()
+            self._venue_changed()
 
     def rotate_key(self, api_key: Any = None, api_secret: str | None = None) -> None:
         """Log in with another key of the same subaccount, on a new connection; returns at once.
@@ -351,13 +288,11 @@ class FtxStream(FtxHandlers):
         super().rotate_key(_credentials(api_key, api_secret, old.subaccount))
 
     def _before_start(self) -> None:
-        self._ftx.restart()
         if self._account.base_url is None:
             self._ftx.go_to(_address(self._stay.begin()))
 
     def _after_end(self) -> None:
         self._stay.end()
-        self._books.drop()  # the end of the connection need not reach the dispatch thread any more
 
 
 def _checked(markets: tuple[str, ...]) -> tuple[str, ...]:

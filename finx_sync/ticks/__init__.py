@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from finx_sync.ticks.bars import Bar, Bars
 from finx_sync.ticks.history import TickHistory
-from finx_sync.ticks.labels import Unproven
+from finx_sync.ticks.labels import Rejected, Unproven
 
-__all__ = ["Bar", "Bars", "TickHistory", "Unproven"]
+__all__ = ["Bar", "Bars", "Rejected", "TickHistory", "Unproven"]

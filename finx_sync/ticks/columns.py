@@ -27,6 +27,13 @@ EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.timezone.utc)
 _by_time: Final = operator.itemgetter(0)
 
 
+def _with_missing_prices_last(row: tuple[int, str, float]) -> tuple[int, str, bool, float]:
+    """Sorts rows the same however they came: no comparison with NaN has a meaning."""
+    stamp, exchange, price = row
+    is_missing = price != price  # noqa: PLR0124  # only NaN is not equal to itself
+    return stamp, exchange, is_missing, 0.0 if is_missing else price
+
+
 def micros(when: dt.datetime) -> int:
     """Microseconds since the UNIX epoch; a naive datetime counts as UTC."""
     aware = when if when.tzinfo is not None else when.replace(tzinfo=dt.timezone.utc)
@@ -78,7 +85,7 @@ class Columns:
         """Columns of (stamp, exchange, price), sorted by these three, so that equal days give equal columns."""
         columns = cls(names)
         full = [(stamp, exchange or "", NOT_A_PRICE if price is None else price) for stamp, exchange, price in rows]
-        full.sort()
+        full.sort(key=_with_missing_prices_last)
         columns.stamps.extend(map(_by_time, full))
         columns.codes.extend(names[row[1] or None] for row in full)
         columns.prices.extend(row[2] for row in full)

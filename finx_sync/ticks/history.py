@@ -7,7 +7,7 @@ import datetime as dt
 import html
 import operator
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, SupportsIndex, overload
 
@@ -16,7 +16,7 @@ from finx_sync.moments import EARLIEST_SECONDS, Moment, TimeOfDay, on_day, read_
 from finx_sync.ticks import export, restore
 from finx_sync.ticks.bars import Bars, bars_of
 from finx_sync.ticks.columns import Columns, micros, moment
-from finx_sync.ticks.labels import Unproven
+from finx_sync.ticks.labels import Rejected, Unproven
 from finx_sync.ticks.spans import Span, read_span
 
 if TYPE_CHECKING:
@@ -49,11 +49,24 @@ class TickHistory(Sequence[Tick]):
         pair: like "BTC:USD".
         complete: whether it is proven that nothing is missing.
         unproven: where it is not; empty when `complete`.
+        rejected: rows that the server sent and that are no ticks, each with the reason; their moments are unproven.
+        discarded: how many rows of the server's answers were left out, by reason: "another pair", "another day",
+            "another exchange" (than the one that was asked for, where no row was of that one).
     """
 
-    def __init__(self, pair: str, columns: Columns, unproven: Sequence[Unproven] = ()) -> None:
+    def __init__(
+        self,
+        pair: str,
+        columns: Columns,
+        unproven: Sequence[Unproven] = (),
+        *,
+        rejected: Sequence[Rejected] = (),
+        discarded: Mapping[str, int] | None = None,
+    ) -> None:
         self.pair = pair
         self.unproven = tuple(unproven)
+        self.rejected = tuple(rejected)
+        self.discarded: dict[str, int] = dict(discarded or {})
         self._columns = columns
         self._is_reversed = False
 
@@ -262,6 +275,10 @@ class TickHistory(Sequence[Tick]):
             first, last = sorted(moment(self._columns.stamps[place]) for place in (0, -1))
             until = f"{last:%H:%M:%S}" if first.date() == last.date() else f"{last:%Y-%m-%d %H:%M:%S}"
             text += f", {first:%Y-%m-%d %H:%M:%S} to {until} UTC, {', '.join(self.exchanges)}"
+        if self.rejected:
+            text += f", {len(self.rejected):,} rows rejected"
+        for reason, count in self.discarded.items():
+            text += f", {count:,} rows of {reason} left out"
         return text if self.complete else f"{text}, NOT PROVEN COMPLETE"
 
     def _repr_html_(self) -> str:

@@ -12,7 +12,17 @@ from finx_sync.errors import InvalidInputError
 from finx_sync.moments import read_moment
 from finx_sync.ticks.columns import Columns, micros, moment
 
-__all__ = ["METADATA", "Unproven", "by_row", "of_attributes", "of_text", "stamp_text", "to_attributes", "to_text"]
+__all__ = [
+    "METADATA",
+    "Rejected",
+    "Unproven",
+    "by_row",
+    "of_attributes",
+    "of_text",
+    "stamp_text",
+    "to_attributes",
+    "to_text",
+]
 
 METADATA: Final = b"finx_sync"
 """The key of an Arrow schema under which they are kept; Parquet keeps it too."""
@@ -26,6 +36,14 @@ class Unproven(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.start:%Y-%m-%d %H:%M:%S.%f} to {self.end:%Y-%m-%d %H:%M:%S.%f}"
+
+
+class Rejected(NamedTuple):
+    """A row of an answer that is no tick."""
+
+    row: Any
+    """As it came."""
+    reason: str
 
 
 def stamp_text(stamp: int) -> str:

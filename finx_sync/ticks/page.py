@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import datetime as dt
 import operator
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from finx_sync.messages import Name, Number, Text, Tick
 from finx_sync.ticks.columns import DAY, MILLISECOND, NOT_A_PRICE, Columns, ExchangeNames, micros
 
-__all__ = ["DayPage", "page_of_ticks", "read_page"]
+__all__ = ["BadRow", "DayPage", "page_of_ticks", "read_page", "same_pair"]
 
 
 class _Row(msgspec.Struct, gc=False):
@@ -43,21 +43,68 @@ _PUNCTUATION: Final = str.maketrans("", "", ":.Z")
 _LEAP: Final = 60_000
 
 
+class BadRow(NamedTuple):
+    """A row that is no tick.
+
+    Attributes:
+        stamp: microseconds since the epoch; None where its time cannot be read either.
+        row: as it came.
+        reason: why it is no tick.
+    """
+
+    stamp: int | None
+    row: Any
+    reason: str
+
+
 class DayPage:
     """What a server returned for one day.
 
     Attributes:
         columns: the rows of the pair and day that were asked for, sorted.
-        count: all rows, also those of another pair or day.
-        beyond: whether there were rows of a later day, which shows that the day has no more.
+        count: all rows, also those of another pair or day, and bad ones.
+        beyond: whether there were rows of a later day after those of this day, which shows that the day has no more.
+        bad: the rows that are no ticks.
+        other_pair, other_day: how many rows were of another pair, or of another day.
+        earlier: whether there were rows of an earlier day.
+        spelling: the pair as the server writes it; None where no row is of the pair.
     """
 
-    __slots__ = ("beyond", "columns", "count")
+    __slots__ = ("bad", "beyond", "columns", "count", "earlier", "other_day", "other_pair", "spelling")
 
-    def __init__(self, columns: Columns, count: int, beyond: bool = False) -> None:
+    def __init__(
+        self,
+        columns: Columns,
+        count: int,
+        beyond: bool = False,
+        *,
+        bad: Sequence[BadRow] = (),
+        other_pair: int = 0,
+        other_day: int = 0,
+        earlier: bool = False,
+        spelling: str | None = None,
+    ) -> None:
         self.columns = columns
         self.count = count
         self.beyond = beyond
+        self.bad = bad
+        self.other_pair = other_pair
+        self.other_day = other_day
+        self.earlier = earlier
+        self.spelling = spelling
+
+    def last_from(self, position: int) -> int | None:
+        """The millisecond of the last row, good or bad, from a millisecond on; None where there is none."""
+        stamps = [one.stamp for one in self.bad if one.stamp is not None]
+        if self.columns.stamps:
+            stamps.append(self.columns.stamps[-1])
+        last = max(stamps, default=-1) // MILLISECOND
+        return last if last >= position else None
+
+
+def same_pair(one: str, other: str) -> bool:
+    """Whether two texts name one pair; capital letters make no difference."""
+    return one == other or one.casefold() == other.casefold()
 
 
 def read_page(text: str, pair: str, date: str, names: ExchangeNames) -> DayPage | None:
@@ -69,7 +116,10 @@ def read_page(text: str, pair: str, date: str, names: ExchangeNames) -> DayPage 
         rows = list(_rows.decode(text).values())
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return None
-    if not all(map((pair, date).__eq__, map(_place, rows))):
+    spelling = rows[0].pair if rows else None
+    if spelling is not None and not same_pair(spelling, pair):
+        return None
+    if not all(map((spelling, date).__eq__, map(_place, rows))):
         return None
     try:
         rows.sort(key=_order)
@@ -84,7 +134,7 @@ def read_page(text: str, pair: str, date: str, names: ExchangeNames) -> DayPage 
     columns.codes.extend(map(names.__getitem__, map(_exchange, rows)))
     prices = list(map(_price, rows))
     columns.prices.extend([NOT_A_PRICE if price is None else price for price in prices] if None in prices else prices)
-    return DayPage(columns, len(rows))
+    return DayPage(columns, len(rows), spelling=spelling)
 
 
 def _milliseconds(times: list[str]) -> list[int] | None:
@@ -105,18 +155,25 @@ def _milliseconds(times: list[str]) -> list[int] | None:
     return [minute + rest for minute, rest in parsed]
 
 
-def page_of_ticks(ticks: Iterable[Tick], pair: str, date: str, names: ExchangeNames) -> DayPage:
-    """The same from ticks that were read one by one.
+def page_of_ticks(
+    ticks: Iterable[Tick], pair: str, date: str, names: ExchangeNames, bad: Sequence[BadRow] = ()
+) -> DayPage:
+    """The same from ticks that were read one by one, and the rows beside them that are no ticks.
 
     Raises:
         ValueError: a date or time is none.
     """
     midnight = micros(dt.datetime.fromisoformat(date))
     found = [(tick, micros(tick.datetime)) for tick in ticks]
-    mine = [
-        (stamp, tick.exchange, tick.price)
-        for tick, stamp in found
-        if tick.pair == pair and midnight <= stamp < midnight + DAY
-    ]
-    beyond = any(stamp >= midnight + DAY for _, stamp in found)
-    return DayPage(Columns.of(mine, names), len(found), beyond)
+    ours = [(tick, stamp) for tick, stamp in found if same_pair(tick.pair, pair)]
+    mine = [(stamp, tick.exchange, tick.price) for tick, stamp in ours if midnight <= stamp < midnight + DAY]
+    return DayPage(
+        Columns.of(mine, names),
+        len(found) + len(bad),
+        bool(mine) and any(stamp >= midnight + DAY for _, stamp in ours),
+        bad=bad,
+        other_pair=len(found) - len(ours),
+        other_day=len(ours) - len(mine),
+        earlier=any(stamp < midnight for _, stamp in ours),
+        spelling=ours[0][0].pair if ours else None,
+    )

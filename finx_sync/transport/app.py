@@ -27,7 +27,7 @@ from finx_sync.errors import (
     ProtocolError,
 )
 from finx_sync.interrupts import Flag
-from finx_sync.redaction import RedactingFilter, redact
+from finx_sync.redaction import RedactingFilter, excerpt, redact, remember_from, shown
 from finx_sync.transport.channel import Channel
 from finx_sync.transport.dial import Aborted, Attempt, Target, dial
 from finx_sync.transport.frames import CONT, DEFAULT_MAX_SIZE, PING, PONG, TEXT, Frame, FrameReader, close_payload
@@ -237,6 +237,7 @@ class WebSocketApp(_OriginalApp):
         else:
             address = read_proxy(proxy) if proxy else None
         target = target_of(self.url, dict(sslopt or {}), address, tuple(sockopt or ()))
+        self._remember_secrets()
         payload = ping_payload.encode() if isinstance(ping_payload, str) else bytes(ping_payload)
         run = _Run(target, Heartbeat(ping_interval, ping_timeout, payload), skip_utf8_validation)
         if not self._begin(run):
@@ -257,6 +258,14 @@ class WebSocketApp(_OriginalApp):
         if run.interrupt is not None:
             raise run.interrupt
         return bool(failed)
+
+    def _remember_secrets(self) -> None:
+        """Know the secrets of the URL and of the headers by their values: a server may echo them anywhere."""
+        headers = () if callable(self.header) else self.header or ()  # a function is asked once a connection, not twice
+        if isinstance(headers, Mapping):
+            headers = [f"{name}: {value}" for name, value in headers.items()]
+        for text in (self.url, *headers):
+            remember_from(str(text))
 
     def _begin(self, run: _Run) -> bool:
         with self._lock:
@@ -390,6 +399,9 @@ class WebSocketApp(_OriginalApp):
     def _callback(self, callback: Any, *args: Any) -> None:
         """The original's, which also reports Ctrl+C through here, and then swallows it; `run_forever` raises it."""
         run = self._run
+        if callback is self.on_error and args and isinstance(args[0], WebSocketException):
+            # websocket-client puts the server's headers and its error page, as they are, into the text.
+            args[0].args = tuple(shown(one) if isinstance(one, str) else one for one in args[0].args)
         try:
             super()._callback(callback, *args)
         finally:
@@ -540,7 +552,7 @@ def quiet_thread() -> Iterator[None]:
 def _excerpt(body: bytes | None) -> str:
     """What an error page says, where a person can read it."""
     text = " ".join((body or b"").decode("utf-8", "replace").split())
-    return f" and said {redact(text)[:EXCERPT_LENGTH]!r}" if text and not text.startswith("<") else ""
+    return f" and said {excerpt(text, EXCERPT_LENGTH)!r}" if text and not text.startswith("<") else ""
 
 
 def as_finx_error(error: BaseException) -> FinxSyncError:

@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from finx_sync.errors import HandshakeError
-from finx_sync.redaction import redact
+from finx_sync.errors import LONGEST_COMPLAINT, HandshakeError
+from finx_sync.redaction import escaped, excerpt, shown
 
 __all__ = [
     "MAX_BODY",
@@ -75,8 +75,8 @@ def check_begin(data: bytes) -> None:
         HandshakeError: it does not begin like HTTP, or is too long.
     """
     if data[:5] != b"HTTP/"[: len(data)]:
-        shown = redact(data[:80].partition(b"\r\n")[0].decode("utf-8", "replace"))
-        raise HandshakeError(f"the server did not answer in HTTP, but {shown!r}; is it a websocket server?")
+        begin = excerpt(data.partition(b"\r\n")[0].decode("utf-8", "replace"), 80)
+        raise HandshakeError(f"the server did not answer in HTTP, but {begin!r}; is it a websocket server?")
     if len(data) > MAX_HEAD:
         raise HandshakeError(f"the handshake's answer is longer than {MAX_HEAD} bytes; is it a websocket server?")
 
@@ -95,12 +95,12 @@ def read_answer(head: bytes) -> Answer:
         ) from error
     match = _STATUS_LINE.fullmatch(lines[0])
     if match is None:
-        raise HandshakeError(f"the server's answer begins {redact(lines[0][:80])!r}, which is no HTTP status line")
+        raise HandshakeError(f"the server's answer begins {excerpt(lines[0], 80)!r}, which is no HTTP status line")
     headers: dict[str, str] = {}
     for line in lines[1:]:
         name, colon, value = line.partition(":")
         if not colon or not name or name != name.strip() or "\n" in line or "\r" in line:
-            raise HandshakeError(f"the handshake's answer has a line that is no header: {redact(line[:80])!r}")
+            raise HandshakeError(f"the handshake's answer has a line that is no header: {excerpt(line, 80)!r}")
         name = name.lower()
         headers[name] = f"{headers[name]}, {value.strip()}" if name in headers else value.strip()
     return Answer(int(match[1]), tuple(lines), headers)
@@ -114,7 +114,7 @@ def key_of(request: bytes) -> bytes:
 
 def redacted_headers(headers: Mapping[str, str]) -> dict[str, str]:
     """The headers without their secrets; a name alone may tell that its value is one."""
-    return {name: redact(f"{name}: {value}").partition(": ")[2] for name, value in headers.items()}
+    return {escaped(name): shown(f"{name}: {value}").partition(": ")[2] for name, value in headers.items()}
 
 
 def check_upgrade(answer: Answer, key: bytes, subprotocols: Sequence[str]) -> None:
@@ -131,7 +131,7 @@ def check_upgrade(answer: Answer, key: bytes, subprotocols: Sequence[str]) -> No
     headers = answer.headers
     if 300 <= answer.status < 400:
         # It would carry the key, which stands in the URL, to a place that the user never named.
-        where = redact(headers.get("location", "nowhere"))
+        where = shown(headers.get("location", "nowhere"), LONGEST_COMPLAINT)
         raise HandshakeError(
             f"the server redirects (HTTP {answer.status}) to {where}; redirects are not followed, "
             "since the URL holds the key: use the new address if you trust it",
@@ -153,9 +153,9 @@ def check_upgrade(answer: Answer, key: bytes, subprotocols: Sequence[str]) -> No
         )
     if extensions := headers.get("sec-websocket-extensions"):
         raise HandshakeError(
-            f"the server insists on the extension {extensions[:80]!r}, which was not offered; "
+            f"the server insists on the extension {excerpt(extensions, 80)!r}, which was not offered; "
             "compression is not supported: turn it off there"
         )
     chosen = headers.get("sec-websocket-protocol")
     if chosen is not None and chosen.lower() not in [one.lower() for one in subprotocols]:
-        raise HandshakeError(f"the server chose the subprotocol {chosen[:80]!r}, which was not offered")
+        raise HandshakeError(f"the server chose the subprotocol {excerpt(chosen, 80)!r}, which was not offered")

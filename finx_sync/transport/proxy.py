@@ -18,7 +18,7 @@ from typing import Final
 from urllib.parse import unquote, urlsplit
 
 from finx_sync.errors import ConfigError, NameResolutionError, ProxyError
-from finx_sync.redaction import redact
+from finx_sync.redaction import REDACTED, excerpt, redact, remember
 
 __all__ = ["ProxyAddress", "Talk", "read_proxy", "talk"]
 
@@ -74,17 +74,22 @@ def read_proxy(url: str) -> ProxyAddress:
     """Read a proxy's URL; the user and the password in it may be percent-encoded.
 
     Raises:
-        ConfigError: it is none, or of a kind that is not supported.
+        ConfigError: it is none, or of a kind that is not supported, or its login has characters that end a URL's host.
     """
+    scheme, mark, rest = url.partition("://") if "://" in url else ("http", "://", url)
+    login, _, _ = rest.rpartition("@")
+    _remember_login(login)
     try:
-        parts = urlsplit(url if "://" in url else f"http://{url}")
+        parts = urlsplit(f"{scheme}{mark}{rest}")
         host, port = parts.hostname, parts.port
     except ValueError:
         host = port = None
-    if not host or parts.scheme not in DEFAULT_PORTS:
-        kinds = ", ".join(f"{scheme}://" for scheme in DEFAULT_PORTS)
+    # A slash, a question mark or a number sign in the login ends the host early: another host would be connected to.
+    if not host or parts.scheme not in DEFAULT_PORTS or "@" in rest.removeprefix(parts.netloc):
+        kinds = ", ".join(f"{known}://" for known in DEFAULT_PORTS)
         raise ConfigError(
-            f"{redact(url)!r} is no proxy URL; it looks like http://host:port, and may begin with {kinds}"
+            f"{_without_login(url)!r} is no proxy URL; it looks like http://host:port, and may begin with {kinds}"
+            + ("; characters such as / # ? in its login are written %2F %23 %3F" if login else "")
         )
     return ProxyAddress(
         parts.scheme,
@@ -93,6 +98,23 @@ def read_proxy(url: str) -> ProxyAddress:
         unquote(parts.username or ""),
         unquote(parts.password or ""),
     )
+
+
+def _remember_login(login: str) -> None:
+    """Know a proxy's password, or its user where that is the secret, as it is sent and as it is written."""
+    user, colon, password = login.partition(":")
+    secret = password if colon and password else user
+    remember(secret, unquote(secret))
+    if password:
+        remember(f"{unquote(user)}:{unquote(password)}")  # short as the password may be, its base64 is known
+
+
+def _without_login(url: str) -> str:
+    """The URL with no more than the mark of a login: whatever comes before its last @ may be a part of it."""
+    if "@" not in url:
+        return redact(url)
+    scheme, mark, _ = url.partition("://")
+    return f"{scheme + mark if mark and scheme.isalnum() else ''}{REDACTED}@{url.rpartition('@')[2]}"
 
 
 def talk(proxy: ProxyAddress, host: str, port: int) -> Talk:
@@ -125,14 +147,14 @@ def _http(proxy: ProxyAddress, host: str, port: int) -> Talk:
     version, _, status = first.partition(" ")
     code = status[:3]
     if not version.startswith("HTTP/") or not code.isdigit():
-        raise ProxyError(f"the proxy {proxy} did not answer in HTTP, but {redact(first[:80])!r}; is it an HTTP proxy?")
+        raise ProxyError(f"the proxy {proxy} did not answer in HTTP, but {excerpt(first, 80)!r}; is it an HTTP proxy?")
     if code == "407":
         raise ProxyError(
-            f"the proxy {proxy} wants {'another' if proxy.user else 'a'} login (HTTP 407); {_LOGIN_REMEDY}"
+            f"the proxy {proxy} wants {'another' if proxy.user else 'a'} login (HTTP 407); {_login_remedy(proxy)}"
         )
     if not code.startswith("2"):
         raise ProxyError(
-            f"the proxy {proxy} gave no connection to {where}: HTTP {redact(status[:80])}; "
+            f"the proxy {proxy} gave no connection to {where}: HTTP {excerpt(status, 80)}; "
             "check that it may connect there, or set no_proxy for this host"
         )
 
@@ -150,9 +172,9 @@ def _socks5(proxy: ProxyAddress, host: str, port: int) -> Talk:
         yield bytes([1, len(user), *user, len(password), *password])
         _, verdict = yield 2
         if verdict != 0:
-            raise ProxyError(f"the proxy {proxy} refused the login; {_LOGIN_REMEDY}")
+            raise ProxyError(f"the proxy {proxy} refused the login; {_login_remedy(proxy)}")
     elif method != NO_LOGIN:
-        raise ProxyError(f"the proxy {proxy} wants a login that was not given; {_LOGIN_REMEDY}")
+        raise ProxyError(f"the proxy {proxy} wants a login that was not given; {_login_remedy(proxy)}")
     yield wanted
     _, failure, _, kind = yield 4
     if failure:
@@ -199,4 +221,5 @@ def _wire_name(host: str) -> bytes:
     return name
 
 
-_LOGIN_REMEDY: Final = "write it into the proxy's URL: http://user:password@host:port"
+def _login_remedy(proxy: ProxyAddress) -> str:
+    return f"write it into the proxy's URL: {proxy.scheme}://user:password@host:port"

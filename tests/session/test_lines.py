@@ -11,6 +11,7 @@ from finx_sync.session.subscriptions import Subscriptions
 from finx_sync.venues.finx import FinxDialect
 
 LOST = ConnectionLostError("it was lost")
+NEW = Connection("")
 
 
 class Line:
@@ -56,11 +57,11 @@ class Replacing:
             return made[-1]
 
         dialect = FinxDialect("ws://host")
-        self.lines = Lines(dialect, Subscriptions(dialect), new_line, lambda: None, lambda error: None)
+        self.lines = Lines(dialect, Subscriptions(dialect), new_line, lambda connection: None, lambda error: None)
         self.lines.adjust(patient=True)
         book: Any = Book
         plan = Replacement(self.lines.all()[0], "rotation", lambda: None)
-        self.lines.replace(plan, book, lambda event: event())
+        self.lines.replace(plan, book, lambda event, action: action())
         self.old, self.new = made
         (self.handover,) = handovers
 
@@ -69,7 +70,7 @@ def test_a_successor_that_has_taken_over_is_lost_like_any_other() -> None:
     """Its end would be taken for a failed replacement: it would be given up, and the line never come back."""
     replacing = Replacing()
     failed = replacing.new.on_failure  # its io thread has just read it, when the dispatch thread retires the old one
-    assert replacing.handover.successor.take_over()
+    assert replacing.handover.successor.take_over(NEW)
     assert failed(LOST) is False
     assert replacing.lines.all() == [replacing.new]
     assert (replacing.new.has_taken_over, replacing.new.given_up, replacing.old.given_up) == (True, False, True)
@@ -79,7 +80,7 @@ def test_a_successor_that_has_failed_does_not_take_over() -> None:
     """The old connection would be closed in favour of one that is gone, or its messages taken for duplicates."""
     replacing = Replacing()
     assert replacing.new.on_failure(LOST) is True
-    assert not replacing.handover.successor.take_over()
+    assert not replacing.handover.successor.take_over(NEW)
     assert replacing.lines.all() == [replacing.old]
     assert (replacing.new.given_up, replacing.old.given_up) == (True, False)
     assert replacing.old.told_to_reconnect == [LOST]
@@ -90,5 +91,5 @@ def test_a_cancelled_successor_does_not_come_back() -> None:
     replacing = Replacing()
     replacing.handover.successor.give_up()
     assert replacing.new.given_up
-    assert not replacing.handover.successor.take_over()
+    assert not replacing.handover.successor.take_over(NEW)
     assert replacing.lines.all() == [replacing.old]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from finx_sync.session.subscriptions import Subscriptions
-from finx_sync.venues.base import Subscription
+from finx_sync.venues.base import Request, Subscription
 from finx_sync.venues.bitmex.dialect import BitmexDialect
 from finx_sync.venues.finx import FinxDialect
 
@@ -65,13 +65,13 @@ class Wishes(RuleBasedStateMachine):
     def open(self) -> None:
         self.asked, self.must = [], set(self.wanted)
         asked = self.asked
-        self.send = lambda text: asked.append(json.loads(text)["instrumentName"])
+        self.send = lambda request: asked.append(json.loads(request.text)["instrumentName"])
         self.subscriptions.opened("", "key", self.send)
 
     @precondition(lambda self: self.asked is not None)
     @rule()
     def cut(self) -> None:
-        self.subscriptions.closed("", lambda text: None)  # an older connection of the line
+        self.subscriptions.closed("", lambda request: None)  # an older connection of the line
         self.subscriptions.closed("", self.send)
         self.asked = None
 
@@ -92,7 +92,7 @@ def test_a_wish_that_meets_the_opening_is_sent_once() -> None:
     """A subscription made while the connection opens would be sent twice, or never."""
     for _ in range(200):
         subscriptions = Subscriptions(FinxDialect("wss://host"))
-        sent: list[str] = []
+        sent: list[Request] = []
         barrier = threading.Barrier(2)
 
         def wish(subscriptions: Subscriptions = subscriptions, barrier: threading.Barrier = barrier) -> None:
@@ -119,8 +119,8 @@ def test_lines_of_one_stream_per_url() -> None:
 def test_the_older_of_two_connections_is_asked_when_the_newer_fails() -> None:
     """What was wanted during a replacement that failed would never come."""
     subscriptions = Subscriptions(FinxDialect("wss://host"))
-    old: list[str] = []
-    new: list[str] = []
+    old: list[Request] = []
+    new: list[Request] = []
     to_old, to_new = old.append, new.append
     subscriptions.add(contract("A"))
     subscriptions.opened("", "key", to_old)
@@ -142,7 +142,7 @@ class ByUrl(FinxDialect):
 def test_what_a_url_asks_for_is_not_asked_again() -> None:
     """A venue that understands no messages would get some; or a connection would seem to carry what it does not."""
     subscriptions = Subscriptions(ByUrl("wss://host"))
-    sent: list[str] = []
+    sent: list[Request] = []
     subscriptions.add(contract("A"))
     subscriptions.opened("", "key", sent.append, [contract("A")])
     assert not subscriptions.differs("")
@@ -161,8 +161,8 @@ def test_a_wish_is_taken_back_in_the_venues_words_on_each_connection_that_carrie
     subscriptions = Subscriptions(BitmexDialect("wss://host"))
     first, second = Subscription("trade", "XBTUSD"), Subscription("quote", "XBTUSD")
     subscriptions.add(first)
-    sent: list[str] = []
-    late: list[str] = []
+    sent: list[Request] = []
+    late: list[Request] = []
     subscriptions.opened("", None, sent.append)
     subscriptions.add(second)
     subscriptions.opened("", None, late.append)
@@ -170,18 +170,18 @@ def test_a_wish_is_taken_back_in_the_venues_words_on_each_connection_that_carrie
     late.clear()
     assert subscriptions.remove(second)
     assert not subscriptions.remove(second)
-    assert [json.loads(text)["op"] for text in sent + late] == ["unsubscribe"] * 2
+    assert [json.loads(one.text)["op"] for one in sent + late] == ["unsubscribe"] * 2
 
 
 def test_a_wish_is_asked_for_again_only_while_it_is_wanted() -> None:
     """A server that was too busy would never be asked again, or be asked for what nobody wants any more."""
     subscriptions = Subscriptions(BitmexDialect("wss://host"))
     wish = Subscription("trade", "XBTUSD")
-    sent: list[str] = []
+    sent: list[Request] = []
     subscriptions.opened("", None, sent.append)
     subscriptions.add(wish)
     subscriptions.again(wish)
-    assert [json.loads(text)["op"] for text in sent] == ["subscribe"] * 2
+    assert [json.loads(one.text)["op"] for one in sent] == ["subscribe"] * 2
     subscriptions.refused(wish)
     subscriptions.again(wish)
     assert len(sent) == 2

@@ -336,11 +336,9 @@ def test_the_dead_mans_switch_is_armed_at_every_connect(
     open_stream: Callable[..., BitmexStream], market: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Orders would stay when the bot dies."""
-    monkeypatch.setattr("finx_sync.session.supervisor.AUTHENTICATION_GRACE", 30.0)
-    begun = time.monotonic()
+    monkeypatch.setattr("finx_sync.session.supervisor.AUTHENTICATION_GRACE", 3600.0)
     stream = open_stream(dead_mans_switch=True, **KEYS)
-    stream.start()
-    assert time.monotonic() - begun < 10  # the answer proves the key: no need to wait for a refusal
+    stream.start()  # the answer proves the key: no need to wait for a refusal
     market.abort_all()
     assert eventually(lambda: stream.is_connected and stream.stats().reconnects == 1)
     armed = {"op": "cancelAllAfter", "args": 60_000}

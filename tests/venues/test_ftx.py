@@ -16,11 +16,13 @@ from hypothesis import strategies as st
 from finx_sync.messages import Message
 from finx_sync.venues.base import (
     Authentication,
+    Changed,
     Confirmed,
     Ignored,
     KeepAliveReply,
     Reconnect,
     Refused,
+    Request,
     ServerError,
     Subscription,
     Unknown,
@@ -38,8 +40,9 @@ from finx_sync.venues.ftx import (
     FtxTrade,
 )
 from finx_sync.venues.ftx.conversation import Conversation
-from finx_sync.venues.ftx.messages import BookUpdate, Events, FtxOrderBook, GroupedBookUpdate
+from finx_sync.venues.ftx.messages import BookUpdate, Events, FtxAnswer, FtxOrderBook, GroupedBookUpdate
 from finx_sync.venues.ftx.requests import CHANNELS, sign, wish
+from finx_sync.venues.ftx.state import FtxState
 from tests.material import material
 
 KEY = FtxCredentials("sandbox-key", "sandbox-secret")
@@ -88,15 +91,42 @@ def read(frame: dict[str, Any]) -> Any:
     return message
 
 
-def connected(*wishes: Subscription, key: FtxCredentials | None = None) -> FtxDialect:
-    """A dialect that has asked for something on a new connection."""
-    dialect = FtxDialect()
-    dialect.opening(key, 1e9)
-    for one in wishes:
-        dialect.subscribe(key, one)
-    dialect.connected()
-    decode(dialect, {"type": "pong"})
-    return dialect
+class Run:
+    """One run of a stream as its state sees it: requests are told before answers are read.
+
+    Attributes:
+        connection: that is asked and read now.
+    """
+
+    def __init__(self) -> None:
+        self.state = FtxState()
+        self.dialect = FtxDialect()
+        self.connection = "first"
+
+    def ask(self, *wishes: Subscription, op: Any = "subscribe", login: bool = False) -> None:
+        """Send requests."""
+        for _ in range(2 * login):
+            self.state.requested(self.connection, Request("login", "open"))
+        for one in wishes:
+            self.state.requested(self.connection, Request("", op, (one,)))
+
+    def read(self, *frames: Any) -> list[Any]:
+        """What follows from frames on the connection, one thing for each."""
+        return [self._meaning(message) for message in decode(self.dialect, *frames)]
+
+    def _meaning(self, message: Any) -> Any:
+        if type(message) not in FtxState.takes:
+            return message
+        outcome = self.state.take(message, self.connection, 0.0, ())
+        return next(command for command in outcome.commands if not isinstance(command, Changed))
+
+
+def connected(*wishes: Subscription, login: bool = False) -> Run:
+    """A run that has asked for something on a new connection."""
+    run = Run()
+    run.ask(*wishes, login=login)
+    run.read({"type": "pong"})
+    return run
 
 
 # What is sent
@@ -308,48 +338,49 @@ A, B, FILLS = wish("ticker", "A"), wish("trades", "B"), wish("fills")
 
 def test_acknowledgements_confirm() -> None:
     """Nobody would know that a subscription was granted."""
-    dialect = connected(A, FILLS)
-    assert decode(dialect, {"type": "subscribed", "channel": "ticker", "market": "A"}) == [Confirmed(A)]
-    assert decode(dialect, {"type": "subscribed", "channel": "fills"}) == [Confirmed(FILLS)]
-    assert decode(dialect, {"type": "subscribed", "channel": "fills"}) == [Ignored()]
+    run = connected(A, FILLS)
+    assert run.read({"type": "subscribed", "channel": "ticker", "market": "A"}) == [Confirmed(A)]
+    assert run.read({"type": "subscribed", "channel": "fills"}) == [Confirmed(FILLS)]
+    assert run.read({"type": "subscribed", "channel": "fills"}) == [Ignored()]
+    assert run.state.answers() == {A: None, FILLS: None}
 
 
 def test_the_first_subscriptions_are_proven_together() -> None:
     """A gap would be told once for each subscription, with a slightly different end each time."""
-    dialect, granted = FtxDialect(), {"type": "subscribed", "channel": "ticker", "market": "A"}
-    for _ in range(2):
-        dialect.opening(None, 1e9)
-        dialect.subscribe(None, A)
-        dialect.connected()
-        assert decode(dialect, granted, {"type": "pong"}) == [Ignored(), KeepAliveReply()]
-        dialect.subscribe(None, A)
-        assert decode(dialect, granted) == [Confirmed(A)]
+    run, granted = Run(), {"type": "subscribed", "channel": "ticker", "market": "A"}
+    for run.connection in ("first", "second"):
+        run.ask(A)
+        run.state.opened(run.connection, "", 0.0)
+        assert run.read(granted, {"type": "pong"}) == [Ignored(), KeepAliveReply()]
+        run.ask(A)
+        assert run.read(granted) == [Confirmed(A)]
+        run.state.closed(run.connection, "", 0.0)
 
 
 def test_an_error_belongs_to_the_first_request_without_an_answer() -> None:
     """The wrong subscription would be given up, and the refused one asked for for ever."""
-    dialect = connected(A, B, FILLS)
-    assert decode(
-        dialect,
+    run = connected(A, B, FILLS)
+    assert run.read(
         {"type": "subscribed", "channel": "ticker", "market": "A"},
         error("Something new"),
         error("Not logged in"),
         error("Something else"),
     ) == [Confirmed(A), Refused(B, "400: Something new"), Refused(FILLS, "400: Not logged in"),
           ServerError("400: Something else")]  # fmt: skip
+    assert run.state.answers() == {A: None, B: "400: Something new", FILLS: "400: Not logged in"}
 
 
 def test_an_error_that_names_a_market_belongs_to_that_market() -> None:
     """A server that answers out of order would have the wrong subscription given up."""
-    dialect = connected(A, B, FILLS)
-    assert decode(dialect, error("No such market: B", 404)) == [Refused(B, "404: No such market: B")]
-    assert decode(dialect, error("No such market: C", 404)) == [ServerError("404: No such market: C")]
+    run = connected(A, B, FILLS)
+    assert run.read(error("No such market: B", 404)) == [Refused(B, "404: No such market: B")]
+    assert run.read(error("No such market: C", 404)) == [ServerError("404: No such market: C")]
 
 
 def test_a_silent_login_is_confirmed_by_the_second() -> None:
     """A login's success could not be told from a server that has not read it yet."""
-    dialect = connected(FILLS, key=KEY)
-    assert decode(dialect, error("Already logged in"), {"type": "subscribed", "channel": "fills"}) == [
+    run = connected(FILLS, login=True)
+    assert run.read(error("Already logged in"), {"type": "subscribed", "channel": "fills"}) == [
         Authentication(True, "400: Already logged in"),
         Confirmed(FILLS),
     ]
@@ -357,37 +388,38 @@ def test_a_silent_login_is_confirmed_by_the_second() -> None:
 
 def test_a_refused_login_is_fatal_but_gives_no_subscription_up() -> None:
     """A wrong key would show as silence; and after it is mended, the fills would never come."""
-    dialect = connected(FILLS, key=KEY)
+    run = connected(FILLS, login=True)
     bad = error("Invalid login credentials")
     refused = Authentication(False, "400: Invalid login credentials")
-    assert decode(dialect, bad, bad, error("Not logged in")) == [refused, refused, Ignored()]
+    assert run.read(bad, bad, error("Not logged in")) == [refused, refused, Ignored()]
 
 
 def test_answers_of_the_old_connection_are_read_with_its_own_requests() -> None:
     """A slow handler lets a new connection open while frames of the old one wait: they would be mixed up."""
-    dialect = connected(A)
-    dialect.opening(None, 1e9)
-    dialect.subscribe(None, B)
-    assert decode(dialect, error("late")) == [Refused(A, "400: late")]
-    assert decode(dialect, error("later")) == [ServerError("400: later")]
-    dialect.connected()
-    assert decode(dialect, error("now")) == [Refused(B, "400: now")]
+    run = connected(A)
+    run.connection = "second"
+    run.ask(B)
+    run.connection = "first"
+    assert run.read(error("late")) == [Refused(A, "400: late")]
+    assert run.read(error("later")) == [ServerError("400: later")]
+    run.state.closed("first", "", 0.0)
+    run.connection = "second"
+    assert run.read(error("now")) == [Refused(B, "400: now")]
+    assert run.state.answers() == {B: "400: now"}
 
 
 def test_refused_unsubscribe_gives_nothing_up() -> None:
     """A wish that was renewed meanwhile would be forgotten."""
-    dialect = connected()
-    dialect.unsubscribe(None, A)
-    assert decode(dialect, error("Not subscribed")) == [ServerError("400: Not subscribed (to: unsubscribe ticker A)")]
-    dialect.subscribe(None, A)
-    assert decode(dialect, error("Already subscribed")) == [Confirmed(A)]
+    run = connected()
+    run.ask(A, op="unsubscribe")
+    assert run.read(error("Not subscribed")) == [ServerError("400: Not subscribed (to: unsubscribe ticker A)")]
+    run.ask(A)
+    assert run.read(error("Already subscribed")) == [Confirmed(A)]
 
 
 def test_other_control_frames() -> None:
     """A restart of the server would be waited out, or its pong be taken for news."""
-    dialect = connected()
-    assert decode(
-        dialect,
+    assert connected().read(
         {"type": "pong"},
         {"type": "info", "code": 20001, "msg": "restart"},
         {"type": "info", "code": 20002, "msg": "hello"},
@@ -398,7 +430,7 @@ def test_other_control_frames() -> None:
 @given(st.lists(st.sampled_from([A, B, FILLS, wish("ticker", "B"), wish("orderbook", "A")]), unique=True), st.data())
 def test_every_request_gets_its_own_answer(wishes: list[Subscription], data: st.DataObject) -> None:
     """One grant or refusal in the middle would shift all that follow."""
-    dialect = connected(*wishes, key=KEY)
+    run = connected(*wishes, login=True)
     for one in wishes:
         if data.draw(st.booleans()):
             frame = {
@@ -406,9 +438,9 @@ def test_every_request_gets_its_own_answer(wishes: list[Subscription], data: st.
                 "channel": one.kind,
                 **({"market": one.name} if one.name != one.kind else {}),
             }
-            assert decode(dialect, frame) == [Confirmed(one)]
+            assert run.read(frame) == [Confirmed(one)]
         else:
-            assert decode(dialect, error("no")) == [Refused(one, "400: no")]
+            assert run.read(error("no")) == [Refused(one, "400: no")]
 
 
 # The real service
@@ -422,7 +454,7 @@ def test_capture_is_read_whole_and_every_checksum_is_right() -> None:
     assert Counter(type(message).__name__ for message in messages) == {
         "FtxTicker": 988,
         "BookUpdate": 971,
-        "Ignored": 30,
+        "FtxAnswer": 30,
         "Trades": 6,
     }
     books: dict[str, Book] = {}
@@ -469,5 +501,5 @@ def test_an_order_book_knows_its_market_and_its_time() -> None:
 def test_a_login_that_nobody_waits_for_is_no_answer() -> None:
     """A late word about a login would be taken for the answer to a subscription."""
     conversation = Conversation()
-    conversation.login_answered()
-    assert conversation.failed(None) is None
+    assert conversation.answered(FtxAnswer("error", message="Already logged in")) == Authentication(True)
+    assert conversation.answered(FtxAnswer("error", said="no")) == ServerError("no")

@@ -8,7 +8,8 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Final, cast
 from urllib.parse import urlsplit, urlunsplit
@@ -17,7 +18,6 @@ import msgspec
 
 from finx_sync.errors import UnreadableMessageError
 from finx_sync.venues.base import (
-    MAIN_LINE,
     Authentication,
     Confirmed,
     Decoded,
@@ -33,9 +33,13 @@ from finx_sync.venues.base import (
     Subscription,
     Unknown,
     Unreadable,
+    VenueState,
 )
+from finx_sync.venues.bitmex.columns import formats
 from finx_sync.venues.bitmex.messages import TableUpdate
-from finx_sync.venues.bitmex.topics import PLATFORM_TABLES, TOPIC
+from finx_sync.venues.bitmex.state import BitmexState
+from finx_sync.venues.bitmex.topics import PLATFORM_LINE, TOPIC, line_of
+from finx_sync.venues.columns import TableFormat
 
 __all__ = ["ENDPOINTS", "BitmexCredentials", "BitmexDialect", "sign"]
 
@@ -45,7 +49,6 @@ ENDPOINTS: Final = {
 }
 """Main and platform URL of each network, since November 2021."""
 
-PLATFORM_LINE: Final = "platform"
 SIGNED_PATH: Final = "/realtime"
 """What a websocket's signature is of, on whatever path it is opened."""
 SIGNATURE_LIFE: Final = 300
@@ -90,7 +93,7 @@ def sign(secret: str, verb: str, path: str, expires: int, body: str = "") -> str
 
 
 class BitmexDialect(Dialect):
-    """BitMEX's protocol.
+    """BitMEX's codec.
 
     Args:
         url: ``wss://host/realtime``; the path may be left out.
@@ -116,7 +119,19 @@ class BitmexDialect(Dialect):
         self._platform_url = platform_url or urlunsplit((parts.scheme, parts.netloc, platform, "", ""))
 
     def line_of(self, subscription: Subscription) -> str:
-        return PLATFORM_LINE if subscription.name in PLATFORM_TABLES else MAIN_LINE
+        return line_of(subscription.name)
+
+    def new_state(
+        self,
+        lock: AbstractContextManager[Any] | None = None,
+        after: VenueState | None = None,
+        *,
+        everything: bool = False,
+    ) -> BitmexState:
+        return BitmexState(lock, deletes=everything)
+
+    def formats(self, decoded: Iterable[Decoded]) -> Sequence[TableFormat]:
+        return formats(decoded)
 
     def url(self, key: Any, line: str) -> str:
         return self._platform_url if line == PLATFORM_LINE else self._url

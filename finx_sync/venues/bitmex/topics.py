@@ -9,16 +9,18 @@ import re
 from typing import Final
 
 from finx_sync.errors import InvalidInputError
-from finx_sync.venues.base import Subscription
+from finx_sync.venues.base import MAIN_LINE, Subscription
 from finx_sync.venues.bitmex.messages import TableUpdate
 
 __all__ = [
+    "PLATFORM_LINE",
     "PLATFORM_TABLES",
     "PRIVATE_TABLES",
     "SYMBOLLESS_TABLES",
     "TOPIC",
     "answered_by",
     "covers",
+    "line_of",
     "parse_topic",
     "split_topic",
 ]
@@ -26,6 +28,7 @@ __all__ = [
 TOPIC: Final = "topic"
 """The kind of every subscription; its name is the topic."""
 
+PLATFORM_LINE: Final = "platform"
 PLATFORM_TABLES: Final = frozenset({"announcement", "chat", "connected", "publicNotifications"})
 """Served on a connection of their own, without symbols."""
 PRIVATE_TABLES: Final = frozenset(
@@ -59,6 +62,11 @@ def split_topic(name: str) -> tuple[str, str | None]:
     """A topic's table and symbol; None for all symbols."""
     table, _, symbol = name.partition(":")
     return table, symbol if symbol not in ("", "*") else None
+
+
+def line_of(topic: str) -> str:
+    """The name of the connection that brings a topic, or a table."""
+    return PLATFORM_LINE if topic in PLATFORM_TABLES else MAIN_LINE
 
 
 def covers(name: str, table: str, symbol: str | None) -> bool:

@@ -8,9 +8,9 @@ maintenance) makes us come back, since a new connection asks for everything in f
 
 from __future__ import annotations
 
-import itertools
 import json
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Final, Literal, get_args
 
 import msgspec
@@ -19,21 +19,21 @@ from finx_sync.errors import ConfigError, UnreadableMessageError
 from finx_sync.messages import ContractTick, SpotTick
 from finx_sync.venues.base import (
     Authentication,
-    Confirmed,
-    Control,
     Decoded,
     Dialect,
     Ignored,
     KeepAliveReply,
     Periodic,
     Reconnect,
-    Refused,
+    Request,
     ServerError,
     Several,
     Subscription,
     Unknown,
     Unreadable,
+    VenueState,
 )
+from finx_sync.venues.deribit.state import DeribitState, RpcAnswer
 from finx_sync.venues.deribit.tickers import ChannelUpdate, index_of, read_index, read_ticker, tick_of
 from finx_sync.venues.finx import CONTRACT, SPOT
 
@@ -48,9 +48,9 @@ HEARTBEAT_INTERVAL: Final = 30
 """Seconds, 10 at least: the server shows itself so often, and cuts off who does not answer its test requests."""
 HEARTBEAT_ID: Final = 1
 TEST_ID: Final = 2
-FIRST_ID: Final = 3
-ASKED_KEPT: Final = 1024
-"""Requests whose answer is waited for; a lost connection leaves its own without one, so the oldest are forgotten."""
+UNSUBSCRIBE_ID: Final = 3
+FIRST_ID: Final = 4
+"""Of the requests on one connection whose answers are told apart: those that subscribe."""
 CHANNELS_AT_ONCE: Final = 250
 CHANNELS_AT_MOST: Final = 500
 REQUESTS_AT_ONCE: Final = 8
@@ -81,7 +81,7 @@ def words_of(error: Any) -> str:
 
 
 class DeribitDialect(Dialect):
-    """Deribit's protocol, for one stream.
+    """Deribit's codec.
 
     Args:
         base_url: ``wss://host``.
@@ -100,8 +100,15 @@ class DeribitDialect(Dialect):
             raise ConfigError(f"interval is '100ms', 'agg2' or 'raw', not {interval!r}")
         self.base_url = base_url
         self._interval = interval
-        self._numbers = itertools.count(FIRST_ID)
-        self._asked: dict[int, Sequence[Subscription]] = {}  # by request; each step on it is atomic
+
+    def new_state(
+        self,
+        lock: AbstractContextManager[Any] | None = None,
+        after: VenueState | None = None,
+        *,
+        everything: bool = False,
+    ) -> DeribitState:
+        return DeribitState(self._channel)
 
     def url(self, key: Any, line: str) -> str:
         return websocket_url(self.base_url)
@@ -110,23 +117,22 @@ class DeribitDialect(Dialect):
         return [rpc(HEARTBEAT_ID, "public/set_heartbeat", interval=HEARTBEAT_INTERVAL)]
 
     def reflex(self, payloads: Sequence[bytes]) -> Sequence[str]:
-        """Answer test requests from the io thread: a server that waits for a slow handler would cut us off."""
+        """RpcAnswer test requests from the io thread: a server that waits for a slow handler would cut us off."""
         return [
             rpc(TEST_ID, "public/test") for payload in payloads if len(payload) < SHORT and b'"test_request"' in payload
         ]
 
     def subscribe(self, key: Any, subscription: Subscription) -> str | None:
-        return self._ask("subscribe", [subscription])
+        return self.subscribe_all(key, [subscription], 0)[0].text
 
-    def subscribe_all(self, key: Any, subscriptions: Sequence[Subscription]) -> list[str]:
+    def subscribe_all(self, key: Any, subscriptions: Sequence[Subscription], first: int) -> list[Request]:
         needed = -(-len(subscriptions) // REQUESTS_AT_ONCE)
         size = min(max(needed, CHANNELS_AT_ONCE), CHANNELS_AT_MOST)
-        return [
-            self._ask("subscribe", subscriptions[begin : begin + size]) for begin in range(0, len(subscriptions), size)
-        ]
+        parts = [tuple(subscriptions[begin : begin + size]) for begin in range(0, len(subscriptions), size)]
+        return [self._ask(number, part) for number, part in enumerate(parts, FIRST_ID + first)]
 
     def unsubscribe(self, key: Any, subscription: Subscription) -> str | None:
-        return rpc(next(self._numbers), "public/unsubscribe", channels=[self._channel(subscription)])
+        return rpc(UNSUBSCRIBE_ID, "public/unsubscribe", channels=[self._channel(subscription)])
 
     def probe(self, key: Any) -> str | None:
         return rpc(TEST_ID, "public/test")
@@ -134,11 +140,9 @@ class DeribitDialect(Dialect):
     def periodic(self, key: Any) -> Sequence[Periodic]:
         return []
 
-    def _ask(self, method: str, wishes: Sequence[Subscription]) -> str:
-        number = next(self._numbers)
-        self._asked[number] = wishes
-        self._asked.pop(number - ASKED_KEPT, None)
-        return rpc(number, f"public/{method}", channels=[self._channel(wish) for wish in wishes])
+    def _ask(self, number: int, wishes: tuple[Subscription, ...]) -> Request:
+        text = rpc(number, "public/subscribe", channels=[self._channel(wish) for wish in wishes])
+        return Request(text, "subscribe", wishes, number)
 
     def _channel(self, wish: Subscription) -> str:
         if wish.kind == SPOT:
@@ -154,44 +158,8 @@ class DeribitDialect(Dialect):
             try:
                 append(readers[payload[CHANNEL_AT]](payload))
             except _NOT_PLAIN:
-                append(self._decode_frame(payload))
+                append(_decode_frame(payload))
         return messages
-
-    def _decode_frame(self, payload: bytes) -> Decoded:
-        """Read whatever is no ticker or index price as they usually come."""
-        text = str(payload, "utf-8", "replace")  # the transport has checked it; a replay may not have
-        try:
-            frame = msgspec.json.decode(text)
-        except (msgspec.DecodeError, ValueError, RecursionError) as error:
-            return Unreadable(UnreadableMessageError(f"not JSON: {error}", text))
-        if not isinstance(frame, dict):
-            return Unknown()
-        if "method" in frame:
-            try:
-                return _notification(frame, payload)
-            except _NOT_PLAIN as error:
-                return Unreadable(UnreadableMessageError(str(error), text))
-        return self._answer(frame) if "result" in frame or "error" in frame else Unknown()
-
-    def _answer(self, frame: dict[str, Any]) -> Decoded:
-        """What the answer to a request means; it repeats the request's id."""
-        number, result, error = frame.get("id"), frame.get("result"), frame.get("error")
-        wishes = self._asked.pop(number, ()) if isinstance(number, int) else ()
-        if error is not None:
-            return _failure(number, error, wishes)
-        if number == HEARTBEAT_ID:
-            return Authentication(accepted=True)  # the server serves us; there is no key that it could have taken
-        if number == TEST_ID:
-            return KeepAliveReply()
-        if not wishes:
-            return Ignored()
-        accepted = {one for one in result if isinstance(one, str)} if isinstance(result, list) else set()
-        return Several(
-            tuple(
-                Confirmed(wish) if self._channel(wish) in accepted else Refused(wish, "no such channel")
-                for wish in wishes
-            )
-        )
 
 
 CHANNEL_AT: Final = len('{"jsonrpc":"2.0","method":"subscription","params":{"channel":"')
@@ -201,16 +169,49 @@ _NOT_PLAIN: Final = (msgspec.MsgspecError, ValueError, LookupError, OverflowErro
 """What reading raises when the guess is wrong, or fields are missing."""
 
 
-def _failure(number: object, error: Any, wishes: Sequence[Subscription]) -> Control:
+def _decode_frame(payload: bytes) -> Decoded:
+    """Read whatever is no ticker or index price as they usually come."""
+    text = str(payload, "utf-8", "replace")  # the transport has checked it; a replay may not have
+    try:
+        frame = msgspec.json.decode(text)
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        return Unreadable(UnreadableMessageError(f"not JSON: {error}", text))
+    if not isinstance(frame, dict):
+        return Unknown()
+    if "method" in frame:
+        try:
+            return _notification(frame, payload)
+        except _NOT_PLAIN as error:
+            return Unreadable(UnreadableMessageError(str(error), text))
+    return _answer(frame) if "result" in frame or "error" in frame else Unknown()
+
+
+def _answer(frame: dict[str, Any]) -> Decoded:
+    """What the answer to a request means, as far as it does not depend on what was asked; it repeats the id."""
+    number, result, error = frame.get("id"), frame.get("result"), frame.get("error")
+    number = number if isinstance(number, int) else None
+    if error is not None:
+        return _failure(number, error)
+    if number == HEARTBEAT_ID:
+        return Authentication(accepted=True)  # the server serves us; there is no key that it could have taken
+    if number == TEST_ID:
+        return KeepAliveReply()
+    if number is None or number < FIRST_ID:
+        return Ignored()
+    accepted = [one for one in result if isinstance(one, str)] if isinstance(result, list) else []
+    return RpcAnswer(number, frozenset(accepted))
+
+
+def _failure(number: int | None, error: Any) -> Decoded:
     said = words_of(error)
     code = error.get("code") if isinstance(error, dict) else None
     if isinstance(code, int) and code in PASSING:
         return Reconnect(said)
     if number == HEARTBEAT_ID:  # a server without heartbeats serves us all the same
         return Several((Authentication(accepted=True), ServerError(said)))
-    if wishes:
-        return Several(tuple(Refused(wish, said) for wish in wishes))
-    return ServerError(said)
+    if number is None or number < FIRST_ID:
+        return ServerError(said)
+    return RpcAnswer(number, error=said)
 
 
 def _notification(frame: dict[str, Any], payload: bytes) -> Decoded:

@@ -1,98 +1,103 @@
-"""What was asked on each connection and not yet answered, in order.
+"""What was asked on a connection and not yet answered, in order.
 
 FTX's answers hold no request id, and its error frames do not even repeat the request, so the order is all there is to
 tie them by. A login that succeeds is answered by silence: whatever is answered next confirms what came before it.
-
-The io thread and the user's threads ask, the dispatch thread reads the answers; it may still be reading those of one
-connection when the next is open already. So each connection has a list of its own, and `connected` tells the reader
-when to go on to the next one.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from dataclasses import dataclass
-from typing import Literal
+from typing import Final
 
-from finx_sync.venues.base import Subscription
+from finx_sync.venues.base import (
+    Authentication,
+    Command,
+    Confirmed,
+    Ignored,
+    Refused,
+    Request,
+    ServerError,
+    Subscription,
+)
+from finx_sync.venues.ftx.messages import FtxAnswer
 
-__all__ = ["Conversation", "Request"]
+__all__ = ["Conversation"]
 
+BAD_LOGIN: Final = "Invalid login credentials"
+LOGGED_IN: Final = "Already logged in"
+NOT_LOGGED_IN: Final = "Not logged in"
+ALREADY: Final = "Already subscribed"
+NO_MARKET: Final = "No such market: "
 
-@dataclass(frozen=True)
-class Request:
-    """Something that the server is expected to answer; `wish` is None for a login."""
-
-    op: Literal["login", "subscribe", "unsubscribe"]
-    wish: Subscription | None = None
-
-    def is_about(self, channel: str | None, name: str) -> bool:
-        """Whether it is about a market, and a channel where one is given."""
-        wish = self.wish
-        return wish is not None and channel in (None, wish.kind) and wish.name == name
-
-    def __str__(self) -> str:
-        return self.op if self.wish is None else f"{self.op} {self.wish.kind} {self.wish.name}"
+OPERATIONS: Final = {"subscribed": "subscribe", "unsubscribed": "unsubscribe"}
 
 
 class Conversation:
-    """The requests of a stream's connections.
-
-    `opened` and `asked` are for the thread that sends, one at a time; the rest for the one that reads. Between them
-    stand only a deque's append and popleft, which need no lock.
+    """The open requests of one connection, and what the server's answers to them mean.
 
     Attributes:
-        login_refused: whether the connection that is read now has refused the login; what follows from that is no news.
+        answers: what the server has said to each subscription; None for granted.
         has_ponged: whether it has answered a ping: then the first burst of requests, which one follows, is behind it.
     """
 
     def __init__(self) -> None:
-        self._asked: dict[int, deque[Request]] = {0: deque()}
-        self._writing = self._reading = 0
-        self._unanswered: list[Request] = []
-        self.login_refused = self.has_ponged = False
-
-    def opened(self) -> None:
-        """A connection is open; what is asked from now on is asked on it."""
-        self._asked[self._writing + 1] = deque()
-        self._writing += 1
+        self.answers: dict[Subscription, str | None] = {}
+        self.has_ponged = False
+        self._login_refused = False  # what follows from that is no news
+        self._waiting: list[Request] = []
 
     def asked(self, request: Request) -> None:
         """A request is about to be sent."""
-        self._asked[self._writing].append(request)
+        self._waiting.append(request)
+        if request.op == "subscribe":
+            for wish in request.subscriptions:
+                self.answers.pop(wish, None)
 
-    def connected(self) -> None:
-        """What is read from now on came on the next connection."""
-        self._asked.pop(self._reading, None)
-        self._reading += 1
-        self._unanswered.clear()
-        self.login_refused = self.has_ponged = False
+    def answered(self, answer: FtxAnswer) -> Command:
+        """What an answer means for the stream."""
+        if answer.type in OPERATIONS:
+            return self._acknowledged(answer)
+        return self._failed(answer)
 
-    def granted(self, op: str, channel: str, name: str) -> Request | None:
-        """The server said yes; returns to what. What was asked before that has had its answer, be it silence."""
-        for position, request in enumerate(self._waiting()):
-            if request.op == op and request.is_about(channel, name):
-                del self._unanswered[: position + 1]
-                return request
+    def _acknowledged(self, answer: FtxAnswer) -> Command:
+        op, wish = OPERATIONS[answer.type], Subscription(answer.channel, answer.market or answer.channel)
+        for position, request in enumerate(self._waiting):
+            if request.op == op and wish in request.subscriptions:
+                # What was asked before that has had its answer, be it silence.
+                del self._waiting[: position + 1]
+                return self._granted(wish) if op == "subscribe" else Ignored()
+        return Ignored()  # nobody asked, as in a recording that began later
+
+    def _granted(self, wish: Subscription) -> Command:
+        self.answers[wish] = None
+        # At first the pong proves all subscriptions together, so that a gap ends for all of them at once.
+        return Confirmed(wish) if self.has_ponged else Ignored()
+
+    def _failed(self, answer: FtxAnswer) -> Command:
+        """What an error frame means, and for which request."""
+        message, said = answer.message, answer.said
+        if message.startswith((BAD_LOGIN, LOGGED_IN)):
+            if self._waiting and self._waiting[0].op == "open":
+                del self._waiting[0]
+            self._login_refused |= message.startswith(BAD_LOGIN)
+            return Authentication(message.startswith(LOGGED_IN), said)
+        request = self._take(message.removeprefix(NO_MARKET) if message.startswith(NO_MARKET) else None)
+        if request is None or not request.subscriptions:
+            return ServerError(said)
+        (wish,) = request.subscriptions
+        if request.op == "unsubscribe":
+            return ServerError(f"{said} (to: {request.op} {wish.kind} {wish.name})")
+        if message.startswith(ALREADY):
+            return self._granted(wish)
+        if message.startswith(NOT_LOGGED_IN) and self._login_refused:
+            return Ignored()  # a consequence of what is known; the wish itself is as good as ever
+        self.answers[wish] = said
+        return Refused(wish, said)
+
+    def _take(self, market: str | None) -> Request | None:
+        """The request that the server said no to, naming a market or not."""
+        while self._waiting and self._waiting[0].op == "open":  # it succeeded, in silence
+            del self._waiting[0]
+        for position, request in enumerate(self._waiting):
+            if market is None or any(wish.name == market for wish in request.subscriptions):
+                return self._waiting.pop(position)
         return None
-
-    def login_answered(self) -> None:
-        """The server said something about a login."""
-        if (waiting := self._waiting()) and waiting[0].op == "login":
-            del waiting[0]
-
-    def failed(self, market: str | None) -> Request | None:
-        """The server said no, naming a market or not; returns to what."""
-        waiting = self._waiting()
-        while waiting and waiting[0].op == "login":  # it succeeded, in silence
-            del waiting[0]
-        for position, request in enumerate(waiting):
-            if market is None or request.is_about(None, market):
-                return waiting.pop(position)
-        return None
-
-    def _waiting(self) -> list[Request]:
-        asked = self._asked.get(self._reading)
-        while asked:
-            self._unanswered.append(asked.popleft())
-        return self._unanswered

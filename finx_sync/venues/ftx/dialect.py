@@ -6,8 +6,8 @@ The exchange is gone; bots, recordings and simulators that speak its protocol ar
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Final
 
 import msgspec
@@ -15,24 +15,23 @@ import msgspec
 from finx_sync.errors import UnreadableMessageError
 from finx_sync.messages import Message
 from finx_sync.venues.base import (
-    Authentication,
-    Confirmed,
     Decoded,
     Dialect,
     Ignored,
     KeepAliveReply,
     Periodic,
     Reconnect,
-    Refused,
-    ServerError,
     Subscription,
     Unknown,
     Unreadable,
+    VenueState,
 )
-from finx_sync.venues.ftx.conversation import Conversation, Request
+from finx_sync.venues.columns import TableFormat
+from finx_sync.venues.ftx.columns import formats
 from finx_sync.venues.ftx.messages import (
     BookUpdate,
     Fills,
+    FtxAnswer,
     FtxFill,
     FtxMarkets,
     FtxOrder,
@@ -47,6 +46,7 @@ from finx_sync.venues.ftx.messages import (
     _InMarket,
 )
 from finx_sync.venues.ftx.requests import PING, command, login
+from finx_sync.venues.ftx.state import FtxState
 
 __all__ = ["ENDPOINT", "FtxDialect"]
 
@@ -56,18 +56,10 @@ PING_INTERVAL: Final = 15.0
 RESTART: Final = 20001
 """Code of the info frame that asks for a new connection (documentation)."""
 
-BAD_LOGIN: Final = "Invalid login credentials"
-LOGGED_IN: Final = "Already logged in"
-NOT_LOGGED_IN: Final = "Not logged in"
-ALREADY: Final = "Already subscribed"
 BROKEN: Final = "Internal server error"
-_NO_MARKET: Final = re.compile(r"No such market: (.*)", re.S)
 
 _set_market: Final = _InMarket.__dict__["market"].__set__
 """Past `frozen`: a message is completed here, before anyone sees it."""
-
-
-OnAnswer = Callable[[Subscription, str | None], object]
 
 
 class _Frame(msgspec.Struct, gc=False):
@@ -105,15 +97,13 @@ class _Markets(msgspec.Struct, gc=False):
 
 
 class FtxDialect(Dialect):
-    """FTX's protocol. It remembers what was asked, since the answers do not tell; see `conversation`.
+    """FTX's codec.
 
     Args:
         url: ``wss://host/ws/``.
-        on_answer: told, on the thread that decodes, of each subscription that the server has answered, and what it said
-            if it refused; None for granted.
 
     Attributes:
-        groupings: the step of each market's grouped book; set before it is subscribed.
+        groupings: the step in which each market's grouped book is asked for; set before it is subscribed.
     """
 
     venue = "FTX"
@@ -129,43 +119,37 @@ class FtxDialect(Dialect):
         GroupedBookUpdate: "orderbookGrouped",
     }
 
-    def __init__(self, url: str = ENDPOINT, on_answer: OnAnswer | None = None) -> None:
+    def __init__(self, url: str = ENDPOINT) -> None:
         self._url = url
-        self._on_answer = on_answer or (lambda wish, said: None)
-        self._conversation = Conversation()
         self.groupings: dict[str, float] = {}
 
     def go_to(self, url: str) -> None:
         """Connect there from now on."""
         self._url = url
 
-    def restart(self) -> None:
-        """Forget what was asked on connections before; none is open."""
-        self._conversation = Conversation()
+    def new_state(
+        self,
+        lock: AbstractContextManager[Any] | None = None,
+        after: VenueState | None = None,
+        *,
+        everything: bool = False,
+    ) -> FtxState:
+        return FtxState(lock, after.seen if isinstance(after, FtxState) else None)
 
-    def connected(self) -> None:
-        """What is decoded from now on comes from the next connection. On the thread that decodes."""
-        self._conversation.connected()
+    def formats(self, decoded: Iterable[Decoded]) -> Sequence[TableFormat]:
+        return formats()
 
     def url(self, key: Any, line: str) -> str:
         return self._url
 
     def opening(self, key: Any, now: float) -> Sequence[str]:
         """Log in, and once more: the first login succeeds in silence, the second is told so."""
-        self._conversation.opened()
-        if not key:
-            return []
-        text = login(key, now)
-        for _ in range(2):
-            self._conversation.asked(Request("login"))
-        return [text, text]
+        return [login(key, now)] * 2 if key else []
 
     def subscribe(self, key: Any, subscription: Subscription) -> str | None:
-        self._conversation.asked(Request("subscribe", subscription))
         return self._command("subscribe", subscription)
 
     def unsubscribe(self, key: Any, subscription: Subscription) -> str | None:
-        self._conversation.asked(Request("unsubscribe", subscription))
         return self._command("unsubscribe", subscription)
 
     def _command(self, op: str, subscription: Subscription) -> str:
@@ -179,67 +163,37 @@ class FtxDialect(Dialect):
         return [Periodic(PING_INTERVAL, PING)]
 
     def decode(self, payloads: Sequence[bytes]) -> list[Decoded]:
-        return [self._decode(payload) for payload in payloads]
+        return [_decode(payload) for payload in payloads]
 
-    def _decode(self, payload: bytes) -> Decoded:
-        try:
-            frame = _decode_frame(payload)
-            if frame.type in ("update", "partial"):
-                read = _READERS.get(frame.channel or "")
-                return Unknown() if read is None else read(frame)
-        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-            return _unreadable(payload, error)
-        return self._answer(frame)
 
-    def _answer(self, frame: _Frame) -> Decoded:
-        """What a frame that is no data means for us."""
-        said = f"{frame.code}: {frame.msg}" if frame.code is not None else str(frame.msg)
-        match frame.type:
-            case "pong":
-                self._conversation.has_ponged = True
-                return KeepAliveReply()
-            case "subscribed" | "unsubscribed":
-                return self._acknowledged(frame)
-            case "info":
-                return Reconnect(said) if frame.code == RESTART else Ignored()
-            case "error":
-                return self._error(frame.msg or "", said)
-            case _:
-                return Unknown()
+def _decode(payload: bytes) -> Decoded:
+    try:
+        frame = _decode_frame(payload)
+        if frame.type in ("update", "partial"):
+            read = _READERS.get(frame.channel or "")
+            return Unknown() if read is None else read(frame)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        return _unreadable(payload, error)
+    return _control(frame)
 
-    def _acknowledged(self, frame: _Frame) -> Decoded:
-        op = "subscribe" if frame.type == "subscribed" else "unsubscribe"
-        request = self._conversation.granted(op, frame.channel or "", frame.market or frame.channel or "")
-        if op == "unsubscribe" or request is None or request.wish is None:  # or a recording's: nobody asked
-            return Ignored()
-        return self._granted(request.wish)
 
-    def _granted(self, wish: Subscription) -> Decoded:
-        self._on_answer(wish, None)
-        # At first the pong proves all subscriptions together, so that a gap ends for all of them at once.
-        return Confirmed(wish) if self._conversation.has_ponged else Ignored()
-
-    def _error(self, message: str, said: str) -> Decoded:
-        """What an error frame means, and for which request."""
-        conversation = self._conversation
-        if message.startswith((BAD_LOGIN, LOGGED_IN)):
-            conversation.login_answered()
-            conversation.login_refused |= message.startswith(BAD_LOGIN)
-            return Authentication(message.startswith(LOGGED_IN), said)
-        if message.startswith(BROKEN):  # whatever was asked may have been lost; a new connection asks again
+def _control(frame: _Frame) -> Decoded:
+    """A frame that is no data."""
+    message = frame.msg or ""
+    said = f"{frame.code}: {frame.msg}" if frame.code is not None else str(frame.msg)
+    match frame.type:
+        case "pong":
+            return KeepAliveReply()
+        case "subscribed" | "unsubscribed":
+            return FtxAnswer(frame.type, channel=frame.channel or "", market=frame.market or "")
+        case "info":
+            return Reconnect(said) if frame.code == RESTART else Ignored()
+        case "error" if message.startswith(BROKEN):  # whatever was asked may have been lost; asked again
             return Reconnect(said)
-        named = _NO_MARKET.fullmatch(message)
-        request = conversation.failed(None if named is None else named[1])
-        if request is None or request.wish is None:
-            return ServerError(said)
-        if request.op == "unsubscribe":
-            return ServerError(f"{said} (to: {request})")
-        if message.startswith(ALREADY):
-            return self._granted(request.wish)
-        if message.startswith(NOT_LOGGED_IN) and conversation.login_refused:
-            return Ignored()  # a consequence of what is known; the wish itself is as good as ever
-        self._on_answer(request.wish, said)
-        return Refused(request.wish, said)
+        case "error":
+            return FtxAnswer(frame.type, message=message, said=said)
+        case _:
+            return Unknown()
 
 
 # Reading data

@@ -11,16 +11,19 @@ from __future__ import annotations
 import datetime as dt
 import operator
 import sys
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import msgspec
 
 from finx_sync.messages import UTC, Message, Number, unix_seconds, wire_fields
+from finx_sync.venues.base import Answer
 
 __all__ = [
     "BookUpdate",
     "Events",
     "Fills",
+    "FtxAnswer",
     "FtxFill",
     "FtxGroupedOrderBook",
     "FtxMarkets",
@@ -417,6 +420,24 @@ class Orders(Events, frozen=True, kw_only=True, gc=False):
 
 class Payments(Events, frozen=True, kw_only=True, gc=False):
     """Payments of the account."""
+
+
+@dataclass(frozen=True)
+class FtxAnswer(Answer):
+    """The server's answer to a request, which it does not name; `conversation` finds out which one it is about.
+
+    Attributes:
+        type: "subscribed", "unsubscribed" or "error".
+        channel, market: of an acknowledgement.
+        message: the text of an error.
+        said: the same with its code, not yet redacted.
+    """
+
+    type: str
+    channel: str = ""
+    market: str = ""
+    message: str = ""
+    said: str = ""
 
 
 def _moment(text: str) -> dt.datetime:

@@ -35,6 +35,11 @@ class Repairs(Generic[W]):
         self.waiting.discard(what)
         self._due_at[what] = now + REPAIR_INTERVAL
 
+    def forget(self, what: W) -> None:
+        """It is not wanted any more."""
+        self.waiting.discard(what)
+        self._due_at.pop(what, None)
+
     def broken(self, what: W, now: float) -> None:
         """It is wrong: due as soon as an interval has gone by since the last repair."""
         self.waiting.add(what)

@@ -6,7 +6,7 @@ Source: IME Live Data WebSocket documentation. Where it is silent, chosen here: 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, Literal
 from urllib.parse import quote, urlencode
 
@@ -14,7 +14,9 @@ import msgspec
 
 from finx_sync.errors import UnreadableMessageError
 from finx_sync.venues.base import Decoded, Dialect, Periodic, ServerError, Subscription, Unknown, Unreadable
+from finx_sync.venues.columns import TableFormat
 from finx_sync.venues.ime.auth import checked_credentials
+from finx_sync.venues.ime.columns import formats
 from finx_sync.venues.ime.messages import ImeContract, read_contract
 
 __all__ = ["ImeDialect", "Line"]
@@ -57,6 +59,9 @@ class ImeDialect(Dialect):
 
     def line_of(self, subscription: Subscription) -> str:
         return "id" if subscription.name in self.ids else "name"
+
+    def formats(self, decoded: Iterable[Decoded]) -> Sequence[TableFormat]:
+        return formats()
 
     def url(self, key: Any, line: str) -> str:
         return self.url_for(key, line, [])

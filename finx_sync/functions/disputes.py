@@ -1,0 +1,95 @@
+"""Where two readings of a day differ, further ones decide. Pure: no thread, no I/O. Why so is said in `evidence`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from finx_sync.functions.evidence import ROUNDS, Stretch, between, clusters, differing, patched, same, united
+from finx_sync.functions.reading import Reading
+from finx_sync.ticks.columns import MILLISECOND, Columns
+
+__all__ = ["Disputes"]
+
+MARGIN: Final = 300
+"""Rows before a disputed part that are read again with it, so that other pages than before have it."""
+
+Again = Callable[[int, int], Reading]
+"""Begins another reading, from one millisecond to another."""
+
+
+@dataclass(eq=False)
+class _Dispute:
+    """A part on which two readings differ."""
+
+    first: int
+    last: int
+    versions: list[Columns]
+    reading: Reading
+    rounds: int = 1
+    settled: Columns | None = None
+    is_over: bool = False
+
+
+class Disputes:
+    """All of a day.
+
+    Args:
+        one, other: what the two readings have.
+        labelled: where nothing can be proven, and nothing is disputed.
+        again: begins another reading of a part.
+    """
+
+    def __init__(self, one: Columns, other: Columns, labelled: Sequence[Stretch], again: Again) -> None:
+        self.are_hopeless = False
+        """Whether the server chooses its rows as it likes, so that any of its answers may be wrong."""
+        self._one = one
+        self._other = other
+        self._again = again
+        self._open: list[_Dispute] = []
+        if same(one, other):
+            return
+        real = [at for at in differing(one, other) if not any(first <= at <= last for first, last in labelled)]
+        for first, last in clusters(real, united(one, other)):
+            versions = [between(rows, first, last) for rows in (one, other)]
+            self._open.append(_Dispute(first, last, versions, self._read(first, last, 1)))
+
+    def _read(self, first: int, last: int, rounds: int) -> Reading:
+        before = self._one.between(0, first * MILLISECOND).stamps
+        margin = rounds * MARGIN
+        return self._again(before[-margin] // MILLISECOND if len(before) >= margin else 0, last)
+
+    @property
+    def are_over(self) -> bool:
+        """Whether nothing is left to be read."""
+        return all(dispute.is_over for dispute in self._open)
+
+    def weigh(self, rows_of: Callable[[Reading], Columns]) -> None:
+        """The further readings have been read."""
+        for dispute in self._open:
+            if not dispute.is_over:
+                self._weigh(dispute, rows_of(dispute.reading))
+
+    def _weigh(self, dispute: _Dispute, found: Columns) -> None:
+        version = between(found, dispute.first, dispute.last)
+        margin, agreed = (between(of, dispute.reading.start, dispute.first - 1) for of in (found, self._one))
+        if same(margin, agreed):
+            if any(same(version, other) for other in dispute.versions):
+                dispute.settled, dispute.is_over = version, True
+                return
+            dispute.versions.append(version)
+        # Where it has rows that the two agreed not to have, any other of the answers may be wrong as well.
+        if dispute.rounds == ROUNDS or not same(united(margin, agreed), agreed):
+            self.are_hopeless = dispute.is_over = True
+            return
+        dispute.rounds += 1
+        dispute.reading = self._read(dispute.first, dispute.last, dispute.rounds)
+
+    def outcome(self) -> Columns:
+        """The rows: where readings agree, what they have; elsewhere all that any of the two has."""
+        rows = united(self._one, self._other)
+        for dispute in self._open:
+            if dispute.settled is not None:
+                rows = patched(rows, dispute.first, dispute.last, dispute.settled)
+        return rows

@@ -1,0 +1,164 @@
+"""What proves a history: the one place that says so. Pure: no thread, no I/O.
+
+A server is believed as far as two of its answers agree, each over a connection of its own:
+
+- Rows: a day is read twice, by different pages. Where the two readings differ, that part is read again until two
+  readings agree on it; where none do, the server chooses its rows as it likes, and nothing of the day is proven.
+- Absence: an answer without rows proves nothing, however often it comes. That nothing follows is proven by an answer
+  that begins with the last row and has no later one, in both readings; that a stretch is empty, by a later row of the
+  same day. Where the day shows no row at all, a tick snap has to give a tick from before it.
+- The beginning: pages cannot show what comes before their first row if the server takes "00:00" for exclusive, or if it
+  returns the newest rows. A tick snap from just before the first row gives an earlier tick, or none, which has to be
+  said twice; after a single full page, which could be the newest rows, by a server whose snaps know the last one.
+- What no page can reach (more rows on one millisecond than a page has), and what was no tick, is labelled.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from finx_sync.ticks.columns import MILLISECOND, Columns
+
+__all__ = [
+    "DAY_MS",
+    "EMPTY_ANSWERS",
+    "PAGE_ROWS",
+    "ROUNDS",
+    "SNAP_ANSWERS",
+    "Known",
+    "Server",
+    "Snap",
+    "Stretch",
+    "between",
+    "clusters",
+    "differing",
+    "patched",
+    "same",
+    "united",
+]
+
+PAGE_ROWS: Final = 1000
+"""At most this many rows a page (FinX documentation, *Functions*)."""
+DAY_MS: Final = 86_400_000
+ROUNDS: Final = 3
+"""Further readings of a part on which two differ."""
+EMPTY_ANSWERS: Final = 6
+"""How often in a row an answer may lack rows that are known, before the part is given up as unproven."""
+SNAP_ANSWERS: Final = 2
+"""How often a snap has to say that there is no tick."""
+
+Stretch = tuple[int, int]
+"""First and last millisecond, since the epoch."""
+
+
+@dataclass
+class Server:
+    """What the answers have shown of a server; shared by all days of a call.
+
+    Attributes:
+        biggest: the most different rows that one answer had. One with fewer was not cut off.
+        in_order: whether an answer that was cut off had the first rows, as documented: later ones followed.
+    """
+
+    biggest: int = 0
+    in_order: bool = False
+
+    def note(self, count: int, rows: Columns) -> None:
+        """Take an answer in; repeats in it show nothing of how much an answer can have."""
+        if count > self.biggest:
+            self.biggest = max(self.biggest, len(set(_rows(rows))))
+
+    def may_be_cut_off(self, count: int) -> bool:
+        """Whether an answer of so many rows may have had no room for more."""
+        return count >= min(PAGE_ROWS, self.biggest)
+
+
+@dataclass
+class Known:
+    """The first and the last row of a day that any answer had, good or bad; milliseconds since the epoch."""
+
+    first: int | None = None
+    last: int | None = None
+
+    def note(self, first: int, last: int) -> None:
+        """Take an answer in."""
+        self.first = first if self.first is None else min(self.first, first)
+        self.last = last if self.last is None else max(self.last, last)
+
+    def has_from(self, position: int) -> bool:
+        """Whether there are rows from a millisecond on: then an answer without any is wrong."""
+        return self.last is not None and self.last >= position
+
+
+class Snap(NamedTuple):
+    """The answer to a snap.
+
+    Attributes:
+        row: the one tick; None where the server says that there is none.
+        failed: whether there is no answer at all, which says nothing.
+    """
+
+    row: Columns | None = None
+    failed: bool = False
+
+    @property
+    def at(self) -> int | None:
+        """The tick's millisecond, since the epoch."""
+        return self.row.stamps[0] // MILLISECOND if self.row is not None and self.row.stamps else None
+
+
+def _rows(columns: Columns) -> Iterable[tuple[int, int, float | None]]:
+    """Rows to be compared; a missing price is equal to another missing one, which NaN is not."""
+    prices = [price if price == price else None for price in columns.prices]  # noqa: PLR0124
+    return zip(columns.stamps, columns.codes, prices, strict=True)
+
+
+def between(rows: Columns, first: int, last: int) -> Columns:
+    """The rows of some milliseconds, both ends in it."""
+    return rows.between(first * MILLISECOND, (last + 1) * MILLISECOND)
+
+
+def same(one: Columns, other: Columns) -> bool:
+    """Whether two answers agree; both are sorted."""
+    if len(one) != len(other):
+        return False
+    if one.stamps == other.stamps and one.codes == other.codes and one.prices.tobytes() == other.prices.tobytes():
+        return True
+    return not differing(one, other)
+
+
+def differing(one: Columns, other: Columns) -> list[int]:
+    """The milliseconds on which two answers do not have the same rows, in order."""
+    left, right = Counter(_rows(one)), Counter(_rows(other))
+    return sorted({row[0] // MILLISECOND for row in ((left - right) | (right - left))})
+
+
+def united(one: Columns, other: Columns) -> Columns:
+    """Each row as often as the answer has it that has it more often."""
+    if same(one, other):
+        return one
+    names = list(one.names)
+    rows = Counter(_rows(one)) | Counter(_rows(other))
+    return Columns.of(((stamp, names[code], price) for stamp, code, price in rows.elements()), one.names)
+
+
+def patched(rows: Columns, first: int, last: int, piece: Columns) -> Columns:
+    """Rows with those of some milliseconds, both ends in it, replaced."""
+    whole = rows.between(0, first * MILLISECOND)
+    whole.extend(piece)
+    whole.extend(rows.between((last + 1) * MILLISECOND, 2**62))
+    return whole
+
+
+def clusters(stamps: list[int], rows: Columns, apart: int = PAGE_ROWS) -> list[Stretch]:
+    """Milliseconds gathered into stretches that have more than so many rows between them."""
+    found: list[Stretch] = []
+    for stamp in stamps:
+        if found and len(between(rows, found[-1][1], stamp)) <= apart:
+            found[-1] = (found[-1][0], stamp)
+        else:
+            found.append((stamp, stamp))
+    return found

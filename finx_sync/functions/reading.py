@@ -1,0 +1,260 @@
+"""One reading of a stretch of a day, page by page. Pure: no thread, no I/O.
+
+A page is what the server returns for a moment: the first 1000 rows *after* it, of that day, unsorted (FinX
+documentation, page *Functions*, "Tick History"). So a page is complete up to its last millisecond, where rows may have
+been cut off: that millisecond is asked for again, from the one before it, and nothing is ever joined by guessing which
+rows are the same. Rows that are repeated exactly stay. A reading ends with an answer that has nothing after the
+millisecond that it was asked for; how large a page is need not be known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from finx_sync.functions.evidence import EMPTY_ANSWERS, Known, Server, Stretch, between, united
+from finx_sync.ticks.columns import MILLISECOND, Columns, ExchangeNames
+from finx_sync.ticks.page import DayPage
+
+__all__ = ["Reading", "Segment"]
+
+
+@dataclass(eq=False)
+class Segment:
+    """A stretch that one asks for, page after page. Milliseconds since the epoch."""
+
+    start: int
+    end: int
+    position: int
+    reading: Reading
+    parts: list[Columns] = field(default_factory=list)
+    rate: float | None = None
+    """Rows a millisecond, as the last page had them."""
+    busy: bool = False
+    done: bool = False
+    cut: Columns | None = None
+    """What the last answer had at `position`, where it may have been cut off; the next one must have it too."""
+    tail: tuple[int, Columns] | None = None
+    """The last millisecond of the last answer, and its rows."""
+    ended: bool = False
+    """Whether an answer with rows says that there are no more of the day."""
+    crowd: bool = False
+    """Whether the millisecond before `position` filled an answer: more of its rows may be out of reach."""
+    empties: int = 0
+    """Answers in a row that had nothing, though there are rows."""
+    stride: int = 1
+
+
+class Reading:
+    """One reading.
+
+    Args:
+        start, end: what is wanted, both in it.
+        names: of exchanges.
+        server, known: what is known so far; see `evidence`.
+        keep: what is wanted of some rows.
+        next_wanted: where to go on after rows that are complete before a millisecond.
+        middle: the last millisecond of the first segment, if there are to be two.
+    """
+
+    def __init__(
+        self,
+        start: int,
+        end: int,
+        *,
+        names: ExchangeNames,
+        server: Server,
+        known: Known,
+        keep: Callable[[Columns], Columns],
+        next_wanted: Callable[[Columns, int], int],
+        middle: int | None = None,
+    ) -> None:
+        self.start = start
+        self.end = end
+        self.segments = [Segment(start, end, start, self)]
+        self.unproven: list[Stretch] = []
+        self.silent = False
+        """Whether nothing but an answer without rows says that there is none from its start on."""
+        self.doubtful: int | None = None
+        """The millisecond after which nothing but an answer without rows says that there is no more."""
+        self._names = names
+        self._server = server
+        self._known = known
+        self._keep_of = keep
+        self._next_wanted = next_wanted
+        if middle is not None and start <= middle < end:
+            self.segments[0].end = middle
+            self.segments.append(Segment(middle + 1, end, middle + 1, self))
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing is left to be asked."""
+        return all(segment.done for segment in self.segments)
+
+    def take(self, segment: Segment, page: DayPage) -> None:
+        """The answer to a segment's question, from its `position` on."""
+        position = segment.position
+        rows = page.columns.between(position * MILLISECOND, 2**62)
+        last = page.last_from(position)
+        if last is None:
+            self._nothing(segment, page)
+            return
+        if segment.crowd:
+            self.unproven.append((position - 1, position - 1))
+            segment.crowd = False
+        if last > position or page.beyond:
+            self._go_on(segment, rows, last, page.beyond)
+            segment.rate = len(rows) / (last - position + 1)
+        else:
+            self._stay(segment, rows, page.count)
+
+    def _go_on(self, segment: Segment, rows: Columns, last: int, is_all: bool) -> None:
+        """There are later rows, so what the page before this one had no room for follows."""
+        position, segment.empties = segment.position, 0
+        if segment.cut is not None:
+            if position < last <= self.end:
+                self._server.in_order = True
+            again = united(segment.cut, between(rows, position, position))
+            again.extend(rows.between((position + 1) * MILLISECOND, 2**62))
+            rows = again
+        if is_all:
+            self._keep(segment, rows)
+            segment.done = segment.ended = True
+            return
+        whole = rows.between(0, last * MILLISECOND)
+        self._keep(segment, whole)
+        segment.tail, segment.stride = (last, between(rows, last, last)), 1
+        segment.position = self._next_wanted(whole, last)
+        segment.cut = segment.tail[1] if segment.position == last else None
+        segment.done = segment.position > segment.end
+
+    def _stay(self, segment: Segment, rows: Columns, count: int) -> None:
+        """All is on the millisecond that was asked for: the end, or more than a page has room for."""
+        position = segment.position
+        rows = rows if segment.cut is None else united(segment.cut, rows)
+        may_be_cut_off = self._server.may_be_cut_off(count)
+        if not may_be_cut_off and self._known.has_from(position + 1):
+            segment.cut = rows
+            self._ask_again(segment)
+            return
+        self._keep(segment, rows)
+        segment.tail, segment.cut, segment.empties = (position, rows), None, 0
+        if not may_be_cut_off:
+            segment.done = segment.ended = True
+            return
+        if count > 1:
+            self.unproven.append((position, position))
+        segment.crowd = True
+        segment.position += 1
+        segment.done = segment.position > segment.end
+
+    def _nothing(self, segment: Segment, page: DayPage) -> None:
+        position = segment.position
+        stamps = page.columns.stamps
+        if stamps and stamps[0] // MILLISECOND < position - 1:
+            # Rows, but from before: the server does not heed the time to the millisecond. Go on in growing strides, so
+            # that this ends, and say so.
+            self.unproven.append((position, min(position + segment.stride - 1, segment.end)))
+            segment.position, segment.cut, segment.crowd = position + segment.stride, None, False
+            segment.stride *= 2
+            segment.done = segment.position > segment.end
+        elif self._known.has_from(position):
+            self._ask_again(segment)
+        elif segment.crowd:
+            self.doubtful = position - 1 if self.doubtful is None else min(self.doubtful, position - 1)
+            segment.done = True
+        elif segment.tail is not None:  # rows were skipped: ask for the last one that was seen
+            segment.position, segment.cut = segment.tail
+        elif (before := self._before(segment)) is not None:
+            self._give_back(segment, before)
+        else:
+            self.silent = segment.done = True
+
+    def _ask_again(self, segment: Segment) -> None:
+        """The answer lacked rows that are known."""
+        segment.empties += 1
+        if segment.empties < EMPTY_ANSWERS:
+            return
+        self.unproven.append((segment.position, segment.end))
+        if segment.cut is not None:
+            self._keep(segment, segment.cut)
+        segment.done = True
+
+    def _before(self, segment: Segment) -> Segment | None:
+        return next((one for one in self.segments if one.end == segment.start - 1), None)
+
+    def _give_back(self, segment: Segment, before: Segment) -> None:
+        """An answer without rows proves nothing: whoever has the rows before it has to find the end."""
+        self.segments.remove(segment)
+        before.end = segment.end
+        before.rate = None  # a guess that was wrong
+        if before.done and not before.ended and not self.silent:
+            before.done = before.position > before.end
+
+    def ask_again(self) -> None:
+        """Where only an answer without rows has said that there are none, ask again if rows are known by now."""
+        first = min(self.segments, key=lambda segment: segment.start)
+        if self.silent and first.done and self._known.has_from(first.position):
+            self.silent = first.done = False
+
+    def _keep(self, segment: Segment, rows: Columns) -> None:
+        rows = self._keep_of(rows.between(0, (segment.end + 1) * MILLISECOND))
+        if rows.stamps:
+            segment.parts.append(rows)
+
+    def split(self, segment: Segment, page_rows: int) -> Segment | None:
+        """Take the later half of what a busy segment has left; None where it cannot be halved."""
+        assert segment.rate
+        soon = segment.position + round(page_rows / segment.rate)
+        middle = (soon + segment.end) // 2
+        if not segment.position < middle < segment.end:
+            return None
+        later = Segment(middle + 1, segment.end, middle + 1, self)
+        segment.end = middle
+        self.segments.append(later)
+        return later
+
+    def cut_at(self, last: int) -> None:
+        """Nothing after a millisecond is wanted any more."""
+        self.end = min(self.end, last)
+        self.segments = [segment for segment in self.segments if segment.start <= last]
+        for segment in self.segments:
+            segment.end = min(segment.end, last)
+            segment.done = segment.done or segment.position > segment.end
+
+    def rows(self) -> Columns:
+        """What is there so far, in order."""
+        rows = Columns(self._names)
+        for _, _, piece in self.pieces():
+            rows.extend(piece)
+        return rows
+
+    def pieces(self) -> list[tuple[int, int, Columns]]:
+        """The same by segments: first and last millisecond, and the rows so far."""
+        found = []
+        for segment in sorted(self.segments, key=lambda segment: segment.start):
+            rows = Columns(self._names)
+            for part in segment.parts:
+                rows.extend(part)
+            if segment.cut is not None and not segment.done:
+                rows.extend(self._keep_of(segment.cut))
+            found.append((segment.start, segment.end, rows))
+        return found
+
+    def resume(self, pieces: Sequence[tuple[int, int, Columns]]) -> None:
+        """Go on from what an earlier reading had. The last millisecond of each piece is asked for again."""
+        self.segments = []
+        for first, last, rows in pieces:
+            segment = Segment(first, last, first, self)
+            if rows.stamps:
+                segment.position = rows.stamps[-1] // MILLISECOND
+                segment.parts = [rows.between(0, segment.position * MILLISECOND)]
+                segment.cut = between(rows, segment.position, segment.position)
+                self._known.note(rows.stamps[0] // MILLISECOND, segment.position)
+            self.segments.append(segment)
+
+    @property
+    def fraction(self) -> float:
+        """How much of the stretch is there, 0 to 1."""
+        left = sum(max(0, one.end + 1 - one.position) for one in self.segments if not one.done)
+        return 1.0 - left / (self.end + 1 - self.start)

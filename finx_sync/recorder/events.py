@@ -1,0 +1,94 @@
+"""The table of what is no message: connections, states, subscriptions, gaps, errors, damage."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from finx_sync.errors import FinxSyncError
+from finx_sync.notices import Gap
+from finx_sync.recorder.damage import Damage
+from finx_sync.recorder.format import Changed, Closed, Header, Lost, Opened, Received, Started, Wished
+from finx_sync.recorder.sinks import Sink, Table
+from finx_sync.venues.columns import Columns
+
+__all__ = ["EVENTS", "Events"]
+
+EVENTS: Final = "events"
+COLUMNS: Final[Columns] = {
+    "happened_at": "time",  # not "at", which SQL reserves
+    "event": "text",
+    "line": "text",
+    "name": "text",
+    "text": "text",
+    "until": "time",
+    "count": "int",
+}
+
+
+class Events:
+    """Writes the table. On the thread that plays the recording.
+
+    Args:
+        sink: where it goes.
+
+    Attributes:
+        table: its rows so far.
+    """
+
+    def __init__(self, sink: Sink) -> None:
+        self.table = Table(EVENTS, COLUMNS, sink)
+        self._lines: dict[int, str] = {}  # of the open connections, by number
+        self._at = 0.0  # of the record before
+
+    def note(self, record: object) -> None:
+        """A record of the recording, or a damage in it."""
+        if isinstance(record, Started):
+            self._at = record.at
+        elif isinstance(record, Header):
+            self._begin(record)
+        elif isinstance(record, Received):
+            self._at = record.at[-1] if record.at else self._at
+        elif isinstance(record, Opened):
+            if record.number not in self._lines:  # else it is noted again at the beginning of a file
+                self._lines[record.number] = record.line
+                self._add(record.at, "open", line=record.line)
+        elif isinstance(record, Closed):
+            line = self._lines.pop(record.number, "")
+            self._add(record.at, "close", line=line, text="stop" if record.by_stop else record.reason)
+        elif isinstance(record, Changed):
+            self._add(record.at, "state", text=f"{record.new} {record.text}".rstrip())
+        elif isinstance(record, Wished):
+            event = "subscribe" if record.wanted else "unsubscribe"
+            self._add(self._at, event, name=record.name, text=record.kind)
+        elif isinstance(record, Lost):
+            self._add(record.start, "lost", until=record.end, count=record.count)
+        elif isinstance(record, Damage):
+            self._add(record.start, "damage", text=str(record), until=record.end, count=record.missed)
+            if record.follows is not None:
+                self._lines = {one.number: one.line for one in record.follows.connections}
+
+    def _begin(self, header: Header) -> None:
+        """Another recording: what there is already when its first block begins."""
+        self._at = header.began
+        self._lines.clear()
+        for record in (*(header.wishes or ()), *header.connections):
+            self.note(record)
+
+    def gap(self, gap: Gap) -> None:
+        """A gap as `on_gap` was told of it: a row for each name."""
+        for name in gap.names or (None,):
+            self._add(gap.start, "gap", name=name, text=gap.reason, until=gap.end, count=gap.missed)
+
+    def error(self, at: float, error: FinxSyncError) -> None:
+        """An error as `on_error` was told of it."""
+        name = getattr(error, "name", None) or getattr(error, "market", None)
+        self._add(at, "error", name=name, text=f"{type(error).__name__}: {error}")
+
+    def _add(self, at: float, event: str, *, until: float | None = None, **more: Any) -> None:
+        self._at = max(self._at, at)
+        row = {"event": event, "happened_at": _microseconds(at), **more}
+        self.table.add([row if until is None else {**row, "until": _microseconds(until)}])
+
+
+def _microseconds(at: float) -> int:
+    return round(at * 1_000_000)

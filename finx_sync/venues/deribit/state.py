@@ -1,0 +1,83 @@
+"""What Deribit's protocol has to remember in one run: which subscriptions each open request is about."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Hashable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final
+
+from finx_sync.venues.base import (
+    Answer,
+    Command,
+    Confirmed,
+    Ignored,
+    Outcome,
+    Refused,
+    Request,
+    ServerError,
+    Several,
+    Subscription,
+    Topic,
+    VenueState,
+)
+
+__all__ = ["DeribitState", "RpcAnswer"]
+
+KEPT: Final = 1024
+"""Requests of one connection whose answer is waited for; a server that never answers must not fill the memory."""
+
+
+@dataclass(frozen=True)
+class RpcAnswer(Answer):
+    """The answer to a request that subscribes.
+
+    Attributes:
+        number: the request's id.
+        accepted: the channels that the server has granted.
+        error: its words where it refused them all, not yet redacted; else None.
+    """
+
+    number: int
+    accepted: frozenset[str] = frozenset()
+    error: str | None = None
+
+
+class DeribitState(VenueState):
+    """Ties answers to requests.
+
+    Args:
+        channel_of: the channel of a subscription; pure.
+    """
+
+    takes: ClassVar[frozenset[type]] = frozenset({RpcAnswer})
+
+    def __init__(self, channel_of: Callable[[Subscription], str]) -> None:
+        self._channel_of = channel_of
+        self._asked: dict[Hashable, dict[int, tuple[Subscription, ...]]] = {}
+
+    def requested(self, connection: Hashable, request: Request) -> None:
+        if request.number is not None:
+            asked = self._asked.setdefault(connection, {})
+            asked[request.number] = request.subscriptions
+            asked.pop(request.number - KEPT, None)
+
+    def closed(self, connection: Hashable, line: str, now: float) -> Outcome:
+        self._asked.pop(connection, None)
+        return Outcome()
+
+    def take(self, message: Any, connection: Hashable | None, now: float, wanted: Container[Topic]) -> Outcome:
+        return Outcome(commands=(self._meaning(message, connection),))
+
+    def _meaning(self, answer: RpcAnswer, connection: Hashable | None) -> Command:
+        wishes = self._asked.get(connection, {}).pop(answer.number, ())
+        if answer.error is not None:
+            said = answer.error
+            return Several(tuple(Refused(wish, said) for wish in wishes)) if wishes else ServerError(said)
+        if not wishes:
+            return Ignored()
+        return Several(
+            tuple(
+                Confirmed(wish) if self._channel_of(wish) in answer.accepted else Refused(wish, "no such channel")
+                for wish in wishes
+            )
+        )

@@ -1,0 +1,196 @@
+"""A short recording of every venue, with a lost connection and a replaced one in it; and streams that replay them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from websockets.exceptions import ConnectionClosed
+
+from finx_sync import Backoff, StreamManager
+from finx_sync.recorder.format import Received
+from finx_sync.recorder.reader import RecordingReader
+from finx_sync.sandbox import Sandbox
+from finx_sync.stream import Stream
+from finx_sync.testing import Cut, FaultProxy
+from finx_sync.venues.bitmex import BitmexStream
+from finx_sync.venues.ftx import FtxStream
+from finx_sync.venues.ime import ImeStream
+from tests.scripted import ScriptedServer
+from tests.waiting import wait_until
+
+OPTIONS: Final[dict[str, Any]] = {
+    "reconnect": Backoff(first=0.01, cap=0.05),
+    "overflow": "block",
+    "flight_recorder": False,
+    "proxy": "",
+}
+KEYS: Final = {"api_key": "sandbox-key", "api_secret": "sandbox-secret"}
+ROTATE_BYTES: Final = {"finx": 8000, "deribit": 5000, "ftx": 5000, "bitmex": 5000, "ime": 1200}
+"""So that each has several files of several blocks."""
+PATIENCE: Final = 30.0
+CONTRACT_NAME: Final = "BTC-PERPETUAL"
+PAIR: Final = "BTC:USDC"
+
+
+def _finx(url: str) -> Stream:
+    stream = StreamManager("sandbox-key", url=url, **OPTIONS)
+    stream.subscribe_contract(CONTRACT_NAME)
+    stream.subscribe_spot(PAIR)
+    return stream
+
+
+def _deribit(url: str) -> Stream:
+    stream = StreamManager(environment="deribit", url=url, **OPTIONS)
+    stream.subscribe_contract("BTC-PERPETUAL", "ETH-PERPETUAL")
+    stream.subscribe_spot("BTC:USD")
+    return stream
+
+
+def _ftx(url: str) -> Stream:
+    stream = FtxStream(url=url, **KEYS, **OPTIONS)
+    stream.subscribe_ticker("BTC-PERP")
+    stream.subscribe_trades("BTC-PERP")
+    stream.subscribe_orderbook("BTC-PERP")
+    return stream
+
+
+def _bitmex(url: str) -> Stream:
+    return BitmexStream(url, ("XBTUSD",), channels=("quote", "trade", "orderBook10"), **KEYS, **OPTIONS)
+
+
+def _ime(url: str) -> Stream:
+    return ImeStream(url, names=["ContractA"], ids="24680", auth="sandbox-key", **OPTIONS)
+
+
+LIVE: Final[dict[str, Callable[[str], Stream]]] = {
+    "finx": _finx,
+    "deribit": _deribit,
+    "ftx": _ftx,
+    "bitmex": _bitmex,
+    "ime": _ime,
+}
+"""Streams to a URL, subscribed."""
+
+PLAYERS: Final[dict[str, Callable[[], Stream]]] = {
+    "finx": lambda: StreamManager(environment="sandbox"),
+    "deribit": lambda: StreamManager(environment="deribit"),
+    "ftx": lambda: FtxStream(url="ws://127.0.0.1:9", **KEYS),
+    "bitmex": lambda: BitmexStream("ws://127.0.0.1:9", **KEYS),
+    "ime": lambda: ImeStream("ws://127.0.0.1:9", auth="sandbox-key"),
+}
+"""Streams that are never started, and not subscribed to anything."""
+
+
+def record_all(folder: Path) -> dict[str, list[Path]]:
+    """Record every venue at once; returns the files of each."""
+    paths: dict[str, list[Path]] = {}
+    failures: list[BaseException] = []
+
+    def record(venue: str) -> None:
+        try:
+            paths[venue] = _record(venue, folder / venue / "feed.finxrec")
+        except BaseException as error:  # noqa: BLE001  # it is raised where it is waited for
+            failures.append(error)
+
+    threads = [threading.Thread(target=record, args=(venue,)) for venue in LIVE]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if failures:
+        raise failures[0]
+    return paths
+
+
+class Broadcast:
+    """A FinX server whose connections all bring the same messages, as the real one's do."""
+
+    def __init__(self) -> None:
+        self._connections: list[Any] = []
+        self._lock = threading.Lock()
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._feed)
+        self._server = ScriptedServer(self._script)
+
+    def _script(self, connection: Any) -> None:
+        connection.recv()
+        connection.send('{"isAuth": true}')
+        with self._lock:
+            self._connections.append(connection)
+        with contextlib.suppress(ConnectionClosed):
+            while True:
+                connection.recv()
+        with self._lock:
+            self._connections.remove(connection)
+
+    def _feed(self) -> None:
+        number = 0
+        while not self._done.wait(0.02):
+            number += 1
+            tick = {"redis_key": CONTRACT_NAME, "instrument_name": CONTRACT_NAME, "mark_price": str(20_000 + number)}
+            spot = {"pair": PAIR, "unixDate": 1_660_000_000 + number, "price": str(20_000 + number)}
+            for text in map(json.dumps, (tick, spot)):
+                with self._lock:
+                    connections = list(self._connections)
+                for connection in connections:
+                    with contextlib.suppress(ConnectionClosed):
+                        connection.send(text)
+
+    def __enter__(self) -> str:
+        url = self._server.__enter__().url
+        self._thread.start()
+        return url
+
+    def __exit__(self, *error: object) -> None:
+        self._done.set()
+        self._thread.join()
+        self._server.__exit__(None, None, None)
+
+
+@contextlib.contextmanager
+def _server(venue: str) -> Iterator[str]:
+    """A venue's server; its URL."""
+    if venue == "finx":
+        with Broadcast() as url:
+            yield url
+    else:
+        with Sandbox(contract_interval=0.02, spot_interval=0.02, exchange_interval=0.02) as sandbox:
+            yield sandbox.url
+
+
+def _record(venue: str, path: Path) -> list[Path]:
+    seen: list[str] = []
+    with _server(venue) as url, FaultProxy(url) as proxy:
+        stream = LIVE[venue](proxy.url)
+        stream.on_message(seen.append)
+        # The sandbox's connections do not all bring the same messages, so IME's are not compared.
+        replace = (lambda: proxy.inject(Cut())) if venue == "ime" else stream.reconnect_now
+        with stream.record(path, rotate_bytes=ROTATE_BYTES[venue], compress=venue != "finx") as recording:
+            stream.start()
+            for action in (replace, lambda: proxy.inject(Cut()), replace, lambda: None):
+                _wait_for_more(seen, recording)
+                action()
+            stream.stop(drain=True)
+    return recording.paths
+
+
+def _wait_for_more(seen: list[str], recording: Any) -> None:
+    messages, files = len(seen), len(recording.paths)
+    assert wait_until(lambda: len(seen) > messages + 3 and len(recording.paths) > files, PATIENCE)
+
+
+def raw(path: Any) -> list[tuple[str, float, int]]:
+    """Every payload that a recording holds, its time and its connection, whatever becomes of it in a replay."""
+    return [
+        (payload.decode(), at, number)
+        for record in RecordingReader(path)
+        if isinstance(record, Received)
+        for payload, at, number in zip(
+            record.payloads, record.spread(record.at), record.spread(record.numbers), strict=True
+        )
+    ]
