@@ -17,6 +17,7 @@ from typing import Any
 from benchmarks.blaster import BLOCK, frame, messages
 from finx_sync import StreamManager
 from finx_sync.dispatch.inbox import Connection
+from finx_sync.session.session import Session
 from finx_sync.transport.frames import FrameReader
 from finx_sync.transport.loan import Loan
 from finx_sync.transport.loop import Heartbeat, ReadLoop
@@ -48,7 +49,7 @@ class Path:
         self.stream.on_spot(lambda tick: None)
         for number in range(subscriptions):
             self.stream.subscribe_contract(f"BTC-26AUG22-{20000 + number}-C")
-        self.session = self.stream._begin()
+        self.session = self.stream._session = Session(self.stream._session_parts())
         self._line = self.session._new_line(MAIN_LINE, patient=True)
         self._line.connection = Connection(MAIN_LINE)
         self.reader = FrameReader()

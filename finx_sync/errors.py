@@ -186,8 +186,10 @@ class HandlerRaisedError(FinxSyncError):
         message: what it was given.
     """
 
-    def __init__(self, name: str, handler: Callable[..., object], message: object) -> None:
-        super().__init__(f"the handler {name} raised; the stream goes on")
+    def __init__(
+        self, name: str, handler: Callable[..., object], message: object, *, stream_goes_on: bool = True
+    ) -> None:
+        super().__init__(f"the handler {name} raised; the stream {'goes on' if stream_goes_on else 'has ended'}")
         self.handler = handler
         self.message = message
 

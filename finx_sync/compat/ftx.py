@@ -13,12 +13,12 @@ the original returns nothing for ever. A ticker or a book without a connection i
 from __future__ import annotations
 
 import threading
-import time
 from collections import defaultdict, deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from finx_sync.errors import StreamTimeoutError, UsageError
+from finx_sync.interrupts import Notifier
 from finx_sync.messages import Message
 from finx_sync.session.options import StreamOptions
 from finx_sync.session.state import ENDED, State, StateChange
@@ -184,7 +184,8 @@ class _Keeper(FtxStream):
 
     def __init__(self, *args: Any, **options: Unpack[StreamOptions]) -> None:
         super().__init__(*args, **options)
-        self.changed = threading.Condition()
+        self.changed = threading.RLock()
+        self._changes = Notifier()
         self.tickers: dict[str, Row] = {}
         self.trades: defaultdict[str, deque[list[Row]]] = defaultdict(lambda: deque(maxlen=KEPT))
         self.fills: deque[Row] = deque(maxlen=KEPT)
@@ -206,23 +207,26 @@ class _Keeper(FtxStream):
 
     def wait(self, look: Callable[[], Any], timeout: float, what: str) -> Any:
         """Wait until `look` returns something true, and return that."""
-        deadline = time.monotonic() + timeout
-        with self.changed:
-            while not (found := look()):
-                if self.state in ENDED:
-                    raise self.failure or UsageError("the client was closed meanwhile")
-                left = deadline - time.monotonic()
-                if left <= 0:
-                    raise StreamTimeoutError(f"no {what} within {timeout:g} s")
-                self.changed.wait(left)
-            return found
+        found = None
+
+        def is_over() -> bool:
+            nonlocal found
+            with self.changed:
+                found = look()
+            return bool(found) or self.state in ENDED
+
+        if not self._changes.wait_for(is_over, timeout):
+            raise StreamTimeoutError(f"no {what} within {timeout:g} s")
+        if not found:
+            raise self.failure or UsageError("the client was closed meanwhile")
+        return found
 
     # On the dispatch thread, but for `_listen`.
 
     def _keep_ticker(self, ticker: FtxTicker) -> None:
         with self.changed:
             self.tickers[ticker.market] = _data(ticker)
-            self.changed.notify_all()
+        self._changes.notify()
 
     def _keep_fill(self, fill: FtxFill) -> None:
         with self.changed:
@@ -238,7 +242,7 @@ class _Keeper(FtxStream):
     def _keep_book(self, book: FtxOrderBook) -> None:
         with self.changed:
             self.book_changes[book.market] += 1
-            self.changed.notify_all()
+        self._changes.notify()
 
     def _keep_trades(self, frame: Trades) -> None:
         with self.changed:
@@ -251,8 +255,7 @@ class _Keeper(FtxStream):
 
     def _listen(self, change: StateChange) -> None:
         super()._listen(change)
-        with self.changed:
-            self.changed.notify_all()
+        self._changes.notify()
 
 
 def _data(message: Message) -> Row:

@@ -15,6 +15,7 @@ from finx_sync.dispatch.latest import WEIGH_AFTER, LastValues, set_field
 from finx_sync.dispatch.ledger import Ledger
 from finx_sync.errors import HandlerRaisedError, UnreadableMessageError
 from finx_sync.messages import Message
+from finx_sync.reporting import is_configured
 
 __all__ = ["Delivery", "Fate", "Gate", "Judgement"]
 
@@ -60,7 +61,7 @@ class Delivery:
         ledger: the books.
         latest: the table of last values to keep; its types are the user messages.
         on_other: told of every decoded thing that is no user message, with its connection; returns what became of it.
-        on_raise: told of a handler's exception, after the books, the log and `on_error` have been.
+        on_raise: ends the stream because of a handler's exception; None where the stream goes on.
         expander: makes what handlers get of some types of message; None where all are handed on as they come.
 
     Attributes:
@@ -451,13 +452,17 @@ class Delivery:
 
     def _failed(self, handler: Handler, value: object, error: BaseException) -> None:
         handler.failures += 1
-        if handler.failures == 1:
-            logger.error("the handler %s raised; the stream goes on", handler.label, exc_info=error)
-        elif str(handler.failures).strip("0") == "1":  # 10, 100, 1000: a flood of tracebacks helps nobody
-            logger.error("the handler %s has raised %d times, now: %r", handler.label, handler.failures, error)
-        failure = HandlerRaisedError(handler.label, handler.function, value)
+        goes_on = self._on_raise is None
+        failure = HandlerRaisedError(handler.label, handler.function, value, stream_goes_on=goes_on)
         failure.__cause__ = error
-        if handler.topic != "error":  # a raising error handler is logged and counted, not told to itself
-            self.tell("error", failure)
+        # A raising error handler is logged and counted, not told to itself.
+        heard = handler.topic != "error" and self.tell("error", failure)
         if self._on_raise is not None:
             self._on_raise(failure)
+        if heard and not is_configured():  # whoever has on_error and no log wants no second report on stderr
+            return
+        if handler.failures == 1:
+            what = "goes on" if goes_on else "has ended"
+            logger.error("the handler %s raised; the stream %s", handler.label, what, exc_info=error)
+        elif str(handler.failures).strip("0") == "1":  # 10, 100, 1000: a flood of tracebacks helps nobody
+            logger.error("the handler %s has raised %d times, now: %r", handler.label, handler.failures, error)

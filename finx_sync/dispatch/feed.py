@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-import threading
-from collections import deque
+import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from queue import Empty, SimpleQueue
+from typing import Any, Final
 
 from finx_sync.errors import FinxSyncError, StreamTimeoutError
+from finx_sync.interrupts import LONGEST_WAIT
 
 __all__ = ["Feed"]
+
+_END: Final = object()
+"""Queued behind the last message; whoever meets it puts it back for the next one."""
 
 
 class Feed(Iterator[Any]):
     """Messages as they come; drops its oldest when nobody reads, and counts what it dropped.
 
-    So an iterator that was abandoned never delays a handler and never grows. `put` and `end` are for any thread.
+    So an iterator that was abandoned never delays a handler and never grows. `put` is for the dispatch thread, the rest
+    for any. There is no lock: a reader that a signal interrupts holds up nobody.
 
     Args:
         size: messages to keep.
@@ -24,30 +29,34 @@ class Feed(Iterator[Any]):
     """
 
     def __init__(self, size: int, timeout: float | None, on_close: Callable[[Feed], object]) -> None:
-        self._condition = threading.Condition()
-        self._queue: deque[Any] = deque()
+        self._queue: SimpleQueue[Any] = SimpleQueue()
         self._size = size
         self._timeout = timeout
         self._on_close = on_close
-        self._ended = False
         self._closed = False
         self._failure: FinxSyncError | None = None
         self.dropped = 0
 
     def put(self, message: Any) -> None:
         """Add a message."""
-        with self._condition:
-            if len(self._queue) >= self._size:
-                self._queue.popleft()
-                self.dropped += 1
-            self._queue.append(message)
-            self._condition.notify()
+        if self._queue.qsize() >= self._size:
+            self._drop_oldest()
+        self._queue.put(message)
+
+    def _drop_oldest(self) -> None:
+        try:
+            oldest = self._queue.get_nowait()
+        except Empty:  # read just now
+            return
+        if oldest is _END:
+            self._queue.put(_END)
+        else:
+            self.dropped += 1
 
     def end(self, failure: FinxSyncError | None = None) -> None:
         """No more messages come; what waits is still given out, then `failure` raised."""
-        with self._condition:
-            self._ended, self._failure = True, failure
-            self._condition.notify_all()
+        self._failure = failure or self._failure
+        self._queue.put(_END)
 
     def __next__(self) -> Any:
         return self.next(self._timeout)
@@ -63,28 +72,36 @@ class Feed(Iterator[Any]):
             StreamTimeoutError: none came in time; the iterator can go on.
             FinxSyncError: why the stream failed.
         """
-        with self._condition:
-            if not self._condition.wait_for(lambda: self._queue or self._ended, timeout):
-                raise StreamTimeoutError(f"no message within {timeout:g} s")
-            if self._queue:
-                return self._queue.popleft()
+        message = self._get(timeout)
+        if message is not _END:
+            return message
+        self._queue.put(_END)
         self.close()
         if self._failure is not None:
             raise self._failure
         raise StopIteration
 
+    def _get(self, timeout: float | None) -> Any:
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            left = LONGEST_WAIT if deadline is None else min(LONGEST_WAIT, deadline - time.monotonic())
+            try:
+                return self._queue.get(timeout=max(0.0, left))
+            except Empty:
+                if deadline is not None and time.monotonic() >= deadline:
+                    raise StreamTimeoutError(f"no message within {timeout:g} s") from None
+
     def forked(self, why: FinxSyncError) -> None:
         """In the child of a fork no message comes: raise `why` instead of waiting for one."""
-        self._condition = threading.Condition()
-        self._queue.clear()
-        self._ended = self._closed = True
-        self._failure = why
+        self._queue = SimpleQueue()
+        self._closed = True
+        self.end(why)
 
     def close(self) -> None:
         """Take no more messages."""
         if not self._closed:
             self._closed = True
-            self.end(self._failure)
+            self.end()
             self._on_close(self)
 
     def __enter__(self) -> Feed:

@@ -6,6 +6,7 @@ thread reads are never changed, only replaced, so it needs no lock.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import threading
 from collections import deque
@@ -75,7 +76,7 @@ class Handlers:
     """The registry. All methods are safe from any thread."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # re-entrant: a signal handler may register one in the middle of another call
         self._all: list[Handler] = []
         self.routes: Routes = {}
         """By message type; replaced as a whole."""
@@ -92,47 +93,53 @@ class Handlers:
         """
         check_handler(function)
         handler = Handler(function, topic, None if names is None else frozenset(names))
-        with self._lock:
-            self._all.append(handler)
-            self._rebuild()
+        self._change(lambda handlers: [*handlers, handler])
         return handler
 
     def remove(self, function: Function | Handler) -> int:
         """Take out every registration of `function`; returns how many there were."""
-        with self._lock:
-            kept = [one for one in self._all if one is not function and one.function != function]
-            removed = len(self._all) - len(kept)
-            self._all = kept
-            self._rebuild()
-        return removed
+        before, after = self._change(
+            lambda handlers: [one for one in handlers if one is not function and one.function != function]
+        )
+        return len(before) - len(after)
 
     def forked(self) -> None:
         """In the child of a fork: nobody is called any more."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._all = []
         self.touch()
 
     def touch(self) -> None:
         """Make the dispatch thread look up from its batch, as if a handler had come or gone."""
-        with self._lock:
-            self._rebuild()
+        self._change(list)
 
     def snapshot(self) -> list[Handler]:
         """All handlers, in the order of registration."""
-        with self._lock:
-            return list(self._all)
+        return list(self._all)
 
-    def _rebuild(self) -> None:
-        assert self._lock.locked()
-        routes: Routes = {}
-        topics: dict[str, tuple[Handler, ...]] = {}
-        for topic in dict.fromkeys(handler.topic for handler in self._all):
-            mine = [handler for handler in self._all if handler.topic is topic or handler.topic == topic]
-            if isinstance(topic, str):
-                topics[topic] = tuple(mine)
-            else:
-                routes[topic] = _route(mine)
-        self.routes, self.topics, self.wanted = routes, topics, frozenset(handler.topic for handler in self._all)
+    def _change(self, change: Callable[[list[Handler]], list[Handler]]) -> tuple[list[Handler], list[Handler]]:
+        """Replace the list and the tables; an interrupt leaves the old ones or the new ones. Returns both lists."""
+        with self._lock:
+            while True:
+                before = self._all
+                after = change(before)
+                routes, topics = _tables(after)
+                wanted = frozenset(handler.topic for handler in after)
+                if self._all is before:  # else a signal handler has been here meanwhile
+                    self._all, self.routes, self.topics, self.wanted = after, routes, topics, wanted
+                    return before, after
+
+
+def _tables(handlers: list[Handler]) -> tuple[Routes, dict[str, tuple[Handler, ...]]]:
+    routes: Routes = {}
+    topics: dict[str, tuple[Handler, ...]] = {}
+    for topic in dict.fromkeys(handler.topic for handler in handlers):
+        mine = [handler for handler in handlers if handler.topic is topic or handler.topic == topic]
+        if isinstance(topic, str):
+            topics[topic] = tuple(mine)
+        else:
+            routes[topic] = _route(mine)
+    return routes, topics
 
 
 def _route(handlers: list[Handler]) -> Route:
@@ -151,15 +158,22 @@ def check_handler(function: object) -> None:
     """Fail now rather than at the first message.
 
     Raises:
-        HandlerError: `function` is not callable, or cannot be called with one argument, or is a coroutine function.
+        HandlerError: `function` is not callable, or cannot be called with one argument, or calling it would not run it:
+            it is a coroutine function or a generator function.
     """
     if not callable(function):
         raise HandlerError(
             f"a handler must be callable, got {type(function).__name__}; pass a function of one argument"
         )
-    if inspect.iscoroutinefunction(function):
+    called = _what_is_called(function)
+    if inspect.iscoroutinefunction(called) or inspect.isasyncgenfunction(called):
         raise HandlerError(
             "a handler must be a plain function: this library runs no event loop, so nobody would await it"
+        )
+    if inspect.isgeneratorfunction(called):
+        raise HandlerError(
+            "a handler must be a plain function: this one has a yield, so a call would only make a generator, and run "
+            "nothing of it"
         )
     try:
         signature = inspect.signature(function)
@@ -172,3 +186,12 @@ def check_handler(function: object) -> None:
         raise HandlerError(
             f"the handler {name}{signature} cannot be called with one argument, the message ({error})"
         ) from error
+
+
+def _what_is_called(function: Any) -> Any:
+    """The function whose code a call runs: that of a `functools.partial`, or an object's own `__call__`."""
+    while isinstance(function, (functools.partial, functools.partialmethod)):
+        function = function.func
+    if inspect.isroutine(function) or isinstance(function, type):
+        return function
+    return type(function).__call__

@@ -51,7 +51,8 @@ class Ledger:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        # Re-entrant, as are all locks of what may be looked at in a signal handler: it may have interrupted a look.
+        self._lock = threading.RLock()
         self._received = self._waiting = self._in_hand = 0
         self._handled = self._unclaimed = self._control = self._unreadable = self._duplicate = self._dropped = 0
         self._unknown = self._backfilled = 0
@@ -59,7 +60,7 @@ class Ledger:
 
     def forked(self) -> None:
         """In the child of a fork: whoever held the lock has not come along."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def receive(self, count: int, size: int = 0) -> int:
         """`count` messages of `size` bytes came in; returns how many wait now."""

@@ -119,12 +119,14 @@ class Worker:
 
     def join(self, timeout: float) -> bool:
         """Wait for the thread's end; returns whether it came."""
-        self._thread.join(timeout)
+        if self.started:
+            self._thread.join(timeout)
         return not self._thread.is_alive()
 
     def on_this_thread(self) -> bool:
         """Whether the caller is the dispatch thread."""
-        return threading.get_ident() == self._thread.ident
+        # Alive, since the system gives the number of a thread that has ended to another one.
+        return threading.get_ident() == self._thread.ident and self._thread.is_alive()
 
     def running(self) -> str | None:
         """The user's function that the dispatch thread is in now, for whoever waits for it in vain."""
@@ -158,13 +160,14 @@ class Worker:
                 self._take(item)
                 if self._abandoned:
                     return
-        except BaseException as error:  # not the user's code, which is guarded: ours. Never silent.
-            logger.critical("the dispatch thread has crashed", exc_info=error)
+        except BaseException as error:  # noqa: BLE001  # not the user's code, which is guarded: ours. Never silent.
             crash = InternalError(f"the dispatch thread has crashed: {type(error).__name__}; please report it")
             crash.__cause__ = error
         for event in self._inbox.throw_away():
             event()
         self._on_end(crash)
+        if crash is not None:
+            logger.critical("the dispatch thread has crashed", exc_info=crash.__cause__)
 
     def _take(self, item: Item) -> None:
         if isinstance(item, Batch):

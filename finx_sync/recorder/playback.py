@@ -16,6 +16,7 @@ from typing import Literal
 
 from finx_sync.dispatch.worker import Worker
 from finx_sync.errors import FinxSyncError, InternalError
+from finx_sync.interrupts import Flag, Task
 from finx_sync.recorder.chunks import Chunk, chunks
 from finx_sync.recorder.damage import Damage
 from finx_sync.recorder.format import Record
@@ -50,7 +51,7 @@ class Playback(PlayedSession):
         self._items = chunks(iter(reader), one_by_one=speed != "max")
         self._ahead: deque[Item] = deque()
         self._left: Item | None = None
-        self._wake = threading.Event()
+        self._wake = Flag()
         self._began: tuple[float, float] | None = None  # our monotonic clock, the recording's
         self._until: float | None = None
         self._pause_at: int | None = None
@@ -70,14 +71,13 @@ class Playback(PlayedSession):
             KeyboardInterrupt: Ctrl+C; the playback has ended.
         """
         self._until, self._pause_at, self._began = until, pause_at, None
-        thread = threading.Thread(target=self._play, name="finx-sync dispatch", daemon=True)
-        self._player.thread = thread
-        thread.start()
+        task = Task(self._play, "finx-sync dispatch")
         try:
-            while thread.is_alive():
-                thread.join(1.0)  # with a timeout, so that Ctrl+C comes through
+            task.begin()
+            task.wait()
         except BaseException:
             self.stop(1.0, drain=False)
+            task.wait(1.0)
             raise
         if self._crash is not None:
             crash, self._crash = self._crash, None
@@ -110,6 +110,7 @@ class Playback(PlayedSession):
     # The dispatch thread
 
     def _play(self) -> None:
+        self._player.thread = threading.current_thread()
         try:
             while not self.delivery.stopping:
                 item = self._next_item()
@@ -202,7 +203,7 @@ class _Player(Worker):
         return True
 
     def on_this_thread(self) -> bool:
-        return self.thread is not None and threading.get_ident() == self.thread.ident
+        return self.thread is threading.current_thread()
 
     def join(self, timeout: float) -> bool:
         if self.thread is not None:

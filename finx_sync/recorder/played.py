@@ -96,8 +96,11 @@ class PlayedSession(Session):
     def unwanted(self, wish: Subscription) -> None:
         """As `announce`."""
 
-    def adjust_lines(self) -> None:
+    def fit_lines(self) -> None:
         """There are no connections."""
+
+    def adjust_lines(self) -> None:
+        """As `fit_lines`."""
 
     def _resubscribe(self, command: Resubscribe) -> None:
         """There is nobody to ask; what was asked anew follows in the recording."""

@@ -196,9 +196,9 @@ class Recording:
         """Write what waits, and close the file. As often as you like; the stream goes on without it."""
         if os.getpid() != self._pid:  # a fork's child: the file is the parent's
             return
-        atexit.unregister(self.stop)
+        self._queue.put(None)  # first, so that an interrupt cannot leave the thread without an end
         self._on_end(self)
-        self._queue.put(None)
+        atexit.unregister(self.stop)
         self._thread.join(timeout)
         if self._thread.is_alive():
             logger.warning("the recording %s has not been written to its end within %g s", self._base, timeout)

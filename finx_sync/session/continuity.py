@@ -101,7 +101,7 @@ class Continuity:
         self.delivery = delivery
         self._clock = clock
         self._on_missed = on_missed
-        self._lock = threading.Lock()  # guards _coverage
+        self._lock = threading.RLock()  # guards _coverage; re-entrant for signal handlers
         self._coverage = Coverage()
         self._pending: dict[Subscription, _Pending] = {}
         self._open: dict[str, Connection] = {}

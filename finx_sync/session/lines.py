@@ -66,7 +66,7 @@ class Lines:
         self._dialect = dialect
         self._subscriptions = subscriptions
         self._new_line = new_line
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # re-entrant for signal handlers
         self._lines: dict[str, Supervisor] = {}
         self._successors: dict[str, Supervisor] = {}
         self._leaving: list[Supervisor] = []
@@ -83,6 +83,18 @@ class Lines:
             candidates = (self._lines.get(connection.line), self._successors.get(connection.line))
         return next((line for line in candidates if line is not None and line.connection is connection), None)
 
+    def fit(self) -> bool:
+        """Whether `adjust` has nothing to do now."""
+        with self._lock:
+            return self._stopped or set(self._wanted()) == set(self._lines)
+
+    def _wanted(self) -> list[str]:
+        """The names of the connections that the subscriptions need."""
+        wanted = self._subscriptions.lines()
+        if self._dialect.has_main_line and MAIN_LINE not in wanted:
+            wanted.append(MAIN_LINE)
+        return wanted
+
     def adjust(self, *, patient: bool) -> None:
         """Have exactly the connections that the subscriptions need.
 
@@ -92,9 +104,7 @@ class Lines:
         with self._lock:
             if self._stopped:
                 return
-            wanted = self._subscriptions.lines()  # under the lock: an older view must not undo a newer one's lines
-            if self._dialect.has_main_line and MAIN_LINE not in wanted:
-                wanted.append(MAIN_LINE)
+            wanted = self._wanted()  # under the lock: an older view must not undo a newer one's lines
             needed = set(wanted)
             surplus = [
                 lines.pop(name)
@@ -197,7 +207,6 @@ class Lines:
         return refused
 
     def _leave(self, lines: list[Supervisor]) -> None:
-        assert self._lock.locked()
         self._leaving = [line for line in [*self._leaving, *lines] if line.is_alive]
 
     def stop(self) -> None:

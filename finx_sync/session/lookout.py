@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable
 from typing import Final
 
@@ -68,6 +69,7 @@ class Lookout:
         self._post_look = post_look
         self._lag_limit = lag_limit
         self._marked = 0.0
+        self._plan_lock = threading.RLock()  # guards _plan, which a look takes and the user replaces
         self._plan: tuple[float, Callable[[], object]] | None = None
         self._rounds = 0  # on the dispatch thread; the watch compares it, to queue no second round before the first
         self._asked = 0
@@ -84,7 +86,8 @@ class Lookout:
 
     def plan(self, when: float, action: Callable[[], object]) -> None:
         """Do something on the watch's thread at a time, UNIX seconds; one plan at a time. Any thread."""
-        self._plan = (when, action)
+        with self._plan_lock:
+            self._plan = (when, action)
 
     def look(self, slept: float) -> None:
         """One look round.
@@ -94,8 +97,7 @@ class Lookout:
         """
         if slept:
             self._on_suspend(slept)
-        if self._plan is not None and self._clock.wall() >= self._plan[0]:
-            (_, action), self._plan = self._plan, None
+        if (action := self._due_plan()) is not None:
             action()
         now = self._clock.monotonic()
         self._mark(now)
@@ -105,6 +107,14 @@ class Lookout:
             self._asked += 1
             looked_at, stepped = self._clock.wall(), self._clock.stepped
             self._post_look(lambda: self._round(now, looked_at, stepped), now, looked_at)
+
+    def _due_plan(self) -> Callable[[], object] | None:
+        """Take what was planned, if it is due."""
+        with self._plan_lock:
+            if self._plan is None or self._clock.wall() < self._plan[0]:
+                return None
+            (_, action), self._plan = self._plan, None
+            return action
 
     def _mark(self, now: float) -> None:
         """Note each handler's calls once a second, for its rate."""
@@ -129,8 +139,8 @@ class Lookout:
         if behind != self._lagging:
             self._lagging = behind
             notice = Lag(lag, self._ledger.waiting, self._ledger.dropped, self._inbox.is_holding)
-            logger.log(logging.WARNING if behind else logging.INFO, "%s", notice)
             self._inbox.post(lambda: self._tell("lag", notice))
+            logger.log(logging.WARNING if behind else logging.INFO, "%s", notice)
 
     def _round(self, now: float, looked_at: float, stepped: bool) -> None:
         """On the dispatch thread, after all that had come in by then: `now` is monotonic, `looked_at` UNIX seconds."""

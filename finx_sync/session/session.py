@@ -25,6 +25,7 @@ from finx_sync.errors import (
     SlowConsumerError,
     StreamTimeoutError,
 )
+from finx_sync.interrupts import uninterrupted
 from finx_sync.notices import Gap, GapReason
 from finx_sync.redaction import secrets_of
 from finx_sync.session.backfill import Backfill
@@ -80,7 +81,12 @@ class Session:
         self._inbox = Inbox(options.queue_size, self.ledger, options.overflow, self._overflowed, parts.taps)
         self.venue = VenueDriver(parts.venue, self.clock, parts.handlers, self._do)
         self.delivery = Delivery(
-            parts.handlers, self.ledger, parts.latest, self._take_control, self._handler_raised, expander=self.venue
+            parts.handlers,
+            self.ledger,
+            parts.latest,
+            self._take_control,
+            self._handler_raised if options.handler_errors == "raise" else None,
+            expander=self.venue,
         )
         self.continuity = Continuity(
             dialect=parts.dialect,
@@ -160,17 +166,17 @@ class Session:
         Raises:
             FinxSyncError: why the first attempt failed; nothing is left running.
         """
-        with self._lock:
-            if self.state.state is not State.NEW:
-                return
-            self.worker.start()
-            self._watch.start()
-        self.announce(*self._parts.subscriptions.desired(), wanted=True)
-        self.state.move(State.CONNECTING, unless=OVER - {State.NEW})
         try:
+            with self._lock:
+                if self.state.state is not State.NEW:
+                    return
+                self.worker.start()
+                self._watch.start()
+            self.announce(*self._parts.subscriptions.desired(), wanted=True)
+            self.state.move(State.CONNECTING, unless=OVER - {State.NEW})
             self.adjust_lines()
             in_time = self.state.wait(lambda state: state is not State.CONNECTING, timeout)
-        except BaseException:  # Ctrl+C while connecting
+        except BaseException:  # no further thread can be had, for one
             self.stop(LAST_JOIN, drain=False)
             raise
         if not in_time:
@@ -213,6 +219,11 @@ class Session:
         ended = self.worker.join(max(0.0, deadline - time.monotonic())) and ended
         return self._watch.join(max(0.0, deadline - time.monotonic())) and ended
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether no thread of it is left, or none has been started."""
+        return self.join(0.0)
+
     def _stop_others(self) -> None:
         self._watch.stop()
         self.lines.stop()
@@ -235,11 +246,16 @@ class Session:
         """A subscription was removed."""
         now = self.clock.monotonic()
         self._inbox.post(partial(self._act, partial(self.continuity.unwanted, wish), now, now + self.clock.offset))
-        self.adjust_lines()
+        self.fit_lines()
 
     def wants(self, wish: Subscription) -> bool:
         """Whether a subscription is wanted now."""
         return self._parts.subscriptions.wants(wish)
+
+    def fit_lines(self) -> None:
+        """`adjust_lines` where there is anything to do, which starts and ends threads."""
+        if self._parts.dialect.asks_by_url or not self.lines.fit():
+            uninterrupted(self.adjust_lines, "finx-sync control")
 
     def adjust_lines(self) -> None:
         """Have exactly the connections that the subscriptions need."""
@@ -373,10 +389,11 @@ class Session:
         """A connection is ready; the stream is open when all are."""
         self._settle_state()
 
-    def line_lost(self, line: str, error: FinxSyncError) -> None:
+    def line_lost(self, line: str, error: FinxSyncError, *, was_open: bool) -> None:
         """A connection is gone for now."""
-        with self._lock:
-            self._reconnects += 1
+        if was_open:
+            with self._lock:
+                self._reconnects += 1
         self.state.move(State.RECONNECTING, error, unless=OVER, provided=lambda: not self._all_confirmed())
 
     def line_failed(self, line: str, error: FinxSyncError) -> None:
@@ -395,12 +412,14 @@ class Session:
 
     def _fail(self, error: FinxSyncError, *, drain: bool) -> None:
         was_open = self.state.state not in (State.NEW, State.CONNECTING)
-        if self.state.move(State.FAILED, error, unless=OVER):
-            logger.error("%s: the stream has ended: %s", self._parts.dialect.venue, error)
-            if was_open:
-                self._write_report(f"the stream has failed: {error}")
+        has_failed = self.state.move(State.FAILED, error, unless=OVER)
         self._stop_others()
         self.worker.stop(drain=drain)
+        if has_failed:
+            level = logging.ERROR if was_open else logging.INFO  # start() raises it, which is report enough
+            logger.log(level, "%s: the stream has ended: %s", self._parts.dialect.venue, error)
+        if has_failed and was_open:
+            self._write_report(f"the stream has failed: {error}")
 
     def _settle_state(self) -> None:
         self.state.move(State.OPEN, unless=OVER, provided=self._all_confirmed)
@@ -443,9 +462,9 @@ class Session:
 
     def _woke(self, slept: float) -> None:
         """The machine has slept: no connection can be trusted, and nobody waits for a back-off."""
-        logger.warning("the machine slept for %.0f s; connecting anew", slept)
         for line in self.lines.all():
             line.reconnect(_asked_for("suspend"), "suspend")
+        logger.warning("the machine slept for %.0f s; connecting anew", slept)
 
     # On the dispatch thread.
 
@@ -480,8 +499,7 @@ class Session:
         self.venue.missed(gap.reason)
 
     def _handler_raised(self, error: HandlerRaisedError) -> None:
-        if self._parts.options.handler_errors == "raise":
-            self._fail(error, drain=False)
+        self._fail(error, drain=False)
 
     def _round(self) -> None:
         self._controls.round()

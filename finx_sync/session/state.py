@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import enum
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from finx_sync.errors import FinxSyncError
+from finx_sync.interrupts import Notifier
 
 __all__ = ["State", "StateBox", "StateChange"]
 
@@ -44,23 +44,25 @@ class StateChange:
 
 
 class StateBox:
-    """The state, and a condition to wait on. Safe from any thread; `on_change` is called under no lock."""
+    """The state, and a way to wait for one. Safe from any thread; `on_change` is called under no lock."""
 
     def __init__(self, on_change: Callable[[StateChange], None]) -> None:
-        self._condition = threading.Condition()
+        self._lock = threading.Lock()  # guards _now being replaced
         self._on_change = on_change
-        self._state = State.NEW
-        self._reason: FinxSyncError | None = None
+        self._changes = Notifier()
+        # In one piece: whoever sees the state sees the reason that belongs to it.
+        self._now: tuple[State, FinxSyncError | None] = (State.NEW, None)
 
     @property
     def state(self) -> State:
         """The state now."""
-        return self._state
+        return self._now[0]
 
     @property
     def failure(self) -> FinxSyncError | None:
         """Why the stream failed; None unless it did."""
-        return self._reason if self._state is State.FAILED else None
+        state, reason = self._now
+        return reason if state is State.FAILED else None
 
     def move(
         self,
@@ -78,22 +80,15 @@ class StateBox:
             unless: states that are not left, so that a late event cannot undo a stop.
             provided: asked when nobody else can change the state, so that it is not overtaken by what it asks about.
         """
-        with self._condition:
-            old = self._state
+        with self._lock:
+            old, _ = self._now
             if old in unless or old is new or not provided():
                 return False
-            self._state, self._reason = new, reason
-            self._condition.notify_all()
+            self._now = (new, reason)
+        self._changes.notify()
         self._on_change(StateChange(old, new, reason))
         return True
 
     def wait(self, satisfied: Callable[[State], bool], timeout: float | None) -> bool:
         """Wait until the state is as wanted; returns False when the time is up."""
-        deadline = None if timeout is None else time.monotonic() + timeout
-        with self._condition:
-            while not satisfied(self._state):
-                left = None if deadline is None else deadline - time.monotonic()
-                if left is not None and left <= 0:
-                    return False
-                self._condition.wait(left)
-        return True
+        return self._changes.wait_for(lambda: satisfied(self.state), timeout)

@@ -42,7 +42,7 @@ class Subscriptions:
 
     def __init__(self, dialect: Dialect) -> None:
         self._dialect = dialect
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # re-entrant for signal handlers
         # By line, each wish with its place among all: every step costs the same however many there are.
         self._desired: dict[str, dict[Subscription, int]] = {}
         self._places = itertools.count()
@@ -88,7 +88,7 @@ class Subscriptions:
                 if one not in of_line:
                     of_line[one] = next(self._places)
                     new = True
-            for line in self._open:
+            for line in list(self._open):
                 self._ask(line, subscriptions)
             return new
 
@@ -161,13 +161,14 @@ class Subscriptions:
 
     def _ask(self, line: str, subscriptions: Iterable[Subscription]) -> None:
         """Ask for those that are this line's, unless it carries them: some venues cannot take one back."""
-        assert self._lock.locked()
         if self._dialect.asks_by_url:
             return
         connection = self._open[line][-1]
-        missing = [one for one in subscriptions if one not in connection.carried and self._dialect.line_of(one) == line]
-        connection.carried.update(missing)
+        missing = [
+            one for one in list(subscriptions) if one not in connection.carried and self._dialect.line_of(one) == line
+        ]
         requests = self._dialect.subscribe_all(connection.key, missing, connection.requests)
         connection.requests += len(requests)
         for request in requests:
             connection.send(request)
+        connection.carried.update(missing)  # last: what an interrupt leaves unsent is sent by the next call

@@ -55,7 +55,7 @@ class Observer(Protocol):
     def line_opened(self, line: str) -> None:
         """The server took the key, or did not refuse it in time."""
 
-    def line_lost(self, line: str, error: FinxSyncError) -> None:
+    def line_lost(self, line: str, error: FinxSyncError, *, was_open: bool) -> None:
         """An open connection ended, or an attempt to reopen it failed; the next attempt follows."""
 
     def line_failed(self, line: str, error: FinxSyncError) -> None:
@@ -221,11 +221,11 @@ class Supervisor:
     def _run(self) -> None:
         try:
             self._keep_connected()
-        except Exception as error:
-            logger.critical("the io thread has crashed", exc_info=error)
+        except BaseException as error:
             crash = InternalError(f"the io thread has crashed: {type(error).__name__}; please report it")
             crash.__cause__ = error
             self._observer.line_failed(self.line, crash)
+            logger.critical("the io thread has crashed", exc_info=error)
 
     def _keep_connected(self) -> None:
         failures = 0
@@ -245,16 +245,17 @@ class Supervisor:
                     self._observer.line_failed(self.line, error)
                     return
                 failures = 1 if self._was_healthy() else failures + 1
-                delay = self._delay(failures, error)
+                until = time.monotonic() + (delay := self._delay(failures, error))
+                was_open = self._liveness.opened_at is not None
+                self._observer.line_lost(self.line, error, was_open=was_open)
                 logger.log(
-                    logging.WARNING if failures == 1 else logging.DEBUG,  # one outage, one warning
+                    logging.WARNING if was_open or failures == 1 else logging.DEBUG,  # one outage, one warning
                     "%s: connection lost: %s; trying again in %.1f s",
                     self._dialect.venue,
                     error,
                     delay,
                 )
-                self._observer.line_lost(self.line, error)
-                if self._hurry.wait(delay):
+                if self._hurry.wait(max(0.0, until - time.monotonic())):
                     self._hurry.clear()
 
     def _delay(self, failures: int, error: FinxSyncError) -> float:

@@ -48,5 +48,5 @@ class Watch:
         while not self._ended.wait(self._interval):
             try:
                 self._look(self._clock.look())
-            except Exception:
+            except BaseException:
                 logger.exception("the watch has met a defect; please report it")

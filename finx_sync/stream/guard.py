@@ -12,7 +12,7 @@ __all__ = ["Guard"]
 
 class _Source(Protocol):
     def latest(self, name: str) -> Any: ...
-    def last_message_age(self, name: str) -> float | None: ...
+    def _age_of(self, message: Any) -> float | None: ...
 
 
 class Guard:
@@ -37,8 +37,8 @@ class Guard:
         self.message = self._checked()
 
     def _checked(self) -> Any:
-        message = self._source.latest(self._name)
-        age = self._source.last_message_age(self._name)
+        message = self._source.latest(self._name)  # looked up once: another may come before its age is known
+        age = self._source._age_of(message)
         if age is None or age > self._max_age:
             raise StaleDataError(self._name, age, self._max_age)
         return message

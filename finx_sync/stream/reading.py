@@ -54,18 +54,27 @@ class Reading:
         Raises:
             UsageError: the stream is not running, or this is the dispatch thread.
             StreamTimeoutError: (while iterating) none came in time.
-            FinxSyncError: (while iterating) why the stream failed.
+            FinxSyncError: why the stream failed, before this call or while iterating.
         """
         self._refuse_on_dispatch_thread("ticks")
+        feed = Feed(size, timeout, self._close_feed)
+        try:
+            self._open_feed(feed, names)
+        except BaseException:
+            feed.close()
+            raise
+        return feed
+
+    def _open_feed(self, feed: Feed, names: tuple[str, ...]) -> None:
+        """Let a new iterator have the messages of some names, or all without."""
         session = self._session
         if session is None or session.state.state in ENDED:
-            raise UsageError("the stream is not running; start() it first")
-        feed = Feed(size, timeout, self._close_feed)
+            failure = None if session is None else session.state.failure
+            raise failure or UsageError("the stream is not running; start() it first")
         self._feeds.add(feed)
         self._fill(feed, names)
         if session.state.state in ENDED:  # it ended meanwhile, and may have missed the feed
             feed.end(session.state.failure)
-        return feed
 
     def _fill(self, feed: Feed, names: tuple[str, ...]) -> None:
         """Let an iterator have the messages of some names, or all without."""
@@ -92,7 +101,9 @@ class Reading:
         """
         if count < 0:
             raise InvalidInputError("count is a number of messages, 0 or more")
-        with self.ticks(*names, timeout=timeout) as feed:
+        self._refuse_on_dispatch_thread("take")
+        with Feed(FEED_SIZE, timeout, self._close_feed) as feed:  # first: an interrupt then leaves none behind
+            self._open_feed(feed, names)
             return list(islice(feed, count))
 
     def wait_for(self, predicate: Callable[[Any], object], timeout: float | None = None) -> Any:
@@ -103,7 +114,9 @@ class Reading:
             UsageError, FinxSyncError: as `ticks`; UsageError also when the stream ends first.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
-        with self.ticks() as feed:
+        self._refuse_on_dispatch_thread("wait_for")
+        with Feed(FEED_SIZE, None, self._close_feed) as feed:
+            self._open_feed(feed, ())
             while True:
                 left = None if deadline is None else max(0.0, deadline - time.monotonic())
                 try:

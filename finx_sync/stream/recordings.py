@@ -5,11 +5,12 @@ from __future__ import annotations
 import abc
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from finx_sync.dispatch.tap import Taps
 from finx_sync.errors import InvalidInputError, UsageError
+from finx_sync.interrupts import uninterrupted
 from finx_sync.moments import Moment, read_moment
 from finx_sync.recorder.convert import Converted, Form, convert
 from finx_sync.recorder.playback import Playback, Speed
@@ -50,6 +51,11 @@ class Recordable(Upkeep):
             UsageError: the stream is being recorded already.
             ConfigError: the file cannot be made, or an option cannot be right.
         """
+        return uninterrupted(
+            lambda: self._record(path, rotate_bytes, compress), "finx-sync control", undo=lambda made: made.stop()
+        )
+
+    def _record(self, path: str | os.PathLike[str], rotate_bytes: int, compress: bool) -> Recording:
         with self._lifecycle:
             if self._taps.tap is not None:
                 raise UsageError("the stream is being recorded already; stop() that recording first")
@@ -95,14 +101,20 @@ class Recordable(Upkeep):
         if speed != "max" and (isinstance(speed, (str, bool)) or not 0 < speed <= FASTEST):
             raise InvalidInputError(f"speed is a number above 0, or 'max', not {speed!r}")
         last = None if until is None else read_moment(until)
-        reader = RecordingReader(path)
-        reader.require(self._dialect.venue)
-        with self._lifecycle:
-            if self._session is not None and self._session.state.state not in ENDED:
-                raise UsageError(f"the stream is {self._session.state.state.value}; stop() it before a replay")
-            playback = Playback(self._session_parts(live=False), reader, speed)
-            self._session = playback
-        return Replay(playback, reader).resume(until=last, pause_at=pause_at)
+
+        def look() -> RecordingReader:
+            reader = RecordingReader(path)
+            reader.require(self._dialect.venue)
+            return reader
+
+        reader = uninterrupted(look, "finx-sync control")  # an interrupt while the file is mapped would get stuck there
+        return self._play_back(
+            reader, speed, lambda playback: Replay(playback, reader).resume(until=last, pause_at=pause_at)
+        )
+
+    @abc.abstractmethod
+    def _play_back(self, reader: RecordingReader, speed: Speed, play: Callable[[Playback], Replay]) -> Replay:
+        """Make a playback the present session, and `play` it."""
 
     def convert(
         self,

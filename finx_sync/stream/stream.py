@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import atexit
-import logging
 import threading
 import time
 from collections.abc import Callable
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from finx_sync import forks
 from finx_sync.config import Account, check_secrecy
@@ -17,16 +14,15 @@ from finx_sync.dispatch.handlers import Handlers
 from finx_sync.dispatch.latest import LastTable, LastValues
 from finx_sync.dispatch.ledger import Counters
 from finx_sync.dispatch.tap import Taps
-from finx_sync.errors import FinxSyncError, UsageError
+from finx_sync.errors import FinxSyncError
+from finx_sync.interrupts import Notifier
 from finx_sync.messages import Message
-from finx_sync.redaction import OwnFilter
 from finx_sync.session.backfill import History
 from finx_sync.session.options import Options, StreamOptions
 from finx_sync.session.parts import SessionParts
-from finx_sync.session.session import Session
 from finx_sync.session.state import ENDED, State, StateChange
 from finx_sync.session.subscriptions import Subscriptions
-from finx_sync.stream.recordings import Recordable
+from finx_sync.stream.lifecycle import Lifecycle
 from finx_sync.stream.stats import Stats, handler_stats
 from finx_sync.transport.app import WebSocketApp
 from finx_sync.venues.base import MAIN_LINE, Dialect, Subscription, VenueState
@@ -36,17 +32,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Stream"]
 
-logger = logging.getLogger("finx_sync")
-logger.addHandler(logging.NullHandler())
-logger.addFilter(OwnFilter())
-
 H = TypeVar("H", bound=Callable[..., object])
-S = TypeVar("S", bound="Stream")
-
-STOP_TIMEOUT: Final = 5.0
 
 
-class Stream(Recordable):
+class Stream(Lifecycle):
     """Live messages into callbacks. The base of every venue's stream.
 
     Every method may be called from any thread. Handlers run on the dispatch thread, one at a time, in the order of
@@ -73,52 +62,15 @@ class Stream(Recordable):
         self._stale_after: dict[Subscription, float] = {}
         self._latest: LastValues = {kind: LastTable(dialect.decode) for kind in dialect.message_types}
         self._venue_lock = threading.RLock()  # guards what any thread reads of a venue's state
-        self._venue_changes = threading.Condition(self._venue_lock)  # notified when that has changed
+        self._venue_changes = Notifier()  # of changes to that which others may be waiting for
         self._venue = self._new_venue(None)  # of the present run, or the first one to come
         self._live_venue: VenueState | None = None  # of the last live run
-        self._lifecycle = threading.Lock()  # guards _session being replaced; held for assignments only
-        self._session: Session | None = None
+        self._init_lifecycle()
         self._feeds: set[Feed] = set()
         self._taps = Taps()
         forks.watch(self)
 
-    # Lifecycle
-
-    def start(self, timeout: float | None = None) -> None:
-        """Connect in the background; returns when the stream is open, or when `stop` was called meanwhile.
-
-        Args:
-            timeout: seconds; None waits as long as connecting may take.
-
-        Raises:
-            AuthorizationError: the key was refused.
-            ConnectError: the first attempt failed; its kind says how. Nothing is left running.
-            StreamTimeoutError: not open in time; nothing is left running.
-            UsageError: it runs already, or this is the dispatch thread.
-        """
-        session = self._begin()
-        atexit.register(self._stop_at_exit)
-        try:
-            self._before_start()
-            session.start(timeout)
-        except BaseException:
-            atexit.unregister(self._stop_at_exit)
-            self._after_end()
-            raise
-
-    def _begin(self) -> Session:
-        self._refuse_on_dispatch_thread("start")
-        with self._lifecycle:
-            if self._session is not None and self._session.state.state not in ENDED:
-                raise UsageError(f"the stream is {self.state.value}; stop() it before starting it again")
-            self._session = Session(self._session_parts(live=True))
-            return self._session
-
-    def _before_start(self) -> None:
-        """A venue's own preparations; may raise."""
-
-    def _after_end(self) -> None:
-        """The counterpart: called at least once after `_before_start`, on any thread."""
+    # What a run works with
 
     def _new_venue(self, after: VenueState | None) -> VenueState | None:
         """What the venue remembers in one run; see `Dialect.new_state`."""
@@ -156,81 +108,11 @@ class Stream(Recordable):
 
     def _venue_changed(self) -> None:
         """Something that other threads may be waiting for has changed in the venue's state."""
-        with self._venue_changes:
-            self._venue_changes.notify_all()
+        self._venue_changes.notify()
 
     def _history(self) -> History | None:
         """Where gaps can be filled from; None where the venue has none."""
         return None
-
-    def stop(self, timeout: float = STOP_TIMEOUT, *, drain: bool = False) -> None:
-        """End the stream. From any thread, in every state, as often as you like; never raises.
-
-        In a handler it returns at once, and the threads end when the handler does. Elsewhere it returns when they have
-        ended, or after `timeout` seconds, with a line in the log that names the handler that is still running.
-
-        Args:
-            timeout: seconds.
-            drain: let the handlers have what was received before; otherwise it is dropped, and counted.
-        """
-        with self._lifecycle:
-            session = self._session
-        if session is None:
-            return
-        if not session.stop(timeout, drain=drain) and not session.worker.on_this_thread():
-            handler = session.worker.running()
-            what = f"the handler {handler} has not returned" if handler is not None else "a thread has not ended"
-            logger.warning("stop() gave up after %g s: %s", timeout, what)
-            return
-        atexit.unregister(self._stop_at_exit)
-        self._after_end()
-
-    def _stop_at_exit(self) -> None:
-        self.stop(timeout=1.0)
-
-    def forked(self) -> None:
-        """In the child of a fork, called by the interpreter: a stream that runs stays the parent's."""
-        session = self._session
-        if session is None or session.state.state in ENDED:
-            self._lifecycle = threading.Lock()
-            return
-        atexit.unregister(self._stop_at_exit)
-        session.forked()
-        why = (
-            f"this {type(self).__name__} runs in the process that was forked, and its connection cannot be shared; "
-            "make a new one in the child"
-        )
-        for feed in list(self._feeds):
-            feed.forked(UsageError(why))
-        forks.disown(self, why)
-
-    def run(self) -> None:
-        """Start, and block until the stream ends: by `stop`, by Ctrl+C (then in order), or by a failure.
-
-        Raises:
-            FinxSyncError: as `start`; or why the stream failed later.
-        """
-        try:
-            self.start()
-            session = self._session
-            assert session is not None
-            session.state.wait(lambda state: state in ENDED, None)
-        except KeyboardInterrupt:
-            self.stop()
-            return
-        self.stop()
-        if (failure := session.state.failure) is not None:
-            raise failure
-
-    def __enter__(self: S) -> S:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if not forks.is_disowned(self):  # the parent leaves the block itself
-            self.stop()
 
     @property
     def state(self) -> State:
@@ -253,7 +135,7 @@ class Stream(Recordable):
         """The figures of this run."""
         session = self._session
         return Stats(
-            state=self.state,
+            state=State.NEW if session is None else session.state.state,
             messages=Counters() if session is None else session.ledger.snapshot(),
             reconnects=0 if session is None else session.reconnects,
             handlers=tuple(handler_stats(one) for one in self._handlers.snapshot()),
@@ -344,7 +226,7 @@ class Stream(Recordable):
         if session is not None:
             if session is not before:  # it began meanwhile, and may not have seen them
                 session.announce(*subscriptions, wanted=True)
-            session.adjust_lines()
+            session.fit_lines()
 
     def _unsubscribe(self, subscription: Subscription) -> bool:
         before = self._session

@@ -7,6 +7,7 @@ from typing import Any
 
 from finx_sync.config import Account, check_secrecy
 from finx_sync.errors import InvalidInputError, UsageError
+from finx_sync.interrupts import uninterrupted
 from finx_sync.moments import Moment, read_moment
 from finx_sync.notices import Interval
 from finx_sync.session.options import Options
@@ -31,7 +32,11 @@ class Upkeep(Reading):
 
     def last_message_age(self, name: str) -> float | None:
         """Seconds since the newest message of `name` was received; None when there was none yet."""
-        message, session = self.latest(name), self._session
+        return self._age_of(self.latest(name))
+
+    def _age_of(self, message: Any) -> float | None:
+        """Seconds since a message was received; None where there is none."""
+        session = self._session
         now = time.time() if session is None else session.clock.wall()
         return None if message is None else max(0.0, now - message.received_at)
 
@@ -64,7 +69,8 @@ class Upkeep(Reading):
         Raises:
             UsageError: the stream is not running.
         """
-        self._running_session("reconnect_now").renew("reconnect", lambda: None)
+        session = self._running_session("reconnect_now")
+        uninterrupted(lambda: session.renew("reconnect", lambda: None), "finx-sync control")
 
     def reconnect_at(self, when: Moment) -> None:
         """Do `reconnect_now` later, at a time that suits you; a second call replaces the first, `stop` ends it.
@@ -104,12 +110,16 @@ class Upkeep(Reading):
             raise UsageError("rotate_key needs the new key, unless api_key is a function that returns it")
         if api_key is not None:
             check_secrecy(self._account.base_url, api_key, allow_insecure=self._options.allow_insecure)
-            self._account.key = api_key
 
         def restore() -> None:
             self._account.key = old
 
-        session.renew("rotation", restore)
+        def rotate() -> None:
+            if api_key is not None:
+                self._account.key = api_key
+            session.renew("rotation", restore)
+
+        uninterrupted(rotate, "finx-sync control")
 
     def dump(self) -> str:
         """The flight recorder's report: the last events, frames (redacted) and the stacks of all threads, as text."""

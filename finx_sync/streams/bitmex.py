@@ -191,15 +191,15 @@ class BitmexStream(Stream):
         """
         self._refuse_on_dispatch_thread("wait_until_filled")
         deadline = time.monotonic() + timeout
-        with self._venue_changes:
-            while True:
-                if self.state in ENDED:
-                    raise self.failure or UsageError("the stream is not running; start() it first")
-                if not (missing := self._missing(topics)):
-                    return
-                if (left := deadline - time.monotonic()) <= 0:
-                    raise StreamTimeoutError(f"no image of {', '.join(missing)} within {timeout:g} s")
-                self._venue_changes.wait(min(left, 0.1))  # a refusal is not announced here, so look again soon
+        while True:
+            if self.state in ENDED:
+                raise self.failure or UsageError("the stream is not running; start() it first")
+            if not (missing := self._missing(topics)):
+                return
+            if (left := deadline - time.monotonic()) <= 0:
+                raise StreamTimeoutError(f"no image of {', '.join(missing)} within {timeout:g} s")
+            # A refusal is not announced here, so look again soon.
+            self._venue_changes.wait_for(lambda: not self._missing(topics), min(left, 0.1))
 
     def _missing(self, topics: tuple[str, ...]) -> list[str]:
         wanted = [name for name in self.topics if not topics or name in topics]

@@ -182,11 +182,14 @@ class FtxStream(FtxHandlers):
 
     def _wait_for_answers(self, wishes: set[Subscription], timeout: float) -> None:
         self._refuse_on_dispatch_thread("wait_until_subscribed")
-        with self._venue_changes:
-            in_time = self._venue_changes.wait_for(
-                lambda: wishes <= self._state.answers().keys() or self.state in ENDED, timeout
-            )
+        answers: dict[Subscription, str | None] = {}
+
+        def are_answered() -> bool:
+            nonlocal answers
             answers = {wanted: said for wanted, said in self._state.answers().items() if wanted in wishes}
+            return len(answers) == len(wishes) or self.state in ENDED
+
+        in_time = self._venue_changes.wait_for(are_answered, timeout)
         for wanted, said in answers.items():
             if said is not None:
                 raise SubscriptionRefusedError(wanted.kind, wanted.name, said)

@@ -26,6 +26,7 @@ from finx_sync.errors import (
     PeerTimeoutError,
     ProtocolError,
 )
+from finx_sync.interrupts import Flag
 from finx_sync.redaction import RedactingFilter, excerpt, redact, remember_from, shown
 from finx_sync.transport.channel import Channel
 from finx_sync.transport.dial import Aborted, Attempt, Target, dial
@@ -129,8 +130,8 @@ class WebSocketApp(_OriginalApp):
         self._loop: ReadLoop | None = None
         self._run: _Run | None = None
         self._loop_dispatcher: _LoopDispatcher | None = None
-        self._finished = threading.Event()
-        self._stopping = threading.Event()
+        self._finished = Flag()
+        self._stopping = Flag()
         # Guards the moments at which close meets run_forever; held for assignments only. Re-entrant, since a signal
         # handler that closes may interrupt the very thread that holds it.
         self._lock = threading.RLock()
@@ -151,7 +152,7 @@ class WebSocketApp(_OriginalApp):
         self._keep_running = False
         if self._run is not None and self._run.thread != threading.get_ident():
             self._run = self._attempt = self._loop = self._loop_dispatcher = self._waker = self._channel = None
-            self._finished, self._stopping = threading.Event(), threading.Event()
+            self._finished, self._stopping = Flag(), Flag()
             self.sock = None
 
     def __repr__(self) -> str:

@@ -91,7 +91,8 @@ class Outbox:
 
     def __init__(self, waker: Waker) -> None:
         self._waker = waker
-        self._lock = threading.Lock()  # keeps the sum right and the end final; never held while sending
+        # Keeps the sum right and the end final; never held while sending. Re-entrant: a signal handler may send.
+        self._lock = threading.RLock()
         self._frames: deque[bytes] = deque()
         self._head = memoryview(b"")
         self._ended = False

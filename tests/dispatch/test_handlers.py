@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from finx_sync.dispatch.handlers import Handlers, check_handler
+from finx_sync.dispatch.handlers import Handler, Handlers, _tables, check_handler
 from finx_sync.errors import HandlerError
 from finx_sync.messages import ContractTick, SpotTick
 
@@ -46,6 +47,88 @@ def test_whatever_does_not_is_none(bad: object) -> None:
     """A forgotten self would show only when the first message comes."""
     with pytest.raises(HandlerError, match=r"argument|callable"):
         check_handler(bad)
+
+
+async def coroutine(tick: object) -> None: ...
+
+
+async def async_generator(tick: object) -> AsyncIterator[object]:
+    yield tick
+
+
+def generator(tick: object) -> Iterator[object]:
+    yield tick
+
+
+class Async:
+    """Objects that are called, in ways that run nothing."""
+
+    async def __call__(self, tick: object) -> None: ...
+
+    async def method(self, tick: object) -> None: ...
+
+
+class Generating:
+    """The same with a yield."""
+
+    def __call__(self, tick: object) -> Iterator[object]:
+        yield tick
+
+    @staticmethod
+    def static(tick: object) -> Iterator[object]:
+        yield tick
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        *(coroutine, async_generator, generator, Async(), Async().method, Generating(), Generating.static),
+        functools.partial(coroutine),
+        functools.partial(functools.partial(async_generator)),
+        functools.partial(generator),
+        functools.partial(Async()),
+    ],
+)
+def test_what_a_call_would_not_run_is_no_handler(bad: object) -> None:
+    """It would be taken, and then never run: every message lost without a word."""
+    with pytest.raises(HandlerError, match="plain function"):
+        check_handler(bad)
+
+
+def test_a_class_is_called_itself() -> None:
+    """A class would be refused for what its instances do when they are called."""
+    check_handler(type("Made", (Async,), {"__init__": lambda self, tick: None}))
+
+
+def test_an_interrupted_registration_leaves_the_tables_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After Ctrl+C in the REPL a handler would be listed, and never called."""
+    handlers = Handlers()
+    handlers.add("error", print)
+
+    def interrupted(_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("finx_sync.dispatch.handlers._tables", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            handlers.add("error", repr)
+    assert (
+        [one.function for one in handlers.snapshot()] == [one.function for one in handlers.topics["error"]] == [print]
+    )
+
+
+def test_a_registration_within_another_loses_neither(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A signal handler that registers a handler would hang the program, or have its registration undone."""
+    handlers = Handlers()
+
+    def signalled(given: list[Handler]) -> object:
+        monkeypatch.undo()
+        handlers.add("error", repr)
+        return _tables(given)
+
+    monkeypatch.setattr("finx_sync.dispatch.handlers._tables", signalled)
+    handlers.add("error", print)
+    assert {one.function for one in handlers.topics["error"]} == {print, repr}
 
 
 def test_routes_by_type_and_name() -> None:

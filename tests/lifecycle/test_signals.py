@@ -1,0 +1,71 @@
+"""Signals at random moments of every public call: `stop()` in a signal handler, and Ctrl+C."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from websockets.sync.server import ServerConnection
+
+from tests.lifecycle.interrupted import NEW, RUNNING
+from tests.scripted import ScriptedServer, text
+
+ROOT = Path(__file__).parents[2]
+CALLS = (*NEW, *RUNNING)
+
+
+def tick(connection: ServerConnection) -> None:
+    """Take the key, then send ticks."""
+    connection.recv()
+    connection.send('{"isAuth":true}')
+    while True:
+        connection.send(text())
+        try:
+            connection.recv(timeout=0.002)  # paces them, and takes what is asked for
+        except TimeoutError:
+            pass
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[ScriptedServer]:
+    """One for all rounds."""
+    with ScriptedServer(tick) as server:
+        yield server
+
+
+def interrupt(mode: str, call: str, rounds: int, server: ScriptedServer, folder: Path, timeout: float) -> str:
+    """Run the rounds of one call; returns what went wrong."""
+    done = subprocess.run(
+        [
+            *(sys.executable, "-X", "dev", "-m", "tests.lifecycle.interrupted"),
+            *(mode, call, str(rounds), "7", server.url, str(folder)),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+        cwd=ROOT,
+    )
+    return "" if done.stdout == "ok\n" else f"{mode} in {call}: {done.stdout}{done.stderr[-6000:]}"
+
+
+@pytest.mark.parametrize("mode", ["stop", "ctrl_c"])
+def test_a_signal_at_any_moment_of_any_call(mode: str, server: ScriptedServer, tmp_path: Path) -> None:
+    """The usual SIGTERM idiom would hang the program, or Ctrl+C leave a thread that nothing ends."""
+    with ThreadPoolExecutor(2) as pool:
+        rounds = {call: 30 if call in NEW else 6 for call in CALLS}
+        outcomes = pool.map(lambda call: interrupt(mode, call, rounds[call], server, tmp_path, 55), CALLS)
+    assert not [outcome for outcome in outcomes if outcome]
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("mode", ["stop", "ctrl_c"])
+@pytest.mark.parametrize("call", CALLS)
+def test_a_thousand_signals(mode: str, call: str, server: ScriptedServer, tmp_path: Path) -> None:
+    """What goes well thirty times would fail a program that runs for a year."""
+    assert not interrupt(mode, call, 1000, server, tmp_path, 3000)
