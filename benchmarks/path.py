@@ -49,7 +49,7 @@ class Path:
         self.stream.on_spot(lambda tick: None)
         for number in range(subscriptions):
             self.stream.subscribe_contract(f"BTC-26AUG22-{20000 + number}-C")
-        self.session = self.stream._session = Session(self.stream._session_parts())
+        self.session = self.stream._session = Session(self.stream._session_parts(live=True))
         self._line = self.session._new_line(MAIN_LINE, patient=True)
         self._line.connection = Connection(MAIN_LINE)
         self.reader = FrameReader()
