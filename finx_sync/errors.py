@@ -43,10 +43,12 @@ whatever came from outside passes `finx_sync.redaction` first, and every text pa
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from finx_sync.redaction import excerpt, redact, sealed, shown
+from finx_sync.pickling import causes_of, link_causes, portable
+from finx_sync.redaction import excerpt, sealed, shown
 
 __all__ = [
     "AuthorizationError",
@@ -94,6 +96,10 @@ LONGEST_COMPLAINT = 1000
 class FinxSyncError(Exception):
     """The root: ``except FinxSyncError`` catches whatever this library raises on purpose.
 
+    Every error can be pickled and copied, whatever it carries: process pools pickle what their workers raise, and
+    would hang or break otherwise. Its type, text, attributes, notes and causes are kept; an attribute or a foreign
+    exception that cannot be pickled becomes a text that describes it.
+
     Attributes:
         history: where a call that fetches tick history has failed, what it had by then; None elsewhere.
     """
@@ -103,6 +109,57 @@ class FinxSyncError(Exception):
     def __init__(self, *args: Any) -> None:
         # Texts quote names, reasons and other errors, which may come from a server: no known secret, one line.
         super().__init__(*(sealed(one) if isinstance(one, str) else one for one in args))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle it without calling `__init__`, whose arguments are not `args`."""
+        args = tuple(map(portable, self.args))
+        state = {name: value if isinstance(value, FinxSyncError) else portable(value) for name, value in _state(self)}
+        return _rebuilt, (type(self), args), (state, causes_of(self, FinxSyncError), self.__suppress_context__)
+
+    def __setstate__(self, state: Any) -> None:
+        """What `__reduce__` has put aside."""
+        attributes, causes, suppress = state
+        for name, value in attributes.items():
+            setattr(self, name, value)
+        link_causes(self, causes)
+        self.__suppress_context__ = suppress
+
+    def __copy__(self) -> FinxSyncError:
+        return self._copied(lambda value: value)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> FinxSyncError:
+        def deep(value: Any) -> Any:
+            try:
+                return copy.deepcopy(value, memo)
+            except Exception:  # noqa: BLE001  # whatever the object's own code raises: what cannot be copied is shared
+                return value
+
+        return self._copied(deep, memo)
+
+    def _copied(self, copied: Callable[[Any], Any], memo: dict[int, Any] | None = None) -> FinxSyncError:
+        other = _rebuilt(type(self), tuple(copied(one) for one in self.args))
+        if memo is not None:
+            memo[id(self)] = other
+        for name, value in _state(self):
+            setattr(other, name, copied(value))
+        other.__cause__, other.__context__ = self.__cause__, self.__context__  # shared: a copy would lose its traceback
+        other.__suppress_context__ = self.__suppress_context__
+        return other
+
+
+def _rebuilt(kind: type[FinxSyncError], args: tuple[Any, ...]) -> FinxSyncError:
+    """An error of a kind, without its own `__init__`, but with that of the built-in exception that it is too."""
+    error = kind.__new__(kind, *args)
+    super(FinxSyncError, error).__init__(*args)
+    error.args = args
+    return error
+
+
+def _state(error: FinxSyncError) -> list[tuple[str, Any]]:
+    """Its attributes, and those of the built-in exception that it is too."""
+    reduced: Any = super(FinxSyncError, error).__reduce__()
+    state = reduced[2] if len(reduced) > 2 else None
+    return list(state.items()) if state else []
 
 
 class ConfigError(FinxSyncError, ValueError):
@@ -278,7 +335,7 @@ class UnreadableMessageError(FinxSyncError, ValueError):
 
     def __init__(self, why: str, payload: str) -> None:
         self.excerpt = shown(payload, EXCERPT_LENGTH)
-        super().__init__(f"{redact(why)}; the message begins {excerpt(payload, EXCERPT_LENGTH)!r}")
+        super().__init__(f"{excerpt(why, EXCERPT_LENGTH)}; the message begins {excerpt(payload, EXCERPT_LENGTH)!r}")
 
 
 class RecordingError(FinxSyncError, ValueError):

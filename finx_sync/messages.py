@@ -20,7 +20,16 @@ import msgspec
 
 from finx_sync.pricing import ContractGreeks, recompute
 
-__all__ = ["ContractTick", "Message", "SpotTick", "Tick", "unix_seconds", "wire_fields"]
+__all__ = [
+    "ContractTick",
+    "InternalText",
+    "Message",
+    "SpotTick",
+    "Tick",
+    "unix_seconds",
+    "wire_fields",
+    "without_internal",
+]
 
 UTC = dt.timezone.utc
 
@@ -35,7 +44,19 @@ class _Empty(enum.Enum):
 # a second decode would cost more than all the rest. About 30 % of real option tickers have such fields.
 _Empty._value2member_map_[""] = None  # type: ignore[assignment]
 
+
+class Internal:
+    """The type of a field that is set here, for msgspec: no value on the wire is one, so no server can set it.
+
+    A message that tries is read field by field, as one that lacks fields is, and what it says there is ignored.
+    """
+
+
 if TYPE_CHECKING:
+    InternalFloat = float
+    InternalBool = bool
+    InternalText = str
+    InternalNames = tuple[str, ...]
     Number = float | None
     Integer = int | None
     Text = str | None
@@ -43,6 +64,7 @@ if TYPE_CHECKING:
     NameReader = operator.attrgetter[str]
     StateReader = operator.attrgetter[Any]
 else:
+    InternalFloat = InternalBool = InternalText = InternalNames = Internal
     # msgspec reads "nan" and "inf" as numbers; a price is none of these.
     Number = Annotated[float, msgspec.Meta(ge=-sys.float_info.max, le=sys.float_info.max)] | _Empty | None
     Integer = int | _Empty | None
@@ -64,9 +86,9 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         absent: wire names of the fields that this message did not carry.
     """
 
-    received_at: float = msgspec.field(default=0.0, name="@received_at")
-    backfilled: bool = msgspec.field(default=False, name="@backfilled")
-    absent: tuple[str, ...] = msgspec.field(default=(), name="@absent")
+    received_at: InternalFloat = msgspec.field(default=0.0, name="@received_at")
+    backfilled: InternalBool = msgspec.field(default=False, name="@backfilled")
+    absent: InternalNames = msgspec.field(default=(), name="@absent")
 
     name_of: ClassVar[NameReader]
     """Reads `name` at the speed of C; for the dispatch thread."""
@@ -122,6 +144,11 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     def __repr__(self) -> str:
         fields = ", ".join(f"{self._attributes[name]}={value!r}" for name, value in self.items())
         return f"{type(self).__name__}({fields})"
+
+
+def without_internal(row: dict[str, Any]) -> dict[str, Any]:
+    """What the wire may say: an object without the names of our own fields."""
+    return {name: value for name, value in row.items() if not name.startswith("@")}
 
 
 def wire_fields(kind: type[_Message]) -> type[_Message]:
@@ -248,7 +275,7 @@ class SpotTick(Message, frozen=True, kw_only=True, gc=False):
     price: Number
     date: Text = None
     time: Text = None
-    absent: tuple[str, ...] = msgspec.field(default=("date", "time"), name="@absent")
+    absent: InternalNames = msgspec.field(default=("date", "time"), name="@absent")
 
     name_of = operator.attrgetter("pair")
     is_state = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import socket
@@ -89,12 +90,16 @@ def never_started(_: pytest.MonkeyPatch) -> Iterator[StreamManager]:
     yield StreamManager("sandbox-key", url="ws://127.0.0.1:1")
 
 
+numbers = itertools.count()
+
+
 @contextmanager
 def looking_up(monkeypatch: pytest.MonkeyPatch) -> Iterator[StreamManager]:
     gate = threading.Event()
     with monkeypatch.context() as patch:
         patch.setattr(dial.socket, "getaddrinfo", lambda *_: gate.wait(PATIENCE) and [])
-        with opened_at_the_end(gate), connecting("ws://slow.test") as stream:
+        # A name of its own: a look-up that is still on its way is shared by all who want the same name.
+        with opened_at_the_end(gate), connecting(f"ws://slow-{next(numbers)}.test") as stream:
             yield stream
 
 

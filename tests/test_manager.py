@@ -30,6 +30,7 @@ from finx_sync import (
     State,
     StreamManager,
 )
+from finx_sync.dispatch.worker import Worker
 from finx_sync.errors import (
     ConnectionLostError,
     ConnectTimeoutError,
@@ -265,7 +266,7 @@ def test_handlers_can_be_removed_and_added_inside_handlers() -> None:
     assert not stream.off(first)
 
 
-@pytest.mark.parametrize("place", ["decode", "opening"])
+@pytest.mark.parametrize("place", ["dispatch", "opening"])
 def test_a_defect_of_our_own_ends_the_stream_loudly(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A crashed thread would leave a stream that looks alive and never ticks again."""
 
@@ -274,7 +275,10 @@ def test_a_defect_of_our_own_ends_the_stream_loudly(place: str, monkeypatch: pyt
 
     with ScriptedServer(lambda connection: connection.send(text())) as server:
         stream = stream_to(server)
-        monkeypatch.setattr(stream._dialect, place if place == "decode" else "url", crash)
+        if place == "dispatch":
+            monkeypatch.setattr(Worker, "_dispatch", crash)
+        else:
+            monkeypatch.setattr(stream._dialect, "url", crash)
         with pytest.raises(InternalError):
             stream.run()
         assert stream.state is State.FAILED

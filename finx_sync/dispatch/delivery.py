@@ -11,9 +11,9 @@ from typing import Any, Final, Literal, Protocol
 from finx_sync.dispatch.expander import Expander, Expansion, NoExpander
 from finx_sync.dispatch.handlers import Handler, Handlers, Route
 from finx_sync.dispatch.inbox import Connection
-from finx_sync.dispatch.latest import LastValues, set_field
+from finx_sync.dispatch.latest import WEIGH_AFTER, LastValues, set_field
 from finx_sync.dispatch.ledger import Ledger
-from finx_sync.errors import HandlerRaisedError
+from finx_sync.errors import HandlerRaisedError, UnreadableMessageError
 from finx_sync.messages import Message
 from finx_sync.reporting import is_configured
 
@@ -23,6 +23,9 @@ logger = logging.getLogger("finx_sync")
 
 Fate = Literal["unclaimed", "unknown", "control", "unreadable"]
 """What became of a decoded thing that is no user message."""
+
+EXCERPT: Final = 1024
+"""Bytes of a payload that an error is made of."""
 
 _NOBODY: Final = Route()
 
@@ -89,12 +92,14 @@ class Delivery:
         self.gate: Gate | None = None
         self.queue: Callable[[Message, bytes, float], object] | None = None
         self.stopping = False
+        self._defects = 0
+        self._unweighed = 0  # bytes handed on since the last values were weighed
 
     def run(self, messages: list[Any], payloads: Sequence[bytes], received_at: float, connection: Connection) -> int:
         """Hand messages on, in order, until the handlers change or the stream stops; returns how many were."""
         gate, done = self.gate, 0
         if gate is not None:
-            gate.prepare(messages, received_at, connection)
+            self.prepare(gate, messages, received_at, connection)
         if (gate is None or self._judge() is None) and "message" not in self._handlers.topics:
             routes = self._handlers.routes
             call = self._call_expanded if type(messages[0]) in self._expanded else self._call_one
@@ -103,6 +108,21 @@ class Delivery:
                 return done
         rest = (messages[done:], payloads[done:]) if done else (messages, payloads)
         return done + self._call_each(*rest, received_at, connection)
+
+    def prepare(self, gate: Gate, messages: Sequence[Any], received_at: float, connection: Connection) -> None:
+        """Tell the gate of what comes next; whatever is in the messages, nothing is raised."""
+        try:
+            gate.prepare(messages, received_at, connection)
+        except Exception as error:  # noqa: BLE001  # the messages themselves are still to be handed on
+            self._defect("could not be looked at for gaps", error)
+
+    def account(self, size: int) -> None:
+        """A batch of `size` bytes is to be handed on: now and then, see that the last values do not get too heavy."""
+        self._unweighed += size
+        if self._unweighed > WEIGH_AFTER:
+            self._unweighed = 0
+            for table in self._latest.values():
+                table.forget_heavy()
 
     def _judge(self) -> Gate | None:
         """The gate, if it has to judge every message."""
@@ -154,7 +174,7 @@ class Delivery:
         else:
             self.hand_on(message, payload, received_at)
 
-    def hand_on(self, message: Message, payload: bytes | None, received_at: float) -> None:
+    def hand_on(self, message: Message, payload: bytes, received_at: float) -> None:
         """Hand one message on that was in hand already and that no gate keeps."""
         self._ledger.settle(**{self._deliver(message, payload, received_at): 1})
 
@@ -189,36 +209,43 @@ class Delivery:
         kind: type[Message] | None = None
         handler: Handler | None = None
         done = begin = 0
+        defect: Exception | None = None
         begun = time.perf_counter()
-        for message, payload in zip(messages, payloads, strict=True):
-            if type(message) is not kind:
-                if handler is not None:
-                    handler.calls += done - begin
-                    handler, begin = None, done
-                kind = type(message)
-                last, handler = latest.get(kind), routes.get(kind, _NOBODY).only
-                if last is None or handler is None:
+        try:
+            for message, payload in zip(messages, payloads, strict=True):
+                if type(message) is not kind:
+                    if handler is not None:
+                        handler.calls += done - begin
+                        handler, begin = None, done
+                    kind = type(message)
+                    last, handler = latest.get(kind), routes.get(kind, _NOBODY).only
+                    if last is None or handler is None:
+                        break
+                    last.forget_surplus()
+                    table, name_of, function = last.entries, kind.name_of, handler.function
+                set_field(message, "received_at", received_at)
+                table[name_of(message)] = (payload, received_at)  # not the message: see `LastTable`
+                try:
+                    function(message)
+                except BaseException as error:  # noqa: BLE001  # whatever user code raises, the stream goes on
+                    assert handler is not None
+                    self._failed(handler, message, error)
+                done += 1
+                if handlers.routes is not routes:  # a handler came or went, or the stream was stopped
                     break
-                last.forget_surplus()
-                table, name_of, function = last.entries, kind.name_of, handler.function
-            set_field(message, "received_at", received_at)
-            table[name_of(message)] = (payload, received_at)  # not the message: see `LastTable`
-            done += 1
-            try:
-                function(message)
-            except BaseException as error:  # noqa: BLE001  # whatever user code raises, the stream goes on
-                assert handler is not None
-                self._failed(handler, message, error)
-            if handlers.routes is not routes:  # a handler came or went, or the stream was stopped
-                break
+        except Exception as error:  # noqa: BLE001  # not the user's: see `spoiled`
+            defect = error
         if handler is not None:
             handler.calls += done - begin
             if done == 1:  # the worker sees to it that enough runs have just one message
                 handler.times.append(time.perf_counter() - begun)
         self._ledger.handle(done)
+        if defect is not None:
+            self.spoiled(payloads[done], defect)
+            done += 1
         return done
 
-    def _call_each(
+    def _call_each(  # noqa: PLR0912, PLR0915  # every message's way: a call less is worth more than a shorter function
         self, messages: list[Any], payloads: Sequence[bytes], received_at: float, connection: Connection
     ) -> int:
         """The same for any mixture: several types or handlers, handlers by name, texts, what is no user message."""
@@ -230,55 +257,62 @@ class Delivery:
         kind: type | None = None
         done = 0
         timed = len(messages) == 1
-        for message, payload in zip(messages, payloads, strict=True):
-            done += 1
-            if type(message) is not kind:
-                kind = type(message)
-                table = latest.get(kind)
-                if table is not None:
-                    expands = kind in self._expanded
-                    route = _NOBODY if expands else routes.get(kind, _NOBODY)
-                    everyone, by_name, name_of = route.everyone, route.by_name, kind.name_of
-                    table.forget_surplus()
-                    entries = table.entries
-            if table is None:
+        defect: Exception | None = None
+        try:
+            for message, payload in zip(messages, payloads, strict=True):
+                if type(message) is not kind:
+                    kind = type(message)
+                    table = latest.get(kind)
+                    if table is not None:
+                        expands = kind in self._expanded
+                        route = _NOBODY if expands else routes.get(kind, _NOBODY)
+                        everyone, by_name, name_of = route.everyone, route.by_name, kind.name_of
+                        table.forget_surplus()
+                        entries = table.entries
+                done += 1
+                if table is None:
+                    self.other(message, payload, connection)
+                    gate = self._judge()  # a control message may have opened or closed one
+                    if handlers.routes is not routes:
+                        break
+                    continue
+                name = name_of(message)
+                if gate is not None:
+                    judgement = gate.judge(message, payload, received_at, connection)
+                    if judgement is not Judgement.PASS:
+                        counts["duplicate"] += judgement is Judgement.DUPLICATE
+                        continue
                 heard = texts and self.tell("message", str(payload, "utf-8"))
-                self._book(self._on_other(message, connection), heard)
-                gate = self._judge()  # a control message may have opened or closed one
-                continue
-            if gate is not None:
-                judgement = gate.judge(message, payload, received_at, connection)
-                if judgement is not Judgement.PASS:
-                    counts["duplicate"] += judgement is Judgement.DUPLICATE
-                    continue
-            heard = texts and self.tell("message", str(payload, "utf-8"))
-            set_field(message, "received_at", received_at)
-            name = name_of(message)
-            entries[name] = (payload, received_at)
-            wanted = by_name.get(name, everyone) if by_name else everyone
-            fate = "handled" if wanted or heard else "unclaimed"
-            counts[self._expand(message, entries, name, heard) if expands else fate] += 1
-            for handler in wanted:
-                if timed:
-                    self._call(handler, message)
-                    continue
-                handler.calls += 1
-                try:
-                    handler.function(message)
-                except BaseException as error:  # noqa: BLE001  # as above
-                    self._failed(handler, message, error)
-            if handlers.routes is not routes:
-                break
+                set_field(message, "received_at", received_at)
+                entries[name] = (payload, received_at)
+                wanted = by_name.get(name, everyone) if by_name else everyone
+                fate = "handled" if wanted or heard else "unclaimed"
+                counts[self._expand(message, entries, name, heard) if expands else fate] += 1
+                for handler in wanted:
+                    if timed:
+                        self._call(handler, message)
+                        continue
+                    handler.calls += 1
+                    try:
+                        handler.function(message)
+                    except BaseException as error:  # noqa: BLE001  # as above
+                        self._failed(handler, message, error)
+                if handlers.routes is not routes:
+                    break
+        except Exception as error:  # noqa: BLE001  # not the user's: see `spoiled`
+            defect = error
         self._ledger.settle(**counts)
+        if defect is not None:
+            self.spoiled(payloads[done - 1], defect)
         return done
 
-    def _deliver(self, message: Message, payload: bytes | None, received_at: float) -> str:
+    def _deliver(self, message: Message, payload: bytes, received_at: float) -> str:
         """One message to its handlers; returns what became of it."""
-        heard = payload is not None and self.tell("message", str(payload, "utf-8"))
+        heard = "message" in self._handlers.topics and self.tell("message", str(payload, "utf-8"))
         set_field(message, "received_at", received_at)
         name = message.name_of(message)
         table = self._latest[type(message)]
-        table[name] = message
+        table.entries[name] = (payload, received_at)
         table.forget_surplus()
         if type(message) in self._expanded:
             return self._expand(message, table.entries, name, heard)
@@ -296,29 +330,38 @@ class Delivery:
             return 0
         handled = unclaimed = duplicate = 0
         kind: type | None = None
-        for message, payload in zip(messages, payloads, strict=True):
-            if type(message) is not kind:
-                kind = type(message)
-                if kind not in expanded:
+        defect: Exception | None = None
+        try:
+            for message, payload in zip(messages, payloads, strict=True):
+                if type(message) is not kind:
+                    kind = type(message)
+                    if kind not in expanded:
+                        break
+                    last = latest[kind]
+                    last.forget_surplus()
+                    entries, name_of = last.entries, kind.name_of
+                set_field(message, "received_at", received_at)
+                name = name_of(message)
+                made = expand(message)
+                entries[name] = entry = (payload, received_at)
+                for further in made.names:
+                    entries[further] = entry
+                if made.messages and self._hand_on_all(made):
+                    handled += 1
+                elif made.is_duplicate:
+                    duplicate += 1
+                else:
+                    unclaimed += 1
+                if handlers.routes is not routes:
                     break
-                last = latest[kind]
-                last.forget_surplus()
-                entries, name_of = last.entries, kind.name_of
-            set_field(message, "received_at", received_at)
-            entries[name_of(message)] = entry = (payload, received_at)
-            made = expand(message)
-            for further in made.names:
-                entries[further] = entry
-            if made.messages and self._hand_on_all(made):
-                handled += 1
-            elif made.is_duplicate:
-                duplicate += 1
-            else:
-                unclaimed += 1
-            if handlers.routes is not routes:
-                break
+        except Exception as error:  # noqa: BLE001  # not the user's: see `spoiled`
+            defect = error
         self._ledger.settle(handled=handled, unclaimed=unclaimed, duplicate=duplicate)
-        return handled + unclaimed + duplicate
+        done = handled + unclaimed + duplicate
+        if defect is not None:
+            self.spoiled(payloads[done], defect)
+            done += 1
+        return done
 
     def _expand(self, message: Message, entries: dict[str, Any], name: str, heard: bool) -> str:
         """One message of which handlers get something else; returns what became of it.
@@ -336,9 +379,15 @@ class Delivery:
         return "handled" if claimed else "duplicate" if made.is_duplicate else "unclaimed"
 
     def _hand_on_all(self, made: Expansion) -> bool:
-        """Hand on what an expander has made; returns whether anybody wanted any of it."""
+        """Hand on what an expander has made; returns whether anybody wanted any of it.
+
+        One frame may hold a hundred thousand parts, so a stop is noticed between them.
+        """
         claimed, tell = False, self.tell
-        for topic, part in made.messages:
+        for number, (topic, part) in enumerate(made.messages):
+            if self.stopping:
+                self._expander.withheld([left for _, left in made.messages[number:]])
+                break
             claimed = (tell(topic, part) if isinstance(topic, str) else self._hand_on_part(topic, part)) or claimed
         return claimed
 
@@ -356,9 +405,33 @@ class Delivery:
         return bool(wanted)
 
     def other(self, message: Any, payload: bytes, connection: Connection) -> None:
-        """What is no user message, in hand: act on it, and enter it."""
+        """What is no user message, in hand: act on it, and enter it. Whatever it is, nothing is raised."""
         heard = "message" in self._handlers.topics and self.tell("message", str(payload, "utf-8"))
-        self._book(self._on_other(message, connection), heard)
+        try:
+            fate = self._on_other(message, connection)
+        except Exception as error:  # noqa: BLE001  # see `spoiled`
+            self.spoiled(payload, error)
+        else:
+            self._book(fate, heard)
+
+    def spoiled(self, payload: bytes, error: Exception) -> None:
+        """A message in hand on which something of ours has choked: reported and entered as unreadable.
+
+        Nobody knows of such a message, or it would be taken care of where it is read. The stream goes on without it.
+        """
+        self._defect("could not be processed", error)
+        failure = UnreadableMessageError(
+            f"it could not be processed ({type(error).__name__})", str(payload[:EXCERPT], "utf-8", "replace")
+        )
+        failure.__cause__ = error
+        self.tell("error", failure)
+        self._ledger.settle(unreadable=1)
+
+    def _defect(self, what: str, error: Exception) -> None:
+        self._defects += 1
+        if str(self._defects).strip("0") == "1":  # as in `_failed`
+            text = "a message %s, which is a defect of finx_sync (%d so far); please report it"
+            logger.error(text, what, self._defects, exc_info=error)
 
     def _book(self, fate: Fate, heard: bool) -> None:
         """Enter a message that is no user message; `heard` tells that `on_message` handlers had its text."""

@@ -36,6 +36,9 @@ class Expander(Protocol):
     def expand(self, message: Message) -> Expansion:
         """What handlers get of `message`, which has its `received_at`."""
 
+    def withheld(self, messages: Sequence[Any]) -> None:
+        """These of it were not handed on, since the stream stops."""
+
 
 class NoExpander:
     """Where all messages are handed on as they come."""
@@ -45,3 +48,6 @@ class NoExpander:
     def expand(self, message: Message) -> Expansion:
         """It is never asked."""
         raise NotImplementedError
+
+    def withheld(self, messages: Sequence[Any]) -> None:
+        """As `expand`."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from typing import Final, Literal
@@ -24,6 +24,9 @@ Overflow = Literal["auto", "block", "drop_oldest", "latest", "error"]
 
 MAX_WAITING_BYTES: Final = 256 * 1024 * 1024
 """Bytes that may wait: the limit of messages alone would let large ones fill the memory."""
+
+MAX_BATCH: Final = 4096
+"""Messages of one batch: one read may bring half a million, and whatever is done to a batch must be done soon."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,6 +63,12 @@ class Batch:
         self.arrived = arrived
         self.connection = connection
         self.size = sum(map(len, payloads))
+
+    def parts(self, size: int) -> Iterator[Batch]:
+        """The same in batches of at most `size` payloads."""
+        for begin in range(0, len(self.payloads), size):
+            part = self.payloads[begin : begin + size]
+            yield Batch(part, self.received_at, self.arrived, self.connection)
 
 
 @dataclass(slots=True, eq=False)
@@ -133,6 +142,10 @@ class Inbox:
 
     def put(self, batch: Batch, source: Source) -> None:
         """Queue a batch; makes room by the overflow rule when too much waits."""
+        if len(batch.payloads) > MAX_BATCH:
+            for part in batch.parts(MAX_BATCH):
+                self.put(part, source)
+            return
         count = len(batch.payloads)
         waiting = self._ledger.receive(count, batch.size)
         if (tap := self._taps.tap) is None:

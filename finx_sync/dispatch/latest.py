@@ -8,17 +8,22 @@ kept, and decoded again when somebody asks.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import islice
 from typing import Any, Final
 
 import msgspec
 
 from finx_sync.messages import Message
 
-__all__ = ["MAX_NAMES", "LastTable", "LastValues", "set_field"]
+__all__ = ["MAX_BYTES", "MAX_NAMES", "WEIGH_AFTER", "LastTable", "LastValues", "set_field"]
 
 MAX_NAMES: Final = 50_000
-"""Names of one type whose last value is kept; beyond, the half that was seen first goes."""
+"""Names of one type whose last value is kept; beyond, the older half goes."""
+MAX_BYTES: Final = 128 * 1024 * 1024
+"""Bytes of last values of one type; beyond, the older ones go until half of it is left."""
+WEIGH_AFTER: Final = 64 * 1024 * 1024
+"""Bytes that are received between two looks at `MAX_BYTES`: to weigh a table means to look at each of its entries."""
+DECODED: Final = 8
+"""How many times its JSON a decoded message takes, roughly."""
 
 set_field: Final = msgspec.structs.force_setattr
 """Past `frozen`: this is how a decoded message is completed, before anyone sees it."""
@@ -68,8 +73,23 @@ class LastTable:
     def forget_surplus(self) -> None:
         """Keep within `MAX_NAMES`. The dispatch thread only."""
         if len(self.entries) > MAX_NAMES:
-            for name in list(islice(self.entries, len(self.entries) // 2)):
+            for name in self._oldest_first()[: len(self.entries) // 2]:
                 del self.entries[name]
+
+    def forget_heavy(self) -> None:
+        """Keep within `MAX_BYTES`. The dispatch thread only, whenever `WEIGH_AFTER` bytes more have been received."""
+        sizes = {name: len(name) + _size(entry) for name, entry in self.entries.items()}
+        total = sum(sizes.values())
+        if total <= MAX_BYTES:
+            return
+        for name in self._oldest_first():
+            if total <= MAX_BYTES // 2:
+                return
+            total -= sizes[name]
+            del self.entries[name]
+
+    def _oldest_first(self) -> list[str]:
+        return sorted(self.entries, key=self.received_at)
 
     def _read(self, entry: Entry) -> Any:
         if not isinstance(entry, tuple):
@@ -78,6 +98,16 @@ class LastTable:
         (message,) = self._decode([payload])
         set_field(message, "received_at", received_at)
         return message
+
+
+def _size(entry: Entry) -> int:
+    """About how many bytes an entry keeps."""
+    if isinstance(entry, tuple):
+        return len(entry[0])
+    try:
+        return DECODED * len(msgspec.json.encode(entry))
+    except (msgspec.MsgspecError, TypeError, ValueError, RecursionError):  # its values need not be JSON's
+        return DECODED
 
 
 LastValues = dict[type[Message], LastTable]

@@ -29,6 +29,8 @@ logger = logging.getLogger("finx_sync")
 
 SLICE: Final = 128
 """Messages between two entries in the books, at most."""
+MAX_BACKLOG_BYTES: Final = 256 * 1024 * 1024
+"""Bytes of messages that are taken in while catching up; the others wait where they are."""
 SLOW_SLICE: Final = 0.02
 """Seconds; slices that take longer get shorter, so that slow handlers are noticed soon."""
 
@@ -171,6 +173,7 @@ class Worker:
         if isinstance(item, Batch):
             self._arrived = item.arrived
             self._dispatch(item)
+            self._delivery.account(item.size)
             self._arrived = self._busy_since = None
         elif isinstance(item, Dropped):
             self._on_missed(item)
@@ -249,6 +252,8 @@ class Worker:
         self._absorb(batch, backlog)
         while len(backlog) and not self._delivery.stopping:
             self._absorb_waiting(backlog)
+            if self._delivery.stopping:  # meanwhile: nobody is called any more
+                break
             if backlog.conflated is not None:
                 self._on_missed(backlog.conflated)
                 backlog.conflated = None
@@ -259,42 +264,59 @@ class Worker:
             event.event()
 
     def _absorb_waiting(self, backlog: Backlog) -> None:
-        while len(backlog) < self._backlog_limit and (item := self._inbox.get_waiting()) is not None:
+        """Take in what waits now. What comes meanwhile has to wait for the oldest message to be handed on."""
+        left = self._ledger.waiting
+        while len(backlog) < self._backlog_limit and backlog.size < MAX_BACKLOG_BYTES and left >= 0:
+            if self._delivery.stopping or (item := self._inbox.get_waiting()) is None:
+                return
             if isinstance(item, Batch):
+                left -= len(item.payloads)
                 self._absorb(item, backlog)
+                self._delivery.account(item.size)
             elif isinstance(item, Ordered):
                 backlog.add_event(item)
             else:
                 self._take(item)
 
     def _absorb(self, batch: Batch, backlog: Backlog) -> None:
-        self._inbox.take(len(batch.payloads))
-        self._add(self._decode(batch.payloads), batch.payloads, batch, backlog)
+        """Take in a batch, in slices: one read may have brought half a million messages, and a stop must not wait."""
+        payloads = batch.payloads
+        for position in range(0, len(payloads), SLICE):
+            if self._delivery.stopping:
+                self._ledger.drop_waiting(len(payloads) - position)
+                return
+            part = payloads[position : position + SLICE]
+            self._inbox.take(len(part))
+            self._add(self._decode(part), part, batch, backlog)
 
     def _add(self, messages: list[Any], payloads: list[bytes], batch: Batch, backlog: Backlog) -> None:
         """Put messages in hand into the backlog; act at once on those that are for the library."""
         delivery, received_at, connection = self._delivery, batch.received_at, batch.connection
-        wants_text = "message" in self._handlers.topics
         if delivery.gate is not None:
-            delivery.gate.prepare(messages, received_at, connection)
-        replaced = duplicates = 0
+            delivery.prepare(delivery.gate, messages, received_at, connection)
+        dropped = duplicates = done = 0
         for message, payload in zip(messages, payloads, strict=True):
+            if delivery.stopping:
+                dropped += len(messages) - done
+                break
+            done += 1
             if type(message) not in self._message_types:
                 delivery.other(message, payload, connection)
                 continue
-            if delivery.gate is not None:
-                judgement = delivery.gate.judge(message, payload, received_at, connection)
-                if judgement is not Judgement.PASS:
-                    duplicates += judgement is Judgement.DUPLICATE
-                    continue
-            text = payload if wants_text else None
-            replaced += backlog.add(Waiting(message, text, received_at, batch.arrived))
-        self._ledger.settle(dropped=replaced, duplicate=duplicates)
+            try:
+                if delivery.gate is not None:
+                    judgement = delivery.gate.judge(message, payload, received_at, connection)
+                    if judgement is not Judgement.PASS:
+                        duplicates += judgement is Judgement.DUPLICATE
+                        continue
+                dropped += backlog.add(Waiting(message, payload, received_at, batch.arrived))
+            except Exception as error:  # noqa: BLE001  # see `Delivery.spoiled`
+                delivery.spoiled(payload, error)
+        self._ledger.settle(dropped=dropped, duplicate=duplicates)
 
     def _queue(self, backlog: Backlog, message: Message, payload: bytes, received_at: float) -> None:
         """What a gate has kept, and lets go on now."""
-        text = payload if "message" in self._handlers.topics else None
-        replaced = backlog.add(Waiting(message, text, received_at, time.monotonic()))
+        replaced = backlog.add(Waiting(message, payload, received_at, time.monotonic()))
         self._ledger.settle(dropped=replaced)
 
     def _deliver_oldest(self, backlog: Backlog) -> None:

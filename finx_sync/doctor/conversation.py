@@ -22,6 +22,7 @@ from finx_sync.session.failures import judged
 from finx_sync.stream import Stream
 from finx_sync.transport.app import WebSocketApp, as_finx_error, quiet_thread
 from finx_sync.venues.base import Authentication, KeepAliveReply, ServerError
+from finx_sync.venues.guarded import guarded
 
 __all__ = ["Conversation"]
 
@@ -149,7 +150,7 @@ class Conversation:
         go_on()
 
     def _received(self, app: WebSocketApp, payloads: list[bytes]) -> None:
-        for message in self._stream._dialect.decode(payloads):
+        for message in guarded(self._stream._dialect)(payloads):
             if isinstance(message, Authentication) and self._step == "key":
                 if message.accepted:
                     self._accepted("the server took the key")

@@ -207,12 +207,14 @@ class Fetch:
         while True:
             with self._condition:
                 over = self._condition.wait_for(
-                    lambda: self._plan.done or self._error is not None,
+                    lambda: self._plan.done or self._error is not None or self._cancel.is_set,
                     min(PROGRESS_INTERVAL if tell else LONGEST_WAIT, max(0.0, self._deadline - time.monotonic())),
                 )
                 progress = Progress(self._plan.fraction, self._plan.rows, self._plan.pages, self._retries)
             if tell is not None:
                 tell(progress)
+            if over and self._cancel.is_set and self._error is None and not self._plan.done:
+                raise ConnectionLostError("tickHistory: given up, since its rows are not needed any more")
             if over:
                 return
             if time.monotonic() >= self._deadline:

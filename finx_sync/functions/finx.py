@@ -11,6 +11,7 @@ import msgspec
 
 from finx_sync.errors import InvalidInputError, UnexpectedReplyError, UnsupportedError
 from finx_sync.functions.backend import DEFAULT_TIMEOUT, Answer, Backend, Functions
+from finx_sync.functions.exchange import Cancel
 from finx_sync.functions.history import (
     DEFAULT_WORKERS,
     CacheFolder,
@@ -152,11 +153,11 @@ class FinxFunctions(FinxRestFunctions):
         with self._backend() as backend:
             return fetch_history(_with_pages(backend), request, progress)
 
-    def _tick_history_between(self, pair: str, first: int, last: int, timeout: float) -> TickHistory:
+    def _tick_history_between(self, pair: str, first: int, last: int, timeout: float, cancel: Cancel) -> TickHistory:
         """The ticks from one millisecond since the epoch to another, both in it; see `get_tick_history`."""
         request = HistoryRequest.between(pair, first, last, timeout)
         with self._backend() as backend:
-            return fetch_history(_with_pages(backend), request)
+            return fetch_history(_with_pages(backend), request, cancel=cancel)
 
     def iter_tick_history(
         self,

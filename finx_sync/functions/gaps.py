@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from finx_sync.errors import FinxSyncError
+from finx_sync.functions.exchange import Cancel
 from finx_sync.messages import SpotTick, Tick
 from finx_sync.session.backfill import Fetched
 from finx_sync.ticks import TickHistory
@@ -19,13 +22,16 @@ class SpotHistory:
 
     Args:
         between: returns the ticks of a pair from one millisecond since the epoch to another, both in it;
-            takes pair, both of these, and a timeout in seconds.
+            takes pair, both of these, a timeout in seconds, and what ends it from another thread.
     """
 
     kind = SPOT
 
-    def __init__(self, between: Callable[[str, int, int, float], TickHistory]) -> None:
+    def __init__(self, between: Callable[[str, int, int, float, Cancel], TickHistory]) -> None:
         self._between = between
+        self._lock = threading.Lock()  # guards what follows; held for assignments only
+        self._cancels: set[Cancel] = set()
+        self._ended = False
 
     def fetch(self, name: str, start: float, end: float, timeout: float) -> Fetched:
         """All rows from `start` to `end`, UNIX seconds, as spot ticks marked as backfilled.
@@ -33,14 +39,38 @@ class SpotHistory:
         Raises:
             FinxSyncError: there is not one.
         """
+        first, last = int(start) * 1000, max(int(start) * 1000, int(end * 1000))
         try:
-            history = self._between(name, int(start) * 1000, max(int(start) * 1000, int(end * 1000)), timeout)
+            with self._cancellable() as cancel:
+                history = self._between(name, first, last, timeout, cancel)
         except FinxSyncError as error:
             if not error.history:
                 raise
             return Fetched([_spot(row) for row in error.history], str(error))
         why = None if history.complete else f"it is not proven complete in {history.unproven[0]}"
         return Fetched([_spot(row) for row in history], why)
+
+    @contextmanager
+    def _cancellable(self) -> Iterator[Cancel]:
+        cancel = Cancel()
+        with self._lock:
+            self._cancels.add(cancel)
+            ended = self._ended
+        if ended:
+            cancel.set()
+        try:
+            yield cancel
+        finally:
+            with self._lock:
+                self._cancels.discard(cancel)
+
+    def end(self) -> None:
+        """Give up what is being fetched, and whatever is asked for from now on. Any thread."""
+        with self._lock:
+            self._ended = True
+            cancels = list(self._cancels)
+        for cancel in cancels:
+            cancel.set()
 
     def moment(self, message: SpotTick) -> float:
         """The tick's own time, UNIX seconds; whole seconds where the live feed says no more."""

@@ -20,6 +20,7 @@ from finx_sync.errors import FinxSyncError, IncompleteHistoryError, InvalidInput
 from finx_sync.functions.backend import Backend
 from finx_sync.functions.day import DAY_MS, Window
 from finx_sync.functions.evidence import Stretch
+from finx_sync.functions.exchange import Cancel
 from finx_sync.functions.fetch import Progress
 from finx_sync.functions.inputs import checked_pair, checked_timeout
 from finx_sync.functions.paging import windows
@@ -145,16 +146,25 @@ class HistoryRequest:
         )
 
 
-def fetch_history(backend: Backend, request: HistoryRequest, report: Report = False) -> TickHistory:
+def fetch_history(
+    backend: Backend, request: HistoryRequest, report: Report = False, *, cancel: Cancel | None = None
+) -> TickHistory:
     """All that is wanted, by several connections at once. On the caller's thread, until it is there.
 
+    Args:
+        backend: where.
+        request: what.
+        report: progress.
+        cancel: ends it from another thread; it is used up then.
+
     Raises:
+        ConnectionLostError: it was cancelled.
         IncompleteHistoryError: it is not proven complete, and `strict` was asked for.
         FunctionTimeoutError, FinxSyncError: as `Fetch.run`; what was fetched is the error's `history`.
     """
     bar = ProgressBar(request.pair) if report is True else None
     tell = bar or (report if callable(report) else None)
-    source = Source(backend, request)
+    source = Source(backend, request, cancel)
     try:
         rows, unproven = source.fetch(_days(request), tell)
     except FinxSyncError as error:

@@ -36,7 +36,8 @@ Found = tuple[Columns, list[Stretch]]
 class Source:
     """Days from the cache, and the rest from the server."""
 
-    def __init__(self, backend: Backend, request: HistoryRequest) -> None:
+    def __init__(self, backend: Backend, request: HistoryRequest, cancel: Cancel | None = None) -> None:
+        self._cancel = cancel
         self._backend = backend.with_one_key()
         self._request = request
         self.names = ExchangeNames([None])
@@ -155,7 +156,7 @@ class Source:
 
     def _run(self, plan: Plan, tell: Callable[[Progress], object] | None) -> None:
         request = self._request
-        cancel = Cancel()
+        cancel = self._cancel or Cancel()
         asker = Asker(self._backend, request.pair, self.names, cancel)
         try:
             Fetch(

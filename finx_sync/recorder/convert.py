@@ -30,6 +30,7 @@ from finx_sync.session.state import StateChange
 from finx_sync.session.subscriptions import Subscriptions
 from finx_sync.venues.base import Decoded, Dialect
 from finx_sync.venues.columns import TableFormat
+from finx_sync.venues.guarded import guarded
 
 __all__ = ["Converted", "Form", "convert"]
 
@@ -95,9 +96,10 @@ def convert(
 
 def _decoded(reader: RecordingReader, dialect: Dialect) -> Iterator[Decoded]:
     """All messages of a recording."""
+    decode = guarded(dialect)
     for record in reader:
         if isinstance(record, Received):
-            yield from dialect.decode(record.payloads)
+            yield from decode(record.payloads)
 
 
 class _Conversion:

@@ -23,6 +23,7 @@ from finx_sync.recorder.format import Record
 from finx_sync.recorder.played import PlayedSession
 from finx_sync.session.parts import SessionParts
 from finx_sync.session.state import ENDED, State
+from finx_sync.venues.guarded import guarded
 
 __all__ = ["Playback", "Speed"]
 
@@ -45,7 +46,7 @@ class Playback(PlayedSession):
 
     def __init__(self, parts: SessionParts, reader: Iterable[Record | Damage], speed: Speed) -> None:
         super().__init__(parts)
-        self._decode = parts.dialect.decode
+        self._decode = guarded(parts.dialect)
         self._speed = speed
         self._items = chunks(iter(reader), one_by_one=speed != "max")
         self._ahead: deque[Item] = deque()
@@ -185,6 +186,7 @@ class Playback(PlayedSession):
                 done = self.delivery.run(messages[position:end], payloads[position:end], times[position], connection)
             position += done
         self.ledger.settle(dropped=len(payloads) - position)
+        self.delivery.account(sum(map(len, payloads)))
         self.messages += position
         self._set_clock(chunk.arrived[-1], times[-1])
 

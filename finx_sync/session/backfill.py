@@ -27,6 +27,8 @@ __all__ = ["Backfill", "History"]
 
 logger = logging.getLogger("finx_sync")
 
+MAX_HELD_BYTES: Final = 64 * 1024 * 1024
+"""Bytes of live messages of one name that wait for its gap to be filled; beyond, the gap stays one."""
 REMEMBERED: Final = 256
 """Live messages of each name that history is compared with."""
 
@@ -54,8 +56,11 @@ class History(Protocol):
         """All messages of `name` from `start` to `end`, UNIX seconds.
 
         Raises:
-            FinxSyncError: they cannot be had in `timeout` seconds.
+            FinxSyncError: they cannot be had in `timeout` seconds, or `end` was called.
         """
+
+    def end(self) -> None:
+        """Give up what is being fetched, and whatever is asked for from now on. Any thread."""
 
     def moment(self, message: Any) -> float:
         """The message's own time, UNIX seconds."""
@@ -66,10 +71,11 @@ class History(Protocol):
 
 @dataclass
 class _Filling:
-    """One gap being filled; the live messages that wait."""
+    """One gap being filled; the live messages that wait, and the bytes of their payloads."""
 
     gap: Gap
     held: list[tuple[Message, bytes, float]] = field(default_factory=list)
+    size: int = 0
 
 
 class Backfill:
@@ -100,6 +106,7 @@ class Backfill:
         self._post = post
         self._timeout = timeout
         self._on_filled = on_filled
+        self._ended = False
         self._fillings: dict[Subscription, _Filling] = {}
         self._recent: dict[Subscription, deque[Any]] = {}
 
@@ -124,6 +131,10 @@ class Backfill:
         filling = self._fillings.get(subscription)
         if filling is not None:
             filling.held.append((message, payload, received_at))
+            filling.size += len(payload)
+            if filling.size > MAX_HELD_BYTES:
+                logger.warning("the gap of %s is not filled: too much came meanwhile", subscription.name)
+                self._finish(subscription, filling, Fetched([], "too much came meanwhile"))
             return Judgement.KEPT
         self._remember(subscription, message)
         return Judgement.PASS
@@ -139,12 +150,16 @@ class Backfill:
             if fetched.missing is not None:
                 logger.warning("the gap of %s could not be filled for certain: %s", subscription.name, fetched.missing)
         except FinxSyncError as error:
+            if self._ended:
+                return
             logger.warning("the gap of %s could not be filled: %s", subscription.name, error)
         except Exception:
             logger.exception("filling the gap of %s has met a defect; please report it", subscription.name)
         self._post(lambda: self._finish(subscription, filling, fetched))
 
     def _finish(self, subscription: Subscription, filling: _Filling, fetched: Fetched) -> None:
+        if self._fillings.get(subscription) is not filling:  # it was given up
+            return
         del self._fillings[subscription]
         self._on_filled(filling.gap, fetched.missing is None, subscription)
         for row in self._missing(subscription, filling, fetched.rows):
@@ -176,5 +191,7 @@ class Backfill:
 
     def end(self) -> None:
         """The stream ends: what is kept back is dropped, counted."""
+        self._ended = True
+        self._history.end()
         for filling in self._fillings.values():
             self._ledger.settle(dropped=len(filling.held))

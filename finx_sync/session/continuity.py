@@ -28,7 +28,7 @@ from finx_sync.session.backfill import Backfill
 from finx_sync.session.clock import Clock
 from finx_sync.session.coverage import Coverage
 from finx_sync.session.handover import Handover, Successor
-from finx_sync.session.overlap import skip_to
+from finx_sync.session.overlap import mark, skip_to
 from finx_sync.venues.base import Dialect, Subscription
 
 __all__ = ["Continuity"]
@@ -60,7 +60,7 @@ class _Echoes:
     """What a connection still will bring, and another one has brought before it went.
 
     Attributes:
-        left: payloads of each subscription, in order.
+        left: marks of the payloads of each subscription, in order; see `mark`.
         until: when they are forgotten, since they may never come; monotonic.
     """
 
@@ -428,7 +428,7 @@ class Continuity:
     def _is_echo(self, wish: Subscription | None, payload: bytes, connection: Connection) -> bool:
         """Whether a connection that failed has brought it; the first message beyond is the last that is compared."""
         echoes = self._echoes[connection].left
-        found = wish in echoes and skip_to(payload, echoes[wish])
+        found = wish in echoes and skip_to(mark(payload), echoes[wish])
         if wish in echoes and not (found and echoes[wish]):
             del echoes[wish]
             if not echoes:

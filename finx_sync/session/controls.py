@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from finx_sync.dispatch.delivery import Fate
 from finx_sync.dispatch.inbox import Connection
@@ -40,6 +41,9 @@ __all__ = ["Controls"]
 
 logger = logging.getLogger("finx_sync")
 
+LOGGED: Final = 100
+"""Errors of one kind that are logged one by one."""
+
 
 class Controls:
     """Acts on control messages.
@@ -70,12 +74,14 @@ class Controls:
         self._tell = tell
         self._driver = driver
         self._postponed: dict[Subscription, float] = {}  # when to ask for it again, monotonic
+        self._doubted: dict[str, bool] = {}  # lines with unreadable messages since the last round; whether with several
+        self._logged: Counter[str] = Counter()
 
     def take(self, message: Any, connection: Connection) -> Fate:
         """Act on a decoded thing that is no user message; returns what became of it."""
         if isinstance(message, Unreadable):
             self._report(message.error, "a message could not be read")
-            self._driver.unreadable(connection.line)
+            self._doubt(connection.line)
             return "unreadable"
         line = self._line_of(connection)
         match message:
@@ -107,6 +113,21 @@ class Controls:
         for wish in [wish for wish, due in self._postponed.items() if time.monotonic() >= due]:
             del self._postponed[wish]
             self._subscriptions.again(wish)
+        doubted, self._doubted = self._doubted, {}
+        for line in [line for line, several in doubted.items() if several]:
+            self._driver.unreadable(line)
+
+    def _doubt(self, line: str) -> None:
+        """Something on this line could not be read. What is to be done about that is done at once, but for a flood.
+
+        A venue may look at everything that it has asked for: once now, and once in the next round for all that came
+        until then.
+        """
+        if line in self._doubted:
+            self._doubted[line] = True
+        else:
+            self._doubted[line] = False
+            self._driver.unreadable(line)
 
     def _subscription(self, message: Refused | Postponed | Confirmed) -> None:
         """What the server says about a subscription."""
@@ -144,9 +165,17 @@ class Controls:
             self._report(ServerRefusedError("stream", said), f"{self._venue}: the server reports an error")
 
     def _report(self, error: FinxSyncError, what: str) -> None:
-        """To `on_error`; to the log where nobody listens."""
-        if not self._tell("error", error):
+        """To `on_error`; to the log where nobody listens, which a server cannot flood."""
+        if self._tell("error", error):
+            return
+        self._logged[what] += 1
+        count = self._logged[what]
+        if count <= LOGGED:
             logger.warning("%s: %s", what, error)
+        elif str(count).strip("0") == "1":
+            logger.warning(
+                "%s: %s (%d times so far; only the 1000th, 10000th and so on are logged)", what, error, count
+            )
 
 
 def _refused(said: str) -> AuthorizationError:

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Container, Iterable, Iterator
 from itertools import count
 from operator import itemgetter
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from finx_sync.dispatch.delivery import Delivery, Judgement
 from finx_sync.dispatch.inbox import Connection
@@ -18,6 +18,9 @@ __all__ = ["Handover", "Kept", "Successor"]
 
 Kept = tuple[Message, bytes, float]
 """A message of the new connection that nobody has seen yet: itself, its payload, when it was received."""
+
+MAX_KEPT_BYTES: Final = 64 * 1024 * 1024
+"""Bytes of the new connection's messages that are kept until it has proven itself; beyond, it takes over as it is."""
 
 _AS_JUDGED = {
     Verdict.DELIVER: Judgement.PASS,
@@ -78,6 +81,7 @@ class Handover:
         self._overlaps: dict[Subscription, Overlap[tuple[int, Kept]]] = {wish: Overlap() for wish in wishes()}
         self._numbers = count()  # of the new connection's messages, so that those of all names keep their order
         self.doubt_since = 0.0
+        self._kept_bytes = 0
 
     def opened(self, new: Connection, deadline: float) -> None:
         """The new connection is open; its messages follow."""
@@ -110,7 +114,12 @@ class Handover:
         if overlap is None:
             return Judgement.PASS
         if connection is self.new:
-            return _AS_JUDGED[overlap.new(payload, (next(self._numbers), (message, payload, received_at)))]
+            verdict = overlap.new(payload, (next(self._numbers), (message, payload, received_at)))
+            if verdict is Verdict.KEEP:
+                self._kept_bytes += len(payload)
+                if self._kept_bytes > MAX_KEPT_BYTES:
+                    self.deadline = 0.0  # proven or not, as if the time were up
+            return _AS_JUDGED[verdict]
         if connection is not self.old:
             return Judgement.PASS
         self.doubt_since = received_at

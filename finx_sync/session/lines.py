@@ -105,11 +105,12 @@ class Lines:
             if self._stopped:
                 return
             wanted = self._wanted()  # under the lock: an older view must not undo a newer one's lines
+            needed = set(wanted)
             surplus = [
                 lines.pop(name)
                 for lines in (self._lines, self._successors)
                 for name in list(lines)
-                if name not in wanted
+                if name not in needed
             ]
             self._leave(surplus)
             for name in wanted:

@@ -12,19 +12,27 @@ Pure: no clock, no thread.
 from __future__ import annotations
 
 import enum
+import hashlib
 from collections import deque
 from typing import Final, Generic, TypeVar
 
-__all__ = ["Overlap", "Verdict", "skip_to"]
+__all__ = ["Overlap", "Verdict", "mark", "skip_to"]
 
 T = TypeVar("T")
 
 REMEMBERED: Final = 4096
 """Payloads of one name that the old connection's side remembers."""
+WHOLE: Final = 1024
+"""Bytes of a payload up to which it is remembered itself; of a longer one its hash is, which is as good to compare."""
+
+
+def mark(payload: bytes) -> bytes:
+    """What is remembered of a payload: so a server cannot fill the memory with thousands of large ones."""
+    return payload if len(payload) <= WHOLE else hashlib.blake2b(payload).digest()
 
 
 def skip_to(payload: bytes, payloads: deque[bytes]) -> bool:
-    """Take `payload` out, and what is before it; returns whether it was there."""
+    """Take `payload`, or its mark, out, and what is before it; returns whether it was there."""
     if payload not in payloads:
         return False
     while payloads.popleft() != payload:
@@ -59,6 +67,7 @@ class Overlap(Generic[T]):
 
     def old(self, payload: bytes) -> Verdict:
         """A message of the old connection. After DELIVER with `switched`, `kept` follows it."""
+        payload = mark(payload)
         if self.switched:
             if not skip_to(payload, self._ahead):
                 self._behind.append(payload)
@@ -72,6 +81,7 @@ class Overlap(Generic[T]):
 
     def new(self, payload: bytes, message: T) -> Verdict:
         """A message of the new connection; KEEP means that it is in `kept` now."""
+        payload = mark(payload)
         if self.switched:
             if payload in self._owed:
                 self._owed.remove(payload)
@@ -103,11 +113,11 @@ class Overlap(Generic[T]):
         return not (self.switched or self.kept)
 
     def owed(self) -> deque[bytes]:
-        """What the old connection has brought and the new one has not, in order."""
+        """The marks of what the old connection has brought and the new one has not, in order."""
         return self._owed
 
     def echoes(self) -> deque[bytes]:
-        """What the new connection has brought and the old one has not, in order."""
+        """The marks of what the new connection has brought and the old one has not, in order."""
         return self._ahead
 
     def _switch(self) -> None:

@@ -52,6 +52,7 @@ from finx_sync.session.venue import VenueDriver
 from finx_sync.session.watch import Watch
 from finx_sync.transport.app import WebSocketApp
 from finx_sync.venues.base import Changed, Command, Report, Request, Resubscribe, Subscription
+from finx_sync.venues.guarded import guarded
 
 __all__ = ["Session"]
 
@@ -110,7 +111,7 @@ class Session:
             ledger=self.ledger,
             handlers=parts.handlers,
             delivery=self.delivery,
-            decode=parts.dialect.decode,
+            decode=guarded(parts.dialect),
             message_types=parts.dialect.message_types,
             max_lag={"auto": options.max_lag, "latest": 0.0}.get(options.overflow),
             backlog_limit=options.queue_size,

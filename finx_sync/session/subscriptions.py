@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,28 +43,31 @@ class Subscriptions:
     def __init__(self, dialect: Dialect) -> None:
         self._dialect = dialect
         self._lock = threading.RLock()  # re-entrant for signal handlers
-        self._desired: dict[Subscription, None] = {}
+        # By line, each wish with its place among all: every step costs the same however many there are.
+        self._desired: dict[str, dict[Subscription, int]] = {}
+        self._places = itertools.count()
         self._open: dict[str, list[_Open]] = {}  # by line, the oldest first
 
     def desired(self, line: str | None = None) -> list[Subscription]:
         """What is wanted, of one connection or of all."""
         with self._lock:
-            return list(self._desired if line is None else self._of(line))
+            return list(self._all() if line is None else self._of(line))
 
     def wants(self, subscription: Subscription) -> bool:
         """Whether it is wanted."""
         with self._lock:
-            return subscription in self._desired
+            return subscription in self._of(self._dialect.line_of(subscription))
 
     def lines(self) -> list[str]:
         """The names of the connections that the wishes need."""
-        return list(dict.fromkeys(self._dialect.line_of(one) for one in self.desired()))
+        with self._lock:
+            return [line for line, wishes in self._desired.items() if wishes]  # an interrupt can leave an empty one
 
     def carried(self, line: str) -> list[Subscription]:
         """What is wanted and what the connection that serves a line was asked for, the older one if there are two."""
         with self._lock:
             carried = self._asked(line)
-            return [one for one in self._desired if one in carried]
+            return [one for one in self._of(line) if one in carried]
 
     def asked(self, line: str) -> list[Subscription]:
         """What that connection was asked for and may bring, also what is wanted no more and was not taken back."""
@@ -73,13 +77,17 @@ class Subscriptions:
     def differs(self, line: str) -> bool:
         """Whether the newest connection of a line was asked for something else than what is wanted of it now."""
         with self._lock:
-            return line in self._open and self._open[line][-1].carried != set(self._of(line))
+            return line in self._open and self._of(line).keys() != self._open[line][-1].carried
 
     def add(self, *subscriptions: Subscription) -> bool:
         """Want streams; asks for them at once where their connection is open. Returns whether any wish is new."""
         with self._lock:
-            new = any(one not in self._desired for one in subscriptions)
-            self._desired.update(dict.fromkeys(subscriptions))
+            new = False
+            for one in subscriptions:
+                of_line = self._desired.setdefault(self._dialect.line_of(one), {})
+                if one not in of_line:
+                    of_line[one] = next(self._places)
+                    new = True
             for line in list(self._open):
                 self._ask(line, subscriptions)
             return new
@@ -87,9 +95,8 @@ class Subscriptions:
     def remove(self, subscription: Subscription) -> bool:
         """Want it no more; says so where the venue has a message for it. Returns whether it was wanted."""
         with self._lock:
-            if subscription not in self._desired:
+            if not self._drop(subscription):
                 return False
-            del self._desired[subscription]
             for connection in self._open.get(self._dialect.line_of(subscription), ()):
                 text = self._dialect.unsubscribe(connection.key, subscription)
                 if text is not None and subscription in connection.carried:
@@ -100,22 +107,22 @@ class Subscriptions:
     def refused(self, subscription: Subscription) -> None:
         """The server does not grant it: want it no more; there is nothing to take back."""
         with self._lock:
-            self._desired.pop(subscription, None)
+            self._drop(subscription)
             self._forget(subscription)
 
     def again(self, subscription: Subscription) -> None:
         """Ask for it once more, if it is still wanted: the server did not take it the first time."""
         with self._lock:
             self._forget(subscription)  # also where it is wanted no more: it may be wanted later
-            if subscription in self._desired:
-                for line in list(self._open):
-                    self._ask(line, [subscription])
+            line = self._dialect.line_of(subscription)
+            if subscription in self._of(line) and line in self._open:
+                self._ask(line, [subscription])
 
     def opened(self, line: str, key: Any, send: Send, carried: Iterable[Subscription] = ()) -> None:
         """A connection is open: ask for all that is wanted of it, but for what its URL has asked for already."""
         with self._lock:
             self._open.setdefault(line, []).append(_Open(key, send, set(carried)))
-            self._ask(line, self._desired)
+            self._ask(line, self._of(line))
 
     def closed(self, line: str, send: Send) -> None:
         """A connection is gone, and with it what it was asked for; an older one of the same line goes on."""
@@ -123,7 +130,7 @@ class Subscriptions:
             left = [one for one in self._open.pop(line, ()) if one.send != send]
             if left:
                 self._open[line] = left
-                self._ask(line, self._desired)
+                self._ask(line, self._of(line))
 
     def _forget(self, subscription: Subscription) -> None:
         for connections in self._open.values():
@@ -133,8 +140,24 @@ class Subscriptions:
     def _asked(self, line: str) -> set[Subscription]:
         return self._open[line][0].carried if line in self._open else set()
 
-    def _of(self, line: str) -> Iterator[Subscription]:
-        return (one for one in list(self._desired) if self._dialect.line_of(one) == line)
+    def _of(self, line: str) -> dict[Subscription, int]:
+        return self._desired.get(line, {})
+
+    def _all(self) -> Iterable[Subscription]:
+        if len(self._desired) == 1:
+            return next(iter(self._desired.values()))
+        places = {one: place for of_line in self._desired.values() for one, place in of_line.items()}
+        return sorted(places, key=places.__getitem__)
+
+    def _drop(self, subscription: Subscription) -> bool:
+        """Want it no more; returns whether it was wanted."""
+        line = self._dialect.line_of(subscription)
+        of_line = self._of(line)
+        if of_line.pop(subscription, None) is None:
+            return False
+        if not of_line:
+            del self._desired[line]
+        return True
 
     def _ask(self, line: str, subscriptions: Iterable[Subscription]) -> None:
         """Ask for those that are this line's, unless it carries them: some venues cannot take one back."""

@@ -5,7 +5,8 @@ A live session and a replay differ only in who calls this, and in what they do a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from finx_sync.dispatch.handlers import Handlers
 from finx_sync.dispatch.inbox import Connection
@@ -53,6 +54,10 @@ class VenueDriver:
         if outcome.commands:
             self._obey(outcome)
         return outcome
+
+    def withheld(self, messages: Sequence[Any]) -> None:
+        """What `expand` has returned was not handed on, since the stream stops."""
+        self._state.withheld(messages)
 
     def answer(self, message: object, connection: Connection) -> None:
         """Take in one of `answers`."""

@@ -117,15 +117,19 @@ class ImeStream(Stream):
 
     def _want(self, contracts: list[str], *, by_id: bool) -> None:
         with self._choosing:
-            others = {wish.name for wish in self._subscriptions.desired()}
-            others = others - self._ime.ids if by_id else others & self._ime.ids
-            if both := others.intersection(contracts):
+            wishes = {contract: Subscription(CONTRACT, contract) for contract in contracts}
+            both = [
+                contract
+                for contract, wish in wishes.items()
+                if (contract in self._ime.ids) != by_id and self._subscriptions.wants(wish)
+            ]
+            if both:
                 raise InvalidInputError(
                     f"{', '.join(sorted(both))}: asked for by name and by id; one stream takes a text as one of them"
                 )
             # What is no subscription any more counts no longer.
-            self._ime.ids = self._ime.ids.union(contracts) if by_id else self._ime.ids.difference(contracts)
-            self._subscribe(*(Subscription(CONTRACT, contract) for contract in contracts))
+            (self._ime.ids.update if by_id else self._ime.ids.difference_update)(contracts)
+            self._subscribe(*wishes.values())
 
     # The embedded sandbox
 

@@ -2,7 +2,8 @@
 
 websocket-client's own connect cannot be interrupted and has no time limit over its steps, so the app hands it a socket
 that was opened here. Sockets are non-blocking from the start: each wait is a wait for the socket *or* the waker.
-The name look-up, which can only block, runs in a disposable daemon thread that is left behind when the caller gives up.
+The name look-up, which can only block, runs in a daemon thread that is left behind when the caller gives up; the next
+attempt waits for the same one.
 """
 
 from __future__ import annotations
@@ -12,9 +13,7 @@ import ipaddress
 import os
 import socket
 import ssl
-import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
@@ -26,6 +25,7 @@ from finx_sync.errors import (
     TLSError,
 )
 from finx_sync.transport.proxy import ProxyAddress, Talk, talk
+from finx_sync.transport.shared import Call, SharedCalls
 from finx_sync.transport.waker import Poller, Waker
 
 __all__ = [
@@ -147,46 +147,24 @@ class Attempt:
             if any(poller.wait(read=read, write=write, timeout=left)):
                 return True
 
-    def run_disposable(self, work: Callable[[], T], discard: Callable[[T], object], doing: str) -> T:
-        """Run blocking `work` in a thread that can be left behind; its late result goes to `discard`."""
-        lock = threading.Lock()
-        finished: list[tuple[T | None, Exception | None]] = []
-        left_behind = False
+    def wait_for(self, call: Call[T], doing: str) -> T:
+        """Wait for a call that runs on a thread of its own; it runs on when this attempt gives up.
 
-        def body() -> None:
-            result: T | None = None
-            failure: Exception | None = None
-            try:
-                result = work()
-            except Exception as error:  # noqa: BLE001  # it is raised on the caller's thread
-                failure = error
-            with lock:
-                finished.append((result, failure))
-                late = left_behind
-            if not late:
-                self.waker.wake()
-            elif result is not None:
-                discard(result)
-
-        threading.Thread(target=body, name=f"finx-sync {doing.partition(' ')[0]}", daemon=True).start()
+        Raises:
+            Aborted, ConnectTimeoutError: as `remaining`.
+            Exception: what the call raised.
+        """
+        call.wake(self.waker.wake)
         idle, other = socket.socketpair()  # nothing to read: only the waker and the clock end this wait
         try:
             poller = Poller(idle, self.waker)
-            while not finished:
+            while not call.finished:
                 poller.wait(read=True, timeout=self.remaining(doing))
-        except BaseException:
-            with lock:
-                left_behind = True
-            if finished and finished[0][0] is not None:
-                discard(finished[0][0])
-            raise
         finally:
+            call.leave(self.waker.wake)
             idle.close()
             other.close()
-        result, failure = finished[0]
-        if failure is not None:
-            raise failure
-        return result  # type: ignore[return-value]  # work returned it
+        return call.result()
 
 
 def dial(target: Target, attempt: Attempt) -> socket.socket:
@@ -243,6 +221,8 @@ def open_tcp(host: str, port: int, attempt: Attempt) -> socket.socket:
 
 AddressInfo = tuple[socket.AddressFamily, socket.SocketKind, int, str, Any]
 
+_look_ups: Final[SharedCalls[list[AddressInfo]]] = SharedCalls()
+
 
 def resolve(host: str, port: int, attempt: Attempt) -> list[AddressInfo]:
     """The addresses of a host, best first."""
@@ -257,7 +237,8 @@ def resolve(host: str, port: int, attempt: Attempt) -> list[AddressInfo]:
     else:
         return look_up()  # a literal address asks no server
     try:
-        return attempt.run_disposable(look_up, lambda addresses: None, f"resolving {host}")
+        call = _look_ups.join((host, port), "finx-sync resolving", look_up)
+        return attempt.wait_for(call, f"resolving {host}")
     except (socket.gaierror, UnicodeError) as error:
         raise NameResolutionError(
             f"the host name {host!r} cannot be resolved ({error}); check its spelling and the network"

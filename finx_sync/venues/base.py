@@ -28,7 +28,7 @@ from typing import Any, ClassVar, Final, Literal, NamedTuple
 
 import msgspec
 
-from finx_sync.errors import FinxSyncError, UnreadableMessageError
+from finx_sync.errors import LONGEST_COMPLAINT, FinxSyncError, UnreadableMessageError
 from finx_sync.messages import Message
 from finx_sync.venues.columns import TableFormat, of_message
 
@@ -60,6 +60,7 @@ __all__ = [
     "Unknown",
     "Unreadable",
     "VenueState",
+    "words",
 ]
 
 MAIN_LINE = ""
@@ -324,6 +325,9 @@ class VenueState:
         """
         return NOTHING
 
+    def withheld(self, messages: Sequence[Any]) -> None:
+        """These of what `take` has returned were not handed on, since the stream stops."""
+
     def unreadable(self, line: str, now: float) -> Outcome:
         """A message of a line could not be read: nobody knows what it said."""
         return NOTHING
@@ -335,6 +339,14 @@ class VenueState:
     def round(self, now: float) -> Outcome:
         """Time has passed. Called about twice a second."""
         return NOTHING
+
+
+def words(value: Any) -> str:
+    """What a server says, as text: it may be any JSON value, of any size and depth."""
+    try:
+        return str(value)[:LONGEST_COMPLAINT]
+    except (RecursionError, ValueError):  # ValueError: an integer of thousands of digits
+        return f"({type(value).__name__} that is too deep or too long to show)"
 
 
 class Dialect(abc.ABC):

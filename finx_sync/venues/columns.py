@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from finx_sync.messages import Message
+from finx_sync.messages import InternalText, Message
 
 __all__ = ["ColumnType", "Columns", "Row", "TableFormat", "as_json", "columns_of", "of_message", "snake_case"]
 
@@ -71,6 +71,8 @@ def columns_of(kind: type[msgspec.Struct]) -> Columns:
 def _type_of(annotation: Any) -> ColumnType:
     """The type of a column that holds what an annotation allows."""
     origin = typing.get_origin(annotation)
+    if annotation is InternalText:
+        return "text"
     if origin is typing.Annotated:
         return _type_of(typing.get_args(annotation)[0])
     if origin is Literal:

@@ -32,6 +32,7 @@ from finx_sync.venues.base import (
     Subscription,
     Unknown,
     Unreadable,
+    words,
 )
 
 __all__ = [
@@ -142,6 +143,8 @@ _BY_THIRD_BYTE: Final[dict[int, Callable[[bytes], Decoded]]] = {
 """A peek at ``{"redis_key"`` and ``{"pair"``: a guess at the shape, which decoding confirms."""
 _NOT_PLAIN: Final = (msgspec.MsgspecError, ValueError, RecursionError)
 """What decoding raises when fields are missing, or another shape stands behind the same first key."""
+_NO_MESSAGE: Final = (msgspec.ValidationError, ValueError, OverflowError, RecursionError)
+"""What reading a known shape raises, when its values are impossible."""
 _history = msgspec.json.Decoder(dict[str, Tick], strict=False)
 
 
@@ -170,7 +173,7 @@ _SHAPES: Final[tuple[tuple[_Test, Callable[[dict[str, Any]], Reply]], ...]] = (
     (lambda value: "pair" in value and "time" in value, _tick.convert),
     (lambda value: isinstance(value.get("isAuth"), bool), lambda value: Authentication(value["isAuth"])),
     (lambda value: "keepAlive" in value, lambda value: KeepAliveReply()),
-    (lambda value: "error" in value, lambda value: ServerError(str(value["error"]))),
+    (lambda value: "error" in value, lambda value: ServerError(words(value["error"]))),
     (
         lambda value: bool(value) and all(key.isdigit() and isinstance(row, dict) for key, row in value.items()),
         _history_from,
@@ -206,14 +209,14 @@ def parse_reply(text: str) -> Reply:
     if text.startswith('{"0"'):  # a page of history has a thousand rows, and is read in one go
         try:
             return History(list(_history.decode(text).values()))
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, RecursionError):
             pass  # rows that lack a field, or another shape: look at all of it
     value = _load(text)
     if value == {}:
         return History([])  # an empty day
     try:
         reply = _shape(value)
-    except (msgspec.ValidationError, ValueError, OverflowError) as error:
+    except _NO_MESSAGE as error:
         raise UnreadableMessageError(str(error), text) from error
     return Raw(value) if reply is None else reply
 
@@ -325,7 +328,7 @@ def _decode_whole(payload: bytes) -> Decoded:
         reply = _shape(_load(text))
     except UnreadableMessageError as error:
         return Unreadable(error)
-    except (msgspec.ValidationError, ValueError, OverflowError) as error:
+    except _NO_MESSAGE as error:
         return Unreadable(UnreadableMessageError(str(error), text))
     if reply is None or isinstance(reply, (History, NameList, Raw)):
         return Unknown()

@@ -329,7 +329,7 @@ def test_what_was_fetched_is_on_the_error(server: HistoryServer, tmp_path: Path)
     assert 3000 < len(history) < 12_000
     assert not history.complete
     assert not rows_of(history) - Counter(server.rows)
-    assert pickle.loads(pickle.dumps(caught.value)).history == history  # noqa: S301  # our own
+    assert pickle.loads(pickle.dumps(caught.value)).history == history  # our own
     assert copy.deepcopy(caught.value).history.unproven == history.unproven
     server.reset(server.rows)
     assert is_whole(stream.get_tick_history(PAIR, DATE, cache=tmp_path / "ticks"), server)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from finx_sync.session.overlap import Overlap, Verdict
+from finx_sync.session.overlap import WHOLE, Overlap, Verdict, mark, skip_to
 
 
 def run(sequence: list[bytes], old_from: int, new_from: int, order: list[bool]) -> tuple[list[bytes], bool]:
@@ -59,3 +59,27 @@ def test_without_proof_it_is_doubtful() -> None:
     assert not overlap.give_up()
     silent: Overlap[bytes] = Overlap()
     assert not silent.give_up()
+
+
+@given(st.lists(st.integers(0, 4), max_size=30), st.integers(0, 10), st.lists(st.booleans(), min_size=60, max_size=60))
+def test_large_payloads_are_compared_like_small_ones(sequence: list[int], new_from: int, order: list[bool]) -> None:
+    """What is remembered by its hash would be repeated, or taken for another."""
+    small = [b"%d" % number for number in sequence]
+    large = [b"%d" % number * 2 * WHOLE for number in sequence]
+    handed_small, doubt_small = run(small, 0, new_from, order)
+    handed_large, doubt_large = run(large, 0, new_from, order)
+    assert [payload[:1] for payload in handed_large] == handed_small
+    assert doubt_large == doubt_small
+
+
+def test_large_payloads_are_not_kept() -> None:
+    """Thousands of sixteen mebibytes for each name would be remembered for as long as two connections overlap."""
+    overlap: Overlap[str] = Overlap()
+    for number in range(10):
+        overlap.old(b"%d" % number * 100_000)
+    assert overlap.new(b"3" * 100_000, "kept") is Verdict.DUPLICATE
+    owed = overlap.owed()
+    assert len(owed) == 6
+    assert all(len(one) <= WHOLE for one in owed)
+    assert skip_to(mark(b"5" * 100_000), owed)
+    assert len(owed) == 4

@@ -185,3 +185,50 @@ def test_a_wish_is_asked_for_again_only_while_it_is_wanted() -> None:
     subscriptions.refused(wish)
     subscriptions.again(wish)
     assert len(sent) == 2
+
+
+def steps(count: int) -> int:
+    """How often a dialect is asked while so many names are subscribed and unsubscribed, one by one, while streaming."""
+    asked = 0
+
+    class Counting(FinxDialect):
+        def line_of(self, subscription: Subscription) -> str:
+            nonlocal asked
+            asked += 1
+            return super().line_of(subscription)
+
+    subscriptions = Subscriptions(Counting("wss://host"))
+    subscriptions.opened("", "sandbox-key", lambda text: True)
+    names = [contract(str(number)) for number in range(count)]
+    for name in names:
+        subscriptions.add(name)
+        subscriptions.lines()
+        subscriptions.differs("")
+    assert subscriptions.desired() == names
+    for name in names:
+        assert subscriptions.wants(name)
+        subscriptions.remove(name)
+        subscriptions.lines()
+        subscriptions.differs("")
+    assert subscriptions.lines() == subscriptions.desired() == []
+    return asked
+
+
+def test_each_name_costs_the_same_however_many_there_are() -> None:
+    """To unsubscribe ten thousand names would take five seconds, and twice as many four times as long."""
+    assert steps(400) == 2 * steps(200)
+
+
+def test_wishes_of_several_lines_keep_their_order() -> None:
+    """`topics` would be in another order than they were asked for in."""
+    subscriptions = Subscriptions(BitmexDialect("wss://host"))
+    names = ["chat", "trade:A", "announcement", "trade:B", "connected"]
+    wishes = [Subscription("topic", name) for name in names]
+    subscriptions.add(*wishes)
+    assert subscriptions.desired() == wishes
+    assert subscriptions.desired("platform") == [wishes[0], wishes[2], wishes[4]]
+    for wish in wishes[::2]:
+        assert subscriptions.remove(wish)
+    assert subscriptions.lines() == [""]
+    subscriptions.add(wishes[0])
+    assert subscriptions.desired() == [wishes[1], wishes[3], wishes[0]]

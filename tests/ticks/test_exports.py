@@ -82,7 +82,7 @@ def written(history: TickHistory, folder: Path, kind: str) -> Path:
 @given(histories)
 def test_whatever_goes_out_comes_back(history: TickHistory) -> None:
     """A hole in the data would be gone when the file is read, or a digit, or a name."""
-    assert same(pickle.loads(pickle.dumps(history)), history)  # noqa: S301
+    assert same(pickle.loads(pickle.dumps(history)), history)
     assert same(copy.deepcopy(history), history)
     assert same(copy.copy(history), history)
     assert same(TickHistory.from_arrow(history.to_arrow()), history)
@@ -115,7 +115,7 @@ def test_a_reversed_history_is_the_same_one(history: TickHistory) -> None:
     assert list(turned.between(noon)) == list(history.between(noon))[::-1]
     assert list(turned.between(None, "12:00")) == list(history.between(None, "12:00"))[::-1]
     assert repr(turned) == repr(history)
-    assert same(pickle.loads(pickle.dumps(turned))[::-1], history)  # noqa: S301
+    assert same(pickle.loads(pickle.dumps(turned))[::-1], history)
     assert list(history[::2][::-1].bars("1h")) == list(history[::2].bars("1h"))
     restored = TickHistory.from_arrow(turned.to_arrow())
     assert (restored.unproven, sorted(map(repr, restored))) == (history.unproven, sorted(map(repr, history)))
@@ -129,7 +129,7 @@ def test_bars_of_a_reversed_day() -> None:
     bars = history.bars("12h")
     assert (bars.complete, bars.unproven, bars[:1].unproven) == (False, (HOLE,), (HOLE,))
     assert bars.to_pandas().attrs["unproven"] == [["2022-06-15T12:00:00.000Z", "2022-06-15T12:59:59.999Z"]]
-    assert pickle.loads(pickle.dumps(bars)) == bars  # noqa: S301
+    assert pickle.loads(pickle.dumps(bars)) == bars
 
 
 @pytest.mark.parametrize("kind", ["csv", "parquet"])

@@ -173,7 +173,7 @@ def test_other_frames() -> None:
 def test_urls_are_the_documented_ones() -> None:
     """The server would not find the endpoint, or the contracts."""
     dialect = ImeDialect("wss://host")
-    dialect.ids = frozenset({"12345", "67890"})
+    dialect.ids = {"12345", "67890"}
     wishes = [Subscription("contract", name) for name in ("ContractA", "ContractB", "12345", "67890")]
     assert [dialect.line_of(wish) for wish in wishes] == ["name", "name", "id", "id"]
     for line, wanted in (("name", wishes[:2]), ("id", wishes[2:])):

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit, urlunsplit
 import msgspec
 
 from finx_sync.errors import UnreadableMessageError
+from finx_sync.messages import without_internal
 from finx_sync.venues.base import (
     Authentication,
     Confirmed,
@@ -34,6 +35,7 @@ from finx_sync.venues.base import (
     Unknown,
     Unreadable,
     VenueState,
+    words,
 )
 from finx_sync.venues.bitmex.columns import formats
 from finx_sync.venues.bitmex.messages import TableUpdate
@@ -193,7 +195,7 @@ def _decode_frame(payload: bytes) -> Decoded:
         return Unknown()
     if "table" in frame:
         try:
-            return msgspec.convert(frame, TableUpdate)
+            return msgspec.convert(without_internal(frame), TableUpdate)
         except msgspec.ValidationError as error:
             return Unreadable(UnreadableMessageError(str(error), text))
     if "error" in frame:
@@ -210,7 +212,9 @@ def _decode_frame(payload: bytes) -> Decoded:
 
 def _error(frame: dict[str, Any]) -> Decoded:
     """What an error frame means for us; it echoes the request that it is about."""
-    status, said = frame.get("status"), str(frame["error"])
+    status, said = frame.get("status"), words(frame["error"])
+    if not isinstance(status, int):
+        status = None
     request = frame.get("request")
     request = request if isinstance(request, dict) else {}
     if status == TOKEN_EXPIRED:

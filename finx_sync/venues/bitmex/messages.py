@@ -24,7 +24,7 @@ Row = dict[str, Any]
 def _name(update: TableUpdate) -> str:
     data = update.data
     symbol = (data[0] if data else update.filter or {}).get("symbol")
-    return f"{update.table}:{symbol}" if symbol else update.table
+    return f"{update.table}:{symbol}" if symbol and isinstance(symbol, str) else update.table
 
 
 @wire_fields

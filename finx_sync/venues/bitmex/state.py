@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Hashable, Iterable
 from contextlib import AbstractContextManager, nullcontext
+from itertools import islice
 from typing import Any, ClassVar, Final
 
 from finx_sync.venues.base import (
@@ -28,6 +29,8 @@ HEAL_INTERVAL: Final = 5.0
 """Seconds between two requests for the same table's image: a server that errs is not to be hammered."""
 
 TABLES_NOTED: Final = 1000
+MAX_NAMES: Final = 50_000
+"""Topics whose newest row is kept; beyond, the half that was seen first goes. A server may make up any number."""
 ROWS: Final = "table"
 """Event name of all rows; those of a table or of a symbol in it have the topic behind it."""
 
@@ -140,16 +143,27 @@ class BitmexState(VenueState):
         if wanted is not self._wanted:
             self._wanted, self._events = wanted, {}
         newest, events_of = self._newest, self._events
+        if len(newest) > MAX_NAMES or len(events_of) > MAX_NAMES:
+            self._forget_surplus()
+        # What is kept keeps no other rows.
+        head = TableUpdate(received_at=update.received_at, table=table, action=update.action, data=[])
         for row in rows:
-            name = f"{table}:{row.get('symbol')}"
-            newest[name] = newest[table] = (row, update)
+            symbol = row.get("symbol")
+            name = f"{table}:{symbol}" if isinstance(symbol, str) else table
+            newest[name] = newest[table] = (row, head)
             events = events_of.get(name)
             if events is None:
                 all_three = (ROWS, rows_of(table), rows_of(name))
-                events = events_of[name] = tuple(event for event in all_three if event in wanted)
+                # Twice the same where a table has no symbols.
+                events = events_of[name] = tuple(event for event in dict.fromkeys(all_three) if event in wanted)
             for event in events:
                 messages.append((event, TableItem.of(row, update)))  # noqa: PERF401  # most often there is one or none
         return messages
+
+    def _forget_surplus(self) -> None:
+        for name in list(islice(self._newest, len(self._newest) // 2)):
+            del self._newest[name]
+        self._events.clear()
 
     def unreadable(self, line: str, now: float) -> Outcome:
         return self._distrust(line, now)

@@ -135,8 +135,9 @@ class Storage:
                 self._forget_finished(now)
             try:
                 rows = self._merge(update)
-            except (KeyError, TypeError):  # a row without its keys, or with none that can be one
-                self.lost.add((update.table, (update.filter or {}).get("symbol")))
+            except (KeyError, TypeError, RecursionError):  # a row without its keys, or with none that can be one
+                symbol = (update.filter or {}).get("symbol")
+                self.lost.add((update.table, symbol if isinstance(symbol, str) else None))
                 return []
             if update.table == "order":
                 self._finished.extend((now + FINISHED_ORDERS_KEPT, row) for row in rows if _is_finished(row))
@@ -192,9 +193,13 @@ class Storage:
         table = self._tables.get("order")
         while self._finished and self._finished[0][0] <= now:
             _, order = self._finished.popleft()
-            if isinstance(table, KeyedTable) and (row := table.find(order)) is not None and _is_finished(row):
-                table.delete([row], [])
+            try:
+                if isinstance(table, KeyedTable) and (row := table.find(order)) is not None and _is_finished(row):
+                    table.delete([row], [])
+            except (KeyError, TypeError):  # a later image has named other keys, which this row lacks
+                continue
 
 
 def _is_finished(order: Row) -> bool:
-    return order.get("leavesQty") == 0 or order.get("ordStatus") in FINISHED
+    status = order.get("ordStatus")
+    return order.get("leavesQty") == 0 or (isinstance(status, str) and status in FINISHED)

@@ -78,4 +78,4 @@ def covers(name: str, table: str, symbol: str | None) -> bool:
 def answered_by(image: TableUpdate) -> str:
     """The topic that an image answers."""
     symbol = (image.filter or {}).get("symbol")
-    return f"{image.table}:{symbol}" if symbol else image.table
+    return f"{image.table}:{symbol}" if symbol and isinstance(symbol, str) else image.table

@@ -16,7 +16,7 @@ from typing import Any, Final, Literal, get_args
 import msgspec
 
 from finx_sync.errors import ConfigError, UnreadableMessageError
-from finx_sync.messages import ContractTick, SpotTick
+from finx_sync.messages import ContractTick, SpotTick, without_internal
 from finx_sync.venues.base import (
     Authentication,
     Decoded,
@@ -32,6 +32,7 @@ from finx_sync.venues.base import (
     Unknown,
     Unreadable,
     VenueState,
+    words,
 )
 from finx_sync.venues.deribit.state import DeribitState, RpcAnswer
 from finx_sync.venues.deribit.tickers import ChannelUpdate, index_of, read_index, read_ticker, tick_of
@@ -75,9 +76,14 @@ def rpc(number: int, method: str, /, **params: Any) -> str:
 def words_of(error: Any) -> str:
     """What an error object says, its code in front."""
     if not isinstance(error, dict):
-        return str(error)
-    said = f"{error.get('code')}: {error.get('message')}"
-    return f"{said} {json.dumps(error['data'])}" if error.get("data") else said
+        return words(error)
+    said = f"{words(error.get('code'))}: {words(error.get('message'))}"
+    if not error.get("data"):
+        return said
+    try:
+        return f"{said} {json.dumps(error['data'])}"
+    except (RecursionError, ValueError):
+        return f"{said} {words(error['data'])}"
 
 
 class DeribitDialect(Dialect):
@@ -224,7 +230,8 @@ def _notification(frame: dict[str, Any], payload: bytes) -> Decoded:
         return Ignored()  # `reflex` has answered what is to be answered
     if frame["method"] != "subscription":
         return Unknown()
-    update = msgspec.convert(frame["params"], ChannelUpdate)
+    params = frame["params"]
+    update = msgspec.convert(without_internal(params) if isinstance(params, dict) else params, ChannelUpdate)
     if update.channel.startswith("ticker."):
         return tick_of(update.data)
     if update.channel.startswith("deribit_price_index."):

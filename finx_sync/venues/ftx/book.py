@@ -10,7 +10,7 @@ from __future__ import annotations
 import zlib
 from bisect import bisect_left, insort
 from collections.abc import Iterable
-from itertools import chain
+from itertools import chain, islice
 from typing import Final
 
 from finx_sync.venues.ftx.messages import BookUpdate, Level
@@ -19,6 +19,8 @@ __all__ = ["DEPTH", "Book"]
 
 DEPTH: Final = 100
 """Levels a side that the server sends, and that the checksum is of."""
+MAX_LEVELS: Final = 10_000
+"""Levels a side that are kept, and that one message may change: a server can neither fill the memory nor hold us up."""
 
 
 class _Side:
@@ -43,7 +45,7 @@ class _Side:
 
     def apply(self, levels: Iterable[Level]) -> None:
         order, sizes, texts, sign = self._order, self._sizes, self._texts, self._sign
-        for price, size in levels:
+        for price, size in islice(levels, MAX_LEVELS):
             rank = price * sign
             if size:
                 if rank not in sizes:
@@ -52,6 +54,9 @@ class _Side:
                 texts[rank] = f"{price!r}:{size!r}"
             elif rank in sizes:
                 del sizes[rank], texts[rank], order[bisect_left(order, rank)]
+        for rank in order[MAX_LEVELS:]:
+            del sizes[rank], texts[rank]
+        del order[MAX_LEVELS:]
 
     def levels(self) -> list[Level]:
         return [(rank * self._sign, self._sizes[rank]) for rank in self._order[:DEPTH]]

@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from finx_sync.errors import UnreadableMessageError
-from finx_sync.messages import Message
+from finx_sync.messages import Message, without_internal
 from finx_sync.venues.base import (
     Decoded,
     Dialect,
@@ -59,6 +59,7 @@ RESTART: Final = 20001
 BROKEN: Final = "Internal server error"
 
 _set_market: Final = _InMarket.__dict__["market"].__set__
+_set_absent: Final = Message.__dict__["absent"].__set__
 """Past `frozen`: a message is completed here, before anyone sees it."""
 
 
@@ -209,10 +210,12 @@ def _whole(kind: type[Message]) -> Callable[[msgspec.Raw], Any]:
             return decode(data)
         except msgspec.ValidationError:
             row = msgspec.json.decode(data)
-            absent = tuple(name for name in names if name not in row) if isinstance(row, dict) else ()
-            if not absent:
+            if not isinstance(row, dict):
                 raise
-        return msgspec.convert({**row, **dict.fromkeys(absent), "@absent": absent}, kind)
+        absent = tuple(name for name in names if name not in row)
+        message = msgspec.convert({**without_internal(row), **dict.fromkeys(absent)}, kind)
+        _set_absent(message, absent)
+        return message
 
     return read
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import msgspec
 
-from finx_sync.messages import UTC, Message, Number, unix_seconds, wire_fields
+from finx_sync.messages import UTC, InternalText, Message, Number, unix_seconds, wire_fields
 from finx_sync.venues.base import Answer
 
 __all__ = [
@@ -62,7 +62,7 @@ def _in_market(kind: _M) -> _M:
 class _InMarket(Message, frozen=True, kw_only=True, gc=False):
     """What the messages of one market share."""
 
-    market: str = msgspec.field(default="", name="@market")
+    market: InternalText = msgspec.field(default="", name="@market")
 
     name_of = operator.attrgetter("market")
 

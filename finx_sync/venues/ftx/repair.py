@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Hashable
 from typing import Final, Generic, TypeVar
 
@@ -59,7 +60,8 @@ class Once:
     """Tells what was seen before, of the latest 100,000."""
 
     def __init__(self, size: int = REMEMBERED) -> None:
-        self._seen: dict[Hashable, None] = {}
+        # Not a plain dictionary, whose first key is the harder to find the more of them were taken out in front of it.
+        self._seen: OrderedDict[Hashable, None] = OrderedDict()
         self._size = size
 
     def is_new(self, what: Hashable) -> bool:
@@ -68,5 +70,9 @@ class Once:
             return False
         self._seen[what] = None
         if len(self._seen) > self._size:
-            del self._seen[next(iter(self._seen))]
+            self._seen.popitem(last=False)
         return True
+
+    def forget(self, what: Hashable) -> None:
+        """Not seen after all."""
+        self._seen.pop(what, None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Hashable
+from collections.abc import Container, Hashable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar, Final
 
@@ -172,12 +172,14 @@ class FtxState(VenueState):
             messages.append((type(frame), frame))
         return Outcome(messages, is_duplicate=is_duplicate)
 
+    def withheld(self, messages: Sequence[Any]) -> None:
+        for message in messages:
+            if (mark := _mark(message)) is not None:
+                self.seen.forget(mark)
+
     def _is_new(self, event: Message) -> bool:
-        if isinstance(event, FtxFill):
-            return self.seen.is_new(event.id)
-        if isinstance(event, FtxOrder):  # an order changes under its id, so it is the id in this very state
-            return self.seen.is_new(msgspec.structs.astuple(event))
-        return True
+        mark = _mark(event)
+        return mark is None or self.seen.is_new(mark)
 
     def unreadable(self, line: str, now: float) -> Outcome:
         return self._distrust(now)
@@ -194,3 +196,12 @@ class FtxState(VenueState):
         with self._lock:
             due = self._books.due(now)
         return Outcome(commands=(Resubscribe(due),)) if due else NOTHING
+
+
+def _mark(event: object) -> Hashable | None:
+    """What tells whether an event has been handed on before; None for events that may always be handed on."""
+    if isinstance(event, FtxFill):
+        return event.id
+    if isinstance(event, FtxOrder):  # an order changes under its id, so it is the id in this very state
+        return msgspec.structs.astuple(event)
+    return None

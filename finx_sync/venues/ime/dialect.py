@@ -13,7 +13,7 @@ from urllib.parse import quote, urlencode
 import msgspec
 
 from finx_sync.errors import UnreadableMessageError
-from finx_sync.venues.base import Decoded, Dialect, Periodic, ServerError, Subscription, Unknown, Unreadable
+from finx_sync.venues.base import Decoded, Dialect, Periodic, ServerError, Subscription, Unknown, Unreadable, words
 from finx_sync.venues.columns import TableFormat
 from finx_sync.venues.ime.auth import checked_credentials
 from finx_sync.venues.ime.columns import formats
@@ -51,7 +51,7 @@ class ImeDialect(Dialect):
 
     def __init__(self, base_url: str) -> None:
         self.base_url = base_url
-        self.ids: frozenset[str] = frozenset()
+        self.ids: set[str] = set()
 
     @property
     def has_main_line(self) -> bool:
@@ -105,5 +105,5 @@ def _read(payload: bytes) -> Decoded:
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         return Unreadable(UnreadableMessageError(str(error), text))
     if isinstance(frame, dict) and (said := frame.get("error", frame.get("detail"))) is not None:
-        return ServerError(str(said))
+        return ServerError(words(said))
     return Unknown()
