@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -122,6 +123,7 @@ def test_a_stream_whose_key_function_hangs_starts_one_call(caplog: pytest.LogCap
     """A stream that lost its connection would fill the process with threads while it tries to come back."""
     answers: list[Callable[[], str]] = [lambda: "sandbox-key"]
     function = Hanging()
+    caplog.set_level(logging.DEBUG)
 
     def key() -> str:
         return answers.pop()() if answers else function()
@@ -131,7 +133,7 @@ def test_a_stream_whose_key_function_hangs_starts_one_call(caplog: pytest.LogCap
         try:
             stream.start()
             server.next_connection().close_socket()
-            assert wait_until(lambda: stream.stats().reconnects > 10, PATIENCE)
+            assert wait_until(lambda: sum("trying again" in text for text in caplog.messages) > 10, PATIENCE)
             assert function.calls == asking() == 1
             function.gate.set()
             assert wait_until(lambda: stream.state is State.OPEN, PATIENCE)
