@@ -20,6 +20,7 @@ from finx_sync.dispatch import inbox, latest, worker
 from finx_sync.dispatch.catchup import Backlog, Waiting
 from finx_sync.errors import FinxSyncError, UnreadableMessageError
 from finx_sync.session.controls import LOGGED
+from finx_sync.session.session import Session
 from finx_sync.stream import Stream
 from finx_sync.venues.bitmex import BitmexStream
 from finx_sync.venues.ftx import FtxStream
@@ -199,7 +200,7 @@ def test_a_flood_of_rubbish_starves_no_message_that_waits() -> None:
 def test_one_read_becomes_batches_that_can_be_handled_soon() -> None:
     """Whatever is done to a batch as a whole would take half a million times as long."""
     stream = StreamManager("sandbox-key", url="ws://127.0.0.1:9")
-    session = stream._begin()
+    session = Session(stream._session_parts(live=True))
     source: Any = None
     payloads = [b"%d" % number for number in range(inbox.MAX_BATCH * 2 + 5)]
     batch = inbox.Batch(payloads, 1.0, 1.0, inbox.Connection(""))
@@ -358,7 +359,7 @@ def test_large_messages_do_not_fill_the_backlog(monkeypatch: pytest.MonkeyPatch)
     """While it catches up, the dispatch thread would take in messages without a bound to their bytes."""
     monkeypatch.setattr(worker, "MAX_BACKLOG_BYTES", 1000)
     stream = StreamManager("sandbox-key", url="ws://127.0.0.1:9", overflow="latest")
-    session = stream._begin()
+    session = Session(stream._session_parts(live=True))
     connection = inbox.Connection("")
     session._inbox._borrowing.came = lambda *_, **__: None  # type: ignore[method-assign]
     source: Any = None

@@ -61,7 +61,7 @@ class Subscriptions:
     def lines(self) -> list[str]:
         """The names of the connections that the wishes need."""
         with self._lock:
-            return list(self._desired)
+            return [line for line, wishes in self._desired.items() if wishes]  # an interrupt can leave an empty one
 
     def carried(self, line: str) -> list[Subscription]:
         """What is wanted and what the connection that serves a line was asked for, the older one if there are two."""

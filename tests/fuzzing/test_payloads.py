@@ -13,6 +13,7 @@ import pytest
 from finx_sync.dispatch.inbox import Batch, Connection
 from finx_sync.errors import FinxSyncError, HandlerRaisedError, UnreadableMessageError
 from finx_sync.messages import Message
+from finx_sync.session.session import Session
 from finx_sync.stream import Stream
 from finx_sync.venues.base import Unreadable
 from finx_sync.venues.bitmex import BitmexStream, TableItem
@@ -56,7 +57,7 @@ class Rig:
                 getattr(self.stream, register)(self._touch)
         self.stream.on_message(lambda text: None)
         self.stream.on_gap(lambda gap: None)
-        self.session = self.stream._begin()
+        self.session = self.stream._session = Session(self.stream._session_parts(live=True))
         self.connections: list[Connection] = []
         self._asks: dict[Connection, partial[None]] = {}
         for name in dict.fromkeys([*self.stream._subscriptions.lines(), ""]):
