@@ -77,7 +77,7 @@ _RULES: Final = (
     # and inside a URL
     _rule(rf"%22{_FIELDS}%22(?:%20|\+)*%3A(?:%20|\+)*%22", r"(?:%5C(?:%[0-9A-F]{2}|\S)|(?!%22)\S)*"),
     # Authorization: Bearer KEY; a header runs to the end of its line
-    _rule(rf"\b{_HEADERS}\s*:\s*", r"[^\r\n]*?(?=\\r\\n|[\r\n]|$)"),
+    _rule(rf"\b{_HEADERS}\s*:\s*", r"[^\r\n]*?(?=(?-i:\\r\\n)|[\r\n]|$)"),
     # ?APIKey=KEY, &token=KEY, and the same as one path segment, plain or percent-encoded
     _rule(rf"{_BEGIN}{_FIELDS}=", rf"{_BLANK}[^&\s\"'#\\]+"),
     _rule(rf"{_BEGIN}{_FIELDS}%3D", r"(?:(?!%26)[^&\s\"'#\\])+"),

@@ -754,7 +754,7 @@ def test_wait_for_and_take() -> None:
         sender.start()
         assert stream.wait_for(lambda tick: tick.timestamp == 3, timeout=10).timestamp == 3
         sender.join()
-        assert stream.latest(NAME) is not None
+        assert wait_until(lambda: stream.latest(NAME).timestamp == 4)
         assert stream.latest("NOBODY") is None
         with pytest.raises(StreamTimeoutError):
             stream.take(1, timeout=0.01)

@@ -139,7 +139,7 @@ MUTANTS = (
     ),
     Mutant(
         "lets a child of a fork use the stream",
-        "finx_sync/stream/stream.py",
+        "finx_sync/stream/lifecycle.py",
         "        forks.disown(self, why)\n",
         "",
         ("tests/test_forks.py::test_multiprocessing_with_fork",),
