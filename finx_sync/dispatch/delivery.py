@@ -67,6 +67,7 @@ class Delivery:
     Attributes:
         gate: looks at every message first; None, the usual case, costs nothing.
         queue: takes what a gate hands on, while messages that came before it wait; None, as a rule.
+        now: when what is being handled happened, monotonic: the same in a replay, however long it had waited.
         stopping: set by any thread to end after the handler that runs, with `handlers.touch()` after it.
     """
 
@@ -91,6 +92,7 @@ class Delivery:
         self._on_raise = on_raise
         self.gate: Gate | None = None
         self.queue: Callable[[Message, bytes, float], object] | None = None
+        self.now = 0.0
         self.stopping = False
         self._defects = 0
         self._unweighed = 0  # bytes handed on since the last values were weighed

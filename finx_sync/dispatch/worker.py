@@ -171,7 +171,7 @@ class Worker:
 
     def _take(self, item: Item) -> None:
         if isinstance(item, Batch):
-            self._arrived = item.arrived
+            self._arrived = self._delivery.now = item.arrived
             self._dispatch(item)
             self._delivery.account(item.size)
             self._arrived = self._busy_since = None
@@ -292,6 +292,7 @@ class Worker:
     def _add(self, messages: list[Any], payloads: list[bytes], batch: Batch, backlog: Backlog) -> None:
         """Put messages in hand into the backlog; act at once on those that are for the library."""
         delivery, received_at, connection = self._delivery, batch.received_at, batch.connection
+        delivery.now = batch.arrived
         if delivery.gate is not None:
             delivery.prepare(delivery.gate, messages, received_at, connection)
         dropped = duplicates = done = 0
@@ -316,7 +317,7 @@ class Worker:
 
     def _queue(self, backlog: Backlog, message: Message, payload: bytes, received_at: float) -> None:
         """What a gate has kept, and lets go on now."""
-        replaced = backlog.add(Waiting(message, payload, received_at, time.monotonic()))
+        replaced = backlog.add(Waiting(message, payload, received_at, self._delivery.now))
         self._ledger.settle(dropped=replaced)
 
     def _deliver_oldest(self, backlog: Backlog) -> None:
@@ -325,4 +326,5 @@ class Worker:
             oldest.event()
             return
         self._arrived, self._busy_since = oldest.arrived, time.monotonic()
+        self._delivery.now = oldest.arrived
         self._delivery.hand_on(oldest.message, oldest.payload, oldest.received_at)

@@ -136,12 +136,14 @@ class Received(msgspec.Struct, tag="in", array_like=True, frozen=True):
 
 
 class Wished(msgspec.Struct, tag="wish", array_like=True, frozen=True):
-    """A subscription is wanted, or no more; `line` serves it, None where version 1 did not say."""
+    """A subscription is wanted, or no more; `line` serves it, None where version 1 did not say, nor when it was."""
 
     kind: str
     name: str
     wanted: bool
     line: str | None = None
+    at: float = 0.0
+    arrived: float = 0.0
 
 
 class Requested(msgspec.Struct, tag="ask", array_like=True, frozen=True):

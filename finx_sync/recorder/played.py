@@ -118,10 +118,11 @@ class PlayedSession(Session):
         self._monotonic, self._wall, self.at = arrived, at, at
         self.clock.offset = at - arrived
         self.continuity.happened(arrived, at)
+        self.delivery.now = arrived
         if self._is_old and (stretch := arrived // SETTLE_INTERVAL) != self._stretch:
             self._stretch = stretch
             self.continuity.settle(arrived)
-            self.venue.round()
+            self._settle_venue()
 
     def _connection(self, number: int) -> Connection:
         connection = self._connections.get(number)
@@ -148,10 +149,12 @@ class PlayedSession(Session):
             case Looked():
                 self._set_clock(item.arrived, item.at)
                 self.continuity.settle(item.arrived)
-                self.venue.round()
+                self._settle_venue()
             case Requested():
                 self._request(item)
             case Wished():
+                if item.arrived:
+                    self._set_clock(item.arrived, item.at)
                 self._want(self._lined.read(item), item.wanted)
             case Changed():
                 self._set_clock(item.arrived, item.at)

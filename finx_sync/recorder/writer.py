@@ -339,7 +339,7 @@ class Recording:
             if known is not None:
                 records.append(Succeeded(known, event.looked))
         elif isinstance(event, Wish):
-            self._add_wish(Wished(*event.subscription, event.wanted, event.line), records)
+            self._add_wish(Wished(*event.subscription, event.wanted, event.line, at, arrived), records)
         elif isinstance(event, StateChange):
             kind, text, details = reasons.write(event.reason)
             self._state = Changed(event.old.value, event.new.value, kind, text, at, arrived, details)

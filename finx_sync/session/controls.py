@@ -113,6 +113,9 @@ class Controls:
         for wish in [wish for wish, due in self._postponed.items() if time.monotonic() >= due]:
             del self._postponed[wish]
             self._subscriptions.again(wish)
+
+    def settle_doubts(self) -> None:
+        """Tell the venue once of all that could not be read since it was told first. Called now and then."""
         doubted, self._doubted = self._doubted, {}
         for line in [line for line, several in doubted.items() if several]:
             self._driver.unreadable(line)

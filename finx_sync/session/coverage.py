@@ -105,7 +105,8 @@ class Coverage:
                 intervals.append(Interval(position, hole.start, "received"))
             intervals.append(hole)
             position = hole.end
-        if until > position:
+        # A stop may come with the very message that ended a gap: an interval of no length shows that it had ended.
+        if until > position or (until == position and holes and record.down is None):
             intervals.append(Interval(position, until, "received"))
         return intervals
 

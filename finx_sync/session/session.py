@@ -79,7 +79,7 @@ class Session:
         self.flight = FlightRecorder(self.clock.offset)
         self.state = StateBox(self._state_changed)
         self._inbox = Inbox(options.queue_size, self.ledger, options.overflow, self._overflowed, parts.taps)
-        self.venue = VenueDriver(parts.venue, self.clock, parts.handlers, self._do)
+        self.venue = VenueDriver(parts.venue, lambda: self.delivery.now, parts.handlers, self._do)
         self.delivery = Delivery(
             parts.handlers,
             self.ledger,
@@ -234,13 +234,9 @@ class Session:
         """Subscriptions are about to be asked for, or taken back: this has to be known before any answer comes."""
         tell = self.venue.added if wanted else self.venue.removed
         for wish in wishes:
-            with self._parts.taps.order:
-                if wanted:
-                    self._happens(self._wish(wish, wanted=True), partial(self.continuity.wanted, wish))
-                else:
-                    self._note(self._wish(wish, wanted=False))
-                if not self.venue.is_idle:
-                    self._inbox.post(Ordered(partial(tell, wish)))
+            action = partial(self.continuity.wanted, wish) if wanted else _nothing
+            then = None if self.venue.is_idle else partial(tell, wish)
+            self._happens(self._wish(wish, wanted=wanted), action, then=then)
 
     def unwanted(self, wish: Subscription) -> None:
         """A subscription was removed."""
@@ -329,7 +325,15 @@ class Session:
         if (tap := self._parts.taps.tap) is not None:
             tap.note(event, arrived, at)
 
-    def _happens(self, event: object, action: Event, arrived: float | None = None, at: float | None = None) -> None:
+    def _happens(
+        self,
+        event: object,
+        action: Event,
+        arrived: float | None = None,
+        at: float | None = None,
+        *,
+        then: Event | None = None,
+    ) -> None:
         """Have something done on the dispatch thread, and tell the tap of it in the same place among the messages.
 
         Args:
@@ -337,18 +341,22 @@ class Session:
             action: what is done.
             arrived: when it happened, monotonic; None for now.
             at: the same as UNIX seconds.
+            then: what is done after that, and after all messages that came before.
         """
         with self._parts.taps.order:
             now = self.clock.monotonic() if arrived is None else arrived
             wall = now + self.clock.offset if at is None else at
             self._note(event, now, wall)
             self._inbox.post(partial(self._act, action, now, wall))
+            if then is not None:
+                self._inbox.post(Ordered(partial(self._act, then, now, wall)))
 
     def _wish(self, wish: Subscription, *, wanted: bool) -> Wish:
         return Wish(wish, wanted, self._parts.dialect.line_of(wish))
 
     def _act(self, action: Event, now: float, wall: float) -> None:
         self.continuity.happened(now, wall)
+        self.delivery.now = now
         action()
 
     def _write_report(self, why: str) -> None:
@@ -362,9 +370,10 @@ class Session:
         """A connection is open; its payloads follow."""
         self._secrets = tuple({*self._secrets, *secrets_of(key)})
         with self._parts.taps.order:
-            self._happens(LineOpened(connection, self._secrets), lambda: self.continuity.opened(connection))
+            then = partial(self.venue.opened, connection)
+            opened = LineOpened(connection, self._secrets)
+            self._happens(opened, lambda: self.continuity.opened(connection), then=then)
             self._inbox.post(lambda: self._drift.forget(connection.line))
-            self._inbox.post(Ordered(partial(self.venue.opened, connection)))
         self._match_urls()  # a wish may have come after the URL was written
 
     def line_asked(self, connection: Connection, request: Request) -> None:
@@ -378,12 +387,11 @@ class Session:
         """It is gone; no payload of it follows."""
         is_over = self.state.state in OVER
         gone = LineClosed(connection, covered_until, reason, by_stop=is_over)
-        with self._parts.taps.order:
-            if is_over:
-                self._happens(gone, lambda: self.continuity.left(connection, covered_until))
-            else:
-                self._happens(gone, lambda: self.continuity.closed(connection, covered_until, reason))
-            self._inbox.post(Ordered(partial(self.venue.closed, connection)))
+        then = partial(self.venue.closed, connection)
+        if is_over:
+            self._happens(gone, lambda: self.continuity.left(connection, covered_until), then=then)
+        else:
+            self._happens(gone, lambda: self.continuity.closed(connection, covered_until, reason), then=then)
 
     def line_opened(self, line: str) -> None:
         """A connection is ready; the stream is open when all are."""
@@ -504,6 +512,11 @@ class Session:
     def _round(self) -> None:
         self._controls.round()
         self._match_urls()
+        self._settle_venue()
+
+    def _settle_venue(self) -> None:
+        """The part of a round that a replay has as well."""
+        self._controls.settle_doubts()
         self.venue.round()
 
     def _fell_behind(self, name: str) -> None:
@@ -538,3 +551,7 @@ class Session:
 
 def _asked_for(reason: GapReason) -> FinxSyncError:
     return ConnectionLostError(f"a new connection was asked for ({reason})")
+
+
+def _nothing() -> None:
+    """Where an event is for the tap alone."""

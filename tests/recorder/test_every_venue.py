@@ -24,7 +24,7 @@ from finx_sync.errors import (
 from finx_sync.messages import Message
 from finx_sync.recorder.writer import Recording
 from finx_sync.sandbox import Sandbox
-from finx_sync.session.tapped import Asked, LineOpened, Wish
+from finx_sync.session.tapped import Asked, LineOpened, Look, Wish
 from finx_sync.stream import Stream
 from finx_sync.venues.base import Request, Subscription
 from finx_sync.venues.bitmex import BitmexStream, TableItem
@@ -538,6 +538,35 @@ def test_the_answers_of_a_real_capture_are_tied_to_its_requests(tmp_path: Path) 
     done = stream.convert(path, tmp_path / "tables")
     assert done.rows["contract_tick"] == len(log.messages) == 89
     assert done.rows["channel_update"] == count - 90
+
+
+def test_a_replay_distrusts_tables_whenever_the_live_stream_did(tmp_path: Path) -> None:
+    """A table would go on in a replay that was asked for anew when it was live: rows that no handler has seen."""
+    path, connection = tmp_path / "quotes.finxrec", Connection("")
+    recording = Recording(path, "BitMEX")
+    recording.note(Wish(Subscription("topic", "orderBookL2:XBTUSD"), wanted=True, line=""), 1.0, 1.0)
+    recording.note(LineOpened(connection, ()), 1.0, 1.0)
+    row = {"symbol": "XBTUSD", "id": 1, "side": "Buy", "size": 5, "price": 7.0}
+    image = {"table": "orderBookL2", "action": "partial", "keys": ["symbol", "id", "side"], "filter": {}, "data": [row]}
+    update = {
+        "table": "orderBookL2",
+        "action": "update",
+        "data": [{"symbol": "XBTUSD", "id": 1, "side": "Buy", "size": 6}],
+    }
+    texts: list[Any] = [image, "{", update, image, update, "{", update, image, update]
+    for second, one in enumerate(texts, start=2):
+        text = one if isinstance(one, str) else json.dumps(one)
+        moment = second * 10.0
+        recording.received(Batch([text.encode()], moment, moment, connection))
+        recording.note(Look(), moment + 5, moment + 5)
+    recording.stop()
+    stream = BitmexStream("ws://127.0.0.1:9", **OPTIONS)
+    items: list[TableItem] = []
+    stream.on_table(items.append)
+    stream.replay(path, speed="max")
+    assert [(one.received_at, one.action) for one in items] == [
+        (20.0, "partial"), (50.0, "partial"), (60.0, "update"), (90.0, "partial"), (100.0, "update"),
+    ]  # fmt: skip
 
 
 def test_a_replay_beside_a_live_stream_leaves_its_books_and_tables_alone(session: Session) -> None:
