@@ -206,10 +206,11 @@ class StaleDataError(FinxSyncError):
         age: its age in seconds; None where there is none.
     """
 
-    def __init__(self, name: str, age: float | None, max_age: float) -> None:
+    def __init__(self, name: str, age: float | None, max_age: float, by: str = "receipt") -> None:
         self.name = name
         self.age = age
-        what = "has not come yet" if age is None else f"is {age:.2f} s old"
+        whose = " by the venue's time" if by == "venue" else ""
+        what = "has not come yet" if age is None else f"is {age:.2f} s old{whose}"
         super().__init__(f"the newest message of {name} {what}; at most {max_age:g} s were allowed")
 
 

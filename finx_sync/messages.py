@@ -96,6 +96,8 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Whether a newer message makes an older one of the same `state_of` worthless; else it is an event of its own."""
     state_of: ClassVar[StateReader]
     """What tells two states apart, such as name and exchange; for types with `is_state`."""
+    venue_time_has_zone: ClassVar[bool] = True
+    """Whether `venue_time` can be compared with a clock; else only with itself."""
     _attributes: ClassVar[dict[str, str]] = {}
     """Wire name to attribute name, in the order of the wire."""
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
-from finx_sync.errors import StaleDataError
+from finx_sync.errors import InvalidInputError, StaleDataError
 
-__all__ = ["Guard"]
+__all__ = ["By", "Guard"]
+
+By = Literal["receipt", "venue"]
+"""Whose time an age is counted from: when the message was read, or when the venue says that it was so."""
 
 
 class _Source(Protocol):
     def latest(self, name: str) -> Any: ...
-    def _age_of(self, message: Any) -> float | None: ...
+    def _wall(self) -> float: ...
 
 
 class Guard:
@@ -22,26 +25,40 @@ class Guard:
         source: the stream.
         name: whose.
         max_age: seconds.
+        by: whose time counts.
 
     Attributes:
         message: the newest message as of the last check.
 
     Raises:
         StaleDataError: it is older, or there is none.
+        InvalidInputError: the venue's time is asked for, and the message has none that can be compared with a clock.
     """
 
-    def __init__(self, source: _Source, name: str, max_age: float) -> None:
+    def __init__(self, source: _Source, name: str, max_age: float, by: By = "receipt") -> None:
         self._source = source
         self._name = name
         self._max_age = max_age
+        self._by = by
         self.message = self._checked()
 
     def _checked(self) -> Any:
         message = self._source.latest(self._name)  # looked up once: another may come before its age is known
-        age = self._source._age_of(message)
+        age = None if message is None else max(0.0, self._source._wall() - self._moment(message))
         if age is None or age > self._max_age:
-            raise StaleDataError(self._name, age, self._max_age)
+            raise StaleDataError(self._name, age, self._max_age, self._by)
         return message
+
+    def _moment(self, message: Any) -> float:
+        """When it was, UNIX seconds."""
+        if self._by == "receipt":
+            received_at: float = message.received_at
+            return received_at
+        moment: float | None = message.venue_time
+        if moment is None or not message.venue_time_has_zone:
+            what = "does not say when it was so" if moment is None else "names no time zone with its time"
+            raise InvalidInputError(f'the newest message of {self._name} {what}; guard it by="receipt"')
+        return moment
 
     def __enter__(self) -> Any:
         self.message = self._checked()

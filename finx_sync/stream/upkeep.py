@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Any, get_args
 
 from finx_sync.config import Account, check_secrecy
 from finx_sync.errors import InvalidInputError, UsageError
@@ -13,7 +13,7 @@ from finx_sync.notices import Interval
 from finx_sync.session.options import Options
 from finx_sync.session.session import Session
 from finx_sync.session.state import ENDED
-from finx_sync.stream.guard import Guard
+from finx_sync.stream.guard import By, Guard
 from finx_sync.stream.reading import Reading
 
 __all__ = ["Upkeep"]
@@ -32,15 +32,15 @@ class Upkeep(Reading):
 
     def last_message_age(self, name: str) -> float | None:
         """Seconds since the newest message of `name` was received; None when there was none yet."""
-        return self._age_of(self.latest(name))
+        message = self.latest(name)
+        return None if message is None else max(0.0, self._wall() - message.received_at)
 
-    def _age_of(self, message: Any) -> float | None:
-        """Seconds since a message was received; None where there is none."""
+    def _wall(self) -> float:
+        """UNIX seconds now, on the clock that stamps what is received."""
         session = self._session
-        now = time.time() if session is None else session.clock.wall()
-        return None if message is None else max(0.0, now - message.received_at)
+        return time.time() if session is None else session.clock.wall()
 
-    def guard(self, name: str, max_age: float) -> Guard:
+    def guard(self, name: str, max_age: float, *, by: By = "receipt") -> Guard:
         """Refuse to go on with old data: checks now, and again where it is used in a ``with`` statement.
 
         ::
@@ -51,14 +51,19 @@ class Upkeep(Reading):
         Args:
             name: whose newest message.
             max_age: seconds.
+            by: "receipt" counts from when the message was read here; "venue" from when the venue says that it was so,
+                which also refuses what a slow feed brings, and needs a clock that is right.
 
         Raises:
             StaleDataError: it is older, or there is none.
-            InvalidInputError: `max_age` is no number of seconds above 0.
+            InvalidInputError: `max_age` is no number of seconds above 0; or `by` is "venue", and the message carries no
+                time, or one without a time zone (IME).
         """
         if not isinstance(max_age, (int, float)) or not max_age > 0:
             raise InvalidInputError(f"max_age is a number of seconds above 0, not {max_age!r}")
-        return Guard(self, name, max_age)
+        if by not in get_args(By):
+            raise InvalidInputError(f"by is 'receipt' or 'venue', not {by!r}")
+        return Guard(self, name, max_age, by)
 
     def reconnect_now(self) -> None:
         """Replace the connection; returns at once.

@@ -12,14 +12,18 @@ import pytest
 
 from finx_sync import StaleDataError, StreamManager
 from finx_sync.dispatch.worker import Worker
+from finx_sync.errors import InvalidInputError
 from finx_sync.session.lookout import Lookout
 from finx_sync.stream import Stream
 from finx_sync.streams.bitmex import BitmexStream
 from finx_sync.streams.ftx import FtxStream
 from finx_sync.streams.ime import ImeStream
+from finx_sync.venues.bitmex.messages import TableItem, TableUpdate
+from finx_sync.venues.ime.messages import read_contract
 from tests.scripted import ScriptedServer, text
-from tests.waiting import NAME, stream_to
+from tests.waiting import NAME, stream_to, wait_until
 
+FUNDING = TableUpdate(table="funding", action="insert", data=[])
 STREAMS: dict[str, Callable[[], Stream]] = {
     "finx": lambda: StreamManager("sandbox-key", url="ws://127.0.0.1:1"),
     "bitmex": lambda: BitmexStream(endpoint="ws://127.0.0.1:1"),
@@ -52,6 +56,53 @@ def test_the_guard_judges_the_message_that_it_hands_out(
         pytest.fail(f"it passed {tick!r}")
     looks.append("")
     assert stream.last_message_age(NAME) is not None
+
+
+def test_a_guard_by_the_venues_time_refuses_what_came_late() -> None:
+    """A feed that crawls brings fresh messages with old prices."""
+    with ScriptedServer() as server:
+        stream = stream_to(server)
+        stream.subscribe_contract(NAME)
+        stream.start()
+        connection = server.next_connection()
+        with pytest.raises(StaleDataError, match="has not come yet"):
+            stream.guard(NAME, 60.0, by="venue")
+        for age, passes in ((0.0, True), (300.0, False), (-300.0, True)):
+            timestamp = round((time.time() - age) * 1000)
+            connection.send(text(timestamp=str(timestamp)))
+            assert wait_until(lambda: (tick := stream.latest(NAME)) and tick.timestamp == timestamp)  # noqa: B023
+            assert stream.guard(NAME, 60.0).message.timestamp == timestamp
+            if passes:
+                with stream.guard(NAME, 60.0, by="venue") as tick:
+                    assert tick.timestamp == timestamp
+            else:
+                with pytest.raises(StaleDataError, match=r"3\d\d\.\d\d s old by the venue's time"):
+                    stream.guard(NAME, 60.0, by="venue")
+        stream.stop()
+
+
+@pytest.mark.parametrize(
+    ("message", "why"),
+    [
+        (read_contract({"contractName": "A", "timestamp": "2022-01-21T08:28:37", "data": {}}), "names no time zone"),
+        (read_contract({"contractName": "A", "data": {}}), "does not say when"),
+        (TableItem.of({"symbol": "A", "timestamp": "2022-01-21T08:00:00.000Z"}, FUNDING), "does not say when"),
+    ],
+)
+def test_a_guard_by_the_venues_time_needs_one(message: Any, why: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An order would be placed, or held back, by a time that means something else."""
+    stream = STREAMS["ime"]()
+    monkeypatch.setattr(stream, "latest", lambda name: message)
+    with pytest.raises(InvalidInputError, match=why):
+        stream.guard("A", 1.0, by="venue")
+    with pytest.raises(InvalidInputError, match="'receipt' or 'venue'"):
+        stream.guard("A", 1.0, by="clock")  # type: ignore[arg-type]
+
+
+def test_a_row_of_a_timed_table_has_its_time() -> None:
+    """BitMEX's quotes could be guarded by their arrival only."""
+    quote = TableUpdate(table="quote", action="insert", data=[])
+    assert TableItem.of({"timestamp": "2022-01-21T08:28:37.500Z"}, quote).venue_time == 1642753717.5
 
 
 def test_a_plan_that_comes_while_another_is_due_waits_for_its_time() -> None:

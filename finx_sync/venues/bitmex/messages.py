@@ -6,7 +6,7 @@ Source: BitMEX documentation, *WebSocket API*: sections *Response Format* and *S
 from __future__ import annotations
 
 import datetime as dt
-from typing import Any, Final, Literal, NamedTuple, cast
+from typing import Any, ClassVar, Final, Literal, NamedTuple, cast
 
 import msgspec
 
@@ -61,12 +61,16 @@ class TableUpdate(Message, frozen=True, kw_only=True, gc=False):
     @property
     def venue_time(self) -> float | None:
         """`timestamp` of the last row, in tables that say when a row came to be so; None in all others."""
-        if self.table not in TIMED_TABLES or self.action == "partial" or not self.data:
+        if self.action == "partial" or not self.data:
             return None
-        text = self.data[-1].get("timestamp")
-        if not isinstance(text, str):
-            return None
-        return unix_seconds(lambda: dt.datetime.fromisoformat(text.replace("Z", "+00:00")))
+        return _venue_time(self.table, self.data[-1])
+
+
+def _venue_time(table: str, row: Row) -> float | None:
+    text = row.get("timestamp")
+    if table not in TIMED_TABLES or not isinstance(text, str):
+        return None
+    return unix_seconds(lambda: dt.datetime.fromisoformat(text.replace("Z", "+00:00")))
 
 
 class _Item(NamedTuple):
@@ -88,6 +92,12 @@ class TableItem(_Item):
     """
 
     received_at: float
+    venue_time_has_zone: ClassVar[bool] = True
+
+    @property
+    def venue_time(self) -> float | None:
+        """The row's `timestamp`, UNIX seconds, in tables where it says when the row came to be so; else None."""
+        return _venue_time(self.table, self.item)
 
     @classmethod
     def of(cls, row: Row, update: TableUpdate) -> TableItem:

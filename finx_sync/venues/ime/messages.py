@@ -111,6 +111,7 @@ class ImeContract(Message, frozen=True, kw_only=True, gc=False):
     name_of = operator.attrgetter("name")
     is_state = True
     state_of = name_of
+    venue_time_has_zone = False
 
     @property
     def name(self) -> str:
