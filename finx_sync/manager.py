@@ -104,7 +104,7 @@ class StreamManager(FinxFunctions, Stream):
     def on_contract(self, handler: Any, /, *names: str) -> Any:
         """Call a function with every ContractTick (``@stream.on_contract``), or some (``@stream.on_contract("NAME")``).
 
-        A plain call serves as well, ``stream.on_contract(handler, "NAME")``, and returns the handler.
+        A plain call works too, ``stream.on_contract(handler, "NAME")``, and returns the handler.
 
         Raises:
             HandlerError: it cannot be called with one argument.

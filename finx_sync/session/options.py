@@ -67,15 +67,15 @@ class Options:
         overflow: what happens when handlers are slower than the feed. "auto" holds the reader back, so that a burst
             loses nothing, and lets newer states replace older ones once a message has waited for `max_lag`; "block"
             only ever holds the reader back; "latest" always keeps just the newest states; "drop_oldest" reads on and
-            drops what has waited longest; "error" ends the stream. What is dropped is counted, and told to `on_gap`.
+            drops what has waited longest; "error" ends the stream. What is dropped is counted, and given to `on_gap`.
         max_lag: how long a message may wait, under "auto".
-        stale_after: how long a subscription may be silent before `on_stale` is told; None for ever.
+        stale_after: how long a subscription may be silent before `on_stale` is called; None for ever.
         overlap: how long two connections serve the stream, at most, when one replaces the other.
         reconnect_on_drift: whether a connection whose feed falls behind is replaced, at most once in five minutes; see
             `finx_sync.notices.Drift`.
         backfill: whether gaps in spot rates are filled from tick history.
         backfill_timeout: how long live ticks wait for that.
-        handler_errors: "report" tells `on_error` and goes on; "raise" ends the stream, and `run` and iterators raise.
+        handler_errors: "report" calls `on_error` and goes on; "raise" ends the stream, and `run` and iterators raise.
         flight_recorder: where its report is written when the stream stalls or fails: a directory, True for the one for
             temporary files, False for nowhere.
 

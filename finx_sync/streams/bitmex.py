@@ -95,7 +95,7 @@ class BitmexStream(Stream):
         """Call a function with every row that changes (``@stream.on_table``), or with those of a table, or of symbols.
 
         ``@stream.on_table("order")`` is for a table, ``@stream.on_table("order", "XBTUSD")`` for a symbol in it. A
-        plain call serves as well, ``stream.on_table(handler, "order", "XBTUSD")``, and returns the handler. It runs on
+        plain call works too, ``stream.on_table(handler, "order", "XBTUSD")``, and returns the handler. It runs on
         the dispatch thread.
 
         Raises:

@@ -39,7 +39,7 @@ class FtxHandlers(Stream):
     def on_ticker(self, handler: Any, /, *markets: str) -> Any:
         """Call a function with every FtxTicker (``@stream.on_ticker``), or some (``@stream.on_ticker("BTC-PERP")``).
 
-        A plain call serves as well, ``stream.on_ticker(handler, "BTC-PERP")``, and returns the handler.
+        A plain call works too, ``stream.on_ticker(handler, "BTC-PERP")``, and returns the handler.
 
         Raises:
             HandlerError: it cannot be called with one argument.

@@ -35,7 +35,7 @@ class ImeStream(Stream):
 
     The server knows no messages: a connection's URL names its contracts. So another contract takes another connection,
     which is opened before the old one is closed; its first updates may wait for `overlap` seconds, until both have been
-    compared. If the server refuses it, `on_error` is told, and the stream goes on without that contract. A connection
+    compared. If the server refuses it, `on_error` is called, and the stream goes on without that contract. A connection
     that is refused at first, or when it is lost and opened anew, ends the stream: `AuthorizationError` names what was
     asked for, since the service refuses a wrong contract and wrong credentials alike.
 
@@ -84,7 +84,7 @@ class ImeStream(Stream):
         """Call a function with every `ImeContract` (``@stream.on_contract``), or with some.
 
         ``@stream.on_contract("ContractA")`` is for one, by what it was asked for by: its name or its id. A plain call
-        serves as well, ``stream.on_contract(handler, "ContractA")``, and returns the handler. It runs on the dispatch
+        works too, ``stream.on_contract(handler, "ContractA")``, and returns the handler. It runs on the dispatch
         thread.
 
         Raises:
