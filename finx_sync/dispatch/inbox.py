@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from typing import Final, Literal
@@ -255,17 +256,21 @@ class Inbox:
 
 
 class DroppingQueue:
-    """A queue that can lose its oldest messages. Safe from any thread; slower than SimpleQueue, which cannot."""
+    """A queue that can lose its oldest messages. Safe from any thread; slower than SimpleQueue, which cannot.
+
+    It has no Condition, whose lock an interrupt of the main thread could leave held.
+    """
 
     def __init__(self) -> None:
-        self._condition = threading.Condition()
+        self._lock = threading.RLock()  # guards _items; re-entrant for signal handlers
         self._items: deque[Item | None] = deque()
+        self._tokens: SimpleQueue[None] = SimpleQueue()  # at least one for each item
 
     def put(self, item: Item | None) -> None:
         """Add an item; None is the end."""
-        with self._condition:
+        with self._lock:
+            self._tokens.put(None)  # first, so that an interrupt leaves no item that nobody looks for
             self._items.append(item)
-            self._condition.notify()
 
     def empty(self) -> bool:
         """Whether nothing is in it."""
@@ -273,9 +278,11 @@ class DroppingQueue:
 
     def get(self) -> Item | None:
         """Wait for the oldest item."""
-        with self._condition:
-            self._condition.wait_for(lambda: self._items)
-            return self._items.popleft()
+        while True:
+            self._tokens.get()
+            with self._lock:
+                if self._items:
+                    return self._items.popleft()
 
     def get_nowait(self) -> Item | None:
         """The oldest item.
@@ -283,10 +290,11 @@ class DroppingQueue:
         Raises:
             queue.Empty: there is none.
         """
-        with self._condition:
-            if not self._items:
-                raise Empty
-            return self._items.popleft()
+        while True:
+            self._tokens.get_nowait()
+            with self._lock:
+                if self._items:
+                    return self._items.popleft()
 
     def drop_oldest(self, surplus: int) -> tuple[int, int]:
         """Throw the oldest messages away; what is no message stays, in its order. Returns how many, and their bytes.
@@ -294,7 +302,7 @@ class DroppingQueue:
         Args:
             surplus: how many should go; fewer go when the dispatch thread has taken some meanwhile.
         """
-        with self._condition:
+        with self._lock:
             kept: deque[Item | None] = deque()
             left, size = surplus, 0
             while left and self._items:
@@ -309,7 +317,17 @@ class DroppingQueue:
                 if count < len(item.payloads):
                     kept.append(Batch(item.payloads[count:], item.received_at, item.arrived, item.connection))
             self._items.extendleft(reversed(kept))
+            self._fit_tokens()
             return surplus - left, size
+
+    def _fit_tokens(self) -> None:
+        """As many as there are items, whose number a drop has changed; one more while the dispatch thread holds one."""
+        surplus = self._tokens.qsize() - len(self._items)
+        for _ in range(-surplus):
+            self._tokens.put(None)
+        with suppress(Empty):  # the dispatch thread may have taken one just now
+            for _ in range(surplus):
+                self._tokens.get_nowait()
 
 
 def _note_dropped(kept: deque[Item | None], more: Dropped) -> None:

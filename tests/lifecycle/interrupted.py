@@ -22,6 +22,7 @@ from types import FrameType
 from typing import Any
 
 from finx_sync import Backoff, FinxSyncError, State, StreamManager
+from finx_sync.recorder.writer import Recording
 from finx_sync.stream.lifecycle import Lifecycle
 from finx_sync.stream.recordings import Recordable
 
@@ -66,6 +67,7 @@ def iterate(stream: StreamManager, folder: Path) -> None:
 
 def on_and_off(stream: StreamManager, folder: Path) -> None:
     stream.on_contract(nobody)
+    stream.on_drift(nobody)
     stream.off(nobody)
 
 
@@ -76,7 +78,17 @@ def subscribe(stream: StreamManager, folder: Path) -> None:
 
 
 def record(stream: StreamManager, folder: Path) -> None:
-    stream.record(folder / f"{os.getpid()}-{next(_numbers)}.finxrec").stop()
+    begin_recording(stream, folder).stop()
+
+
+def subscribe_recorded(stream: StreamManager, folder: Path) -> None:
+    """Holds the lock that keeps the recording in the order of the inbox."""
+    with begin_recording(stream, folder):
+        subscribe(stream, folder)
+
+
+def begin_recording(stream: StreamManager, folder: Path) -> Recording:
+    return stream.record(folder / f"{os.getpid()}-{next(_numbers)}.finxrec")
 
 
 def look(stream: StreamManager, folder: Path) -> None:
@@ -106,6 +118,7 @@ RUNNING: dict[str, Callable[[StreamManager, Path], object]] = {
     "reconnect_at": lambda stream, folder: stream.reconnect_at(time.time() + 60),
     "rotate_key": lambda stream, folder: stream.rotate_key("sandbox-key"),
     "record": record,
+    "subscribe_recorded": subscribe_recorded,
     "look": look,
 }
 """Calls on a stream that runs, repeated until the signal comes."""
@@ -162,7 +175,9 @@ class Round:
         finally:
             self._armed = False
             signal.setitimer(signal.ITIMER_REAL, 0)
-        if (clean and self._name != "record") or (self._name == "run" and self._mode == "stop"):
+        if (clean and self._name not in ("record", "subscribe_recorded")) or (
+            self._name == "run" and self._mode == "stop"
+        ):
             assert none_left(), f"{self._name} has left {ours()} behind, {self.stream!r}"
         if (recording := self.stream._taps.tap) is not None:
             assert not clean, "an interrupted record() has left a recording that nobody can stop"

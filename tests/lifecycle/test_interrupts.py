@@ -13,8 +13,11 @@ from typing import Any
 import pytest
 
 from finx_sync.dispatch.feed import Feed
+from finx_sync.dispatch.inbox import DroppingQueue
 from finx_sync.interrupts import Flag, Notifier, Task, uninterrupted
 from finx_sync.session.state import State, StateBox
+from finx_sync.streams.ftx import FtxStream
+from finx_sync.venues.ftx.requests import wish
 
 
 @dataclass
@@ -52,6 +55,23 @@ def feed() -> Case:
     return Case(
         lambda: next(made), lambda: (made.put("another"), made.put("and another"), made.put("more"), made.end())
     )
+
+
+def dropping() -> Case:
+    made = DroppingQueue()
+
+    def others() -> None:
+        made.put(None)
+        made.drop_oldest(1)
+        assert made.get() is None
+
+    return Case(lambda: made.put(None), others)
+
+
+def answers() -> Case:
+    made = FtxStream(url="ws://127.0.0.1:1")
+    wanted = {wish("ticker", "BTC-PERP")}
+    return Case(lambda: made._wait_for_answers(wanted, 0.001), lambda: (made._venue_changed(), made._state.answers()))
 
 
 def task() -> Case:
@@ -134,7 +154,7 @@ def holds_up_somebody(make: Callable[[], Case]) -> list[int]:
     pytest.fail("it does not come to an end")
 
 
-@pytest.mark.parametrize("make", [flag, notifier, state, moved, feed, task, undone])
+@pytest.mark.parametrize("make", [flag, notifier, state, moved, feed, dropping, answers, task, undone])
 def test_an_interrupt_at_any_step_holds_up_nobody(make: Callable[[], Case]) -> None:
     """After one Ctrl+C in a hundred the stream's threads would wait for a lock that nobody gives back."""
     assert holds_up_somebody(make) == []
