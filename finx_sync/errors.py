@@ -211,6 +211,8 @@ class StaleDataError(FinxSyncError):
         self.age = age
         whose = " by the venue's time" if by == "venue" else ""
         what = "has not come yet" if age is None else f"is {age:.2f} s old{whose}"
+        if age is not None and age < 0:
+            what = f"is dated {-age:.2f} s ahead of this machine's clock"
         super().__init__(f"the newest message of {name} {what}; at most {max_age:g} s were allowed")
 
 

@@ -44,8 +44,9 @@ class Guard:
 
     def _checked(self) -> Any:
         message = self._source.latest(self._name)  # looked up once: another may come before its age is known
-        age = None if message is None else max(0.0, self._source._wall() - self._moment(message))
-        if age is None or age > self._max_age:
+        age = None if message is None else self._source._wall() - self._moment(message)
+        # By the venue's time, a message from the future shows that one of the clocks is wrong: nobody knows its age.
+        if age is None or age > self._max_age or (self._by == "venue" and age < -self._max_age):
             raise StaleDataError(self._name, age, self._max_age, self._by)
         return message
 

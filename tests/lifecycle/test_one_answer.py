@@ -67,7 +67,7 @@ def test_a_guard_by_the_venues_time_refuses_what_came_late() -> None:
         connection = server.next_connection()
         with pytest.raises(StaleDataError, match="has not come yet"):
             stream.guard(NAME, 60.0, by="venue")
-        for age, passes in ((0.0, True), (300.0, False), (-300.0, True)):
+        for age, passes in ((0.0, True), (300.0, False), (-300.0, False)):
             timestamp = round((time.time() - age) * 1000)
             connection.send(text(timestamp=str(timestamp)))
             assert wait_until(lambda: (tick := stream.latest(NAME)) and tick.timestamp == timestamp)  # noqa: B023
@@ -76,7 +76,7 @@ def test_a_guard_by_the_venues_time_refuses_what_came_late() -> None:
                 with stream.guard(NAME, 60.0, by="venue") as tick:
                     assert tick.timestamp == timestamp
             else:
-                with pytest.raises(StaleDataError, match=r"3\d\d\.\d\d s old by the venue's time"):
+                with pytest.raises(StaleDataError, match=r"\d\d\d\.\d\d s (old by the venue's time|ahead of)"):
                     stream.guard(NAME, 60.0, by="venue")
         stream.stop()
 
