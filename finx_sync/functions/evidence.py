@@ -2,8 +2,9 @@
 
 A server is believed as far as two of its answers agree, each over a connection of its own:
 
-- Rows: a day is read twice, by different pages. Where the two readings differ, that part is read again until two
-  readings agree on it; where none do, the server chooses its rows as it likes, and nothing of the day is proven.
+- Rows: a day is read twice, by different pages but for the first, whose question is the same in both. Where the two
+  readings differ, that part is read again until two readings agree on it; where none do, the server chooses its rows as
+  it likes, and nothing of the day is proven. The same wrong answer in both readings cannot be told from a right one.
 - Absence: an answer without rows proves nothing, however often it comes. That nothing follows is proven by an answer
   that begins with the last row and has no later one, in both readings; that a stretch is empty, by a later row of the
   same day. Where the day shows no row at all, a tick snap has to give a tick from before it.
