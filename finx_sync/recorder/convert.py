@@ -72,7 +72,7 @@ def convert(
         path: as for `Stream.replay`.
         target: a file ending with ``.duckdb`` or ``.db``, in which the tables are replaced; else a folder, into which
             one file for each table is written.
-        dialect: of the recording's venue; a live stream's serves, since it remembers nothing.
+        dialect: of the recording's venue; a live stream's works too, since decoding keeps no state.
         form: of the files in a folder; None for Parquet.
 
     Raises:
