@@ -16,13 +16,13 @@ from typing import Any
 
 from benchmarks.blaster import BLOCK, frame, messages
 from finx_sync import StreamManager
-from finx_sync.dispatch.inbox import Connection
+from finx_sync.pipeline.queue import Connection
 from finx_sync.session.session import Session
 from finx_sync.transport.frames import FrameReader
 from finx_sync.transport.loan import Loan
 from finx_sync.transport.loop import Heartbeat, ReadLoop
 from finx_sync.transport.waker import Poller, Waker
-from finx_sync.venues.base import MAIN_LINE
+from finx_sync.venues.base import MAIN_ENDPOINT
 
 
 class Source:
@@ -50,8 +50,8 @@ class Path:
         for number in range(subscriptions):
             self.stream.subscribe_contract(f"BTC-26AUG22-{20000 + number}-C")
         self.session = self.stream._session = Session(self.stream._session_parts(live=True))
-        self._line = self.session._new_line(MAIN_LINE, patient=True)
-        self._line.connection = Connection(MAIN_LINE)
+        self._line = self.session._new_line(MAIN_ENDPOINT, patient=True)
+        self._line.connection = Connection(MAIN_ENDPOINT)
         self.reader = FrameReader()
         self._source: Any = Source()
 

@@ -56,7 +56,7 @@ def run(url: str, contracts: list[str], seconds: float, pause: float) -> dict[st
         "dropped": books.dropped,
         "told": told,
         "balance": books.received
-        - (books.handled + books.unclaimed + books.control + books.dropped + books.in_hand + books.waiting),
+        - (books.handled + books.unclaimed + books.control + books.dropped + books.in_flight + books.waiting),
         "reconnects": reconnects,
         "memory grown, kB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory,
     }

@@ -10,7 +10,7 @@ from finx_sync import forks
 if TYPE_CHECKING:
     from finx_sync.sandbox import Sandbox
 
-__all__ = ["Stay", "acquire", "release"]
+__all__ = ["SandboxLease", "acquire", "release"]
 
 
 class _EmbeddedSandbox:
@@ -53,7 +53,7 @@ acquire = _sandbox.acquire
 release = _sandbox.release
 
 
-class Stay:
+class SandboxLease:
     """One stream's use of it: from `begin` to `end`, which may be called more often."""
 
     def __init__(self) -> None:

@@ -276,7 +276,7 @@ class _Talk:
             # Another call's answer has no business on this connection, but the echo may be missing.
             return message if message.get("cache_key") in (None, self._message["cache_key"]) else None
         else:
-            self._tell(message)
+            self._notify(message)
         return None
 
     def _authenticated(self, accepted: bool) -> None:
@@ -287,7 +287,7 @@ class _Talk:
         else:
             self._refuse()
 
-    def _tell(self, message: dict[str, Any]) -> None:
+    def _notify(self, message: dict[str, Any]) -> None:
         """Pass progress on; a message of any other kind is not for us."""
         content = message.get("message", message)
         if self._on_progress is None or not isinstance(content, dict) or "progress" not in content:

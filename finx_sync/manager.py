@@ -81,7 +81,7 @@ class StreamManager(FinxFunctions, Stream):
         account = read_account(api_key, environment, url)
         self._path: Path = path
         self._request_form: RequestForm = request_form
-        self._stay = embedded.Stay()
+        self._lease = embedded.SandboxLease()
         self._service: FinxDialect | DeribitDialect
         if account.is_deribit:
             if (path, stream_per_url, request_form) != ("streaming", False, "query"):
@@ -127,8 +127,8 @@ class StreamManager(FinxFunctions, Stream):
         Raises:
             InvalidInputError: no instrument name, like "BTC-26AUG22-20000-C".
         """
-        wishes = [Subscription(CONTRACT, checked_name(name)) for name in instrument_names]
-        self._subscribe(*wishes, stale_after=stale_after)
+        subscriptions = [Subscription(CONTRACT, checked_name(name)) for name in instrument_names]
+        self._subscribe(*subscriptions, stale_after=stale_after)
 
     def subscribe_spot(self, *pairs: str, stale_after: float | None = None) -> None:
         """Ask for the spot rates of pairs, like "BTC:USDC"; otherwise as `subscribe_contract`."""
@@ -208,10 +208,10 @@ class StreamManager(FinxFunctions, Stream):
 
     def _before_start(self) -> None:
         if self._account.base_url is None:
-            self._service.base_url = self._stay.begin()
+            self._service.base_url = self._lease.begin()
 
     def _after_end(self) -> None:
-        self._stay.end()
+        self._lease.end()
 
     def _history(self) -> SpotHistory | None:
         if self._account.is_deribit:

@@ -38,10 +38,10 @@ def _guarded(record: logging.LogRecord) -> None:
     except BaseException as error:
         if not isinstance(error, Exception) and on_main_thread():
             raise
-        _tell(error)
+        _notify(error)
 
 
-def _tell(error: BaseException) -> None:
+def _notify(error: BaseException) -> None:
     """Once for each kind of error: the log cannot be used to report that the log does not work."""
     if type(error) in _told:
         return

@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 
 from finx_sync import SpotTick, State, StreamManager
-from finx_sync.dispatch import inbox, latest, worker
-from finx_sync.dispatch.catchup import Backlog, Waiting
 from finx_sync.errors import FinxSyncError, UnreadableMessageError
-from finx_sync.session.controls import LOGGED
+from finx_sync.pipeline import latest, queue, worker
+from finx_sync.pipeline.catchup import Backlog, Waiting
+from finx_sync.pipeline.controls import LOGGED
 from finx_sync.session.session import Session
 from finx_sync.stream import Stream
 from finx_sync.venues.bitmex import BitmexStream
@@ -125,7 +125,7 @@ class Counting:
 
 @pytest.mark.parametrize("overflow", ["auto", "latest", "drop_oldest"])
 @pytest.mark.parametrize("flood", FLOODS)
-def test_a_stop_waits_for_no_more_than_what_is_in_hand(flood: str, overflow: Any) -> None:
+def test_a_stop_waits_for_no_more_than_what_is_in_flight(flood: str, overflow: Any) -> None:
     """stop() would wait for half a million messages, and the handlers be called after it."""
     late: list[object] = []
     with RawServer(sending(GOOD, FLOODS[flood])) as server:
@@ -143,7 +143,7 @@ def test_a_stop_waits_for_no_more_than_what_is_in_hand(flood: str, overflow: Any
     assert late == []
     known = books.dropped + books.handled + books.unclaimed + books.control + books.unreadable
     assert books.received == known + books.waiting
-    assert books.in_hand == 0
+    assert books.in_flight == 0
 
 
 @pytest.mark.parametrize("listens", [False, True])
@@ -202,13 +202,13 @@ def test_one_read_becomes_batches_that_can_be_handled_soon() -> None:
     stream = StreamManager("sandbox-key", url="ws://127.0.0.1:9")
     session = Session(stream._session_parts(live=True))
     source: Any = None
-    payloads = [b"%d" % number for number in range(inbox.MAX_BATCH * 2 + 5)]
-    batch = inbox.Batch(payloads, 1.0, 1.0, inbox.Connection(""))
+    payloads = [b"%d" % number for number in range(queue.MAX_BATCH * 2 + 5)]
+    batch = queue.Batch(payloads, 1.0, 1.0, queue.Connection(""))
     session._inbox._borrowing.came = lambda *_, **__: None  # type: ignore[method-assign]
     session._inbox.put(batch, source)
     found: list[bytes] = []
-    while isinstance(part := session._inbox.get_waiting(), inbox.Batch):
-        assert len(part.payloads) <= inbox.MAX_BATCH
+    while isinstance(part := session._inbox.get_waiting(), queue.Batch):
+        assert len(part.payloads) <= queue.MAX_BATCH
         assert (part.received_at, part.connection) == (batch.received_at, batch.connection)
         found += part.payloads
     assert found == payloads
@@ -330,7 +330,7 @@ def test_an_order_book_has_bounds(rising: bool) -> None:
 def test_large_messages_under_new_names_do_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """The last values of made-up names would keep gigabytes: their number alone is no bound."""
     monkeypatch.setattr(latest, "MAX_BYTES", 8 * MEBIBYTE)
-    monkeypatch.setattr("finx_sync.dispatch.delivery.WEIGH_AFTER", 4 * MEBIBYTE)
+    monkeypatch.setattr("finx_sync.pipeline.delivery.WEIGH_AFTER", 4 * MEBIBYTE)
     count = 40
 
     def script(connection: socket.socket) -> None:
@@ -360,16 +360,16 @@ def test_large_messages_do_not_fill_the_backlog(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(worker, "MAX_BACKLOG_BYTES", 1000)
     stream = StreamManager("sandbox-key", url="ws://127.0.0.1:9", overflow="latest")
     session = Session(stream._session_parts(live=True))
-    connection = inbox.Connection("")
+    connection = queue.Connection("")
     session._inbox._borrowing.came = lambda *_, **__: None  # type: ignore[method-assign]
     source: Any = None
     for number in range(50):
         payload = json.dumps({**SPOT, "pair": f"A:{number}"}, separators=(",", ":")).encode()
-        session._inbox.put(inbox.Batch([payload], 1.0, 1.0, connection), source)
+        session._inbox.put(queue.Batch([payload], 1.0, 1.0, connection), source)
     backlog = Backlog()
     session.worker._absorb_waiting(backlog)
     assert 1000 <= backlog.size <= 1000 + len(payload)
-    assert session.ledger.waiting == 50 - len(backlog)
+    assert session.counter.waiting == 50 - len(backlog)
     while len(backlog):
         backlog.pop()
     assert backlog.size == 0
@@ -424,8 +424,8 @@ def test_a_control_message_that_nobody_can_act_on_is_reported_and_no_more(
         stream = StreamManager("sandbox-key", url=server.url.rstrip("/"))
         stream.on_error(errors.append)
         stream.on_contract(lambda tick: ticked.set())
-        take = "finx_sync.session.controls.Controls.take"
-        real = __import__("finx_sync.session.controls", fromlist=["Controls"]).Controls.take
+        take = "finx_sync.pipeline.controls.Controls.take"
+        real = __import__("finx_sync.pipeline.controls", fromlist=["Controls"]).Controls.take
 
         def broken(self: Any, message: Any, connection: Any) -> Any:
             if type(message).__name__ == "Unknown":

@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 
 from finx_sync import Backoff, ConnectionLostError, SpotTick, State, StreamManager
-from finx_sync.dispatch import inbox
 from finx_sync.errors import (
     AuthorizationError,
     ConnectTimeoutError,
@@ -24,6 +23,7 @@ from finx_sync.errors import (
     ProtocolError,
     UnreadableMessageError,
 )
+from finx_sync.pipeline import queue
 from tests.scripted import SPOT, text
 from tests.servers import SWITCHING, RawServer, client_frames, server_frame, until_close_frame, until_closed
 
@@ -417,7 +417,7 @@ def test_an_evil_text_is_counted_and_the_next_message_is_handled(attack: str) ->
         watch.start()
         good = [text()] * 2
         watch.until(lambda: watch.stream.stats().messages.received == 6 and touched.count(good[0]) == 2)
-        watch.until(lambda: watch.stream.stats().messages.in_hand == 0)
+        watch.until(lambda: watch.stream.stats().messages.in_flight == 0)
         books = watch.stream.stats().messages
         assert watch.lost == []
         assert books.waiting == books.dropped == 0
@@ -456,7 +456,7 @@ def test_what_is_no_message_is_told(attack: str) -> None:
 @pytest.mark.parametrize("overflow", ["block", "drop_oldest"])
 def test_large_messages_cannot_fill_the_memory_while_they_wait(overflow: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The limit of waiting messages would let a server that sends large ones take a terabyte."""
-    monkeypatch.setattr(inbox, "MAX_WAITING_BYTES", 8 * MEBIBYTE)
+    monkeypatch.setattr(queue, "MAX_WAITING_BYTES", 8 * MEBIBYTE)
     count, gate = 100, threading.Event()
     seen: list[Any] = []
 

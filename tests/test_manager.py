@@ -30,7 +30,6 @@ from finx_sync import (
     State,
     StreamManager,
 )
-from finx_sync.dispatch.worker import Worker
 from finx_sync.errors import (
     ConnectionLostError,
     ConnectTimeoutError,
@@ -43,6 +42,7 @@ from finx_sync.errors import (
     UnreadableMessageError,
     UsageError,
 )
+from finx_sync.pipeline.worker import Worker
 from finx_sync.sandbox import Sandbox
 from tests.scripted import ScriptedServer, text
 from tests.servers import RawServer, server_frame
@@ -201,7 +201,7 @@ def test_unreadable_and_unknown_messages_leave_the_stream_alive() -> None:
         stream.on_contract(ticks)
         stream.start()
         ticks.wait(len)
-        assert wait_until(lambda: stream.stats().messages.in_hand == 0)
+        assert wait_until(lambda: stream.stats().messages.in_flight == 0)
         books = stream.stats().messages
         stream.stop()
         assert (books.unreadable, books.unclaimed, books.unknown, books.handled) == (2, 1, 1, 1)

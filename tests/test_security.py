@@ -7,11 +7,10 @@ import re
 from pathlib import Path
 
 import finx_sync
-from finx_sync.dispatch import inbox, latest, worker
 from finx_sync.errors import EXCERPT_LENGTH, LONGEST_COMPLAINT
-from finx_sync.session import backfill, controls, handover
+from finx_sync.pipeline import backfill, controls, latest, queue, replacement, worker
 from finx_sync.session.options import Options
-from finx_sync.stream.reading import FEED_SIZE
+from finx_sync.stream.reading import ITERATOR_SIZE
 from finx_sync.transport import channel, handshake, loop, proxy
 from finx_sync.venues.ftx import book
 
@@ -47,8 +46,8 @@ def test_the_limits_are_those_of_the_page() -> None:
     for value, shown in (
         (Options().max_size, f"{Options().max_size // mebibyte} MiB"),
         (Options().queue_size, f"{Options().queue_size:,}"),
-        (inbox.MAX_WAITING_BYTES, f"{inbox.MAX_WAITING_BYTES // mebibyte} MiB"),
-        (FEED_SIZE, f"{FEED_SIZE:,}"),
+        (queue.MAX_WAITING_BYTES, f"{queue.MAX_WAITING_BYTES // mebibyte} MiB"),
+        (ITERATOR_SIZE, f"{ITERATOR_SIZE:,}"),
         (loop.MAX_OUTBOX, f"{loop.MAX_OUTBOX // mebibyte} MiB"),
         (loop.MAX_PONG_BACKLOG, f"{loop.MAX_PONG_BACKLOG // kibibyte} KiB"),
         (handshake.MAX_HEAD, f"{handshake.MAX_HEAD // kibibyte} KiB"),
@@ -60,7 +59,7 @@ def test_the_limits_are_those_of_the_page() -> None:
             f"{latest.MAX_BYTES // mebibyte} MiB (weighed whenever {latest.WEIGH_AFTER // mebibyte} MiB",
         ),
         (worker.MAX_BACKLOG_BYTES, f"and {worker.MAX_BACKLOG_BYTES // mebibyte} MiB"),
-        (handover.MAX_KEPT_BYTES, f"{handover.MAX_KEPT_BYTES // mebibyte} MiB each"),
+        (replacement.MAX_KEPT_BYTES, f"{replacement.MAX_KEPT_BYTES // mebibyte} MiB each"),
         (backfill.MAX_HELD_BYTES, f"{backfill.MAX_HELD_BYTES // mebibyte} MiB each"),
         (book.MAX_LEVELS, f"{book.MAX_LEVELS:,} levels"),
         (controls.LOGGED, f"first {controls.LOGGED},"),

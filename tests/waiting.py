@@ -68,7 +68,7 @@ def books_balance(stream: Stream) -> bool:
         + books.unreadable
         + books.duplicate
         + books.dropped
-        + books.in_hand
+        + books.in_flight
         + books.waiting
     )
 

@@ -25,7 +25,7 @@ from finx_sync.session.state import ENDED, State, StateChange
 from finx_sync.streams.ftx import FtxStream
 from finx_sync.venues.ftx.dialect import ENDPOINT
 from finx_sync.venues.ftx.messages import FtxFill, FtxOrder, FtxOrderBook, FtxTicker, Trades
-from finx_sync.venues.ftx.requests import wish
+from finx_sync.venues.ftx.requests import subscription_to
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -203,7 +203,7 @@ class _Keeper(FtxStream):
         markets = () if market is None else (market,)
         subscribe: Callable[..., None] = getattr(self, f"subscribe_{channel}")
         subscribe(*markets)
-        self._wait_for_answers({wish(channel, market)}, timeout)
+        self._wait_for_answers({subscription_to(channel, market)}, timeout)
 
     def wait(self, look: Callable[[], Any], timeout: float, what: str) -> Any:
         """Wait until `look` returns something true, and return that."""

@@ -107,15 +107,15 @@ class Conversation:
 
     def _accepted(self, text: str) -> None:
         self._passed(text)
-        wishes = self._stream._subscriptions.desired()
-        for wish in wishes:
-            message = self._stream._dialect.subscribe(self._key, wish)
+        subscriptions = self._stream._subscriptions.desired()
+        for subscription in subscriptions:
+            message = self._stream._dialect.subscribe(self._key, subscription)
             if message is not None:
                 self._app.send(message)
-        if not wishes:
+        if not subscriptions:
             self._quiet("nothing is subscribed", "")
             return
-        names = ", ".join(wish.name for wish in wishes)
+        names = ", ".join(subscription.name for subscription in subscriptions)
         self._expect(
             "tick",
             self._tick_timeout,

@@ -176,8 +176,8 @@ class Fetch:
         self._error: BaseException | None = None
         self._retries = 0
 
-    def run(self, tell: Callable[[Progress], object] | None = None) -> None:
-        """Ask until nothing is left. On the caller's thread, which `tell` is called on as well.
+    def run(self, notify: Callable[[Progress], object] | None = None) -> None:
+        """Ask until nothing is left. On the caller's thread, which `notify` is called on as well.
 
         Raises:
             FunctionTimeoutError: it took longer than the timeout.
@@ -191,7 +191,7 @@ class Fetch:
         try:
             for thread in threads:
                 thread.start()
-            self._wait(tell)
+            self._wait(notify)
         finally:
             self._cancel.set()
             with self._condition:
@@ -203,16 +203,16 @@ class Fetch:
         if self._error is not None:
             raise self._error
 
-    def _wait(self, tell: Callable[[Progress], object] | None) -> None:
+    def _wait(self, notify: Callable[[Progress], object] | None) -> None:
         while True:
             with self._condition:
                 over = self._condition.wait_for(
                     lambda: self._plan.done or self._error is not None or self._cancel.is_set,
-                    min(PROGRESS_INTERVAL if tell else LONGEST_WAIT, max(0.0, self._deadline - time.monotonic())),
+                    min(PROGRESS_INTERVAL if notify else LONGEST_WAIT, max(0.0, self._deadline - time.monotonic())),
                 )
                 progress = Progress(self._plan.fraction, self._plan.rows, self._plan.pages, self._retries)
-            if tell is not None:
-                tell(progress)
+            if notify is not None:
+                notify(progress)
             if over and self._cancel.is_set and self._error is None and not self._plan.done:
                 raise ConnectionLostError("tickHistory: given up, since its rows are not needed any more")
             if over:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from finx_sync.errors import FinxSyncError
 from finx_sync.functions.exchange import Cancel
 from finx_sync.messages import SpotTick, Tick
-from finx_sync.session.backfill import Fetched
+from finx_sync.pipeline.backfill import Fetched
 from finx_sync.ticks import TickHistory
 from finx_sync.venues.finx import SPOT
 

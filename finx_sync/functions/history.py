@@ -163,10 +163,10 @@ def fetch_history(
         FunctionTimeoutError, FinxSyncError: as `Fetch.run`; what was fetched is the error's `history`.
     """
     bar = ProgressBar(request.pair) if report is True else None
-    tell = bar or (report if callable(report) else None)
+    notify = bar or (report if callable(report) else None)
     source = Source(backend, request, cancel)
     try:
-        rows, unproven = source.fetch(_days(request), tell)
+        rows, unproven = source.fetch(_days(request), notify)
     except FinxSyncError as error:
         error.history = source.interrupted()
         raise

@@ -106,7 +106,7 @@ class Reading:
             self._go_on(segment, rows, last, page.beyond)
             segment.rate = len(rows) / (last - position + 1)
         else:
-            self._stay(segment, rows, page.count)
+            self._lease(segment, rows, page.count)
 
     def _go_on(self, segment: Segment, rows: Columns, last: int, is_all: bool) -> None:
         """There are later rows, so what the page before this one had no room for follows."""
@@ -128,7 +128,7 @@ class Reading:
         segment.cut = segment.tail[1] if segment.position == last else None
         segment.done = segment.position > segment.end
 
-    def _stay(self, segment: Segment, rows: Columns, count: int) -> None:
+    def _lease(self, segment: Segment, rows: Columns, count: int) -> None:
         """All is on the millisecond that was asked for: the end, or more than a page has room for."""
         position = segment.position
         rows = rows if segment.cut is None else united(segment.cut, rows)

@@ -76,20 +76,20 @@ class Source:
         rows, unproven = self._so_far()
         return self.history(rows, unproven or [(self._request.first, self._request.last)], is_all=False)
 
-    def fetch(self, days: list[Window], tell: Callable[[Progress], object] | None) -> Found:
+    def fetch(self, days: list[Window], notify: Callable[[Progress], object] | None) -> Found:
         """The rows of some days, and where they are not proven complete."""
         request = self._request
         if self._cache is None:
-            return self._ask(days, request.limit, tell)
+            return self._ask(days, request.limit, notify)
         cached = {day.date: self._cached(day) for day in days}
         if request.limit is not None:
             # One after the other, so that nothing is asked for that the limit cuts off.
-            return self._one_by_one(days, cached, request.limit, tell)
+            return self._one_by_one(days, cached, request.limit, notify)
         missing = [day for day in days if cached[day.date] is None]
         plan = self._plan(missing, None)
         self._so_far = lambda: _together(days, cached, plan)
         if missing:
-            self._run(plan, tell)
+            self._run(plan, notify)
         return self._so_far()
 
     def _one_by_one(
@@ -97,13 +97,13 @@ class Source:
         days: list[Window],
         cached: dict[str, Columns | None],
         limit: int,
-        tell: Callable[[Progress], object] | None,
+        notify: Callable[[Progress], object] | None,
     ) -> Found:
         rows, unproven = Columns(self.names), list[Stretch]()
         for day in days:
             found = cached[day.date]
             if found is None:
-                found, more = self._ask([day], limit - len(rows), tell, (rows, unproven))
+                found, more = self._ask([day], limit - len(rows), notify, (rows, unproven))
                 unproven += more
             rows.extend(found.part(0, limit - len(rows)))
             if len(rows) == limit:
@@ -137,12 +137,12 @@ class Source:
         self,
         days: list[Window],
         limit: int | None,
-        tell: Callable[[Progress], object] | None,
+        notify: Callable[[Progress], object] | None,
         before: Found | None = None,
     ) -> Found:
         plan = self._plan(days, limit)
         self._so_far = lambda: plan.result() if before is None else _joined(before, plan.result())
-        self._run(plan, tell)
+        self._run(plan, notify)
         return plan.result()
 
     def _plan(self, days: list[Window], limit: int | None) -> Plan:
@@ -154,7 +154,7 @@ class Source:
                     day.resume(self._cache.read_part(day.window.date, self.names))
         return plan
 
-    def _run(self, plan: Plan, tell: Callable[[Progress], object] | None) -> None:
+    def _run(self, plan: Plan, notify: Callable[[Progress], object] | None) -> None:
         request = self._request
         cancel = self._cancel or Cancel()
         asker = Asker(self._backend, request.pair, self.names, cancel)
@@ -166,7 +166,7 @@ class Source:
                 workers=1 if request.limit is not None else request.workers,
                 deadline=clock.monotonic() + request.timeout,
                 timeout=request.timeout,
-            ).run(tell)
+            ).run(notify)
         finally:  # what there is is kept also when something failed
             self._note(plan)
             self._keep(plan)

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
 from finx_sync.config import Account
-from finx_sync.dispatch.handlers import Handlers
-from finx_sync.dispatch.latest import LastTable
 from finx_sync.errors import FinxSyncError, HandlerRaisedError, InvalidInputError
 from finx_sync.notices import Gap
+from finx_sync.pipeline.handlers import Handlers
+from finx_sync.pipeline.latest import LastTable
 from finx_sync.recorder.events import Events
 from finx_sync.recorder.format import Received
 from finx_sync.recorder.playback import Playback
@@ -144,7 +144,7 @@ class _Conversion:
         for table in tables:
             table.flush()
         rows = {table.name: table.count for table in tables if table.count}
-        counters = self._playback.ledger.snapshot()
+        counters = self._playback.counter.snapshot()
         return Converted(rows, counters.received - counters.handled, [str(one) for one in self._reader.damage])
 
     # On the dispatch thread

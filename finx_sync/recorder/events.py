@@ -71,7 +71,7 @@ class Events:
         """Another recording: what there is already when its first block begins."""
         self._at = header.began
         self._lines.clear()
-        for record in (*(header.wishes or ()), *header.connections):
+        for record in (*(header.subscriptions or ()), *header.connections):
             self.note(record)
 
     def gap(self, gap: Gap) -> None:

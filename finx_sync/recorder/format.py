@@ -251,7 +251,7 @@ class Header(msgspec.Struct, tag="head", array_like=True, frozen=True):
     closes: str
     connections: list[Opened]
     state: Changed | None
-    wishes: list[Wished] | None
+    subscriptions: list[Wished] | None
 
 
 Record = (

@@ -121,7 +121,7 @@ class Joining:
 
     def _complete(self, header: Header) -> Header:
         """With the subscriptions, which not every block repeats: of the next one that does."""
-        if header.wishes is not None:
+        if header.subscriptions is not None:
             return header
         for place in count():
             if place == len(self._ahead):
@@ -131,8 +131,10 @@ class Joining:
                 self._ahead.append(piece)
             block = self._ahead[place][1]
             head = block.records[0] if block is not None and block.records else None
-            if isinstance(head, Header) and (head.run != header.run or head.wishes is not None):
-                return msgspec.structs.replace(header, wishes=head.wishes if head.run == header.run else None)
+            if isinstance(head, Header) and (head.run != header.run or head.subscriptions is not None):
+                return msgspec.structs.replace(
+                    header, subscriptions=head.subscriptions if head.run == header.run else None
+                )
         raise AssertionError
 
     # Version 1

@@ -14,9 +14,9 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Literal
 
-from finx_sync.dispatch.worker import Worker
 from finx_sync.errors import FinxSyncError, InternalError
 from finx_sync.interrupts import Flag, Task
+from finx_sync.pipeline.worker import Worker
 from finx_sync.recorder.chunks import Chunk, chunks
 from finx_sync.recorder.damage import Damage
 from finx_sync.recorder.format import Record
@@ -122,8 +122,8 @@ class Playback(PlayedSession):
                 else:
                     self._take(item)
             if self.delivery.stopping and isinstance(self._left, Chunk):
-                self.ledger.receive(len(self._left.payloads))
-                self.ledger.drop_waiting(len(self._left.payloads))
+                self.counter.receive(len(self._left.payloads))
+                self.counter.drop_waiting(len(self._left.payloads))
             self._end()
         except FinxSyncError as error:
             self._crash = error
@@ -174,8 +174,8 @@ class Playback(PlayedSession):
 
     def _hand_on(self, chunk: Chunk) -> None:
         payloads, times = chunk.payloads, chunk.times
-        self.ledger.receive(len(payloads))
-        self.ledger.take(len(payloads))
+        self.counter.receive(len(payloads))
+        self.counter.take(len(payloads))
         messages = self._decode(payloads)
         position = 0
         while position < len(payloads) and not self.delivery.stopping:
@@ -185,7 +185,7 @@ class Playback(PlayedSession):
                 end, connection = chunk.end_of_batch(position), self._connection(chunk.numbers[position])
                 done = self.delivery.run(messages[position:end], payloads[position:end], times[position], connection)
             position += done
-        self.ledger.settle(dropped=len(payloads) - position)
+        self.counter.settle(dropped=len(payloads) - position)
         self.delivery.account(sum(map(len, payloads)))
         self.messages += position
         self._set_clock(chunk.arrived[-1], times[-1])

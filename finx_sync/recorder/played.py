@@ -12,9 +12,10 @@ from typing import Any, Final, cast
 
 import msgspec
 
-from finx_sync.dispatch.inbox import Connection
-from finx_sync.dispatch.tap import Taps
 from finx_sync.notices import Gap, GapReason
+from finx_sync.pipeline.queue import Connection
+from finx_sync.pipeline.replacement import Handover
+from finx_sync.pipeline.tap import Taps
 from finx_sync.recorder import reasons
 from finx_sync.recorder.chunks import SETTLE_INTERVAL
 from finx_sync.recorder.damage import Damage
@@ -35,7 +36,6 @@ from finx_sync.recorder.format import (
 )
 from finx_sync.recorder.successors import Assumed, Planned
 from finx_sync.session.clock import Clock
-from finx_sync.session.handover import Handover
 from finx_sync.session.parts import SessionParts
 from finx_sync.session.session import Session
 from finx_sync.session.state import State, StateChange
@@ -90,10 +90,10 @@ class PlayedSession(Session):
 
     # A replay connects to nothing
 
-    def announce(self, *wishes: Subscription, wanted: bool) -> None:
+    def announce(self, *subscriptions: Subscription, wanted: bool) -> None:
         """The recording's subscriptions are what they were."""
 
-    def unwanted(self, wish: Subscription) -> None:
+    def unwanted(self, subscription: Subscription) -> None:
         """As `announce`."""
 
     def fit_lines(self) -> None:
@@ -112,7 +112,7 @@ class PlayedSession(Session):
         self._parts.listen(change)
         told = {"stopping": (State.STOPPING,), "": ()}.get(self._told_end, (State.STOPPING, State.STOPPED))
         if change.new not in told:
-            self.delivery.tell("state", self._recorded or change)
+            self.delivery.notify("state", self._recorded or change)
 
     def _set_clock(self, arrived: float, at: float) -> None:
         self._monotonic, self._wall, self.at = arrived, at, at
@@ -185,25 +185,25 @@ class PlayedSession(Session):
         op: Operation = record.op  # type: ignore[assignment]  # as it was written
         self.venue.requested(self._connection(record.connection), Request("", op, subscriptions, record.number))
 
-    def _want(self, wish: Subscription, wanted: bool) -> None:
+    def _want(self, subscription: Subscription, wanted: bool) -> None:
         if wanted:
-            self.venue.added(wish)
-            self._subscriptions.add(wish)
-            line = self._dialect.line_of(wish)
+            self.venue.added(subscription)
+            self._subscriptions.add(subscription)
+            line = self._dialect.endpoint_of(subscription)
             newest = [one for one in self._connections.values() if one.line == line][-1:]
             if newest and not self._dialect.asks_by_url:
-                self._asked.setdefault(newest[0], {})[wish] = None
-            self.continuity.wanted(wish)
+                self._asked.setdefault(newest[0], {})[subscription] = None
+            self.continuity.wanted(subscription)
         else:
-            self.venue.removed(wish)
-            self._subscriptions.remove(wish)
-            self.continuity.unwanted(wish)
+            self.venue.removed(subscription)
+            self._subscriptions.remove(subscription)
+            self.continuity.unwanted(subscription)
 
     def _change(self, record: Changed) -> None:
         reason = reasons.read(record.error, record.text, record.details)
         change = StateChange(State(record.old), State(record.new), reason)
         if record.new in END_STATES:  # the stream's, not the replay's
-            self.delivery.tell("state", change)
+            self.delivery.notify("state", change)
             self._told_end = record.new
             return
         self._told_end, self._recorded = "", change
@@ -299,9 +299,9 @@ class PlayedSession(Session):
     def _adopt(self, header: Header) -> None:
         """What is there when a block begins."""
         known = set(self._subscriptions.desired())
-        for wish in map(self._lined.read, header.wishes or ()):
-            if wish not in known:
-                self._want(wish, wanted=True)
+        for subscription in map(self._lined.read, header.subscriptions or ()):
+            if subscription not in known:
+                self._want(subscription, wanted=True)
         for one in header.connections:
             if one.number not in self._connections:
                 self._open(one)
@@ -313,20 +313,20 @@ class PlayedSession(Session):
         """A part of the recording is missing: only what is known to have gone on is relied on after it."""
         header = damage.follows
         known = dict.fromkeys(self._subscriptions.desired())
-        wishes = known
-        if header is not None and header.wishes is not None:
-            wishes = dict.fromkeys(map(self._lined.read, header.wishes))
-        for wish in wishes:
-            self.venue.added(wish)
-        self._subscriptions.add(*wishes)
+        subscriptions = known
+        if header is not None and header.subscriptions is not None:
+            subscriptions = dict.fromkeys(map(self._lined.read, header.subscriptions))
+        for subscription in subscriptions:
+            self.venue.added(subscription)
+        self._subscriptions.add(*subscriptions)
         self._set_clock(self._monotonic, damage.end)
-        names = tuple(sorted({wish.name for wish in self._subscriptions.desired()}))
+        names = tuple(sorted({subscription.name for subscription in self._subscriptions.desired()}))
         surviving = self._surviving(header)
         gap = Gap(damage.start, max(damage.start, damage.end), names, "damaged recording", damage.missed)
         self.continuity.damaged(gap, surviving)
-        for wish in known:
-            if wish not in wishes:
-                self._want(wish, wanted=False)
+        for subscription in known:
+            if subscription not in subscriptions:
+                self._want(subscription, wanted=False)
         for number, connection in list(self._connections.items()):
             if connection not in surviving:
                 del self._connections[number]
@@ -369,15 +369,15 @@ class RecordedLines:
 
     def read(self, record: Wished) -> Subscription:
         """The subscription of a record, whose line is known from now on."""
-        wish = Subscription(record.kind, record.name)
+        subscription = Subscription(record.kind, record.name)
         if record.line is not None:
-            self._lines[wish] = record.line
-        return wish
+            self._lines[subscription] = record.line
+        return subscription
 
-    def line_of(self, subscription: Subscription) -> str:
-        """See `Dialect.line_of`."""
+    def endpoint_of(self, subscription: Subscription) -> str:
+        """See `Dialect.endpoint_of`."""
         line = self._lines.get(subscription)
-        return self._dialect.line_of(subscription) if line is None else line
+        return self._dialect.endpoint_of(subscription) if line is None else line
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._dialect, name)

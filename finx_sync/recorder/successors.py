@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from finx_sync.dispatch.inbox import Connection
+from finx_sync.pipeline.queue import Connection
 
 __all__ = ["Assumed", "Planned"]
 

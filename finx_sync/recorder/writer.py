@@ -22,8 +22,8 @@ from typing import Any, BinaryIO, Final
 
 import msgspec
 
-from finx_sync.dispatch.inbox import Batch, Connection
 from finx_sync.errors import ConfigError, FinxSyncError
+from finx_sync.pipeline.queue import Batch, Connection
 from finx_sync.recorder import reasons
 from finx_sync.recorder.format import (
     VERSION,
@@ -258,9 +258,9 @@ class Recording:
 
     def _header(self, closes: str = "") -> Header:
         """What a reader of the next block must know of those before it."""
-        wishes = None
+        subscriptions = None
         if closes or self._block == self._first_block or self._since_wishes >= WISHES_SHARE * self._size_of_wishes:
-            wishes = list(self._wishes.values())
+            subscriptions = list(self._wishes.values())
         return Header(
             VERSION,
             self._run,
@@ -275,7 +275,7 @@ class Recording:
             closes,
             list(self._open.values()),
             self._state,
-            wishes,
+            subscriptions,
         )
 
     def _add_batch(self, batch: Batch, records: list[Record]) -> None:
@@ -345,12 +345,12 @@ class Recording:
             self._state = Changed(event.old.value, event.new.value, kind, text, at, arrived, details)
             records.append(self._state)
 
-    def _add_wish(self, wish: Wished, records: list[Record]) -> None:
-        key = wish.kind, wish.name
-        if wish.wanted is (key not in self._wishes):
-            records.append(wish)
-        if wish.wanted:
-            self._wishes[key] = wish
+    def _add_wish(self, subscription: Wished, records: list[Record]) -> None:
+        key = subscription.kind, subscription.name
+        if subscription.wanted is (key not in self._wishes):
+            records.append(subscription)
+        if subscription.wanted:
+            self._wishes[key] = subscription
         else:
             self._wishes.pop(key, None)
 
@@ -366,7 +366,7 @@ class Recording:
         self._file.flush()
         self._size += len(data)
         self._block += 1
-        self._since_wishes = 0 if header.wishes is not None else self._since_wishes + len(content)
+        self._since_wishes = 0 if header.subscriptions is not None else self._since_wishes + len(content)
 
     def _cleaned(self, record: Record) -> Record:
         """Without any key, should a server have echoed one."""

@@ -316,7 +316,7 @@ class Account:
             self._keep(order)
         execution = Fill(next(self._numbers), self.order(order.id), size, price, fee, is_maker, now)
         self._fills.append(execution)
-        self._tell(execution)
+        self._notify(execution)
         self._hold(order.symbol, size if order.side == "buy" else -size, worth, fee)
 
     def _hold(self, symbol: str, size: float, worth: float, fee: float) -> None:
@@ -336,22 +336,22 @@ class Account:
         self.balance += profit - fee
         position = Position(symbol, total, entry, position.realised + profit, position.fees + fee)
         self._positions[symbol] = position
-        self._tell(position)
+        self._notify(position)
 
     def _keep(self, order: Order) -> None:
         self._open[order.id] = order
-        self._tell(order)
+        self._notify(order)
 
     def _close(self, order: Order, status: Status, now: int) -> None:
         self._open.pop(order.id, None)
         order = replace(order, status=status, updated_at=now)
         self._closed.append(order)
-        self._tell(order)
+        self._notify(order)
 
     def _margin(self, symbol: str, size: float, price: float | None) -> float:
         terms = self.terms[symbol]
         return abs(terms.worth(price)) * abs(size) * terms.initial_margin if price is not None else 0.0
 
-    def _tell(self, event: Event) -> None:
+    def _notify(self, event: Event) -> None:
         for listener in self._listeners:
             listener(event)

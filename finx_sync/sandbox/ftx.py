@@ -166,12 +166,12 @@ class FtxVenue:
 
     def _happened(self, owner: tuple[str, str | None], trader: Trader, known: set[str], event: Event) -> None:
         if isinstance(event, Order):
-            self._tell(owner, trader, "orders", _order_row(event, is_new=event.id not in known))
+            self._notify(owner, trader, "orders", _order_row(event, is_new=event.id not in known))
             known.add(event.id)
         elif isinstance(event, Fill):
-            self._tell(owner, trader, "fills", _fill_row(event, trade_id=next(self._ids)))
+            self._notify(owner, trader, "fills", _fill_row(event, trade_id=next(self._ids)))
 
-    def _tell(self, owner: tuple[str, str | None], trader: Trader, channel: str, row: Row) -> None:
+    def _notify(self, owner: tuple[str, str | None], trader: Trader, channel: str, row: Row) -> None:
         text = dumps({"channel": channel, "type": "update", "data": row})
         trader.events.append((channel, text))
         for session in self._sessions:

@@ -7,14 +7,14 @@ import threading
 from collections.abc import Callable
 from typing import Final
 
-from finx_sync.dispatch.handlers import Handlers
-from finx_sync.dispatch.inbox import Inbox
-from finx_sync.dispatch.ledger import Ledger
-from finx_sync.dispatch.worker import Worker
 from finx_sync.notices import Lag
+from finx_sync.pipeline.counters import MessageCounter
+from finx_sync.pipeline.drift import DriftMonitor
+from finx_sync.pipeline.gaps import Continuity
+from finx_sync.pipeline.handlers import Handlers
+from finx_sync.pipeline.queue import Inbox
+from finx_sync.pipeline.worker import Worker
 from finx_sync.session.clock import Clock
-from finx_sync.session.continuity import Continuity
-from finx_sync.session.drift import DriftMonitor
 from finx_sync.session.options import Options
 from finx_sync.session.staleness import Staleness
 
@@ -37,13 +37,13 @@ class Lookout:
         *,
         clock: Clock,
         inbox: Inbox,
-        ledger: Ledger,
+        counter: MessageCounter,
         handlers: Handlers,
         worker: Worker,
         staleness: Staleness,
         continuity: Continuity,
         drift: DriftMonitor,
-        tell: Callable[[str, object], bool],
+        notify: Callable[[str, object], bool],
         is_open: Callable[[], bool],
         on_suspend: Callable[[float], object],
         on_stall: Callable[[str], object],
@@ -54,13 +54,13 @@ class Lookout:
     ) -> None:
         self._clock = clock
         self._inbox = inbox
-        self._ledger = ledger
+        self._counter = counter
         self._handlers = handlers
         self._worker = worker
         self._staleness = staleness
         self._continuity = continuity
         self._drift = drift
-        self._tell = tell
+        self._notify = notify
         self._is_open = is_open
         self._on_suspend = on_suspend
         self._on_stall = on_stall
@@ -138,8 +138,8 @@ class Lookout:
         behind = self._inbox.is_holding or lag > self._lag_limit
         if behind != self._lagging:
             self._lagging = behind
-            notice = Lag(lag, self._ledger.waiting, self._ledger.dropped, self._inbox.is_holding)
-            self._inbox.post(lambda: self._tell("lag", notice))
+            notice = Lag(lag, self._counter.waiting, self._counter.dropped, self._inbox.is_holding)
+            self._inbox.post(lambda: self._notify("lag", notice))
             logger.log(logging.WARNING if behind else logging.INFO, "%s", notice)
 
     def _round(self, now: float, looked_at: float, stepped: bool) -> None:
@@ -150,7 +150,7 @@ class Lookout:
         if stepped:
             self._staleness.restart(looked_at)
         for stale in self._staleness.find(looked_at, self._is_open()):
-            if not self._tell("stale", stale):
+            if not self._notify("stale", stale):
                 logger.warning("%s has been silent for %.1f s", stale.name, stale.age)
         self._look_at_drift(now)
 
@@ -159,7 +159,7 @@ class Lookout:
         if self._inbox.is_holding:  # what waits in the kernel gets older because of us, not because of the feed
             self._drift.forget()
         for line, drift in self._drift.check(now, self._clock.offset):
-            if not self._tell("drift", drift):
+            if not self._notify("drift", drift):
                 logger.log(logging.INFO if drift.caught_up else logging.WARNING, "%s", drift)
             if not drift.caught_up:
                 self._on_drift(line)

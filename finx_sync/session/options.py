@@ -7,8 +7,8 @@ import ssl
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypedDict, get_args
 
-from finx_sync.dispatch.inbox import Overflow
 from finx_sync.errors import ConfigError
+from finx_sync.pipeline.queue import Overflow
 from finx_sync.session.backoff import Backoff
 from finx_sync.transport.frames import DEFAULT_MAX_SIZE
 from finx_sync.transport.proxy import read_proxy

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from finx_sync.config import Account
-from finx_sync.dispatch.handlers import Handlers
-from finx_sync.dispatch.latest import LastValues
-from finx_sync.dispatch.tap import Taps
-from finx_sync.session.backfill import History
+from finx_sync.pipeline.backfill import History
+from finx_sync.pipeline.handlers import Handlers
+from finx_sync.pipeline.latest import LastValues
+from finx_sync.pipeline.tap import Taps
 from finx_sync.session.options import Options
 from finx_sync.session.state import StateChange
 from finx_sync.session.subscriptions import Subscriptions

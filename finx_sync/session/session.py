@@ -13,11 +13,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
-from finx_sync.dispatch.delivery import Delivery, Fate
-from finx_sync.dispatch.inbox import Connection, Event, Inbox, Ordered
-from finx_sync.dispatch.ledger import Ledger
-from finx_sync.dispatch.tap import Tap
-from finx_sync.dispatch.worker import Worker
 from finx_sync.errors import (
     ConnectionLostError,
     FinxSyncError,
@@ -27,14 +22,20 @@ from finx_sync.errors import (
 )
 from finx_sync.interrupts import uninterrupted
 from finx_sync.notices import Gap, GapReason
+from finx_sync.pipeline.backfill import Backfill
+from finx_sync.pipeline.controls import Controls
+from finx_sync.pipeline.counters import MessageCounter
+from finx_sync.pipeline.delivery import Delivery, Fate
+from finx_sync.pipeline.drift import DriftMonitor
+from finx_sync.pipeline.gaps import Continuity
+from finx_sync.pipeline.queue import Connection, Event, Inbox, Ordered
+from finx_sync.pipeline.tap import Tap
+from finx_sync.pipeline.venue import VenueDriver
+from finx_sync.pipeline.worker import Worker
 from finx_sync.redaction import secrets_of
-from finx_sync.session.backfill import Backfill
 from finx_sync.session.clock import Clock
-from finx_sync.session.continuity import Continuity
-from finx_sync.session.controls import Controls
-from finx_sync.session.drift import DriftMonitor
+from finx_sync.session.connections import Lines, Replacement
 from finx_sync.session.flight import FlightRecorder
-from finx_sync.session.lines import Lines, Replacement
 from finx_sync.session.lookout import Lookout
 from finx_sync.session.parts import SessionParts
 from finx_sync.session.staleness import Staleness
@@ -48,7 +49,6 @@ from finx_sync.session.tapped import (
     Look,
     Wish,
 )
-from finx_sync.session.venue import VenueDriver
 from finx_sync.session.watch import Watch
 from finx_sync.transport.app import WebSocketApp
 from finx_sync.venues.base import Changed, Command, Report, Request, Resubscribe, Subscription
@@ -75,14 +75,14 @@ class Session:
         options = parts.options
         self._parts = parts
         self.clock = clock or Clock()
-        self.ledger = Ledger()
+        self.counter = MessageCounter()
         self.flight = FlightRecorder(self.clock.offset)
         self.state = StateBox(self._state_changed)
-        self._inbox = Inbox(options.queue_size, self.ledger, options.overflow, self._overflowed, parts.taps)
+        self._inbox = Inbox(options.queue_size, self.counter, options.overflow, self._overflowed, parts.taps)
         self.venue = VenueDriver(parts.venue, lambda: self.delivery.now, parts.handlers, self._do)
         self.delivery = Delivery(
             parts.handlers,
-            self.ledger,
+            self.counter,
             parts.latest,
             self._take_control,
             self._handler_raised if options.handler_errors == "raise" else None,
@@ -90,7 +90,7 @@ class Session:
         )
         self.continuity = Continuity(
             dialect=parts.dialect,
-            wishes=parts.subscriptions.desired,
+            subscriptions=parts.subscriptions.desired,
             delivery=self.delivery,
             clock=self.clock,
             on_missed=self._missed,
@@ -100,7 +100,7 @@ class Session:
             self.continuity.filler = Backfill(
                 parts.history,
                 self.delivery,
-                self.ledger,
+                self.counter,
                 self._inbox.post,
                 timeout=options.backfill_timeout,
                 on_filled=self.continuity.filled,
@@ -108,7 +108,7 @@ class Session:
         self._drift = DriftMonitor()
         self.worker = Worker(
             inbox=self._inbox,
-            ledger=self.ledger,
+            counter=self.counter,
             handlers=parts.handlers,
             delivery=self.delivery,
             decode=guarded(parts.dialect),
@@ -125,22 +125,22 @@ class Session:
             parts.dialect.venue,
             subscriptions=parts.subscriptions,
             continuity=self.continuity,
-            line_of=self.lines.of,
-            tell=self.delivery.tell,
+            endpoint_of=self.lines.of,
+            notify=self.delivery.notify,
             driver=self.venue,
         )
         self.lookout = Lookout(
             on_round=self._round,
             clock=self.clock,
             inbox=self._inbox,
-            ledger=self.ledger,
+            counter=self.counter,
             worker=self.worker,
             handlers=parts.handlers,
             staleness=Staleness(parts.dialect, parts.stale_limits, parts.latest),
             continuity=self.continuity,
             drift=self._drift,
             on_drift=self._fell_behind,
-            tell=self.delivery.tell,
+            notify=self.delivery.notify,
             post_look=lambda action, now, wall: self._happens(Look(), action, now, wall),
             is_open=lambda: self.state.state is State.OPEN,
             on_suspend=self._woke,
@@ -230,23 +230,25 @@ class Session:
 
     # What the user asks for while it runs; any thread
 
-    def announce(self, *wishes: Subscription, wanted: bool) -> None:
+    def announce(self, *subscriptions: Subscription, wanted: bool) -> None:
         """Subscriptions are about to be asked for, or taken back: this has to be known before any answer comes."""
-        tell = self.venue.added if wanted else self.venue.removed
-        for wish in wishes:
-            action = partial(self.continuity.wanted, wish) if wanted else _nothing
-            then = None if self.venue.is_idle else partial(tell, wish)
-            self._happens(self._wish(wish, wanted=wanted), action, then=then)
+        notify = self.venue.added if wanted else self.venue.removed
+        for subscription in subscriptions:
+            action = partial(self.continuity.wanted, subscription) if wanted else _nothing
+            then = None if self.venue.is_idle else partial(notify, subscription)
+            self._happens(self._wish(subscription, wanted=wanted), action, then=then)
 
-    def unwanted(self, wish: Subscription) -> None:
+    def unwanted(self, subscription: Subscription) -> None:
         """A subscription was removed."""
         now = self.clock.monotonic()
-        self._inbox.post(partial(self._act, partial(self.continuity.unwanted, wish), now, now + self.clock.offset))
+        self._inbox.post(
+            partial(self._act, partial(self.continuity.unwanted, subscription), now, now + self.clock.offset)
+        )
         self.fit_lines()
 
-    def wants(self, wish: Subscription) -> bool:
+    def wants(self, subscription: Subscription) -> bool:
         """Whether a subscription is wanted now."""
-        return self._parts.subscriptions.wants(wish)
+        return self._parts.subscriptions.wants(subscription)
 
     def fit_lines(self) -> None:
         """`adjust_lines` where there is anything to do, which starts and ends threads."""
@@ -278,15 +280,15 @@ class Session:
         self._match_after = 0.0  # what is wanted now has not failed
         subscriptions = self._parts.subscriptions
         carried = subscriptions.carried(line)
-        for wish in subscriptions.desired(line):
-            if wish not in carried:
-                subscriptions.refused(wish)
-                self._happens(self._wish(wish, wanted=False), partial(self.continuity.unwanted, wish))
+        for subscription in subscriptions.desired(line):
+            if subscription not in carried:
+                subscriptions.refused(subscription)
+                self._happens(self._wish(subscription, wanted=False), partial(self.continuity.unwanted, subscription))
 
     def introduce(self, tap: Tap) -> None:
         """Tell a tap that has just come what there is already."""
-        for wish in self._parts.subscriptions.desired():
-            tap.note(self._wish(wish, wanted=True))
+        for subscription in self._parts.subscriptions.desired():
+            tap.note(self._wish(subscription, wanted=True))
         for line in self.lines.all():
             if (connection := line.connection) is not None:
                 tap.note(LineOpened(connection, self._secrets))
@@ -314,7 +316,7 @@ class Session:
 
     def dump(self, why: str) -> str:
         """The flight recorder's report; also written to a file when the stream stalls or fails."""
-        counters = self.ledger.snapshot()
+        counters = self.counter.snapshot()
         return self.flight.report(
             ("why", why),
             ("state", f"{self.state.state.value}\n{counters}\n{self._reconnects} reconnects"),
@@ -351,8 +353,8 @@ class Session:
             if then is not None:
                 self._inbox.post(Ordered(partial(self._act, then, now, wall)))
 
-    def _wish(self, wish: Subscription, *, wanted: bool) -> Wish:
-        return Wish(wish, wanted, self._parts.dialect.line_of(wish))
+    def _wish(self, subscription: Subscription, *, wanted: bool) -> Wish:
+        return Wish(subscription, wanted, self._parts.dialect.endpoint_of(subscription))
 
     def _act(self, action: Event, now: float, wall: float) -> None:
         self.continuity.happened(now, wall)
@@ -460,11 +462,11 @@ class Session:
     def _replacement_failed(self, error: FinxSyncError) -> None:
         self._match_after = self.clock.monotonic() + MATCH_PAUSE
 
-        def tell() -> None:
-            if not self.delivery.tell("error", error):
+        def notify() -> None:
+            if not self.delivery.notify("error", error):
                 logger.warning("%s: a second connection could not take over: %s", self._parts.dialect.venue, error)
 
-        self._inbox.post(tell)
+        self._inbox.post(notify)
 
     # On the watch's thread.
 
@@ -496,12 +498,12 @@ class Session:
     def _resubscribe(self, command: Resubscribe) -> None:
         """Ask anew for what the server has sent wrongly or incompletely: taken back and asked for on one connection."""
         if command.why:
-            names = ", ".join(sorted(wish.name for wish in command.subscriptions))
+            names = ", ".join(sorted(subscription.name for subscription in command.subscriptions))
             logger.warning("%s: %s; asking anew for %s", self._parts.dialect.venue, command.why, names)
         subscriptions = self._parts.subscriptions
-        for wish in command.subscriptions:
-            if subscriptions.remove(wish):
-                subscriptions.add(wish)
+        for subscription in command.subscriptions:
+            if subscriptions.remove(subscription):
+                subscriptions.add(subscription)
 
     def _missed(self, gap: Gap) -> None:
         self.venue.missed(gap.reason)
@@ -544,9 +546,9 @@ class Session:
         self._parts.listen(change)
         if self._is_ending:
             self._note(change)
-            self.delivery.tell("state", change)
+            self.delivery.notify("state", change)
         else:  # on the dispatch thread, too, or the tap would have it in another place among the messages
-            self._happens(change, lambda: self.delivery.tell("state", change))
+            self._happens(change, lambda: self.delivery.notify("state", change))
 
 
 def _asked_for(reason: GapReason) -> FinxSyncError:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from finx_sync.dispatch.latest import LastValues
 from finx_sync.notices import Stale
+from finx_sync.pipeline.latest import LastValues
 from finx_sync.venues.base import Dialect, Subscription
 
 __all__ = ["Staleness"]
@@ -38,24 +38,24 @@ class Staleness:
         """
         found = []
         limits = dict(self._limits())
-        self._since = {wish: self._since.get(wish, now) for wish in limits}
-        for wish, limit in limits.items():
-            last = self._last(wish)
-            age = now - max(last if last <= now else 0.0, self._since[wish])
+        self._since = {subscription: self._since.get(subscription, now) for subscription in limits}
+        for subscription, limit in limits.items():
+            last = self._last(subscription)
+            age = now - max(last if last <= now else 0.0, self._since[subscription])
             if age <= limit:
-                self._told.discard(wish)
-            elif wish not in self._told:
-                self._told.add(wish)
-                found.append(Stale(wish.name, age, connected))
+                self._told.discard(subscription)
+            elif subscription not in self._told:
+                self._told.add(subscription)
+                found.append(Stale(subscription.name, age, connected))
         return found
 
     def restart(self, now: float) -> None:
         """The wall clock was set, or the machine slept: what was seen before is as if seen at `now`."""
         self._since = dict.fromkeys(self._since, now)
 
-    def _last(self, wish: Subscription) -> float:
-        message_type = self._types.get(wish.kind)
+    def _last(self, subscription: Subscription) -> float:
+        message_type = self._types.get(subscription.kind)
         if message_type is None:
             return 0.0
         table = self._latest.get(message_type)
-        return 0.0 if table is None else table.received_at(wish.name)
+        return 0.0 if table is None else table.received_at(subscription.name)

@@ -56,12 +56,14 @@ class Subscriptions:
     def wants(self, subscription: Subscription) -> bool:
         """Whether it is wanted."""
         with self._lock:
-            return subscription in self._of(self._dialect.line_of(subscription))
+            return subscription in self._of(self._dialect.endpoint_of(subscription))
 
     def lines(self) -> list[str]:
         """The names of the connections that the wishes need."""
         with self._lock:
-            return [line for line, wishes in self._desired.items() if wishes]  # an interrupt can leave an empty one
+            return [
+                line for line, subscriptions in self._desired.items() if subscriptions
+            ]  # an interrupt can leave an empty one
 
     def carried(self, line: str) -> list[Subscription]:
         """What is wanted and what the connection that serves a line was asked for, the older one if there are two."""
@@ -84,7 +86,7 @@ class Subscriptions:
         with self._lock:
             new = False
             for one in subscriptions:
-                of_line = self._desired.setdefault(self._dialect.line_of(one), {})
+                of_line = self._desired.setdefault(self._dialect.endpoint_of(one), {})
                 if one not in of_line:
                     of_line[one] = next(self._places)
                     new = True
@@ -97,7 +99,7 @@ class Subscriptions:
         with self._lock:
             if not self._drop(subscription):
                 return False
-            for connection in self._open.get(self._dialect.line_of(subscription), ()):
+            for connection in self._open.get(self._dialect.endpoint_of(subscription), ()):
                 text = self._dialect.unsubscribe(connection.key, subscription)
                 if text is not None and subscription in connection.carried:
                     connection.carried.remove(subscription)
@@ -114,7 +116,7 @@ class Subscriptions:
         """Ask for it once more, if it is still wanted: the server did not take it the first time."""
         with self._lock:
             self._forget(subscription)  # also where it is wanted no more: it may be wanted later
-            line = self._dialect.line_of(subscription)
+            line = self._dialect.endpoint_of(subscription)
             if subscription in self._of(line) and line in self._open:
                 self._ask(line, [subscription])
 
@@ -151,7 +153,7 @@ class Subscriptions:
 
     def _drop(self, subscription: Subscription) -> bool:
         """Want it no more; returns whether it was wanted."""
-        line = self._dialect.line_of(subscription)
+        line = self._dialect.endpoint_of(subscription)
         of_line = self._of(line)
         if of_line.pop(subscription, None) is None:
             return False
@@ -165,7 +167,9 @@ class Subscriptions:
             return
         connection = self._open[line][-1]
         missing = [
-            one for one in list(subscriptions) if one not in connection.carried and self._dialect.line_of(one) == line
+            one
+            for one in list(subscriptions)
+            if one not in connection.carried and self._dialect.endpoint_of(one) == line
         ]
         requests = self._dialect.subscribe_all(connection.key, missing, connection.requests)
         connection.requests += len(requests)

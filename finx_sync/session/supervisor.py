@@ -15,9 +15,9 @@ from functools import partial
 from typing import Any, Final, Protocol
 
 from finx_sync.config import Account
-from finx_sync.dispatch.inbox import Batch, Connection, Inbox, Ordered
 from finx_sync.errors import AuthorizationError, ConnectionLostError, FinxSyncError, InternalError, PeerTimeoutError
 from finx_sync.notices import GapReason
+from finx_sync.pipeline.queue import Batch, Connection, Inbox, Ordered
 from finx_sync.session.clock import Clock
 from finx_sync.session.failures import gap_reason, is_fatal, judged, retry_after
 from finx_sync.session.flight import FlightRecorder
@@ -296,7 +296,7 @@ class Supervisor:
                 ask, self._ask = self._ask, None
             self._hear_verdict()
         self._had_successor = self.has_successor  # before anybody hears of this end, and gives the successor up
-        asked = (wish.name for wish in self._carried)
+        asked = (subscription.name for subscription in self._carried)
         why = self._refusal or judged(self._error or ConnectionLostError("the connection ended"), asked)
         self._report_closed(why, self._inbox.holds(app))
         # Only now: what another connection of the line is asked for instead must not come before the news of this end.

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
-from finx_sync.dispatch.inbox import Connection
 from finx_sync.notices import GapReason
+from finx_sync.pipeline.queue import Connection
 from finx_sync.venues.base import Request, Subscription
 
 __all__ = [

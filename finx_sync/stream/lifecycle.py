@@ -12,9 +12,9 @@ from types import CodeType, FrameType, TracebackType
 from typing import Any, Final, TypeVar
 
 from finx_sync import forks
-from finx_sync.dispatch.feed import Feed
 from finx_sync.errors import UsageError
 from finx_sync.interrupts import Task, is_inside_a_call, on_main_thread
+from finx_sync.pipeline.iterator import MessageIterator
 from finx_sync.recorder.playback import Playback, Speed
 from finx_sync.recorder.reader import RecordingReader
 from finx_sync.reporting import logger
@@ -57,7 +57,7 @@ class _Attempt:
 class Lifecycle(Recordable):
     """The part of a stream that starts and ends it."""
 
-    _feeds: set[Feed]
+    _feeds: set[MessageIterator]
 
     def _init_lifecycle(self) -> None:
         self._lifecycle = threading.Lock()  # guards _session being replaced; never held by the main thread

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from itertools import islice
 from typing import Any, Final
 
-from finx_sync.dispatch.feed import Feed
-from finx_sync.dispatch.handlers import Handlers
-from finx_sync.dispatch.latest import LastValues
 from finx_sync.errors import InvalidInputError, UsageError
+from finx_sync.pipeline.handlers import Handlers
+from finx_sync.pipeline.iterator import MessageIterator
+from finx_sync.pipeline.latest import LastValues
 from finx_sync.session.session import Session
 from finx_sync.session.state import ENDED
 from finx_sync.venues.base import Dialect
@@ -20,7 +20,7 @@ __all__ = ["Reading"]
 
 logger = logging.getLogger("finx_sync")
 
-FEED_SIZE: Final = 10_000
+ITERATOR_SIZE: Final = 10_000
 """Messages that an iterator keeps before it drops the oldest."""
 
 
@@ -31,7 +31,7 @@ class Reading:
     _handlers: Handlers
     _latest: LastValues
     _session: Session | None
-    _feeds: set[Feed]
+    _feeds: set[MessageIterator]
 
     def latest(self, name: str) -> Any:
         """The newest message of a name, None when there was none yet. Never waits."""
@@ -40,7 +40,7 @@ class Reading:
                 return message
         return None
 
-    def ticks(self, *names: str, timeout: float | None = None, size: int = FEED_SIZE) -> Feed:
+    def ticks(self, *names: str, timeout: float | None = None, size: int = ITERATOR_SIZE) -> MessageIterator:
         """Iterate over messages from now on, blocking between them; ends when the stream does.
 
         It has its own queue of `size` messages, which drops its oldest and counts them in its `dropped`: an iterator
@@ -57,7 +57,7 @@ class Reading:
             FinxSyncError: why the stream failed, before this call or while iterating.
         """
         self._refuse_on_dispatch_thread("ticks")
-        feed = Feed(size, timeout, self._close_feed)
+        feed = MessageIterator(size, timeout, self._close_feed)
         try:
             self._open_feed(feed, names)
         except BaseException:
@@ -65,7 +65,7 @@ class Reading:
             raise
         return feed
 
-    def _open_feed(self, feed: Feed, names: tuple[str, ...]) -> None:
+    def _open_feed(self, feed: MessageIterator, names: tuple[str, ...]) -> None:
         """Let a new iterator have the messages of some names, or all without."""
         session = self._session
         if session is None or session.state.state in ENDED:
@@ -76,12 +76,12 @@ class Reading:
         if session.state.state in ENDED:  # it ended meanwhile, and may have missed the feed
             feed.end(session.state.failure)
 
-    def _fill(self, feed: Feed, names: tuple[str, ...]) -> None:
+    def _fill(self, feed: MessageIterator, names: tuple[str, ...]) -> None:
         """Let an iterator have the messages of some names, or all without."""
         for kind in self._dialect.message_types:
             self._handlers.add(kind, feed.put, names or None)
 
-    def _close_feed(self, feed: Feed) -> None:
+    def _close_feed(self, feed: MessageIterator) -> None:
         self._feeds.discard(feed)
         self._handlers.remove(feed.put)
         if feed.dropped:
@@ -102,7 +102,9 @@ class Reading:
         if count < 0:
             raise InvalidInputError("count is a number of messages, 0 or more")
         self._refuse_on_dispatch_thread("take")
-        with Feed(FEED_SIZE, timeout, self._close_feed) as feed:  # first: an interrupt then leaves none behind
+        with MessageIterator(
+            ITERATOR_SIZE, timeout, self._close_feed
+        ) as feed:  # first: an interrupt then leaves none behind
             self._open_feed(feed, names)
             return list(islice(feed, count))
 
@@ -115,7 +117,7 @@ class Reading:
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         self._refuse_on_dispatch_thread("wait_for")
-        with Feed(FEED_SIZE, None, self._close_feed) as feed:
+        with MessageIterator(ITERATOR_SIZE, None, self._close_feed) as feed:
             self._open_feed(feed, ())
             while True:
                 left = None if deadline is None else max(0.0, deadline - time.monotonic())

@@ -8,10 +8,10 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from finx_sync.dispatch.tap import Taps
 from finx_sync.errors import InvalidInputError, UsageError
 from finx_sync.interrupts import uninterrupted
 from finx_sync.moments import Moment, read_moment
+from finx_sync.pipeline.tap import Taps
 from finx_sync.recorder.convert import Converted, Form, convert
 from finx_sync.recorder.playback import Playback, Speed
 from finx_sync.recorder.reader import RecordingPath, RecordingReader

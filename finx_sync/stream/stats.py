@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from finx_sync.dispatch.handlers import Handler
-from finx_sync.dispatch.ledger import Counters
+from finx_sync.pipeline.counters import Counters
+from finx_sync.pipeline.handlers import Handler
 from finx_sync.session.state import State
 
 __all__ = ["HandlerStats", "Stats", "handler_stats"]
@@ -83,7 +83,7 @@ class Stats:
             f"{self.state.value}, {self.reconnects} reconnects, {self.lag:.3f} s behind",
             f"{books.received} received: {books.handled} handled, {books.unclaimed} unclaimed, "
             f"{books.control} control, {books.unreadable} unreadable, {books.duplicate} duplicate, "
-            f"{books.dropped} dropped, {books.in_hand + books.waiting} on their way",
+            f"{books.dropped} dropped, {books.in_flight + books.waiting} on their way",
             *map(str, self.handlers),
             *self.advice,
         ]

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from finx_sync import forks
 from finx_sync.config import Account, check_secrecy
-from finx_sync.dispatch.feed import Feed
-from finx_sync.dispatch.handlers import Handlers
-from finx_sync.dispatch.latest import LastTable, LastValues
-from finx_sync.dispatch.ledger import Counters
-from finx_sync.dispatch.tap import Taps
 from finx_sync.errors import FinxSyncError
 from finx_sync.interrupts import Notifier
 from finx_sync.messages import Message
-from finx_sync.session.backfill import History
+from finx_sync.pipeline.backfill import History
+from finx_sync.pipeline.counters import Counters
+from finx_sync.pipeline.handlers import Handlers
+from finx_sync.pipeline.iterator import MessageIterator
+from finx_sync.pipeline.latest import LastTable, LastValues
+from finx_sync.pipeline.tap import Taps
 from finx_sync.session.options import Options, StreamOptions
 from finx_sync.session.parts import SessionParts
 from finx_sync.session.state import ENDED, State, StateChange
@@ -25,7 +25,7 @@ from finx_sync.session.subscriptions import Subscriptions
 from finx_sync.stream.lifecycle import Lifecycle
 from finx_sync.stream.stats import Stats, handler_stats
 from finx_sync.transport.app import WebSocketApp
-from finx_sync.venues.base import MAIN_LINE, Dialect, Subscription, VenueState
+from finx_sync.venues.base import MAIN_ENDPOINT, Dialect, Subscription, VenueState
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -66,7 +66,7 @@ class Stream(Lifecycle):
         self._venue = self._new_venue(None)  # of the present run, or the first one to come
         self._live_venue: VenueState | None = None  # of the last live run
         self._init_lifecycle()
-        self._feeds: set[Feed] = set()
+        self._feeds: set[MessageIterator] = set()
         self._taps = Taps()
         forks.watch(self)
 
@@ -136,7 +136,7 @@ class Stream(Lifecycle):
         session = self._session
         return Stats(
             state=State.NEW if session is None else session.state.state,
-            messages=Counters() if session is None else session.ledger.snapshot(),
+            messages=Counters() if session is None else session.counter.snapshot(),
             reconnects=0 if session is None else session.reconnects,
             handlers=tuple(handler_stats(one) for one in self._handlers.snapshot()),
             lag=0.0 if session is None else session.worker.lag(time.monotonic()),
@@ -211,7 +211,7 @@ class Stream(Lifecycle):
     def ws(self) -> WebSocketApp | None:
         """The websocket of the main connection while it is open, else None. To look at: sending is the stream's own."""
         session = self._session
-        return None if session is None else session.app(MAIN_LINE)
+        return None if session is None else session.app(MAIN_ENDPOINT)
 
     # Subscriptions
 
@@ -246,5 +246,7 @@ class Stream(Lifecycle):
         usual = self._options.stale_after
         if usual is None and not self._stale_after:
             return []
-        limits = [(wish, self._stale_after.get(wish, usual)) for wish in self._subscriptions.desired()]
-        return [(wish, limit) for wish, limit in limits if limit is not None]
+        limits = [
+            (subscription, self._stale_after.get(subscription, usual)) for subscription in self._subscriptions.desired()
+        ]
+        return [(subscription, limit) for subscription, limit in limits if limit is not None]

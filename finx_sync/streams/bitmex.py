@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
 from finx_sync import embedded
 from finx_sync.config import SANDBOX, Account, checked_url
-from finx_sync.dispatch.feed import Feed
 from finx_sync.errors import ConfigError, StreamTimeoutError, UsageError
+from finx_sync.pipeline.iterator import MessageIterator
 from finx_sync.session.options import StreamOptions
 from finx_sync.session.state import ENDED
 from finx_sync.stream import Stream
@@ -77,7 +77,7 @@ class BitmexStream(Stream):
         self._deletes = deletes
         self._bitmex = BitmexDialect(url or "", platform_url, _switch_after(dead_mans_switch, credentials))
         super().__init__(self._bitmex, Account(url, credentials), **options)
-        self._stay = embedded.Stay()
+        self._lease = embedded.SandboxLease()
         tables = [channels] if isinstance(channels, str) else list(channels)
         for symbol in [symbols] if isinstance(symbols, str) else (symbols or ()):
             for channel in tables:
@@ -116,11 +116,11 @@ class BitmexStream(Stream):
             self._handlers.add(event, handler)
         return handler
 
-    def _fill(self, feed: Feed, names: tuple[str, ...]) -> None:
+    def _fill(self, feed: MessageIterator, names: tuple[str, ...]) -> None:
         for event in [rows_of(name) for name in names] or [ROWS]:
             self._handlers.add(event, feed.put)
 
-    def __iter__(self) -> Feed:
+    def __iter__(self) -> MessageIterator:
         """Iterate over ``(item, symbol, table, action)``; as `ticks` without arguments."""
         return self.ticks()
 
@@ -136,23 +136,23 @@ class BitmexStream(Stream):
             InvalidInputError: no topic.
             ConfigError: a table of the account, and the stream has no credentials.
         """
-        for wish in [parse_topic(one) for one in topics]:
-            table = wish.name.partition(":")[0]
+        for subscription in [parse_topic(one) for one in topics]:
+            table = subscription.name.partition(":")[0]
             if table in PRIVATE_TABLES and self._account.key is None:
                 raise ConfigError(f"the table {table} is an account's own: give api_key and api_secret")
-            self._subscribe(wish)
+            self._subscribe(subscription)
 
     def unsubscribe(self, *topics: str) -> None:
         """Want tables no more; their rows are dropped at once."""
-        for wish in [parse_topic(one) for one in topics]:
-            if self._subscriptions.wants(wish):
-                self._state.forget(wish.name)
-            self._unsubscribe(wish)
+        for subscription in [parse_topic(one) for one in topics]:
+            if self._subscriptions.wants(subscription):
+                self._state.forget(subscription.name)
+            self._unsubscribe(subscription)
 
     @property
     def topics(self) -> list[str]:
         """What is subscribed, in the order in which it was asked for; what the server refused is not among it."""
-        return [wish.name for wish in self._subscriptions.desired()]
+        return [subscription.name for subscription in self._subscriptions.desired()]
 
     # The tables
 
@@ -209,10 +209,10 @@ class BitmexStream(Stream):
 
     def _before_start(self) -> None:
         if self._account.base_url is None:
-            self._bitmex.go_to(self._stay.begin())
+            self._bitmex.go_to(self._lease.begin())
 
     def _after_end(self) -> None:
-        self._stay.end()
+        self._lease.end()
 
 
 def _events(names: tuple[str, ...]) -> list[str]:

@@ -8,8 +8,6 @@ from urllib.parse import urlsplit, urlunsplit
 
 from finx_sync import embedded
 from finx_sync.config import SANDBOX, Account, checked_url
-from finx_sync.dispatch.feed import Feed
-from finx_sync.dispatch.latest import LastTable
 from finx_sync.errors import (
     ConfigError,
     InvalidInputError,
@@ -17,6 +15,8 @@ from finx_sync.errors import (
     SubscriptionRefusedError,
     UsageError,
 )
+from finx_sync.pipeline.iterator import MessageIterator
+from finx_sync.pipeline.latest import LastTable
 from finx_sync.session.options import StreamOptions
 from finx_sync.session.state import ENDED, StateChange
 from finx_sync.streams.ftx_handlers import FtxHandlers
@@ -33,7 +33,7 @@ from finx_sync.venues.ftx.messages import (
     FtxTicker,
     FtxTrade,
 )
-from finx_sync.venues.ftx.requests import PRIVATE_CHANNELS, FtxCredentials, wish
+from finx_sync.venues.ftx.requests import PRIVATE_CHANNELS, FtxCredentials, subscription_to
 from finx_sync.venues.ftx.state import FtxState
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class FtxStream(FtxHandlers):
         self._ftx = FtxDialect(address or ENDPOINT)
         super().__init__(self._ftx, Account(address, credentials), **options)
         self._latest.update({kind: LastTable(self._ftx.decode) for kind in DERIVED})
-        self._stay = embedded.Stay()
+        self._lease = embedded.SandboxLease()
 
     # Subscriptions
 
@@ -108,7 +108,7 @@ class FtxStream(FtxHandlers):
         _checked((market,))
         if not isinstance(grouping, (int, float)) or not 0 < grouping < float("inf"):
             raise InvalidInputError(f"grouping is a step of the price, above 0, not {grouping!r}")
-        wanted = wish("orderbookGrouped", market)
+        wanted = subscription_to("orderbookGrouped", market)
         if wanted in self._subscriptions.desired() and self._ftx.groupings[market] != grouping:
             raise InvalidInputError(f"the book of {market} is subscribed in other steps; unsubscribe it first")
         self._ftx.groupings[market] = grouping
@@ -116,7 +116,7 @@ class FtxStream(FtxHandlers):
 
     def subscribe_markets(self) -> None:
         """Ask for the list of markets, and its changes."""
-        self._subscribe(wish("markets"))
+        self._subscribe(subscription_to("markets"))
 
     def subscribe_fills(self) -> None:
         """Ask for the account's executions.
@@ -152,19 +152,19 @@ class FtxStream(FtxHandlers):
 
     def unsubscribe_markets(self) -> None:
         """Want the list of markets no more."""
-        self._unsubscribe(wish("markets"))
+        self._unsubscribe(subscription_to("markets"))
 
     def unsubscribe_fills(self) -> None:
         """Want the account's executions no more."""
-        self._unsubscribe(wish("fills"))
+        self._unsubscribe(subscription_to("fills"))
 
     def unsubscribe_orders(self) -> None:
         """Want the account's orders no more."""
-        self._unsubscribe(wish("orders"))
+        self._unsubscribe(subscription_to("orders"))
 
     def unsubscribe_ftxpay(self) -> None:
         """Want the account's payments no more."""
-        self._unsubscribe(wish("ftxpay"))
+        self._unsubscribe(subscription_to("ftxpay"))
 
     def wait_until_subscribed(self, timeout: float = 10.0) -> None:
         """Wait until the server has granted every subscription.
@@ -180,14 +180,14 @@ class FtxStream(FtxHandlers):
         """
         self._wait_for_answers(set(self._subscriptions.desired()), timeout)
 
-    def _wait_for_answers(self, wishes: set[Subscription], timeout: float) -> None:
+    def _wait_for_answers(self, subscriptions: set[Subscription], timeout: float) -> None:
         self._refuse_on_dispatch_thread("wait_until_subscribed")
         answers: dict[Subscription, str | None] = {}
 
         def are_answered() -> bool:
             nonlocal answers
-            answers = {wanted: said for wanted, said in self._state.answers().items() if wanted in wishes}
-            return len(answers) == len(wishes) or self.state in ENDED
+            answers = {wanted: said for wanted, said in self._state.answers().items() if wanted in subscriptions}
+            return len(answers) == len(subscriptions) or self.state in ENDED
 
         in_time = self._venue_changes.wait_for(are_answered, timeout)
         for wanted, said in answers.items():
@@ -196,7 +196,7 @@ class FtxStream(FtxHandlers):
         if self.state in ENDED:
             raise self.failure or UsageError("the stream is not running; start() it first")
         if not in_time:
-            missing = ", ".join(f"{wanted.kind} {wanted.name}" for wanted in wishes - answers.keys())
+            missing = ", ".join(f"{wanted.kind} {wanted.name}" for wanted in subscriptions - answers.keys())
             raise StreamTimeoutError(f"the server has not answered the subscription of {missing} within {timeout:g} s")
 
     def _subscribe(self, *subscriptions: Subscription, stale_after: float | None = None) -> None:
@@ -206,17 +206,17 @@ class FtxStream(FtxHandlers):
         super()._subscribe(*subscriptions, stale_after=stale_after)
 
     def _ask(self, channel: str, markets: tuple[str, ...]) -> None:
-        self._subscribe(*(wish(channel, market) for market in _checked(markets)))
+        self._subscribe(*(subscription_to(channel, market) for market in _checked(markets)))
 
     def _ask_private(self, channel: str) -> None:
         assert channel in PRIVATE_CHANNELS
         if self._account.key is None:
             raise ConfigError(f"{channel} are an account's own: give api_key and api_secret")
-        self._subscribe(wish(channel))
+        self._subscribe(subscription_to(channel))
 
     def _give_up(self, channel: str, markets: tuple[str, ...]) -> None:
         for market in markets:
-            self._unsubscribe(wish(channel, market))
+            self._unsubscribe(subscription_to(channel, market))
 
     # What is known
 
@@ -235,7 +235,11 @@ class FtxStream(FtxHandlers):
 
     def _book(self, kind: type[B], market: str) -> B | None:
         session = self._session
-        if session is None or session.state.state in ENDED or not session.wants(wish(CHANNEL_OF[kind], market)):
+        if (
+            session is None
+            or session.state.state in ENDED
+            or not session.wants(subscription_to(CHANNEL_OF[kind], market))
+        ):
             return None
         return cast("B | None", self._state.book(kind, market))
 
@@ -257,7 +261,7 @@ class FtxStream(FtxHandlers):
         assert isinstance(self._venue, FtxState)
         return self._venue
 
-    def _fill(self, feed: Feed, names: tuple[str, ...]) -> None:
+    def _fill(self, feed: MessageIterator, names: tuple[str, ...]) -> None:
         for kind in TOLD:
             self._handlers.add(kind, feed.put, names or None)
 
@@ -289,10 +293,10 @@ class FtxStream(FtxHandlers):
 
     def _before_start(self) -> None:
         if self._account.base_url is None:
-            self._ftx.go_to(_address(self._stay.begin()))
+            self._ftx.go_to(_address(self._lease.begin()))
 
     def _after_end(self) -> None:
-        self._stay.end()
+        self._lease.end()
 
 
 def _checked(markets: tuple[str, ...]) -> tuple[str, ...]:

@@ -66,7 +66,7 @@ class ImeStream(Stream):
         if url is None and auth is None:
             auth = SANDBOX_KEY
         self._ime = ImeDialect(url or "")
-        self._stay = embedded.Stay()
+        self._lease = embedded.SandboxLease()
         self._choosing = threading.Lock()  # guards the choice between name and id
         options.setdefault("ping_interval", PING_INTERVAL)
         options.setdefault("ping_timeout", PING_TIMEOUT)
@@ -117,11 +117,11 @@ class ImeStream(Stream):
 
     def _want(self, contracts: list[str], *, by_id: bool) -> None:
         with self._choosing:
-            wishes = {contract: Subscription(CONTRACT, contract) for contract in contracts}
+            subscriptions = {contract: Subscription(CONTRACT, contract) for contract in contracts}
             both = [
                 contract
-                for contract, wish in wishes.items()
-                if (contract in self._ime.ids) != by_id and self._subscriptions.wants(wish)
+                for contract, subscription in subscriptions.items()
+                if (contract in self._ime.ids) != by_id and self._subscriptions.wants(subscription)
             ]
             if both:
                 raise InvalidInputError(
@@ -129,16 +129,16 @@ class ImeStream(Stream):
                 )
             # What is no subscription any more counts no longer.
             (self._ime.ids.update if by_id else self._ime.ids.difference_update)(contracts)
-            self._subscribe(*wishes.values())
+            self._subscribe(*subscriptions.values())
 
     # The embedded sandbox
 
     def _before_start(self) -> None:
         if self._account.base_url is None:
-            self._ime.base_url = self._stay.begin()
+            self._ime.base_url = self._lease.begin()
 
     def _after_end(self) -> None:
-        self._stay.end()
+        self._lease.end()
 
 
 def _checked(contract: str) -> str:

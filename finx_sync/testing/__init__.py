@@ -8,7 +8,7 @@
 
 `FaultProxy` stands between any client and any server; `faults` has what it can do, `script` what it can do by itself.
 The fixtures are in `plugin`, which pytest finds by itself. The way of a byte: `proxy` (accepts, hands out orders) →
-`link` (the sockets, a thread each) → `walker` (frames) → `lane` (times). It has a reader of frames of its own: a shared
+`link` (the sockets, a thread each) → `editor` (frames) → `shaper` (times). It reads frames by its own code: a shared
 one would let a mistake cancel itself out.
 """
 

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Final
 
+from finx_sync.testing.editor import DAMAGE, Conversation, FrameEditor, WholeFrame, close_frame, http_answer
 from finx_sync.testing.faults import (
     Answer,
     BlackHole,
@@ -36,8 +37,7 @@ from finx_sync.testing.faults import (
     SwallowHandshake,
     Throttle,
 )
-from finx_sync.testing.lane import Lane
-from finx_sync.testing.walker import DAMAGE, Conversation, FrameWalker, WholeFrame, close_frame, http_answer
+from finx_sync.testing.shaper import TrafficShaper
 
 __all__ = ["Link", "Order", "Route"]
 
@@ -160,14 +160,14 @@ class Link:
         self._ended = ended
         self._client = _End(client)
         self._server: _End | None = None
-        self._up, self._down = Lane(), Lane()
+        self._up, self._down = TrafficShaper(), TrafficShaper()
         self._talk = Conversation(route.host, opaque=route.opaque)
         self._orders: queue.SimpleQueue[Order | None] = queue.SimpleQueue()
         for order in orders:
             self._orders.put(order)
         self._refusal: Order | None = None  # a fault of the handshake, instead of a server
         self._closing: Order | None = None  # it waits for the end of a frame
-        self._unmutes: list[tuple[float, FrameWalker]] = []
+        self._unmutes: list[tuple[float, FrameEditor]] = []
         self._cut_at = math.inf  # the client has had its time to answer a close frame
         self._leave_by = math.inf  # only the ends of both sides are waited for
         self._wake_reader, self._wake_writer = socket.socketpair()
@@ -293,10 +293,10 @@ class Link:
         """Do all that can be done now, then wait for more."""
         now = time.monotonic()
         self._obey_all()
-        for at, walker in list(self._unmutes):
+        for at, editor in list(self._unmutes):
             if at <= now:
-                walker.muted = False
-                self._unmutes.remove((at, walker))
+                editor.muted = False
+                self._unmutes.remove((at, editor))
         for end in self._ends():
             if self._may_read(end):
                 self._read(end, now)
@@ -312,8 +312,8 @@ class Link:
     def _may_read(self, end: _End) -> bool:
         if end.has_ended:
             return False
-        lane = self._up if end is self._client else self._down
-        return self._leave_by < math.inf or not lane.is_full
+        shaper = self._up if end is self._client else self._down
+        return self._leave_by < math.inf or not shaper.is_full
 
     def _read(self, end: _End, now: float) -> None:
         data = end.receive()
@@ -341,16 +341,16 @@ class Link:
             self._talk.down.has_ended = True  # nothing follows it
             order.happened(f"answered {fault.status}")
 
-    def _flush(self, lane: Lane, sink: _End, now: float) -> None:
+    def _flush(self, shaper: TrafficShaper, sink: _End, now: float) -> None:
         try:
             for _ in range(PIECES_AT_ONCE):
-                piece = lane.take(now)
+                piece = shaper.take(now)
                 if piece is None:
                     return
                 count = sink.send(piece)
                 if not count:
                     return
-                lane.sent(count, now)
+                shaper.sent(count, now)
                 if sink is self._client:
                     self.to_client += count
                 else:
@@ -359,7 +359,7 @@ class Link:
             if sink is self._client:
                 raise _Over from None  # whoever takes nothing any more has left
             # What the server said before it left is still to be read; that it has left, too.
-            lane.drop()
+            shaper.drop()
             sink.is_blocked = False
 
     def _look_for_the_end(self, now: float) -> None:
@@ -406,12 +406,12 @@ class Link:
 
     def _wait(self, now: float) -> None:
         wake_at = min([self._leave_by, self._cut_at, *(at for at, _ in self._unmutes)])
-        for end, lane in zip(self._ends(), (self._down, self._up), strict=False):
+        for end, shaper in zip(self._ends(), (self._down, self._up), strict=False):
             events = selectors.EVENT_READ if self._may_read(end) else 0
             if events and end.has_unseen():
                 wake_at = now
             if self._leave_by == math.inf:
-                next_at = lane.next_at(now)
+                next_at = shaper.next_at(now)
                 if next_at is not None and end.is_blocked and next_at <= now:
                     events |= selectors.EVENT_WRITE
                 elif next_at is not None:
@@ -475,19 +475,19 @@ class Link:
 
     def _shape(self, fault: Fault, now: float) -> None:
         assert isinstance(fault, (BlackHole, Delay, Throttle, Split))
-        for name, lane in (("to_client", self._down), ("to_server", self._up)):
+        for name, shaper in (("to_client", self._down), ("to_server", self._up)):
             if fault.direction not in ("both", name):
                 continue
             if isinstance(fault, Split):
-                lane.split(fault.size, fault.pause, math.inf if fault.count is None else fault.count)
+                shaper.split(fault.size, fault.pause, math.inf if fault.count is None else fault.count)
                 continue
             until = math.inf if fault.lasting is None else now + fault.lasting
             if isinstance(fault, BlackHole):
-                lane.hold(until)
+                shaper.hold(until)
             elif isinstance(fault, Delay):
-                lane.delay(fault.seconds, until)
+                shaper.delay(fault.seconds, until)
             else:
-                lane.throttle(fault.bytes_per_second, until)
+                shaper.throttle(fault.bytes_per_second, until)
 
     def _corrupt(self, order: Order, fault: Corrupt) -> None:
         def edit(frame: WholeFrame) -> bytes | None:
@@ -497,16 +497,16 @@ class Link:
             order.happened(changed[1])
             return changed[0]
 
-        walker = self._talk.down if fault.direction == "to_client" else self._talk.up
+        editor = self._talk.down if fault.direction == "to_client" else self._talk.up
         for _ in range(fault.times):
-            walker.edit(edit)
+            editor.edit(edit)
 
     def _mute(self, fault: Mute, now: float) -> None:
-        for name, walker in (("to_client", self._talk.down), ("to_server", self._talk.up)):
+        for name, editor in (("to_client", self._talk.down), ("to_server", self._talk.up)):
             if fault.direction in ("both", name):
-                walker.muted = True
+                editor.muted = True
                 if fault.lasting is not None:
-                    self._unmutes.append((now + fault.lasting, walker))
+                    self._unmutes.append((now + fault.lasting, editor))
 
     def _cut(self, now: float) -> None:
         for end in self._ends():
@@ -517,7 +517,7 @@ class Link:
         self._up.clear()
         self._down.clear()
         self._unmutes.clear()
-        for walker in (self._talk.up, self._talk.down):
-            walker.clear()
+        for editor in (self._talk.up, self._talk.down):
+            editor.clear()
         if self._refusal is not None:
             self._cut(now)

@@ -6,13 +6,13 @@ before) is in its `VenueState`. One is made for each run: for a live session, fo
 the two does I/O or knows a clock, a thread or a socket; what they need of these is handed in. Everything that keeps a
 stream alive is the same for all venues and lives in `session` and `dispatch`.
 
-How the state is driven, whoever drives it (`finx_sync.session.venue`), on the dispatch thread and in this order:
+How the state is driven, whoever drives it (`finx_sync.pipeline.venue`), on the dispatch thread and in this order:
 
 1. `added` before a subscription is asked for, `removed` before it is taken back.
 2. `requested` before a request is sent, with the connection that it goes to.
 3. `opened` and `closed` where the connection's messages begin and end.
 4. `take` for each decoded message of a type that is in `takes`, after duplicates of two connections have been sorted
-   out and before any handler. The other types reach handlers, or `finx_sync.session.controls`, as they were decoded.
+   out and before any handler. The other types reach handlers, or `finx_sync.pipeline.controls`, as they were decoded.
 5. `unreadable`, `missed` and `round` when a message could not be read, when messages were lost, and now and then.
 
 Each returns an `Outcome`: what handlers are given, and what is to be done.
@@ -33,7 +33,7 @@ from finx_sync.messages import Message
 from finx_sync.venues.columns import TableFormat, of_message
 
 __all__ = [
-    "MAIN_LINE",
+    "MAIN_ENDPOINT",
     "NOTHING",
     "Answer",
     "Authentication",
@@ -63,7 +63,7 @@ __all__ = [
     "words",
 ]
 
-MAIN_LINE = ""
+MAIN_ENDPOINT = ""
 """The name of a venue's connection where one serves all subscriptions."""
 
 
@@ -306,11 +306,11 @@ class VenueState:
     def requested(self, connection: Hashable, request: Request) -> None:
         """A request is about to be sent on a connection; it may be the first that is heard of the connection."""
 
-    def opened(self, connection: Hashable, line: str, now: float) -> Outcome:
+    def opened(self, connection: Hashable, endpoint: str, now: float) -> Outcome:
         """A connection is open; what `take` is given of it follows."""
         return NOTHING
 
-    def closed(self, connection: Hashable, line: str, now: float) -> Outcome:
+    def closed(self, connection: Hashable, endpoint: str, now: float) -> Outcome:
         """It is gone, and what was read on it has been handed over before."""
         return NOTHING
 
@@ -328,7 +328,7 @@ class VenueState:
     def withheld(self, messages: Sequence[Any]) -> None:
         """These of what `take` has returned were not handed on, since the stream stops."""
 
-    def unreadable(self, line: str, now: float) -> Outcome:
+    def unreadable(self, endpoint: str, now: float) -> Outcome:
         """A message of a line could not be read: nobody knows what it said."""
         return NOTHING
 
@@ -378,24 +378,24 @@ class Dialect(abc.ABC):
     asks_by_url: ClassVar[bool] = False
     reflex: Callable[[Sequence[bytes]], Sequence[str]] | None = None
 
-    def line_of(self, subscription: Subscription) -> str:
+    def endpoint_of(self, subscription: Subscription) -> str:
         """The name of the connection that serves `subscription`; one for all unless the venue needs more."""
-        return MAIN_LINE
+        return MAIN_ENDPOINT
 
     @property
-    def has_main_line(self) -> bool:
+    def has_main_endpoint(self) -> bool:
         """Whether there is a connection even without any subscription."""
         return True
 
     @abc.abstractmethod
-    def url(self, key: Any, line: str) -> str:
-        """Where the connection named `line` goes."""
+    def url(self, key: Any, endpoint: str) -> str:
+        """Where the connection named `endpoint` goes."""
 
-    def url_for(self, key: Any, line: str, wishes: Sequence[Subscription]) -> str:
+    def url_for(self, key: Any, endpoint: str, subscriptions: Sequence[Subscription]) -> str:
         """The same, for venues with `asks_by_url`: with what is to be streamed."""
-        return self.url(key, line)
+        return self.url(key, endpoint)
 
-    def headers(self, key: Any, line: str, now: float) -> dict[str, str]:
+    def headers(self, key: Any, endpoint: str, now: float) -> dict[str, str]:
         """HTTP headers of the handshake."""
         return {}
 

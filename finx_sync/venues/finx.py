@@ -22,7 +22,7 @@ import msgspec
 from finx_sync.errors import UnreadableMessageError
 from finx_sync.messages import ContractTick, Message, SpotTick, Tick
 from finx_sync.venues.base import (
-    MAIN_LINE,
+    MAIN_ENDPOINT,
     Authentication,
     Decoded,
     Dialect,
@@ -258,19 +258,19 @@ class FinxDialect(Dialect):
         self._path = path
         self._stream_per_url = stream_per_url
 
-    def line_of(self, subscription: Subscription) -> str:
-        return subscription.name if self._stream_per_url else MAIN_LINE
+    def endpoint_of(self, subscription: Subscription) -> str:
+        return subscription.name if self._stream_per_url else MAIN_ENDPOINT
 
     @property
-    def has_main_line(self) -> bool:
+    def has_main_endpoint(self) -> bool:
         return not self._stream_per_url
 
-    def url(self, key: str, line: str) -> str:
+    def url(self, key: str, endpoint: str) -> str:
         parts = [self.base_url]
         if self._path != "root":
             parts += [self._path, quote(key, safe="")]
-        if line:
-            parts.append(quote(line, safe=":"))
+        if endpoint:
+            parts.append(quote(endpoint, safe=":"))
         return "/".join(parts) if len(parts) > 1 else f"{self.base_url}/"
 
     def opening(self, key: str, now: float) -> Sequence[str]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 MEMORY_LIMIT = 16 * 1024 * 1024
 """Bytes that the process may have grown by meanwhile."""
-OUTCOMES = ("handled", "unclaimed", "control", "unreadable", "duplicate", "dropped", "in_hand", "waiting")
+OUTCOMES = ("handled", "unclaimed", "control", "unreadable", "duplicate", "dropped", "in_flight", "waiting")
 
 
 @dataclass(frozen=True)

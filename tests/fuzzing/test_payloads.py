@@ -10,9 +10,9 @@ from functools import partial
 
 import pytest
 
-from finx_sync.dispatch.inbox import Batch, Connection
 from finx_sync.errors import FinxSyncError, HandlerRaisedError, UnreadableMessageError
 from finx_sync.messages import Message
+from finx_sync.pipeline.queue import Batch, Connection
 from finx_sync.session.session import Session
 from finx_sync.stream import Stream
 from finx_sync.venues.base import Unreadable
@@ -110,8 +110,8 @@ class Rig:
         for error in self.errors:
             assert not isinstance(error, HandlerRaisedError), repr(error.__cause__)
             assert len(str(error)) < 10_000  # a control character is shown as four
-        books = self.session.ledger.snapshot()
-        assert books.in_hand == books.waiting == 0
+        books = self.session.counter.snapshot()
+        assert books.in_flight == books.waiting == 0
         known = books.handled + books.unclaimed + books.control + books.unreadable + books.duplicate
         assert books.received == known + books.dropped
 

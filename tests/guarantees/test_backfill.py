@@ -151,7 +151,7 @@ def test_a_stop_while_filling_keeps_the_books() -> None:
         market.subscriber.close_socket()
         assert market.subscribed.acquire(timeout=10)
         market.trade(1.7e9 + 5, 2.0, live=True)
-        assert wait_until(lambda: stream.stats().messages.in_hand == 1)
+        assert wait_until(lambda: stream.stats().messages.in_flight == 1)
         stream.stop()
         market.gate.set()
         assert stream.stats().messages.dropped == 1

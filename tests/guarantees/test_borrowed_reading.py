@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from finx_sync import Backoff, State
-from finx_sync.dispatch.borrowing import STREAK
 from finx_sync.errors import ConnectionLostError, PeerTimeoutError
 from finx_sync.notices import Gap
+from finx_sync.pipeline.borrowing import STREAK
 from tests.guarantees.feeds import Feed
 from tests.scripted import text
 from tests.servers import RawServer, server_frame, until_closed

@@ -10,9 +10,8 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 
 from finx_sync import StreamManager
-from finx_sync.dispatch import worker
 from finx_sync.notices import Drift
-from finx_sync.session import drift
+from finx_sync.pipeline import drift, worker
 from tests.scripted import ScriptedServer, text
 from tests.waiting import Collector, books_balance, stream_to
 

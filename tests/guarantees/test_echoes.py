@@ -59,7 +59,7 @@ def test_an_echo_may_be_the_proof_of_the_next_replacement() -> None:
         stage.second.send(tick("A", 1))
         stage.second.send(tick("A", 2))
         assert stage.duplicates(3)
-        assert wait_until(lambda: stage.stream.stats().messages.in_hand == 0)
+        assert wait_until(lambda: stage.stream.stats().messages.in_flight == 0)
         third.send(tick("A", 3))
         assert wait_until(lambda: 3 in stage.numbers("A"))
         stage.stream.stop()

@@ -68,7 +68,7 @@ def test_a_quiet_names_gap_ends_with_the_answer_to_the_probe() -> None:
 
 def test_without_any_answer_a_subscription_flows_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a server that never answers, a quiet name would be in a gap for ever."""
-    monkeypatch.setattr("finx_sync.session.continuity.SETTLE", 0.2)
+    monkeypatch.setattr("finx_sync.pipeline.gaps.SETTLE", 0.2)
     with Feed() as feed:
         feed.answers_keep_alive = False
         stream = stream_to(feed)

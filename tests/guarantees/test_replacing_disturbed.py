@@ -38,7 +38,7 @@ def test_what_a_new_connection_has_brought_the_old_one_does_not_repeat() -> None
         assert books_balance(stage.stream)
 
 
-def test_what_both_have_brought_is_in_hand_no_more() -> None:
+def test_what_both_have_brought_is_in_flight_no_more() -> None:
     """Where the new connection is ahead, one message of each replacement would be in hand for ever."""
     with Feed() as feed:
         stage = Stage(feed, "A", "B")
@@ -47,11 +47,11 @@ def test_what_both_have_brought_is_in_hand_no_more() -> None:
         new.send(tick("A", 1))
         new.send(tick("A", 2))
         assert stage.received(read + 2)
-        assert wait_until(lambda: stage.stream.stats().messages.in_hand == 2)
+        assert wait_until(lambda: stage.stream.stats().messages.in_flight == 2)
         stage.old.send(tick("A", 1))
         assert wait_until(lambda: stage.numbers("A") == [1, 2])
         assert stage.duplicates(1)
-        assert wait_until(lambda: stage.stream.stats().messages.in_hand == 0)
+        assert wait_until(lambda: stage.stream.stats().messages.in_flight == 0)
         stage.stream.stop()
         assert books_balance(stage.stream)
 

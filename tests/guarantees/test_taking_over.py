@@ -408,7 +408,7 @@ def test_an_answer_to_an_earlier_probe_proves_nothing() -> None:
         read = stage.stream.stats().messages.received
         Feed.answer(feed, stage.old, {"functionName": "keepAlive"})
         assert stage.received(read + 1)
-        assert wait_until(lambda: stage.stream.stats().messages.waiting == stage.stream.stats().messages.in_hand == 0)
+        assert wait_until(lambda: stage.stream.stats().messages.waiting == stage.stream.stats().messages.in_flight == 0)
         assert not [gap for gap in stage.gaps() if "B" in gap.names]
         feed.reads.set()
         feed.wait_for_subscribers("B", 2)

@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from finx_sync.dispatch.feed import Feed
-from finx_sync.dispatch.inbox import DroppingQueue
 from finx_sync.interrupts import Flag, Notifier, Task, uninterrupted
+from finx_sync.pipeline.iterator import MessageIterator
+from finx_sync.pipeline.queue import DroppingQueue
 from finx_sync.session.state import State, StateBox
 from finx_sync.streams.ftx import FtxStream
-from finx_sync.venues.ftx.requests import wish
+from finx_sync.venues.ftx.requests import subscription_to
 
 
 @dataclass
@@ -50,7 +50,7 @@ def moved() -> Case:
 
 
 def feed() -> Case:
-    made = Feed(2, 0.001, lambda feed: None)
+    made = MessageIterator(2, 0.001, lambda feed: None)
     made.put("a message")
     return Case(
         lambda: next(made), lambda: (made.put("another"), made.put("and another"), made.put("more"), made.end())
@@ -70,7 +70,7 @@ def dropping() -> Case:
 
 def answers() -> Case:
     made = FtxStream(url="ws://127.0.0.1:1")
-    wanted = {wish("ticker", "BTC-PERP")}
+    wanted = {subscription_to("ticker", "BTC-PERP")}
     return Case(lambda: made._wait_for_answers(wanted, 0.001), lambda: (made._venue_changed(), made._state.answers()))
 
 

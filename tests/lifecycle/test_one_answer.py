@@ -11,8 +11,8 @@ from typing import Any, cast
 import pytest
 
 from finx_sync import StaleDataError, StreamManager
-from finx_sync.dispatch.worker import Worker
 from finx_sync.errors import InvalidInputError
+from finx_sync.pipeline.worker import Worker
 from finx_sync.session.lookout import Lookout
 from finx_sync.stream import Stream
 from finx_sync.streams.bitmex import BitmexStream

@@ -146,7 +146,7 @@ MUTANTS = (
     ),
     Mutant(
         "lets any number of bytes wait",
-        "finx_sync/dispatch/inbox.py",
+        "finx_sync/pipeline/queue.py",
         "        elif waiting > count and self._waiting_bytes() >= MAX_WAITING_BYTES:\n",
         "        elif False:\n",
         (HOSTILE_TESTS, "-k", "large_messages"),

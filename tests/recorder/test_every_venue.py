@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 from finx_sync import Backoff, Gap, StateChange, StreamManager
-from finx_sync.dispatch.inbox import Batch, Connection
 from finx_sync.errors import (
     ChecksumError,
     InvalidInputError,
@@ -22,6 +21,7 @@ from finx_sync.errors import (
     UnreadableMessageError,
 )
 from finx_sync.messages import Message
+from finx_sync.pipeline.queue import Batch, Connection
 from finx_sync.recorder.writer import Recording
 from finx_sync.sandbox import Sandbox
 from finx_sync.session.tapped import Asked, LineOpened, Look, Wish
@@ -461,16 +461,18 @@ CHECKS = {"finx": check_plain, "deribit": check_plain, "ftx": check_ftx, "bitmex
 # What the real services sent
 
 
-def captured(path: Path, venue: str, wishes: list[Subscription], capture: str, *, number: int | None = None) -> int:
+def captured(
+    path: Path, venue: str, subscriptions: list[Subscription], capture: str, *, number: int | None = None
+) -> int:
     """Make a recording of a capture; returns how many messages it has."""
     lines = re.findall(r"^(\d+\.\d+): (.*)$", material(f"captures/{capture}").read_text(encoding="utf-8"), re.M)
     recording = Recording(path, venue)
     connection = Connection("")
-    for one in wishes:
+    for one in subscriptions:
         recording.note(Wish(one, wanted=True, line=""))
     recording.note(LineOpened(connection, ()))
     if number is not None:
-        recording.note(Asked(connection, Request("", "subscribe", tuple(wishes), number)))
+        recording.note(Asked(connection, Request("", "subscribe", tuple(subscriptions), number)))
     for stamp, text in lines:
         recording.received(Batch([text.encode()], float(stamp), float(stamp), connection))
     recording.stop()
@@ -481,9 +483,9 @@ def test_the_books_of_a_real_capture_come_from_its_recording(tmp_path: Path) -> 
     """What a simulator proves need not hold for the real exchange's frames."""
     text = material("captures/ftx-2021-07-22.txt").read_text(encoding="utf-8")
     asked = [json.loads(found) for found in re.findall(r"<- [\d.]+: (\{.*\})$", text, re.M)]
-    wishes = [Subscription(one["channel"], one["market"]) for one in asked if one.get("op") == "subscribe"]
+    subscriptions = [Subscription(one["channel"], one["market"]) for one in asked if one.get("op") == "subscribe"]
     path = tmp_path / "capture.finxrec"
-    captured(path, "FTX", wishes, "ftx-2021-07-22.txt")
+    captured(path, "FTX", subscriptions, "ftx-2021-07-22.txt")
     stream = FtxStream(url="ws://127.0.0.1:9", **OPTIONS)
     books: list[FtxOrderBook] = []
     errors: list[Exception] = []
@@ -494,7 +496,7 @@ def test_the_books_of_a_real_capture_come_from_its_recording(tmp_path: Path) -> 
     done = stream.convert(path, tmp_path / "tables")
     trades = parquet(tmp_path / "tables" / "ftx_trade.parquet")
     assert done.rows["ftx_ticker"] == 988
-    assert {row["market"] for row in trades} <= {wish.name for wish in wishes}
+    assert {row["market"] for row in trades} <= {subscription.name for subscription in subscriptions}
     levels = parquet(tmp_path / "tables" / "ftx_order_book.parquet")
     assert rebuilt(levels) == [(one.market, one.bids, one.asks, one.time, one.checksum) for one in books]
 
@@ -528,9 +530,9 @@ def test_the_answers_of_a_real_capture_are_tied_to_its_requests(tmp_path: Path) 
     text = material("captures/deribit-2021-07-22.txt").read_text()
     (request,) = re.findall(r"^wss:\S+ <- \S+: (.*)$", text, re.M)
     tickers = [one for one in json.loads(request)["params"]["channels"] if one.startswith("ticker.")]
-    wishes = [Subscription("contract", channel.split(".")[1]) for channel in tickers]
+    subscriptions = [Subscription("contract", channel.split(".")[1]) for channel in tickers]
     path = tmp_path / "capture.finxrec"
-    count = captured(path, "Deribit", wishes, "deribit-2021-07-22.txt", number=0)
+    count = captured(path, "Deribit", subscriptions, "deribit-2021-07-22.txt", number=0)
     stream = StreamManager(environment="deribit", interval="raw", **OPTIONS)
     log = Log().listen(stream)
     stream.replay(path, speed="max")

@@ -22,8 +22,8 @@ from hypothesis import strategies as st
 
 from finx_sync import Backoff, Gap, StateChange, StreamManager
 from finx_sync.cli.main import main
-from finx_sync.dispatch.inbox import Batch, Connection
 from finx_sync.errors import ConfigError, InvalidInputError, RecordingError, UsageError
+from finx_sync.pipeline.queue import Batch, Connection
 from finx_sync.recorder import format as blocks_format
 from finx_sync.recorder.format import Lost, Opened, Received, Started, block, blocks, pack, packer
 from finx_sync.recorder.reader import RecordingReader

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from finx_sync.dispatch.inbox import Connection
 from finx_sync.errors import ConnectionLostError
-from finx_sync.session.lines import Lines, Replacement
+from finx_sync.pipeline.queue import Connection
+from finx_sync.session.connections import Lines, Replacement
 from finx_sync.session.subscriptions import Subscriptions
 from finx_sync.venues.finx import FinxDialect
 

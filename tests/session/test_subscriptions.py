@@ -95,11 +95,11 @@ def test_a_wish_that_meets_the_opening_is_sent_once() -> None:
         sent: list[Request] = []
         barrier = threading.Barrier(2)
 
-        def wish(subscriptions: Subscriptions = subscriptions, barrier: threading.Barrier = barrier) -> None:
+        def subscription(subscriptions: Subscriptions = subscriptions, barrier: threading.Barrier = barrier) -> None:
             barrier.wait()
             subscriptions.add(contract("A"))
 
-        thread = threading.Thread(target=wish)
+        thread = threading.Thread(target=subscription)
         thread.start()
         barrier.wait()
         subscriptions.opened("", "key", sent.append)
@@ -176,14 +176,14 @@ def test_a_wish_is_taken_back_in_the_venues_words_on_each_connection_that_carrie
 def test_a_wish_is_asked_for_again_only_while_it_is_wanted() -> None:
     """A server that was too busy would never be asked again, or be asked for what nobody wants any more."""
     subscriptions = Subscriptions(BitmexDialect("wss://host"))
-    wish = Subscription("trade", "XBTUSD")
+    subscription = Subscription("trade", "XBTUSD")
     sent: list[Request] = []
     subscriptions.opened("", None, sent.append)
-    subscriptions.add(wish)
-    subscriptions.again(wish)
+    subscriptions.add(subscription)
+    subscriptions.again(subscription)
     assert [json.loads(one.text)["op"] for one in sent] == ["subscribe"] * 2
-    subscriptions.refused(wish)
-    subscriptions.again(wish)
+    subscriptions.refused(subscription)
+    subscriptions.again(subscription)
     assert len(sent) == 2
 
 
@@ -192,10 +192,10 @@ def steps(count: int) -> int:
     asked = 0
 
     class Counting(FinxDialect):
-        def line_of(self, subscription: Subscription) -> str:
+        def endpoint_of(self, subscription: Subscription) -> str:
             nonlocal asked
             asked += 1
-            return super().line_of(subscription)
+            return super().endpoint_of(subscription)
 
     subscriptions = Subscriptions(Counting("wss://host"))
     subscriptions.opened("", "sandbox-key", lambda text: True)
@@ -223,12 +223,12 @@ def test_wishes_of_several_lines_keep_their_order() -> None:
     """`topics` would be in another order than they were asked for in."""
     subscriptions = Subscriptions(BitmexDialect("wss://host"))
     names = ["chat", "trade:A", "announcement", "trade:B", "connected"]
-    wishes = [Subscription("topic", name) for name in names]
-    subscriptions.add(*wishes)
-    assert subscriptions.desired() == wishes
-    assert subscriptions.desired("platform") == [wishes[0], wishes[2], wishes[4]]
-    for wish in wishes[::2]:
-        assert subscriptions.remove(wish)
+    topics = [Subscription("topic", name) for name in names]
+    subscriptions.add(*topics)
+    assert subscriptions.desired() == topics
+    assert subscriptions.desired("platform") == [topics[0], topics[2], topics[4]]
+    for subscription in topics[::2]:
+        assert subscriptions.remove(subscription)
     assert subscriptions.lines() == [""]
-    subscriptions.add(wishes[0])
-    assert subscriptions.desired() == [wishes[1], wishes[3], wishes[0]]
+    subscriptions.add(topics[0])
+    assert subscriptions.desired() == [topics[1], topics[3], topics[0]]

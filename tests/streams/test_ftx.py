@@ -226,7 +226,7 @@ def test_wrong_secret_ends_the_start() -> None:
         assert "wrong-secret" not in str(caught.value)
         assert stream.state is State.FAILED
         assert "wrong-secret" not in repr(stream)
-        assert [wish.kind for wish in stream._subscriptions.desired()] == ["fills"]
+        assert [subscription.kind for subscription in stream._subscriptions.desired()] == ["fills"]
 
 
 def test_unknown_market_is_refused_and_the_rest_goes_on(sandbox: Sandbox) -> None:

@@ -84,8 +84,8 @@ def test_headers_are_signed_for_the_moment_of_the_connect() -> None:
 def test_addresses(given: tuple[str, ...], main: str, platform: str) -> None:
     """It would connect to a path that does not exist."""
     dialect = BitmexDialect(*given)
-    assert dialect.url(None, dialect.line_of(parse_topic("trade:XBTUSD"))) == main
-    assert dialect.url(None, dialect.line_of(parse_topic("chat"))) == platform
+    assert dialect.url(None, dialect.endpoint_of(parse_topic("trade:XBTUSD"))) == main
+    assert dialect.url(None, dialect.endpoint_of(parse_topic("chat"))) == platform
 
 
 def test_commands_are_bitmex_own() -> None:

@@ -89,9 +89,9 @@ class Run:
         self.state = self.dialect.new_state()
         self._asked = 0
 
-    def ask(self, *wishes: Subscription) -> str:
+    def ask(self, *subscriptions: Subscription) -> str:
         """Send a request that subscribes."""
-        (request,) = self.dialect.subscribe_all(None, wishes, self._asked)
+        (request,) = self.dialect.subscribe_all(None, subscriptions, self._asked)
         self._asked += 1
         self.state.requested("connection", request)
         return request.text
@@ -194,9 +194,9 @@ def test_requests_are_deribit_own() -> None:
 def test_many_subscriptions_go_in_few_requests() -> None:
     """A reconnect with a whole chain would run into the limits: so many requests, or so large a one."""
     dialect = DeribitDialect("wss://host")
-    wishes = [Subscription("contract", f"BTC-26AUG22-{strike}-C") for strike in range(4000)]
+    subscriptions = [Subscription("contract", f"BTC-26AUG22-{strike}-C") for strike in range(4000)]
     for count, sizes in ((600, [250, 250, 100]), (2000, [250] * 8), (2401, [301] * 7 + [294]), (4000, [500] * 8)):
-        requests = [json.loads(one.text) for one in dialect.subscribe_all(None, wishes[:count], 7)]
+        requests = [json.loads(one.text) for one in dialect.subscribe_all(None, subscriptions[:count], 7)]
         assert len({request["id"] for request in requests}) == len(requests)
         assert [len(request["params"]["channels"]) for request in requests] == sizes
     assert dialect.subscribe_all(None, [], 0) == []
@@ -329,11 +329,11 @@ def test_a_capture_of_the_real_service_is_read_line_by_line() -> None:
     assert len(lines) == 136
     run = Run("raw")
     tickers = [channel for channel in json.loads(request)["params"]["channels"] if channel.startswith("ticker.")]
-    wishes = [Subscription("contract", channel.split(".")[1]) for channel in tickers]
-    asked = run.ask(*wishes)
+    subscriptions = [Subscription("contract", channel.split(".")[1]) for channel in tickers]
+    asked = run.ask(*subscriptions)
     lines[0] = lines[0].replace('"id":0', f'"id":{json.loads(asked)["id"]}')
     granted, *messages = run.read(*lines)
-    assert granted == Several(tuple(Confirmed(wish) for wish in wishes))
+    assert granted == Several(tuple(Confirmed(subscription) for subscription in subscriptions))
     counts = {kind: sum(type(one) is kind for one in messages) for kind in (ContractTick, ChannelUpdate)}
     assert counts == {ContractTick: 89, ChannelUpdate: 46}
     for line, tick in zip(lines[1:], messages, strict=True):

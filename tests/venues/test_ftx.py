@@ -41,7 +41,7 @@ from finx_sync.venues.ftx import (
 )
 from finx_sync.venues.ftx.conversation import Conversation
 from finx_sync.venues.ftx.messages import BookUpdate, Events, FtxAnswer, FtxOrderBook, GroupedBookUpdate
-from finx_sync.venues.ftx.requests import CHANNELS, sign, wish
+from finx_sync.venues.ftx.requests import CHANNELS, sign, subscription_to
 from finx_sync.venues.ftx.state import FtxState
 from tests.material import material
 
@@ -103,11 +103,11 @@ class Run:
         self.dialect = FtxDialect()
         self.connection = "first"
 
-    def ask(self, *wishes: Subscription, op: Any = "subscribe", login: bool = False) -> None:
+    def ask(self, *subscriptions: Subscription, op: Any = "subscribe", login: bool = False) -> None:
         """Send requests."""
         for _ in range(2 * login):
             self.state.requested(self.connection, Request("login", "open"))
-        for one in wishes:
+        for one in subscriptions:
             self.state.requested(self.connection, Request("", op, (one,)))
 
     def read(self, *frames: Any) -> list[Any]:
@@ -121,10 +121,10 @@ class Run:
         return next(command for command in outcome.commands if not isinstance(command, Changed))
 
 
-def connected(*wishes: Subscription, login: bool = False) -> Run:
+def connected(*subscriptions: Subscription, login: bool = False) -> Run:
     """A run that has asked for something on a new connection."""
     run = Run()
-    run.ask(*wishes, login=login)
+    run.ask(*subscriptions, login=login)
     run.read({"type": "pong"})
     return run
 
@@ -156,18 +156,18 @@ def test_each_connect_signs_anew_and_logs_in_twice() -> None:
 @pytest.mark.parametrize(
     ("wanted", "expected"),
     [
-        (wish("ticker", "BTC-PERP"), {"channel": "ticker", "market": "BTC-PERP"}),
+        (subscription_to("ticker", "BTC-PERP"), {"channel": "ticker", "market": "BTC-PERP"}),
         (
-            wish("orderbookGrouped", "BTC-PERP"),
+            subscription_to("orderbookGrouped", "BTC-PERP"),
             {"channel": "orderbookGrouped", "market": "BTC-PERP", "grouping": 500},
         ),
         (
-            wish("orderbookGrouped", "XRP/USD"),
+            subscription_to("orderbookGrouped", "XRP/USD"),
             {"channel": "orderbookGrouped", "market": "XRP/USD", "grouping": 0.0005},
         ),
-        (wish("orderbook", "XRP/USD"), {"channel": "orderbook", "market": "XRP/USD"}),
-        (wish("markets"), {"channel": "markets"}),
-        (wish("fills"), {"channel": "fills"}),
+        (subscription_to("orderbook", "XRP/USD"), {"channel": "orderbook", "market": "XRP/USD"}),
+        (subscription_to("markets"), {"channel": "markets"}),
+        (subscription_to("fills"), {"channel": "fills"}),
     ],
 )
 def test_subscriptions_are_spelled_as_documented(wanted: Subscription, expected: dict[str, Any]) -> None:
@@ -333,7 +333,7 @@ def test_any_data_is_read_or_refused(data: Any, channel: str) -> None:
 
 # Which request an answer belongs to
 
-A, B, FILLS = wish("ticker", "A"), wish("trades", "B"), wish("fills")
+A, B, FILLS = subscription_to("ticker", "A"), subscription_to("trades", "B"), subscription_to("fills")
 
 
 def test_acknowledgements_confirm() -> None:
@@ -427,11 +427,16 @@ def test_other_control_frames() -> None:
     ) == [KeepAliveReply(), Reconnect("20001: restart"), Ignored(), Reconnect("Internal server error")]
 
 
-@given(st.lists(st.sampled_from([A, B, FILLS, wish("ticker", "B"), wish("orderbook", "A")]), unique=True), st.data())
-def test_every_request_gets_its_own_answer(wishes: list[Subscription], data: st.DataObject) -> None:
+@given(
+    st.lists(
+        st.sampled_from([A, B, FILLS, subscription_to("ticker", "B"), subscription_to("orderbook", "A")]), unique=True
+    ),
+    st.data(),
+)
+def test_every_request_gets_its_own_answer(subscriptions: list[Subscription], data: st.DataObject) -> None:
     """One grant or refusal in the middle would shift all that follow."""
-    run = connected(*wishes, login=True)
-    for one in wishes:
+    run = connected(*subscriptions, login=True)
+    for one in subscriptions:
         if data.draw(st.booleans()):
             frame = {
                 "type": "subscribed",

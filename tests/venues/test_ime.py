@@ -174,13 +174,13 @@ def test_urls_are_the_documented_ones() -> None:
     """The server would not find the endpoint, or the contracts."""
     dialect = ImeDialect("wss://host")
     dialect.ids = {"12345", "67890"}
-    wishes = [Subscription("contract", name) for name in ("ContractA", "ContractB", "12345", "67890")]
-    assert [dialect.line_of(wish) for wish in wishes] == ["name", "name", "id", "id"]
-    for line, wanted in (("name", wishes[:2]), ("id", wishes[2:])):
+    subscriptions = [Subscription("contract", name) for name in ("ContractA", "ContractB", "12345", "67890")]
+    assert [dialect.endpoint_of(subscription) for subscription in subscriptions] == ["name", "name", "id", "id"]
+    for line, wanted in (("name", subscriptions[:2]), ("id", subscriptions[2:])):
         found = re.search(rf"wss://YOUR_DOMAIN(/\S+/{line}\?\S+)", material("seeds/ime-live-data.md").read_text())
         assert found is not None
         assert dialect.url_for(None, line, wanted) == f"wss://host{found[1]}"
-    assert not dialect.has_main_line
+    assert not dialect.has_main_endpoint
     assert dialect.url_for(None, "name", [Subscription("contract", "زعفران &1")]) == (
         "wss://host/live/data/websocket/contract/name?contract_names=%D8%B2%D8%B9%D9%81%D8%B1%D8%A7%D9%86%20%261"
     )
@@ -229,8 +229,8 @@ def test_credentials_that_cannot_be_right(make: Any) -> None:
 
 def test_only_the_url_asks() -> None:
     """The service would be sent messages that it does not know."""
-    dialect, wish = ImeDialect("wss://host"), Subscription("contract", "A")
+    dialect, subscription = ImeDialect("wss://host"), Subscription("contract", "A")
     assert dialect.url(None, "name") == dialect.url_for(None, "name", [])
-    assert dialect.subscribe(None, wish) is None
-    assert dialect.unsubscribe(None, wish) is None
+    assert dialect.subscribe(None, subscription) is None
+    assert dialect.unsubscribe(None, subscription) is None
     assert list(dialect.opening(None, 0.0)) == []

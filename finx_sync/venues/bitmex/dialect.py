@@ -40,7 +40,7 @@ from finx_sync.venues.base import (
 from finx_sync.venues.bitmex.columns import formats
 from finx_sync.venues.bitmex.messages import TableUpdate
 from finx_sync.venues.bitmex.state import BitmexState
-from finx_sync.venues.bitmex.topics import PLATFORM_LINE, TOPIC, line_of
+from finx_sync.venues.bitmex.topics import PLATFORM_ENDPOINT, TOPIC, endpoint_of
 from finx_sync.venues.columns import TableFormat
 
 __all__ = ["ENDPOINTS", "BitmexCredentials", "BitmexDialect", "sign"]
@@ -120,8 +120,8 @@ class BitmexDialect(Dialect):
         platform = f"{path.rpartition('/')[0]}/realtimePlatform"
         self._platform_url = platform_url or urlunsplit((parts.scheme, parts.netloc, platform, "", ""))
 
-    def line_of(self, subscription: Subscription) -> str:
-        return line_of(subscription.name)
+    def endpoint_of(self, subscription: Subscription) -> str:
+        return endpoint_of(subscription.name)
 
     def new_state(
         self,
@@ -135,10 +135,10 @@ class BitmexDialect(Dialect):
     def formats(self, decoded: Iterable[Decoded]) -> Sequence[TableFormat]:
         return formats(decoded)
 
-    def url(self, key: Any, line: str) -> str:
-        return self._platform_url if line == PLATFORM_LINE else self._url
+    def url(self, key: Any, endpoint: str) -> str:
+        return self._platform_url if endpoint == PLATFORM_ENDPOINT else self._url
 
-    def headers(self, key: Any, line: str, now: float) -> dict[str, str]:
+    def headers(self, key: Any, endpoint: str, now: float) -> dict[str, str]:
         if not key:
             return {}
         expires = int(now) + SIGNATURE_LIFE
@@ -224,12 +224,12 @@ def _error(frame: dict[str, Any]) -> Decoded:
     args = request.get("args")
     topics = args if isinstance(args, list) else [args]
     if request.get("op") == "subscribe" and len(topics) == 1 and isinstance(topics[0], str):
-        wish = Subscription(TOPIC, topics[0])
+        subscription = Subscription(TOPIC, topics[0])
         if said.startswith(ALREADY):
-            return Confirmed(wish)
+            return Confirmed(subscription)
         if status in RATE_LIMITED:
-            return Postponed(wish, _retry_after(frame), said)
-        return Refused(wish, said if status is None else f"{status}: {said}")
+            return Postponed(subscription, _retry_after(frame), said)
+        return Refused(subscription, said if status is None else f"{status}: {said}")
     error = ServerError(said if status is None else f"{status}: {said}")
     # On a new connection an error would be taken for a refusal of the key, which a rate limit is not.
     return Several((Authentication(accepted=True), error)) if status in RATE_LIMITED else error

@@ -19,7 +19,7 @@ from finx_sync.venues.base import (
 )
 from finx_sync.venues.bitmex.messages import Row, TableItem, TableUpdate
 from finx_sync.venues.bitmex.storage import Storage
-from finx_sync.venues.bitmex.topics import answered_by, covers, line_of, split_topic
+from finx_sync.venues.bitmex.topics import answered_by, covers, endpoint_of, split_topic
 
 __all__ = ["ROWS", "BitmexState", "rows_of"]
 
@@ -100,17 +100,17 @@ class BitmexState(VenueState):
         # Parts of it that are wanted on their own were dropped with it.
         return _asked_anew(one for one in self._desired if one.name.startswith(f"{table}:"))
 
-    def opened(self, connection: Hashable, line: str, now: float) -> Outcome:
-        self.storage.clear(self._tables_of(line))
+    def opened(self, connection: Hashable, endpoint: str, now: float) -> Outcome:
+        self.storage.clear(self._tables_of(endpoint))
         self._healed_at.clear()
         return NOTHING
 
-    def closed(self, connection: Hashable, line: str, now: float) -> Outcome:
-        self.storage.suspend(self._tables_of(line))
+    def closed(self, connection: Hashable, endpoint: str, now: float) -> Outcome:
+        self.storage.suspend(self._tables_of(endpoint))
         return NOTHING
 
-    def _tables_of(self, line: str) -> list[str]:
-        return [name for name in self.storage.keys if line_of(name) == line]
+    def _tables_of(self, endpoint: str) -> list[str]:
+        return [name for name in self.storage.keys if endpoint_of(name) == endpoint]
 
     def take(self, message: TableUpdate, connection: Hashable | None, now: float, wanted: Container[Topic]) -> Outcome:
         table, action, storage = message.table, message.action, self.storage
@@ -165,8 +165,8 @@ class BitmexState(VenueState):
             del self._newest[name]
         self._events.clear()
 
-    def unreadable(self, line: str, now: float) -> Outcome:
-        return self._distrust(line, now)
+    def unreadable(self, endpoint: str, now: float) -> Outcome:
+        return self._distrust(endpoint, now)
 
     def missed(self, reason: str, now: float) -> Outcome:
         return self._distrust(None, now) if reason in DROPPED else NOTHING
@@ -175,25 +175,29 @@ class BitmexState(VenueState):
         self.storage.expire(now)
         return self._heal(now) if self.storage.lost else NOTHING
 
-    def _distrust(self, line: str | None, now: float) -> Outcome:
+    def _distrust(self, endpoint: str | None, now: float) -> Outcome:
         """Changes were lost, nobody knows of which tables: ask for all of a line, or of every one, anew."""
-        for wish in self._desired:
-            if line is None or line_of(wish.name) == line:
-                self.storage.lost.add(split_topic(wish.name))
+        for subscription in self._desired:
+            if endpoint is None or endpoint_of(subscription.name) == endpoint:
+                self.storage.lost.add(split_topic(subscription.name))
         return self._heal(now)
 
     def _heal(self, now: float) -> Outcome:
         """Ask for new images of tables that a change did not fit: something was lost, or the server erred."""
         healed: dict[Subscription, None] = {}
         for table, symbol in list(self.storage.lost):
-            wishes = [wish for wish in self._desired if covers(wish.name, table, symbol)]
-            due = [wish for wish in wishes if now >= self._healed_at.get(wish.name, -HEAL_INTERVAL) + HEAL_INTERVAL]
-            if len(due) == len(wishes):
+            subscriptions = [subscription for subscription in self._desired if covers(subscription.name, table, symbol)]
+            due = [
+                subscription
+                for subscription in subscriptions
+                if now >= self._healed_at.get(subscription.name, -HEAL_INTERVAL) + HEAL_INTERVAL
+            ]
+            if len(due) == len(subscriptions):
                 self.storage.lost.discard((table, symbol))
-            for wish in due:
-                self._healed_at[wish.name] = now
-                self._doubt(wish.name)
-                healed[wish] = None
+            for subscription in due:
+                self._healed_at[subscription.name] = now
+                self._doubt(subscription.name)
+                healed[subscription] = None
         return _asked_anew(healed, "changes were lost")
 
     def _doubt(self, topic: str) -> None:

@@ -9,18 +9,18 @@ import re
 from typing import Final
 
 from finx_sync.errors import InvalidInputError
-from finx_sync.venues.base import MAIN_LINE, Subscription
+from finx_sync.venues.base import MAIN_ENDPOINT, Subscription
 from finx_sync.venues.bitmex.messages import TableUpdate
 
 __all__ = [
-    "PLATFORM_LINE",
+    "PLATFORM_ENDPOINT",
     "PLATFORM_TABLES",
     "PRIVATE_TABLES",
     "SYMBOLLESS_TABLES",
     "TOPIC",
     "answered_by",
     "covers",
-    "line_of",
+    "endpoint_of",
     "parse_topic",
     "split_topic",
 ]
@@ -28,7 +28,7 @@ __all__ = [
 TOPIC: Final = "topic"
 """The kind of every subscription; its name is the topic."""
 
-PLATFORM_LINE: Final = "platform"
+PLATFORM_ENDPOINT: Final = "platform"
 PLATFORM_TABLES: Final = frozenset({"announcement", "chat", "connected", "publicNotifications"})
 """Served on a connection of their own, without symbols."""
 PRIVATE_TABLES: Final = frozenset(
@@ -64,9 +64,9 @@ def split_topic(name: str) -> tuple[str, str | None]:
     return table, symbol if symbol not in ("", "*") else None
 
 
-def line_of(topic: str) -> str:
+def endpoint_of(topic: str) -> str:
     """The name of the connection that brings a topic, or a table."""
-    return PLATFORM_LINE if topic in PLATFORM_TABLES else MAIN_LINE
+    return PLATFORM_ENDPOINT if topic in PLATFORM_TABLES else MAIN_ENDPOINT
 
 
 def covers(name: str, table: str, symbol: str | None) -> bool:

@@ -116,7 +116,7 @@ class DeribitDialect(Dialect):
     ) -> DeribitState:
         return DeribitState(self._channel)
 
-    def url(self, key: Any, line: str) -> str:
+    def url(self, key: Any, endpoint: str) -> str:
         return websocket_url(self.base_url)
 
     def opening(self, key: Any, now: float) -> Sequence[str]:
@@ -146,14 +146,14 @@ class DeribitDialect(Dialect):
     def periodic(self, key: Any) -> Sequence[Periodic]:
         return []
 
-    def _ask(self, number: int, wishes: tuple[Subscription, ...]) -> Request:
-        text = rpc(number, "public/subscribe", channels=[self._channel(wish) for wish in wishes])
-        return Request(text, "subscribe", wishes, number)
+    def _ask(self, number: int, subscriptions: tuple[Subscription, ...]) -> Request:
+        text = rpc(number, "public/subscribe", channels=[self._channel(subscription) for subscription in subscriptions])
+        return Request(text, "subscribe", subscriptions, number)
 
-    def _channel(self, wish: Subscription) -> str:
-        if wish.kind == SPOT:
-            return f"deribit_price_index.{index_of(wish.name)}"
-        return f"ticker.{wish.name}.{self._interval}"
+    def _channel(self, subscription: Subscription) -> str:
+        if subscription.kind == SPOT:
+            return f"deribit_price_index.{index_of(subscription.name)}"
+        return f"ticker.{subscription.name}.{self._interval}"
 
     # Reading
 

@@ -61,7 +61,7 @@ class DeribitState(VenueState):
             asked[request.number] = request.subscriptions
             asked.pop(request.number - KEPT, None)
 
-    def closed(self, connection: Hashable, line: str, now: float) -> Outcome:
+    def closed(self, connection: Hashable, endpoint: str, now: float) -> Outcome:
         self._asked.pop(connection, None)
         return Outcome()
 
@@ -69,15 +69,21 @@ class DeribitState(VenueState):
         return Outcome(commands=(self._meaning(message, connection),))
 
     def _meaning(self, answer: RpcAnswer, connection: Hashable | None) -> Command:
-        wishes = self._asked.get(connection, {}).pop(answer.number, ())
+        subscriptions = self._asked.get(connection, {}).pop(answer.number, ())
         if answer.error is not None:
             said = answer.error
-            return Several(tuple(Refused(wish, said) for wish in wishes)) if wishes else ServerError(said)
-        if not wishes:
+            return (
+                Several(tuple(Refused(subscription, said) for subscription in subscriptions))
+                if subscriptions
+                else ServerError(said)
+            )
+        if not subscriptions:
             return Ignored()
         return Several(
             tuple(
-                Confirmed(wish) if self._channel_of(wish) in answer.accepted else Refused(wish, "no such channel")
-                for wish in wishes
+                Confirmed(subscription)
+                if self._channel_of(subscription) in answer.accepted
+                else Refused(subscription, "no such channel")
+                for subscription in subscriptions
             )
         )

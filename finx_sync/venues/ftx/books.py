@@ -8,7 +8,7 @@ from finx_sync.venues.base import Subscription
 from finx_sync.venues.ftx.book import Book
 from finx_sync.venues.ftx.messages import BookUpdate, FtxGroupedOrderBook, FtxOrderBook, GroupedBookUpdate
 from finx_sync.venues.ftx.repair import Repairs
-from finx_sync.venues.ftx.requests import wish
+from finx_sync.venues.ftx.requests import subscription_to
 
 __all__ = ["BOOKS", "CHANNELS", "Books"]
 
@@ -97,4 +97,4 @@ class Books:
 
     def _due(self, what: tuple[Kind, str], now: float) -> tuple[Subscription, ...]:
         kind, market = what
-        return (wish(_CHANNEL_OF[kind], market),) if self._repairs.is_due(what, now) else ()
+        return (subscription_to(_CHANNEL_OF[kind], market),) if self._repairs.is_due(what, now) else ()

@@ -49,8 +49,8 @@ class Conversation:
         """A request is about to be sent."""
         self._waiting.append(request)
         if request.op == "subscribe":
-            for wish in request.subscriptions:
-                self.answers.pop(wish, None)
+            for subscription in request.subscriptions:
+                self.answers.pop(subscription, None)
 
     def answered(self, answer: FtxAnswer) -> Command:
         """What an answer means for the stream."""
@@ -59,18 +59,18 @@ class Conversation:
         return self._failed(answer)
 
     def _acknowledged(self, answer: FtxAnswer) -> Command:
-        op, wish = OPERATIONS[answer.type], Subscription(answer.channel, answer.market or answer.channel)
+        op, subscription = OPERATIONS[answer.type], Subscription(answer.channel, answer.market or answer.channel)
         for position, request in enumerate(self._waiting):
-            if request.op == op and wish in request.subscriptions:
+            if request.op == op and subscription in request.subscriptions:
                 # What was asked before that has had its answer, be it silence.
                 del self._waiting[: position + 1]
-                return self._granted(wish) if op == "subscribe" else Ignored()
+                return self._granted(subscription) if op == "subscribe" else Ignored()
         return Ignored()  # nobody asked, as in a recording that began later
 
-    def _granted(self, wish: Subscription) -> Command:
-        self.answers[wish] = None
+    def _granted(self, subscription: Subscription) -> Command:
+        self.answers[subscription] = None
         # At first the pong proves all subscriptions together, so that a gap ends for all of them at once.
-        return Confirmed(wish) if self.has_ponged else Ignored()
+        return Confirmed(subscription) if self.has_ponged else Ignored()
 
     def _failed(self, answer: FtxAnswer) -> Command:
         """What an error frame means, and for which request."""
@@ -83,21 +83,21 @@ class Conversation:
         request = self._take(message.removeprefix(NO_MARKET) if message.startswith(NO_MARKET) else None)
         if request is None or not request.subscriptions:
             return ServerError(said)
-        (wish,) = request.subscriptions
+        (subscription,) = request.subscriptions
         if request.op == "unsubscribe":
-            return ServerError(f"{said} (to: {request.op} {wish.kind} {wish.name})")
+            return ServerError(f"{said} (to: {request.op} {subscription.kind} {subscription.name})")
         if message.startswith(ALREADY):
-            return self._granted(wish)
+            return self._granted(subscription)
         if message.startswith(NOT_LOGGED_IN) and self._login_refused:
             return Ignored()  # a consequence of what is known; the wish itself is as good as ever
-        self.answers[wish] = said
-        return Refused(wish, said)
+        self.answers[subscription] = said
+        return Refused(subscription, said)
 
     def _take(self, market: str | None) -> Request | None:
         """The request that the server said no to, naming a market or not."""
         while self._waiting and self._waiting[0].op == "open":  # it succeeded, in silence
             del self._waiting[0]
         for position, request in enumerate(self._waiting):
-            if market is None or any(wish.name == market for wish in request.subscriptions):
+            if market is None or any(subscription.name == market for subscription in request.subscriptions):
                 return self._waiting.pop(position)
         return None

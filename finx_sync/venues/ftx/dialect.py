@@ -140,7 +140,7 @@ class FtxDialect(Dialect):
     def formats(self, decoded: Iterable[Decoded]) -> Sequence[TableFormat]:
         return formats()
 
-    def url(self, key: Any, line: str) -> str:
+    def url(self, key: Any, endpoint: str) -> str:
         return self._url
 
     def opening(self, key: Any, now: float) -> Sequence[str]:

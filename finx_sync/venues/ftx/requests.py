@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from finx_sync.venues.base import Subscription
 
-__all__ = ["CHANNELS", "PING", "PRIVATE_CHANNELS", "FtxCredentials", "command", "login", "sign", "wish"]
+__all__ = ["CHANNELS", "PING", "PRIVATE_CHANNELS", "FtxCredentials", "command", "login", "sign", "subscription_to"]
 
 PRIVATE_CHANNELS: Final = frozenset({"fills", "orders", "ftxpay"})
 """An account's own: they need a login, and know no market."""
@@ -51,7 +51,7 @@ def login(credentials: FtxCredentials, now: float) -> str:
     return _dumps({"op": "login", "args": args})
 
 
-def wish(channel: str, market: str | None = None) -> Subscription:
+def subscription_to(channel: str, market: str | None = None) -> Subscription:
     """The subscription of a channel for a market; one that knows no markets goes by its own name."""
     return Subscription(channel, market or channel)
 

@@ -109,13 +109,13 @@ class FtxState(VenueState):
         with self._lock:
             self._conversation(connection).asked(request)
 
-    def opened(self, connection: Hashable, line: str, now: float) -> Outcome:
+    def opened(self, connection: Hashable, endpoint: str, now: float) -> Outcome:
         with self._lock:
             self._conversation(connection)
             self._books.drop(now)
         return NOTHING
 
-    def closed(self, connection: Hashable, line: str, now: float) -> Outcome:
+    def closed(self, connection: Hashable, endpoint: str, now: float) -> Outcome:
         self._conversations.pop(connection, None)
         with self._lock:
             self._books.drop(now)
@@ -181,7 +181,7 @@ class FtxState(VenueState):
         mark = _mark(event)
         return mark is None or self.seen.is_new(mark)
 
-    def unreadable(self, line: str, now: float) -> Outcome:
+    def unreadable(self, endpoint: str, now: float) -> Outcome:
         return self._distrust(now)
 
     def missed(self, reason: str, now: float) -> Outcome:

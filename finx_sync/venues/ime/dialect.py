@@ -54,26 +54,26 @@ class ImeDialect(Dialect):
         self.ids: set[str] = set()
 
     @property
-    def has_main_line(self) -> bool:
+    def has_main_endpoint(self) -> bool:
         return False
 
-    def line_of(self, subscription: Subscription) -> str:
+    def endpoint_of(self, subscription: Subscription) -> str:
         return "id" if subscription.name in self.ids else "name"
 
     def formats(self, decoded: Iterable[Decoded]) -> Sequence[TableFormat]:
         return formats()
 
-    def url(self, key: Any, line: str) -> str:
-        return self.url_for(key, line, [])
+    def url(self, key: Any, endpoint: str) -> str:
+        return self.url_for(key, endpoint, [])
 
-    def url_for(self, key: Any, line: str, wishes: Sequence[Subscription]) -> str:
-        path, parameter = PATHS[line]
+    def url_for(self, key: Any, endpoint: str, subscriptions: Sequence[Subscription]) -> str:
+        path, parameter = PATHS[endpoint]
         credentials = checked_credentials(key)
-        pairs = [(parameter, wish.name) for wish in wishes]
+        pairs = [(parameter, subscription.name) for subscription in subscriptions]
         pairs += [] if credentials is None else list(credentials.query().items())
         return f"{self.base_url.rstrip('/')}{path}?{urlencode(pairs, quote_via=quote)}"
 
-    def headers(self, key: Any, line: str, now: float) -> dict[str, str]:
+    def headers(self, key: Any, endpoint: str, now: float) -> dict[str, str]:
         credentials = checked_credentials(key)
         return {} if credentials is None else credentials.headers()
 

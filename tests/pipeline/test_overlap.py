@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from finx_sync.session.overlap import WHOLE, Overlap, Verdict, mark, skip_to
+from finx_sync.pipeline.overlap import WHOLE, Overlap, Verdict, mark, skip_to
 
 
 def run(sequence: list[bytes], old_from: int, new_from: int, order: list[bool]) -> tuple[list[bytes], bool]:

@@ -8,13 +8,13 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Literal, Protocol
 
-from finx_sync.dispatch.expander import Expander, Expansion, NoExpander
-from finx_sync.dispatch.handlers import Handler, Handlers, Route
-from finx_sync.dispatch.inbox import Connection
-from finx_sync.dispatch.latest import WEIGH_AFTER, LastValues, set_field
-from finx_sync.dispatch.ledger import Ledger
 from finx_sync.errors import HandlerRaisedError, UnreadableMessageError
 from finx_sync.messages import Message
+from finx_sync.pipeline.counters import MessageCounter
+from finx_sync.pipeline.expander import Expander, Expansion, NoExpander
+from finx_sync.pipeline.handlers import Handler, Handlers, Route
+from finx_sync.pipeline.latest import WEIGH_AFTER, LastValues, set_field
+from finx_sync.pipeline.queue import Connection
 from finx_sync.reporting import is_configured
 
 __all__ = ["Delivery", "Fate", "Gate", "Judgement"]
@@ -74,7 +74,7 @@ class Delivery:
     def __init__(
         self,
         handlers: Handlers,
-        ledger: Ledger,
+        counter: MessageCounter,
         latest: LastValues,
         on_other: Callable[[Any, Connection], Fate],
         on_raise: Callable[[HandlerRaisedError], object] | None = None,
@@ -82,7 +82,7 @@ class Delivery:
         expander: Expander | None = None,
     ) -> None:
         self._handlers = handlers
-        self._ledger = ledger
+        self._counter = counter
         self._latest = latest
         self._expander = expander or NoExpander()
         self._expanded = self._expander.kinds
@@ -164,13 +164,13 @@ class Delivery:
                 self._failed(handler, message, error)
             if handlers.routes is not routes:
                 break
-        self._ledger.handle(done)
+        self._counter.handle(done)
         return done
 
     def deliver(self, message: Message, payload: bytes, received_at: float) -> None:
         """Hand one message on that a gate has kept, in its place after those that wait."""
         if self.stopping:
-            self._ledger.settle(dropped=1)
+            self._counter.settle(dropped=1)
         elif self.queue is not None:
             self.queue(message, payload, received_at)
         else:
@@ -178,21 +178,21 @@ class Delivery:
 
     def hand_on(self, message: Message, payload: bytes, received_at: float) -> None:
         """Hand one message on that was in hand already and that no gate keeps."""
-        self._ledger.settle(**{self._deliver(message, payload, received_at): 1})
+        self._counter.settle(**{self._deliver(message, payload, received_at): 1})
 
     def duplicates(self, count: int) -> None:
         """So many messages that a gate has kept are not handed on: they came, or come, on another connection."""
-        self._ledger.settle(duplicate=count)
+        self._counter.settle(duplicate=count)
 
     def drop(self, count: int) -> None:
         """So many messages that a gate has kept are thrown away, since the stream ends."""
-        self._ledger.settle(dropped=count)
+        self._counter.settle(dropped=count)
 
     def deliver_unbooked(self, message: Message) -> None:
         """Hand on a message that never was in the books: fetched afterwards."""
         self._hand_on_part(type(message), message)
 
-    def tell(self, topic: str, value: object) -> bool:
+    def notify(self, topic: str, value: object) -> bool:
         """Call the handlers of an event. Returns whether there was one."""
         handlers = self._handlers.topics.get(topic, ())
         for handler in handlers:
@@ -241,7 +241,7 @@ class Delivery:
             handler.calls += done - begin
             if done == 1:  # the worker sees to it that enough runs have just one message
                 handler.times.append(time.perf_counter() - begun)
-        self._ledger.handle(done)
+        self._counter.handle(done)
         if defect is not None:
             self.spoiled(payloads[done], defect)
             done += 1
@@ -284,7 +284,7 @@ class Delivery:
                     if judgement is not Judgement.PASS:
                         counts["duplicate"] += judgement is Judgement.DUPLICATE
                         continue
-                heard = texts and self.tell("message", str(payload, "utf-8"))
+                heard = texts and self.notify("message", str(payload, "utf-8"))
                 set_field(message, "received_at", received_at)
                 entries[name] = (payload, received_at)
                 wanted = by_name.get(name, everyone) if by_name else everyone
@@ -303,14 +303,14 @@ class Delivery:
                     break
         except Exception as error:  # noqa: BLE001  # not the user's: see `spoiled`
             defect = error
-        self._ledger.settle(**counts)
+        self._counter.settle(**counts)
         if defect is not None:
             self.spoiled(payloads[done - 1], defect)
         return done
 
     def _deliver(self, message: Message, payload: bytes, received_at: float) -> str:
         """One message to its handlers; returns what became of it."""
-        heard = "message" in self._handlers.topics and self.tell("message", str(payload, "utf-8"))
+        heard = "message" in self._handlers.topics and self.notify("message", str(payload, "utf-8"))
         set_field(message, "received_at", received_at)
         name = message.name_of(message)
         table = self._latest[type(message)]
@@ -358,7 +358,7 @@ class Delivery:
                     break
         except Exception as error:  # noqa: BLE001  # not the user's: see `spoiled`
             defect = error
-        self._ledger.settle(handled=handled, unclaimed=unclaimed, duplicate=duplicate)
+        self._counter.settle(handled=handled, unclaimed=unclaimed, duplicate=duplicate)
         done = handled + unclaimed + duplicate
         if defect is not None:
             self.spoiled(payloads[done], defect)
@@ -385,12 +385,12 @@ class Delivery:
 
         One frame may hold a hundred thousand parts, so a stop is noticed between them.
         """
-        claimed, tell = False, self.tell
+        claimed, notify = False, self.notify
         for number, (topic, part) in enumerate(made.messages):
             if self.stopping:
                 self._expander.withheld([left for _, left in made.messages[number:]])
                 break
-            claimed = (tell(topic, part) if isinstance(topic, str) else self._hand_on_part(topic, part)) or claimed
+            claimed = (notify(topic, part) if isinstance(topic, str) else self._hand_on_part(topic, part)) or claimed
         return claimed
 
     def _hand_on_part(self, kind: type[Message], part: Message) -> bool:
@@ -408,7 +408,7 @@ class Delivery:
 
     def other(self, message: Any, payload: bytes, connection: Connection) -> None:
         """What is no user message, in hand: act on it, and enter it. Whatever it is, nothing is raised."""
-        heard = "message" in self._handlers.topics and self.tell("message", str(payload, "utf-8"))
+        heard = "message" in self._handlers.topics and self.notify("message", str(payload, "utf-8"))
         try:
             fate = self._on_other(message, connection)
         except Exception as error:  # noqa: BLE001  # see `spoiled`
@@ -426,8 +426,8 @@ class Delivery:
             f"it could not be processed ({type(error).__name__})", str(payload[:EXCERPT], "utf-8", "replace")
         )
         failure.__cause__ = error
-        self.tell("error", failure)
-        self._ledger.settle(unreadable=1)
+        self.notify("error", failure)
+        self._counter.settle(unreadable=1)
 
     def _defect(self, what: str, error: Exception) -> None:
         self._defects += 1
@@ -438,10 +438,10 @@ class Delivery:
     def _book(self, fate: Fate, heard: bool) -> None:
         """Enter a message that is no user message; `heard` tells that `on_message` handlers had its text."""
         if fate in ("control", "unreadable"):
-            self._ledger.settle(**{fate: 1})
+            self._counter.settle(**{fate: 1})
         else:
             claimed = "handled" if heard else "unclaimed"
-            self._ledger.settle(**{claimed: 1, "unknown": int(fate == "unknown")})
+            self._counter.settle(**{claimed: 1, "unknown": int(fate == "unknown")})
 
     def _call(self, handler: Handler, value: object) -> None:
         handler.calls += 1
@@ -458,7 +458,7 @@ class Delivery:
         failure = HandlerRaisedError(handler.label, handler.function, value, stream_goes_on=goes_on)
         failure.__cause__ = error
         # A raising error handler is logged and counted, not told to itself.
-        heard = handler.topic != "error" and self.tell("error", failure)
+        heard = handler.topic != "error" and self.notify("error", failure)
         if self._on_raise is not None:
             self._on_raise(failure)
         if heard and not is_configured():  # whoever has on_error and no log wants no second report on stderr

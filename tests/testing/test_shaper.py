@@ -8,7 +8,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from finx_sync.testing.lane import Lane
+from finx_sync.testing.shaper import TrafficShaper
 
 steps = st.lists(
     st.one_of(
@@ -24,139 +24,139 @@ steps = st.lists(
 )
 
 
-def taken(lane: Lane, now: float, most: float = math.inf) -> bytes:
+def taken(shaper: TrafficShaper, now: float, most: float = math.inf) -> bytes:
     """All that may leave now."""
     out = bytearray()
-    while len(out) < most and (piece := lane.take(now)) is not None:
+    while len(out) < most and (piece := shaper.take(now)) is not None:
         out += piece
-        lane.sent(len(piece), now)
+        shaper.sent(len(piece), now)
     return bytes(out)
 
 
 @given(steps)
 def test_order_and_bytes_are_kept_whatever_happens(script: list[tuple[str, object]]) -> None:
     """A fault of time would lose or shuffle data, which TCP never does."""
-    lane, now, came, left = Lane(), 0.0, b"", b""
+    shaper, now, came, left = TrafficShaper(), 0.0, b"", b""
     for what, value in script:
         if what == "put":
             assert isinstance(value, bytes)
             came += value
-            lane.put(value, now)
+            shaper.put(value, now)
         elif what == "wait":
             assert isinstance(value, float)
             now += value
         elif what == "clear":
-            lane.clear()
+            shaper.clear()
         elif what == "split":
             assert isinstance(value, int)
-            lane.split(value, 0.01, 10)
+            shaper.split(value, 0.01, 10)
         elif what == "throttle":
             assert isinstance(value, float)
-            lane.throttle(value, now + 1)
+            shaper.throttle(value, now + 1)
         elif what == "hold":
             assert isinstance(value, float)
-            lane.hold(now + value)
+            shaper.hold(now + value)
         else:
             assert isinstance(value, float)
-            lane.delay(value, now + 1)
-        left += taken(lane, now)
+            shaper.delay(value, now + 1)
+        left += taken(shaper, now)
     for _ in range(10_000):
-        when = lane.next_at(now)
+        when = shaper.next_at(now)
         if when is None:
             break
         now = max(now, when)
-        left += taken(lane, now)
+        left += taken(shaper, now)
     assert left == came
-    assert lane.is_empty
-    assert not lane.is_full
+    assert shaper.is_empty
+    assert not shaper.is_full
 
 
 def test_hold_lets_nothing_out_before_its_end() -> None:
     """A black hole would leak."""
-    lane = Lane()
-    lane.hold(5.0)
-    lane.put(b"abc", 1.0)
-    assert lane.take(4.9) is None
-    assert lane.next_at(4.9) == 5.0
-    assert lane.is_held(4.9)
-    assert taken(lane, 5.0) == b"abc"
-    lane.hold(math.inf)
-    lane.put(b"d", 6.0)
-    assert lane.next_at(1e9) is None
+    shaper = TrafficShaper()
+    shaper.hold(5.0)
+    shaper.put(b"abc", 1.0)
+    assert shaper.take(4.9) is None
+    assert shaper.next_at(4.9) == 5.0
+    assert shaper.is_held(4.9)
+    assert taken(shaper, 5.0) == b"abc"
+    shaper.hold(math.inf)
+    shaper.put(b"d", 6.0)
+    assert shaper.next_at(1e9) is None
 
 
 def test_delay_shifts_everything_by_the_same_time() -> None:
     """Latency would be something else than asked for."""
-    lane = Lane()
-    lane.delay(0.5, math.inf)
+    shaper = TrafficShaper()
+    shaper.delay(0.5, math.inf)
     for at in (1.0, 1.1, 1.2):
-        lane.put(str(at).encode(), at)
-    assert [taken(lane, at) for at in (1.49, 1.5, 1.6, 1.7)] == [b"", b"1.0", b"1.1", b"1.2"]
+        shaper.put(str(at).encode(), at)
+    assert [taken(shaper, at) for at in (1.49, 1.5, 1.6, 1.7)] == [b"", b"1.0", b"1.1", b"1.2"]
 
 
 def test_nothing_overtakes_when_a_delay_ends() -> None:
     """Bytes would change places."""
-    lane = Lane()
-    lane.delay(1.0, 5.0)
-    lane.put(b"a", 4.9)
-    lane.put(b"b", 5.0)
-    assert taken(lane, 5.5) == b""
-    assert taken(lane, 5.9) == b"ab"
+    shaper = TrafficShaper()
+    shaper.delay(1.0, 5.0)
+    shaper.put(b"a", 4.9)
+    shaper.put(b"b", 5.0)
+    assert taken(shaper, 5.5) == b""
+    assert taken(shaper, 5.9) == b"ab"
 
 
 def test_throttle_keeps_the_rate() -> None:
     """A throttled line would be as fast as before, or stand still."""
-    lane = Lane()
-    lane.throttle(100.0, math.inf)
-    lane.put(bytes(300), 0.0)
-    passed = [len(taken(lane, at / 100)) for at in range(300)]
+    shaper = TrafficShaper()
+    shaper.throttle(100.0, math.inf)
+    shaper.put(bytes(300), 0.0)
+    passed = [len(taken(shaper, at / 100)) for at in range(300)]
     assert 240 <= sum(passed) <= 300
     assert max(passed) == 5
 
 
 def test_split_gives_pieces_and_then_the_rest() -> None:
     """A reader would never see half a header."""
-    lane = Lane()
-    lane.split(1, 0.25, 3)
-    lane.put(b"abcdef", 0.0)
+    shaper = TrafficShaper()
+    shaper.split(1, 0.25, 3)
+    shaper.put(b"abcdef", 0.0)
     pieces = []
     for tick in itertools.count():
-        piece = lane.take(tick / 4)
+        piece = shaper.take(tick / 4)
         if piece is None:
             break
         pieces.append(bytes(piece))
-        lane.sent(len(piece), tick / 4)
+        shaper.sent(len(piece), tick / 4)
     assert pieces == [b"a", b"b", b"c", b"def"]
 
 
 def test_a_partial_send_leaves_the_rest() -> None:
     """Bytes that a full socket did not take would be lost."""
-    lane = Lane()
-    lane.put(b"abc", 0.0)
-    lane.sent(1, 0.0)
-    assert taken(lane, 0.0) == b"bc"
+    shaper = TrafficShaper()
+    shaper.put(b"abc", 0.0)
+    shaper.sent(1, 0.0)
+    assert taken(shaper, 0.0) == b"bc"
 
 
 def test_a_full_lane_says_so() -> None:
     """A black hole would fill the memory."""
-    lane = Lane(limit=4)
-    lane.hold(math.inf)
-    lane.put(b"abc", 0.0)
-    assert not lane.is_full
-    lane.put(b"d", 0.0)
-    assert lane.is_full
-    lane.drop()
-    assert not lane.is_full
-    assert lane.is_empty
+    shaper = TrafficShaper(limit=4)
+    shaper.hold(math.inf)
+    shaper.put(b"abc", 0.0)
+    assert not shaper.is_full
+    shaper.put(b"d", 0.0)
+    assert shaper.is_full
+    shaper.drop()
+    assert not shaper.is_full
+    assert shaper.is_empty
 
 
 def test_clear_lets_out_what_was_held() -> None:
     """A cleared proxy would go on being faulty."""
-    lane = Lane()
-    lane.hold(math.inf)
-    lane.delay(9.0, math.inf)
-    lane.throttle(1.0, math.inf)
-    lane.split(1, 1.0, math.inf)
-    lane.put(b"abcdef", 1.0)
-    lane.clear()
-    assert lane.take(1.0) == b"abcdef"
+    shaper = TrafficShaper()
+    shaper.hold(math.inf)
+    shaper.delay(9.0, math.inf)
+    shaper.throttle(1.0, math.inf)
+    shaper.split(1, 1.0, math.inf)
+    shaper.put(b"abcdef", 1.0)
+    shaper.clear()
+    assert shaper.take(1.0) == b"abcdef"

@@ -10,7 +10,7 @@ import math
 from collections import deque
 from typing import Final
 
-__all__ = ["HELD_LIMIT", "Lane"]
+__all__ = ["HELD_LIMIT", "TrafficShaper"]
 
 HELD_LIMIT: Final = 16 * 1024 * 1024
 """Bytes that a lane takes in before its source has to wait."""
@@ -18,7 +18,7 @@ THROTTLE_STEP: Final = 0.05
 """Seconds' worth of bytes that a throttled lane lets go together."""
 
 
-class Lane:
+class TrafficShaper:
     """Takes bytes with `put`, gives them with `take` when they are due. Times are seconds of any one clock."""
 
     def __init__(self, limit: int = HELD_LIMIT) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from finx_sync.dispatch.borrowing import FLOOD, QUICK, STREAK, Borrowing
+from finx_sync.pipeline.borrowing import FLOOD, QUICK, STREAK, Borrowing
 
 
 class Lender:

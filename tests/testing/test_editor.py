@@ -14,7 +14,7 @@ from websockets.exceptions import ConnectionClosed, ProtocolError
 from websockets.frames import Frame, Opcode
 from websockets.protocol import Protocol, Side, State
 
-from finx_sync.testing.walker import DAMAGE, Conversation, FrameWalker, WholeFrame, close_frame, http_answer
+from finx_sync.testing.editor import DAMAGE, Conversation, FrameEditor, WholeFrame, close_frame, http_answer
 from tests.servers import server_frame
 
 REQUEST = (
@@ -34,51 +34,51 @@ def frames(draw: st.DrawFn) -> bytes:
     return b"".join(Frame(opcode, data[: 125 if opcode >= 8 else None]).serialize(mask=mask) for opcode, data in made)
 
 
-def fed(walker: FrameWalker, data: bytes, cuts: list[int]) -> bytes:
+def fed(editor: FrameEditor, data: bytes, cuts: list[int]) -> bytes:
     """What goes on of `data` that comes in pieces."""
     edges = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
-    return b"".join(walker.feed(data[begin:end]) for begin, end in itertools.pairwise(edges))
+    return b"".join(editor.feed(data[begin:end]) for begin, end in itertools.pairwise(edges))
 
 
 @given(frames(), st.lists(st.integers(0, 200_000), max_size=6))
 def test_whatever_is_not_touched_passes_unchanged(stream: bytes, cuts: list[int]) -> None:
     """The proxy would break connections all by itself."""
-    assert fed(FrameWalker(), stream, cuts) == stream
+    assert fed(FrameEditor(), stream, cuts) == stream
 
 
 @given(st.lists(st.tuples(st.booleans(), payloads), max_size=6), st.lists(st.integers(0, 200_000), max_size=6))
 def test_mute_swallows_messages_and_lets_control_frames_pass(made: list[tuple[bool, bytes]], cuts: list[int]) -> None:
     """A muted peer would look dead instead of quiet, or would send half messages."""
-    walker = FrameWalker()
-    walker.muted = True
+    editor = FrameEditor()
+    editor.muted = True
     data = [Frame(Opcode.PING if is_ping else Opcode.TEXT, body[: 125 if is_ping else None]) for is_ping, body in made]
     stream = b"".join(frame.serialize(mask=False) for frame in data)
     expected = b"".join(frame.serialize(mask=False) for frame in data if frame.opcode is Opcode.PING)
-    assert fed(walker, stream, cuts) == expected
+    assert fed(editor, stream, cuts) == expected
 
 
 def test_mute_leaves_no_half_message_behind() -> None:
     """A fragmented message would be cut in the middle: a protocol error where silence was asked for."""
-    walker = FrameWalker()
+    editor = FrameEditor()
     begin, middle, end = server_frame(1, b"a", fin=False), server_frame(0, b"b", fin=False), server_frame(0, b"c")
-    assert walker.feed(begin) == begin
-    walker.muted = True
-    assert walker.feed(middle + end + server_frame(1, b"d", fin=False)) == middle + end
-    walker.muted = False
-    assert walker.feed(server_frame(0, b"e") + server_frame(1, b"f")) == server_frame(1, b"f")
+    assert editor.feed(begin) == begin
+    editor.muted = True
+    assert editor.feed(middle + end + server_frame(1, b"d", fin=False)) == middle + end
+    editor.muted = False
+    assert editor.feed(server_frame(0, b"e") + server_frame(1, b"f")) == server_frame(1, b"f")
 
 
 @given(st.integers(0, 4), st.lists(st.integers(0, 100), max_size=4))
 def test_the_last_frame_comes_between_two_others(at: int, cuts: list[int]) -> None:
     """A close would land inside a message and look like garbage."""
     first, second = server_frame(1, b"abc"), server_frame(2, b"d")
-    walker = FrameWalker()
-    passed = walker.feed(first[:at])
-    walker.end_with(close_frame(4000, "x"))
-    passed += walker.feed(b"") + fed(walker, first[at:] + second, cuts)
+    editor = FrameEditor()
+    passed = editor.feed(first[:at])
+    editor.end_with(close_frame(4000, "x"))
+    passed += editor.feed(b"") + fed(editor, first[at:] + second, cuts)
     boundary = first if at >= 2 else b""  # an incomplete header has not been passed on
     assert passed == boundary + server_frame(8, struct.pack("!H", 4000) + b"x")
-    assert walker.has_ended
+    assert editor.has_ended
 
 
 def read_by_another(stream: bytes) -> tuple[State, list[object], BaseException | None]:
@@ -124,15 +124,15 @@ def test_damaged_json_is_valid_utf8_and_no_json(value: dict[str, object], seed: 
 
 def test_damage_waits_for_a_frame_that_suits() -> None:
     """A ping or a text that is no JSON would use the fault up."""
-    walker = FrameWalker()
-    walker.edit(lambda frame: (DAMAGE["json"](frame, Random(0)) or (None,))[0])
+    editor = FrameEditor()
+    editor.edit(lambda frame: (DAMAGE["json"](frame, Random(0)) or (None,))[0])
     before = (
         server_frame(9, b"{}") + server_frame(1, b"hello") + server_frame(2, b"{}") + server_frame(1, b"", fin=False)
     )
-    assert walker.feed(before) == before
-    assert walker.feed(server_frame(0, b"x")) == server_frame(0, b"x")
-    assert walker.feed(server_frame(1, b"{}")) != server_frame(1, b"{}")
-    assert walker.feed(server_frame(1, b"{}")) == server_frame(1, b"{}")
+    assert editor.feed(before) == before
+    assert editor.feed(server_frame(0, b"x")) == server_frame(0, b"x")
+    assert editor.feed(server_frame(1, b"{}")) != server_frame(1, b"{}")
+    assert editor.feed(server_frame(1, b"{}")) == server_frame(1, b"{}")
 
 
 def test_the_request_names_the_target_and_offers_no_compression() -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from finx_sync.notices import Interval
-from finx_sync.session.coverage import MAX_HOLES, Coverage
+from finx_sync.pipeline.coverage import MAX_HOLES, Coverage
 
 STEPS = st.lists(
     st.tuples(

@@ -6,7 +6,7 @@ import threading
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from finx_sync.dispatch.inbox import Batch
+    from finx_sync.pipeline.queue import Batch
 
 __all__ = ["Tap", "Taps"]
 

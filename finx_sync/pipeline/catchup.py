@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
-from finx_sync.dispatch.inbox import Ordered
 from finx_sync.messages import Message
+from finx_sync.pipeline.queue import Ordered
 
 __all__ = ["Backlog", "Conflated", "Waiting"]
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Final, NamedTuple
 
-__all__ = ["Conversation", "Edit", "FrameWalker", "WholeFrame", "close_frame", "http_answer"]
+__all__ = ["Conversation", "Edit", "FrameEditor", "WholeFrame", "close_frame", "http_answer"]
 
 MAX_HEAD: Final = 64 * 1024
 """Bytes of a request's or an answer's head; what is longer passes untouched."""
@@ -60,7 +60,7 @@ Edit = Callable[[WholeFrame], "bytes | None"]
 """Returns a frame's new bytes; None for a frame that does not suit."""
 
 
-class FrameWalker:
+class FrameEditor:
     """One direction's frames: passes them on, and changes, drops or adds some.
 
     Attributes:
@@ -294,8 +294,8 @@ class Conversation:
     """
 
     def __init__(self, host: str, *, opaque: bool = False) -> None:
-        self.up = FrameWalker()
-        self.down = FrameWalker()
+        self.up = FrameEditor()
+        self.down = FrameEditor()
         self.has_request = False
         self.is_websocket = False
         self._host = host

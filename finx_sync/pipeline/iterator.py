@@ -10,13 +10,13 @@ from typing import Any, Final
 from finx_sync.errors import FinxSyncError, StreamTimeoutError
 from finx_sync.interrupts import LONGEST_WAIT
 
-__all__ = ["Feed"]
+__all__ = ["MessageIterator"]
 
 _END: Final = object()
 """Queued behind the last message; whoever meets it puts it back for the next one."""
 
 
-class Feed(Iterator[Any]):
+class MessageIterator(Iterator[Any]):
     """Messages as they come; drops its oldest when nobody reads, and counts what it dropped.
 
     So an iterator that was abandoned never delays a handler and never grows. `put` is for the dispatch thread, the rest
@@ -28,7 +28,7 @@ class Feed(Iterator[Any]):
         on_close: called once, when the iterator is closed or has come to its end.
     """
 
-    def __init__(self, size: int, timeout: float | None, on_close: Callable[[Feed], object]) -> None:
+    def __init__(self, size: int, timeout: float | None, on_close: Callable[[MessageIterator], object]) -> None:
         self._queue: SimpleQueue[Any] = SimpleQueue()
         self._size = size
         self._timeout = timeout
@@ -104,7 +104,7 @@ class Feed(Iterator[Any]):
             self.end()
             self._on_close(self)
 
-    def __enter__(self) -> Feed:
+    def __enter__(self) -> MessageIterator:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from finx_sync.dispatch import latest
-from finx_sync.dispatch.latest import LastTable
 from finx_sync.messages import SpotTick
+from finx_sync.pipeline import latest
+from finx_sync.pipeline.latest import LastTable
 from finx_sync.venues.finx import FinxDialect
 
 SPOT = {"pair": "A:B", "unixDate": 1, "UTCDate": "1970-01-01T00:00:01.000Z", "exchange": "X", "price": "2.5"}

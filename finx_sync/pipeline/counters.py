@@ -1,6 +1,6 @@
 """The books: what came in, and what became of it. They balance at every moment.
 
-received = handled + unclaimed + control + unreadable + duplicate + dropped + in_hand + waiting
+received = handled + unclaimed + control + unreadable + duplicate + dropped + in_flight + waiting
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 
-__all__ = ["Counters", "Ledger"]
+__all__ = ["Counters", "MessageCounter"]
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Counters:
         duplicate: came on two connections while one replaced the other, and were handed on once; or brought nothing but
             events that were handed on before, such as the fills that a server sends again.
         dropped: thrown away: by an overflow rule, told to `on_gap`, or by `stop`.
-        in_hand: decoded, on their way through the handlers now.
+        in_flight: decoded, on their way through the handlers now.
         waiting: in the inbox.
         unknown: those of `unclaimed` and `handled` whose shape no source describes.
         backfilled: fetched afterwards to fill a gap; not among `received`.
@@ -37,13 +37,13 @@ class Counters:
     unreadable: int = 0
     duplicate: int = 0
     dropped: int = 0
-    in_hand: int = 0
+    in_flight: int = 0
     waiting: int = 0
     unknown: int = 0
     backfilled: int = 0
 
 
-class Ledger:
+class MessageCounter:
     """Counts under one lock, which is held for a few additions, once for each batch or slice of one.
 
     Attributes:
@@ -53,7 +53,7 @@ class Ledger:
     def __init__(self) -> None:
         # Re-entrant, as are all locks of what may be looked at in a signal handler: it may have interrupted a look.
         self._lock = threading.RLock()
-        self._received = self._waiting = self._in_hand = 0
+        self._received = self._waiting = self._in_flight = 0
         self._handled = self._unclaimed = self._control = self._unreadable = self._duplicate = self._dropped = 0
         self._unknown = self._backfilled = 0
         self.bytes_received = 0
@@ -74,7 +74,7 @@ class Ledger:
         """`count` messages go from waiting to in hand; returns how many wait now."""
         with self._lock:
             self._waiting -= count
-            self._in_hand += count
+            self._in_flight += count
             return self._waiting
 
     def drop_waiting(self, count: int) -> int:
@@ -88,7 +88,7 @@ class Ledger:
         """`count` messages in hand have reached a handler: `settle` for the usual case, which is shorter."""
         with self._lock:
             self._handled += count
-            self._in_hand -= count
+            self._in_flight -= count
 
     def settle(
         self,
@@ -110,7 +110,7 @@ class Ledger:
             self._duplicate += duplicate
             self._dropped += dropped
             self._unknown += unknown
-            self._in_hand -= handled + unclaimed + control + unreadable + duplicate + dropped
+            self._in_flight -= handled + unclaimed + control + unreadable + duplicate + dropped
 
     def backfill(self, count: int) -> None:
         """`count` messages were fetched afterwards."""
@@ -138,7 +138,7 @@ class Ledger:
                 unreadable=self._unreadable,
                 duplicate=self._duplicate,
                 dropped=self._dropped,
-                in_hand=self._in_hand,
+                in_flight=self._in_flight,
                 waiting=self._waiting,
                 unknown=self._unknown,
                 backfilled=self._backfilled,

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from finx_sync.dispatch.inbox import Batch, Connection, Inbox
-from finx_sync.dispatch.ledger import Ledger
+from finx_sync.pipeline.counters import MessageCounter
+from finx_sync.pipeline.queue import Batch, Connection, Inbox
 
 
 class Tap:
@@ -31,9 +31,9 @@ def batch(count: int) -> Batch:
     return Batch([b"x"] * count, 0.0, 0.0, Connection(""))
 
 
-def balance(ledger: Ledger) -> bool:
+def balance(counter: MessageCounter) -> bool:
     """The conservation equation."""
-    books = ledger.snapshot()
+    books = counter.snapshot()
     return books.received == (
         books.handled
         + books.unclaimed
@@ -41,7 +41,7 @@ def balance(ledger: Ledger) -> bool:
         + books.unreadable
         + books.duplicate
         + books.dropped
-        + books.in_hand
+        + books.in_flight
         + books.waiting
     )
 
@@ -49,8 +49,8 @@ def balance(ledger: Ledger) -> bool:
 @given(st.integers(1, 20), st.lists(st.one_of(st.integers(1, 30), st.none()), max_size=60))
 def test_readers_are_held_back_and_let_go(limit: int, steps: list[int | None]) -> None:
     """Memory would grow without bound, or a held reader would never read again."""
-    ledger, tap = Ledger(), Tap()
-    inbox = Inbox(limit, ledger)
+    counter, tap = MessageCounter(), Tap()
+    inbox = Inbox(limit, counter)
     waiting: list[int] = []
     for step in steps:
         if step is not None and not tap.held:
@@ -61,9 +61,9 @@ def test_readers_are_held_back_and_let_go(limit: int, steps: list[int | None]) -
             assert isinstance(item, Batch)
             assert len(item.payloads) == waiting.pop(0)
             inbox.take(len(item.payloads))
-            ledger.settle(handled=len(item.payloads))
-        assert ledger.waiting == sum(waiting)
-        assert balance(ledger)
+            counter.settle(handled=len(item.payloads))
+        assert counter.waiting == sum(waiting)
+        assert balance(counter)
         if sum(waiting) >= limit:
             assert tap.held
         if sum(waiting) <= limit // 2:
@@ -72,16 +72,16 @@ def test_readers_are_held_back_and_let_go(limit: int, steps: list[int | None]) -
 
 def test_a_reader_held_after_the_queue_was_emptied_goes_on() -> None:
     """The stream would stand still: the reader waits for a queue that is empty already."""
-    ledger, tap = Ledger(), Tap()
-    inbox = Inbox(1, ledger)
+    counter, tap = MessageCounter(), Tap()
+    inbox = Inbox(1, counter)
 
     class EmptiesFirst(Tap):
         """Between the put and the hold, the dispatch thread takes everything."""
 
         def pause_reading(self) -> None:
             super().pause_reading()
-            if ledger.waiting:
-                ledger.take(1)
+            if counter.waiting:
+                counter.take(1)
 
     tap = EmptiesFirst()
     inbox.put(batch(1), tap)
@@ -90,22 +90,22 @@ def test_a_reader_held_after_the_queue_was_emptied_goes_on() -> None:
 
 def test_throwing_away_keeps_events_and_counts() -> None:
     """stop() would lose messages from the books, or a change of state."""
-    ledger = Ledger()
-    inbox = Inbox(100, ledger)
+    counter = MessageCounter()
+    inbox = Inbox(100, counter)
     inbox.put(batch(3), Tap())
     inbox.post(lambda: "event")
     inbox.put(batch(4), Tap())
     inbox.close()
     (event,) = inbox.throw_away()
     assert event() == "event"
-    assert ledger.snapshot().dropped == 7
-    assert balance(ledger)
+    assert counter.snapshot().dropped == 7
+    assert balance(counter)
 
 
 def test_bytes_are_bounded_too(monkeypatch: pytest.MonkeyPatch) -> None:
     """A few messages of megabytes each would fill the memory long before their number is too large."""
-    monkeypatch.setattr("finx_sync.dispatch.inbox.MAX_WAITING_BYTES", 2)
-    tap, inbox = Tap(), Inbox(100, Ledger())
+    monkeypatch.setattr("finx_sync.pipeline.queue.MAX_WAITING_BYTES", 2)
+    tap, inbox = Tap(), Inbox(100, MessageCounter())
     inbox.put(batch(1), tap)
     assert not tap.held
     inbox.put(batch(1), tap)
@@ -114,7 +114,7 @@ def test_bytes_are_bounded_too(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_child_of_a_fork_needs_no_lock_of_the_parents() -> None:
     """A child would wait for ever for a lock whose holder has not come along."""
-    inbox, tap = Inbox(1, Ledger()), Tap()
+    inbox, tap = Inbox(1, MessageCounter()), Tap()
     inbox._lock.acquire()
     inbox.forked()
     inbox.put(batch(1), tap)

@@ -7,8 +7,8 @@ import threading
 from hypothesis import given
 from hypothesis import strategies as st
 
-from finx_sync.dispatch.inbox import Batch, Connection, Dropped, Inbox, Ordered
-from finx_sync.dispatch.ledger import Ledger
+from finx_sync.pipeline.counters import MessageCounter
+from finx_sync.pipeline.queue import Batch, Connection, Dropped, Inbox, Ordered
 
 CONNECTION = Connection("")
 
@@ -42,8 +42,8 @@ STEPS = st.lists(
 @given(st.integers(1, 15), STEPS)
 def test_what_comes_out_is_what_went_in_but_for_what_is_counted(limit: int, steps: list[tuple[str, int]]) -> None:
     """A dropped message would be in nobody's count, or an event lost or out of its place."""
-    ledger = Ledger()
-    inbox = Inbox(limit, ledger, "drop_oldest")
+    counter = MessageCounter()
+    inbox = Inbox(limit, counter, "drop_oldest")
     sent = events = 0
     out: list[object] = []
     for what, count in steps:
@@ -55,23 +55,23 @@ def test_what_comes_out_is_what_went_in_but_for_what_is_counted(limit: int, step
                 out.append(item)
                 if isinstance(item, Batch):
                     inbox.take(len(item.payloads))
-                    ledger.settle(handled=len(item.payloads))
+                    counter.settle(handled=len(item.payloads))
         else:
             events += 1
             number = events
             event = lambda number=number: number  # noqa: E731  # distinguishable
             inbox.post(Ordered(event) if what == "ordered" else event)
-        assert ledger.waiting <= limit
+        assert counter.waiting <= limit
     inbox.close()
     while (item := inbox.get()) is not None:
         out.append(item)
         if isinstance(item, Batch):
             inbox.take(len(item.payloads))
-            ledger.settle(handled=len(item.payloads))
-    check(out, sent, events, ledger)
+            counter.settle(handled=len(item.payloads))
+    check(out, sent, events, counter)
 
 
-def check(out: list[object], sent: int, events: int, ledger: Ledger) -> None:
+def check(out: list[object], sent: int, events: int, counter: MessageCounter) -> None:
     """Every number came, or is in a note at its place; every event came in its order."""
     position, dropped, seen = 0, 0, []
     for item in out:
@@ -87,29 +87,29 @@ def check(out: list[object], sent: int, events: int, ledger: Ledger) -> None:
             seen.append(item.event() if isinstance(item, Ordered) else item())  # type: ignore[operator]
     assert position == sent
     assert seen == list(range(1, events + 1))
-    books = ledger.snapshot()
-    assert (books.dropped, books.waiting, books.in_hand) == (dropped, 0, 0)
+    books = counter.snapshot()
+    assert (books.dropped, books.waiting, books.in_flight) == (dropped, 0, 0)
     assert books.received == books.handled + books.dropped
 
 
 def test_throwing_away_empties_it() -> None:
     """A stop would leave messages in the books as waiting, or lose a change of state."""
-    ledger = Ledger()
-    inbox = Inbox(5, ledger, "drop_oldest")
+    counter = MessageCounter()
+    inbox = Inbox(5, counter, "drop_oldest")
     inbox.put(numbered(0, 3), Reader())
     inbox.post(lambda: "event")
     inbox.post(Ordered(lambda: "ordered"))
     inbox.put(numbered(3, 6), Reader())
     inbox.close()
     assert [event() for event in inbox.throw_away()] == ["event", "ordered"]
-    assert ledger.snapshot().dropped == 9
+    assert counter.snapshot().dropped == 9
     assert inbox.get_waiting() is None
 
 
 def test_the_end_is_told_again() -> None:
     """A look at what waits would swallow the end, and the thread would wait for ever."""
     for rule in ("block", "drop_oldest"):
-        inbox = Inbox(5, Ledger(), rule)  # type: ignore[arg-type]
+        inbox = Inbox(5, MessageCounter(), rule)  # type: ignore[arg-type]
         assert inbox.get_waiting() is None
         inbox.close()
         assert inbox.get_waiting() is None
@@ -118,8 +118,8 @@ def test_the_end_is_told_again() -> None:
 
 def test_two_threads_lose_nothing() -> None:
     """Dropping on one thread while another takes would count a message twice, or not at all."""
-    ledger = Ledger()
-    inbox = Inbox(20, ledger, "drop_oldest")
+    counter = MessageCounter()
+    inbox = Inbox(20, counter, "drop_oldest")
     out: list[object] = []
 
     def consume() -> None:
@@ -127,7 +127,7 @@ def test_two_threads_lose_nothing() -> None:
             out.append(item)
             if isinstance(item, Batch):
                 inbox.take(len(item.payloads))
-                ledger.settle(handled=len(item.payloads))
+                counter.settle(handled=len(item.payloads))
 
     thread = threading.Thread(target=consume)
     thread.start()
@@ -135,4 +135,4 @@ def test_two_threads_lose_nothing() -> None:
         inbox.put(numbered(7 * number, 7), Reader())
     inbox.close()
     thread.join(30)
-    check(out, 21_000, 0, ledger)
+    check(out, 21_000, 0, counter)

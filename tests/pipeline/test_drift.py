@@ -12,7 +12,7 @@ import pytest
 
 from finx_sync import ContractTick
 from finx_sync.notices import Drift
-from finx_sync.session.drift import DriftMonitor
+from finx_sync.pipeline.drift import DriftMonitor
 from finx_sync.venues.bitmex.dialect import BitmexDialect
 from finx_sync.venues.finx import FinxDialect
 from finx_sync.venues.ftx.dialect import FtxDialect

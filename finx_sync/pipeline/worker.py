@@ -14,14 +14,14 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final
 
-from finx_sync.dispatch.catchup import Backlog, Conflated, Waiting
-from finx_sync.dispatch.delivery import Delivery, Judgement
-from finx_sync.dispatch.delivery import __file__ as delivery_file
-from finx_sync.dispatch.handlers import Handlers
-from finx_sync.dispatch.inbox import Batch, Dropped, Inbox, Item, Ordered
-from finx_sync.dispatch.ledger import Ledger
 from finx_sync.errors import FinxSyncError, InternalError
 from finx_sync.messages import Message
+from finx_sync.pipeline.catchup import Backlog, Conflated, Waiting
+from finx_sync.pipeline.counters import MessageCounter
+from finx_sync.pipeline.delivery import Delivery, Judgement
+from finx_sync.pipeline.delivery import __file__ as delivery_file
+from finx_sync.pipeline.handlers import Handlers
+from finx_sync.pipeline.queue import Batch, Dropped, Inbox, Item, Ordered
 
 __all__ = ["Worker"]
 
@@ -64,7 +64,7 @@ class Worker:
         self,
         *,
         inbox: Inbox,
-        ledger: Ledger,
+        counter: MessageCounter,
         handlers: Handlers,
         delivery: Delivery,
         decode: Callable[[Sequence[bytes]], list[Any]],
@@ -77,7 +77,7 @@ class Worker:
         name: str,
     ) -> None:
         self._inbox = inbox
-        self._ledger = ledger
+        self._counter = counter
         self._handlers = handlers
         self._delivery = delivery
         self._decode = decode
@@ -112,7 +112,7 @@ class Worker:
 
     def forked(self) -> None:
         """In the child of a fork, which may run on in a handler: let that one return, and end."""
-        self._ledger.forked()
+        self._counter.forked()
         self._inbox.forked()
         self._handlers.forked()
         self._delivery.stopping = self._abandoned = True
@@ -186,7 +186,7 @@ class Worker:
         payloads, position = batch.payloads, 0
         while position < len(payloads):
             if self._delivery.stopping:
-                self._ledger.drop_waiting(len(payloads) - position)
+                self._counter.drop_waiting(len(payloads) - position)
                 return
             begun = self._busy_since = time.monotonic()
             if self._is_behind(batch, len(payloads) - position, begun):
@@ -223,7 +223,7 @@ class Worker:
             if done == len(part):
                 break
             if delivery.stopping:
-                self._ledger.settle(dropped=len(part) - done)
+                self._counter.settle(dropped=len(part) - done)
                 return len(part)
             if self._is_behind(batch, len(part) - done, time.monotonic()):
                 break
@@ -236,7 +236,7 @@ class Worker:
             return False
         if self._max_lag > 0:
             return now - batch.arrived > self._max_lag
-        return self._ledger.waiting > 1 or left > 1
+        return self._counter.waiting > 1 or left > 1
 
     def _catch_up(self, batch: Batch, messages: list[Any], payloads: list[bytes]) -> None:
         """Take in all that waits, keep the newest states and every event, hand on the oldest; until nothing is left.
@@ -259,13 +259,13 @@ class Worker:
                 backlog.conflated = None
             self._deliver_oldest(backlog)
         self._delivery.queue = None
-        self._ledger.settle(dropped=backlog.messages())
+        self._counter.settle(dropped=backlog.messages())
         for event in backlog.events():  # the stream is stopping: no message follows that they could be early for
             event.event()
 
     def _absorb_waiting(self, backlog: Backlog) -> None:
         """Take in what waits now. What comes meanwhile has to wait for the oldest message to be handed on."""
-        left = self._ledger.waiting
+        left = self._counter.waiting
         while len(backlog) < self._backlog_limit and backlog.size < MAX_BACKLOG_BYTES and left >= 0:
             if self._delivery.stopping or (item := self._inbox.get_waiting()) is None:
                 return
@@ -283,7 +283,7 @@ class Worker:
         payloads = batch.payloads
         for position in range(0, len(payloads), SLICE):
             if self._delivery.stopping:
-                self._ledger.drop_waiting(len(payloads) - position)
+                self._counter.drop_waiting(len(payloads) - position)
                 return
             part = payloads[position : position + SLICE]
             self._inbox.take(len(part))
@@ -313,12 +313,12 @@ class Worker:
                 dropped += backlog.add(Waiting(message, payload, received_at, batch.arrived))
             except Exception as error:  # noqa: BLE001  # see `Delivery.spoiled`
                 delivery.spoiled(payload, error)
-        self._ledger.settle(dropped=dropped, duplicate=duplicates)
+        self._counter.settle(dropped=dropped, duplicate=duplicates)
 
     def _queue(self, backlog: Backlog, message: Message, payload: bytes, received_at: float) -> None:
         """What a gate has kept, and lets go on now."""
         replaced = backlog.add(Waiting(message, payload, received_at, self._delivery.now))
-        self._ledger.settle(dropped=replaced)
+        self._counter.settle(dropped=replaced)
 
     def _deliver_oldest(self, backlog: Backlog) -> None:
         oldest = backlog.pop()

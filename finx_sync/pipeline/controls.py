@@ -8,8 +8,6 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any, Final
 
-from finx_sync.dispatch.delivery import Fate
-from finx_sync.dispatch.inbox import Connection
 from finx_sync.errors import (
     LONGEST_COMPLAINT,
     AuthorizationError,
@@ -18,11 +16,13 @@ from finx_sync.errors import (
     ServerRefusedError,
     SubscriptionRefusedError,
 )
+from finx_sync.pipeline.delivery import Fate
+from finx_sync.pipeline.gaps import Continuity
+from finx_sync.pipeline.queue import Connection
+from finx_sync.pipeline.venue import VenueDriver
 from finx_sync.redaction import excerpt, shown
-from finx_sync.session.continuity import Continuity
 from finx_sync.session.subscriptions import Subscriptions
 from finx_sync.session.supervisor import Supervisor
-from finx_sync.session.venue import VenueDriver
 from finx_sync.venues.base import (
     Authentication,
     Confirmed,
@@ -63,15 +63,15 @@ class Controls:
         *,
         subscriptions: Subscriptions,
         continuity: Continuity,
-        line_of: Callable[[Connection], Supervisor | None],
-        tell: Callable[[str, object], bool],
+        endpoint_of: Callable[[Connection], Supervisor | None],
+        notify: Callable[[str, object], bool],
         driver: VenueDriver,
     ) -> None:
         self._venue = venue
         self._subscriptions = subscriptions
         self._continuity = continuity
-        self._line_of = line_of
-        self._tell = tell
+        self._endpoint_of = endpoint_of
+        self._notify = notify
         self._driver = driver
         self._postponed: dict[Subscription, float] = {}  # when to ask for it again, monotonic
         self._doubted: dict[str, bool] = {}  # lines with unreadable messages since the last round; whether with several
@@ -83,7 +83,7 @@ class Controls:
             self._report(message.error, "a message could not be read")
             self._doubt(connection.line)
             return "unreadable"
-        line = self._line_of(connection)
+        line = self._endpoint_of(connection)
         match message:
             case Authentication():
                 self._authentication(message, line)
@@ -110,9 +110,9 @@ class Controls:
 
     def round(self) -> None:
         """Ask again for what the server has postponed, where it is time. Called now and then."""
-        for wish in [wish for wish, due in self._postponed.items() if time.monotonic() >= due]:
-            del self._postponed[wish]
-            self._subscriptions.again(wish)
+        for subscription in [subscription for subscription, due in self._postponed.items() if time.monotonic() >= due]:
+            del self._postponed[subscription]
+            self._subscriptions.again(subscription)
 
     def settle_doubts(self) -> None:
         """Tell the venue once of all that could not be read since it was told first. Called now and then."""
@@ -134,17 +134,17 @@ class Controls:
 
     def _subscription(self, message: Refused | Postponed | Confirmed) -> None:
         """What the server says about a subscription."""
-        wish = message.subscription
+        subscription = message.subscription
         if isinstance(message, Confirmed):
-            self._continuity.confirmed(wish)
+            self._continuity.confirmed(subscription)
         elif isinstance(message, Postponed):
-            logger.info("%s: %s is to be asked for again in %.1f s", self._venue, wish.name, message.seconds)
-            self._postponed[wish] = time.monotonic() + message.seconds
+            logger.info("%s: %s is to be asked for again in %.1f s", self._venue, subscription.name, message.seconds)
+            self._postponed[subscription] = time.monotonic() + message.seconds
         else:
-            self._subscriptions.refused(wish)
-            self._driver.removed(wish)
-            self._continuity.unwanted(wish)
-            self._report(SubscriptionRefusedError(wish.kind, wish.name, message.said), self._venue)
+            self._subscriptions.refused(subscription)
+            self._driver.removed(subscription)
+            self._continuity.unwanted(subscription)
+            self._report(SubscriptionRefusedError(subscription.kind, subscription.name, message.said), self._venue)
 
     def _authentication(self, verdict: Authentication, line: Supervisor | None) -> None:
         if line is not None and verdict.accepted:
@@ -169,7 +169,7 @@ class Controls:
 
     def _report(self, error: FinxSyncError, what: str) -> None:
         """To `on_error`; to the log where nobody listens, which a server cannot flood."""
-        if self._tell("error", error):
+        if self._notify("error", error):
             return
         self._logged[what] += 1
         count = self._logged[what]

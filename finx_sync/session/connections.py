@@ -9,17 +9,17 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from finx_sync.dispatch.inbox import Connection, Event
 from finx_sync.errors import AuthorizationError, ConnectionLostError, FinxSyncError, HandshakeError
 from finx_sync.notices import GapReason
-from finx_sync.session.handover import Handover
+from finx_sync.pipeline.queue import Connection, Event
+from finx_sync.pipeline.replacement import Handover
 from finx_sync.session.subscriptions import Subscriptions
 from finx_sync.session.supervisor import Supervisor
 from finx_sync.session.tapped import LineCancelled, LineReplacing
-from finx_sync.venues.base import MAIN_LINE, Dialect
+from finx_sync.venues.base import MAIN_ENDPOINT, Dialect
 
 if TYPE_CHECKING:
-    from finx_sync.session.continuity import Continuity
+    from finx_sync.pipeline.gaps import Continuity
 
 Post = Callable[[object, Event], object]
 """Has something done on the dispatch thread; the tap is told the first argument."""
@@ -91,8 +91,8 @@ class Lines:
     def _wanted(self) -> list[str]:
         """The names of the connections that the subscriptions need."""
         wanted = self._subscriptions.lines()
-        if self._dialect.has_main_line and MAIN_LINE not in wanted:
-            wanted.append(MAIN_LINE)
+        if self._dialect.has_main_endpoint and MAIN_ENDPOINT not in wanted:
+            wanted.append(MAIN_ENDPOINT)
         return wanted
 
     def adjust(self, *, patient: bool) -> None:

@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from typing import Final, Literal
 
-from finx_sync.dispatch.borrowing import Borrowing, Source
-from finx_sync.dispatch.ledger import Ledger
-from finx_sync.dispatch.tap import Taps
+from finx_sync.pipeline.borrowing import Borrowing, Source
+from finx_sync.pipeline.counters import MessageCounter
+from finx_sync.pipeline.tap import Taps
 
 __all__ = ["Batch", "Connection", "Dropped", "Event", "Inbox", "Item", "Ordered", "Overflow"]
 
@@ -116,7 +116,7 @@ class Inbox:
     def __init__(
         self,
         limit: int,
-        ledger: Ledger,
+        counter: MessageCounter,
         overflow: Overflow = "block",
         on_overflow: Callable[[], object] | None = None,
         taps: Taps | None = None,
@@ -124,7 +124,7 @@ class Inbox:
         self._taps = taps or Taps()
         self._limit = limit
         self._low_water = limit // 2
-        self._ledger = ledger
+        self._counter = counter
         # SimpleQueue is one C call on either side; a Condition would double the latency.
         self._queue: SimpleQueue[Item | None] | DroppingQueue = (
             DroppingQueue() if overflow == "drop_oldest" else SimpleQueue()
@@ -148,7 +148,7 @@ class Inbox:
                 self.put(part, source)
             return
         count = len(batch.payloads)
-        waiting = self._ledger.receive(count, batch.size)
+        waiting = self._counter.receive(count, batch.size)
         if (tap := self._taps.tap) is None:
             self._queue.put(batch)
         else:
@@ -166,7 +166,7 @@ class Inbox:
             count, size = self._queue.drop_oldest(surplus)
             with self._lock:
                 self._bytes_dropped += size
-            self._ledger.drop_waiting(count)
+            self._counter.drop_waiting(count)
         elif self._on_overflow is not None:
             self._on_overflow()
         else:
@@ -177,7 +177,7 @@ class Inbox:
             self._held.add(source)
             source.pause_reading()
         # The dispatch thread may have emptied the queue before the line above: then nobody else would let it go on.
-        self._release(self._ledger.waiting)
+        self._release(self._counter.waiting)
 
     def _release(self, waiting: int) -> None:
         if not self._held or waiting > self._low_water or self._waiting_bytes() > MAX_WAITING_BYTES // 2:
@@ -220,11 +220,11 @@ class Inbox:
         return item
 
     def _waiting_bytes(self) -> int:
-        return self._ledger.bytes_received - self._bytes_taken - self._bytes_dropped
+        return self._counter.bytes_received - self._bytes_taken - self._bytes_dropped
 
     def take(self, count: int) -> None:
         """`count` messages are in hand now; lets held readers go on when little waits."""
-        waiting = self._ledger.take(count)
+        waiting = self._counter.take(count)
         if self._held:
             self._release(waiting)
 
@@ -244,11 +244,11 @@ class Inbox:
             try:
                 item = self._queue.get_nowait()
             except Empty:
-                self._release(self._ledger.waiting)
+                self._release(self._counter.waiting)
                 return events
             if isinstance(item, Batch):
                 self._bytes_taken += item.size
-                self._ledger.drop_waiting(len(item.payloads))
+                self._counter.drop_waiting(len(item.payloads))
             elif isinstance(item, Ordered):
                 events.append(item.event)
             elif item is not None and not isinstance(item, Dropped):

@@ -15,12 +15,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
-from finx_sync.dispatch.delivery import Delivery, Judgement
-from finx_sync.dispatch.inbox import Event
-from finx_sync.dispatch.ledger import Ledger
 from finx_sync.errors import FinxSyncError
 from finx_sync.messages import Message
 from finx_sync.notices import Gap
+from finx_sync.pipeline.counters import MessageCounter
+from finx_sync.pipeline.delivery import Delivery, Judgement
+from finx_sync.pipeline.queue import Event
 from finx_sync.venues.base import Subscription
 
 __all__ = ["Backfill", "History"]
@@ -94,7 +94,7 @@ class Backfill:
         self,
         history: History,
         delivery: Delivery,
-        ledger: Ledger,
+        counter: MessageCounter,
         post: Callable[[Event], object],
         *,
         timeout: float,
@@ -102,7 +102,7 @@ class Backfill:
     ) -> None:
         self._history = history
         self._delivery = delivery
-        self._ledger = ledger
+        self._counter = counter
         self._post = post
         self._timeout = timeout
         self._on_filled = on_filled
@@ -165,7 +165,7 @@ class Backfill:
         for row in self._missing(subscription, filling, fetched.rows):
             self._remember(subscription, row)
             self._delivery.deliver_unbooked(row)
-            self._ledger.backfill(1)
+            self._counter.backfill(1)
         for message, payload, received_at in filling.held:
             self._remember(subscription, message)
             self._delivery.deliver(message, payload, received_at)
@@ -194,4 +194,4 @@ class Backfill:
         self._ended = True
         self._history.end()
         for filling in self._fillings.values():
-            self._ledger.settle(dropped=len(filling.held))
+            self._counter.settle(dropped=len(filling.held))

@@ -19,16 +19,16 @@ from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
-from finx_sync.dispatch.catchup import Conflated
-from finx_sync.dispatch.delivery import Delivery, Judgement
-from finx_sync.dispatch.inbox import Connection, Dropped
 from finx_sync.messages import Message
 from finx_sync.notices import Gap, GapReason, Interval
-from finx_sync.session.backfill import Backfill
+from finx_sync.pipeline.backfill import Backfill
+from finx_sync.pipeline.catchup import Conflated
+from finx_sync.pipeline.coverage import Coverage
+from finx_sync.pipeline.delivery import Delivery, Judgement
+from finx_sync.pipeline.overlap import mark, skip_to
+from finx_sync.pipeline.queue import Connection, Dropped
+from finx_sync.pipeline.replacement import Handover, Successor
 from finx_sync.session.clock import Clock
-from finx_sync.session.coverage import Coverage
-from finx_sync.session.handover import Handover, Successor
-from finx_sync.session.overlap import mark, skip_to
 from finx_sync.venues.base import Dialect, Subscription
 
 __all__ = ["Continuity"]
@@ -89,7 +89,7 @@ class Continuity:
         self,
         *,
         dialect: Dialect,
-        wishes: Callable[[str | None], Iterable[Subscription]],
+        subscriptions: Callable[[str | None], Iterable[Subscription]],
         delivery: Delivery,
         clock: Clock,
         on_missed: Callable[[Gap], object],
@@ -97,7 +97,7 @@ class Continuity:
     ) -> None:
         self._overlap = overlap
         self._dialect = dialect
-        self._wishes = wishes
+        self._wishes = subscriptions
         self.delivery = delivery
         self._clock = clock
         self._on_missed = on_missed
@@ -140,15 +140,15 @@ class Continuity:
             handover.opened(connection, self._now + self._overlap)
             if self._dialect.asks_by_url:
                 handover.read_at = self._wall
-            for wish, one in self._pending.items():
-                if one.connection is handover.old and not handover.compares(wish):  # it was asked of this one
+            for subscription, one in self._pending.items():
+                if one.connection is handover.old and not handover.compares(subscription):  # it was asked of this one
                     one.connection = connection
             return
         self._open[connection.line] = connection
-        for wish in self._wishes(connection.line):
-            pending = self._pending.get(wish)
+        for subscription in self._wishes(connection.line):
+            pending = self._pending.get(subscription)
             if pending is None:
-                self._pending[wish] = _Pending(connection, self._now)
+                self._pending[subscription] = _Pending(connection, self._now)
             else:
                 pending.connection, pending.asked_at = connection, self._now
                 pending.is_probed = True
@@ -176,8 +176,8 @@ class Continuity:
         if connection in self._retired:
             return
         with self._lock:
-            for wish in self._wishes(connection.line):
-                self._coverage.end(wish.name, covered_until)
+            for subscription in self._wishes(connection.line):
+                self._coverage.end(subscription.name, covered_until)
 
     def _lose(self, line: str, covered_until: float, reason: GapReason) -> None:
         del self._open[line]
@@ -185,7 +185,7 @@ class Continuity:
 
     def _lost(
         self,
-        wishes: Iterable[Subscription],
+        subscriptions: Iterable[Subscription],
         covered_until: float,
         reason: GapReason,
         connection: Connection | None,
@@ -193,44 +193,48 @@ class Continuity:
         is_probed: bool = True,
     ) -> None:
         """These flow no more; `connection` has been asked for them, if there is one, and a probe sent after that."""
-        for wish in wishes:
-            pending = self._pending.setdefault(wish, _Pending(None, 0.0, is_probed, covered_until, reason))
+        for subscription in subscriptions:
+            pending = self._pending.setdefault(subscription, _Pending(None, 0.0, is_probed, covered_until, reason))
             pending.connection, pending.asked_at = connection, self._now
             pending.is_probed = is_probed
             with self._lock:
                 if pending.since is None:  # asked for, and lost before anything came
                     pending.since, pending.reason = covered_until, reason
-                    self._coverage.begin(wish.name, covered_until)
-                self._coverage.lose(wish.name, covered_until, reason)
+                    self._coverage.begin(subscription.name, covered_until)
+                self._coverage.lose(subscription.name, covered_until, reason)
 
-    def wanted(self, wish: Subscription) -> None:
+    def wanted(self, subscription: Subscription) -> None:
         """A subscription was added."""
-        line = self._dialect.line_of(wish)
+        line = self._dialect.endpoint_of(subscription)
         handover = self._handovers.get(line)
         connection = self._open.get(line) if handover is None or handover.new is None else handover.new
-        if connection is not None and wish not in self._pending:
-            self._pending[wish] = _Pending(connection, self._now, is_probed=False)
+        if connection is not None and subscription not in self._pending:
+            self._pending[subscription] = _Pending(connection, self._now, is_probed=False)
             self._set_gate()
 
-    def unwanted(self, wish: Subscription) -> None:
+    def unwanted(self, subscription: Subscription) -> None:
         """A subscription was removed."""
-        self._pending.pop(wish, None)
+        self._pending.pop(subscription, None)
         with self._lock:
-            self._coverage.end(wish.name, self._wall)
+            self._coverage.end(subscription.name, self._wall)
         self._set_gate()
 
     def answered(self, connection: Connection) -> None:
         """The server answered what was sent after the subscriptions: all of them flow."""
-        proven = [wish for wish, one in self._pending.items() if one.connection is connection and one.is_probed]
+        proven = [
+            subscription
+            for subscription, one in self._pending.items()
+            if one.connection is connection and one.is_probed
+        ]
         self._flow(proven, self._wall)
         handover = self._handovers.get(connection.line)
         if handover is not None and connection is handover.new and handover.read_at is None:
             handover.read_at = self._wall
 
-    def confirmed(self, wish: Subscription) -> None:
+    def confirmed(self, subscription: Subscription) -> None:
         """The server confirmed a subscription."""
-        if wish in self._pending and self._pending[wish].connection is not None:
-            self._flow([wish], self._wall)
+        if subscription in self._pending and self._pending[subscription].connection is not None:
+            self._flow([subscription], self._wall)
 
     def settle(self, now: float) -> None:
         """What was asked for long ago is taken to flow; overlaps and echoes end when their time is up. Now and then.
@@ -243,7 +247,11 @@ class Continuity:
             del self._echoes[connection]
             self._set_gate()
         self._flow(
-            [wish for wish, one in self._pending.items() if one.connection is not None and now - one.asked_at > SETTLE],
+            [
+                subscription
+                for subscription, one in self._pending.items()
+                if one.connection is not None and now - one.asked_at > SETTLE
+            ],
             self._wall,
         )
         for handover in list(self._handovers.values()):
@@ -273,7 +281,7 @@ class Continuity:
         self.looked = 0.0
         if handover.successor.take_over(new):
             wanted = set(self._wishes(new.line))
-            lost = [wish for wish in handover.unproven(covered_until) if wish in wanted]
+            lost = [subscription for subscription in handover.unproven(covered_until) if subscription in wanted]
             self._finish(handover, lost)
             self._retired.discard(handover.old)
             self._lost(lost, covered_until, reason, new)
@@ -296,7 +304,7 @@ class Continuity:
         doubtful, kept = handover.finish()
         self._expect(handover, handover.new)
         wanted = set(self._wishes(line))
-        doubtful = [wish for wish in doubtful if wish in wanted and wish not in lost]
+        doubtful = [subscription for subscription in doubtful if subscription in wanted and subscription not in lost]
         self._doubt(doubtful, handover.doubt_since, self._wall)
         for message, payload, received_at in kept:
             self.prepare([message], received_at, handover.new)
@@ -309,7 +317,7 @@ class Continuity:
         gone_over, repeated = handover.dissolve()
         self.delivery.duplicates(repeated)
         wanted = list(self._wishes(handover.old.line))
-        self._doubt([wish for wish in gone_over if wish in wanted], now, self._wall)
+        self._doubt([subscription for subscription in gone_over if subscription in wanted], now, self._wall)
         self._expect(handover, handover.old)
         alone = [one for one in wanted if not handover.compares(one)]
         self._lost(alone, now, reason, handover.old, is_probed=False)
@@ -319,12 +327,19 @@ class Continuity:
         if echoes := handover.echoes(connection):
             expected = self._echoes.setdefault(connection, _Echoes({}, 0.0))
             expected.until = self._now + self._overlap
-            for wish, payloads in echoes.items():
-                expected.left.setdefault(wish, deque()).extend(payloads)
+            for subscription, payloads in echoes.items():
+                expected.left.setdefault(subscription, deque()).extend(payloads)
 
-    def _doubt(self, wishes: list[Subscription], since: float, now: float) -> None:
-        if wishes:
-            self._tell(Gap(since, max(since, now), tuple(sorted({wish.name for wish in wishes})), "rotation"))
+    def _doubt(self, subscriptions: list[Subscription], since: float, now: float) -> None:
+        if subscriptions:
+            self._notify(
+                Gap(
+                    since,
+                    max(since, now),
+                    tuple(sorted({subscription.name for subscription in subscriptions})),
+                    "rotation",
+                )
+            )
 
     def cancelled(self, line: str, successor: Successor) -> None:
         """The second connection of a line could not be opened."""
@@ -359,18 +374,22 @@ class Continuity:
         self._handovers.clear()
         self._retired.clear()
         self._echoes.clear()
-        for wish in self._wishes(None):
-            if not self._coverage.has(wish.name):
-                self._pending.setdefault(wish, _Pending(self._open.get(self._dialect.line_of(wish)), self._now))
-        unknown = [wish for wish, one in self._pending.items() if one.since is None]  # they may have flowed in it
+        for subscription in self._wishes(None):
+            if not self._coverage.has(subscription.name):
+                self._pending.setdefault(
+                    subscription, _Pending(self._open.get(self._dialect.endpoint_of(subscription)), self._now)
+                )
+        unknown = [
+            subscription for subscription, one in self._pending.items() if one.since is None
+        ]  # they may have flowed in it
         with self._lock:
-            for wish in unknown:
-                self._pending[wish].since, self._pending[wish].reason = gap.end, gap.reason
-                self._coverage.begin(wish.name, gap.start)
-        self._tell(gap)
+            for subscription in unknown:
+                self._pending[subscription].since, self._pending[subscription].reason = gap.end, gap.reason
+                self._coverage.begin(subscription.name, gap.start)
+        self._notify(gap)
         with self._lock:
-            for wish in unknown:
-                self._coverage.lose(wish.name, gap.end, gap.reason)
+            for subscription in unknown:
+                self._coverage.lose(subscription.name, gap.end, gap.reason)
         for line, connection in list(self._open.items()):
             if connection not in surviving:
                 self._lose(line, gap.end, gap.reason)
@@ -412,25 +431,25 @@ class Continuity:
         """Whether `message` may pass: not what two connections brought, nor what must wait for a gap to be filled."""
         if connection in self._retired:
             return Judgement.DUPLICATE
-        wish = self._wish_of(message)
-        is_echo = connection in self._echoes and self._is_echo(wish, payload, connection)
+        subscription = self._wish_of(message)
+        is_echo = connection in self._echoes and self._is_echo(subscription, payload, connection)
         handover = self._handovers.get(connection.line)
-        if handover is not None and wish is not None:
-            judgement = handover.judge(wish, message, payload, received_at, connection, is_echo=is_echo)
+        if handover is not None and subscription is not None:
+            judgement = handover.judge(subscription, message, payload, received_at, connection, is_echo=is_echo)
             if judgement is not Judgement.PASS:
                 return judgement
         if is_echo:
             return Judgement.DUPLICATE
         if self.filler is not None:
-            return self.filler.judge(wish, message, payload, received_at)
+            return self.filler.judge(subscription, message, payload, received_at)
         return Judgement.PASS
 
-    def _is_echo(self, wish: Subscription | None, payload: bytes, connection: Connection) -> bool:
+    def _is_echo(self, subscription: Subscription | None, payload: bytes, connection: Connection) -> bool:
         """Whether a connection that failed has brought it; the first message beyond is the last that is compared."""
         echoes = self._echoes[connection].left
-        found = wish in echoes and skip_to(mark(payload), echoes[wish])
-        if wish in echoes and not (found and echoes[wish]):
-            del echoes[wish]
+        found = subscription in echoes and skip_to(mark(payload), echoes[subscription])
+        if subscription in echoes and not (found and echoes[subscription]):
+            del echoes[subscription]
             if not echoes:
                 del self._echoes[connection]
                 self._set_gate()
@@ -442,36 +461,36 @@ class Continuity:
 
     # Gaps
 
-    def _flow(self, wishes: Iterable[Subscription], now: float) -> None:
+    def _flow(self, subscriptions: Iterable[Subscription], now: float) -> None:
         """These flow from `now` on; tell of the gaps that end here, one for each beginning and reason."""
         gaps: dict[tuple[float, GapReason], list[Subscription]] = {}
-        for wish in list(wishes):
-            pending = self._pending.pop(wish)
+        for subscription in list(subscriptions):
+            pending = self._pending.pop(subscription)
             if pending.since is None:
                 with self._lock:
-                    self._coverage.begin(wish.name, now)
+                    self._coverage.begin(subscription.name, now)
             else:
-                gaps.setdefault((pending.since, pending.reason), []).append(wish)
+                gaps.setdefault((pending.since, pending.reason), []).append(subscription)
         for (since, reason), lost in gaps.items():
             self._end_gap(since, now, reason, lost)
         self._set_gate()
 
     def _end_gap(self, since: float, now: float, reason: GapReason, lost: list[Subscription]) -> None:
         with self._lock:
-            for wish in lost:
-                self._coverage.regain(wish.name, now)
-        gap = Gap(since, max(since, now), tuple(sorted({wish.name for wish in lost})), reason)
-        left = [wish for wish in lost if self.filler is None or not self.filler.fill(gap, wish)]
+            for subscription in lost:
+                self._coverage.regain(subscription.name, now)
+        gap = Gap(since, max(since, now), tuple(sorted({subscription.name for subscription in lost})), reason)
+        left = [subscription for subscription in lost if self.filler is None or not self.filler.fill(gap, subscription)]
         if left:
-            self._announce(Gap(gap.start, gap.end, tuple(sorted({wish.name for wish in left})), reason))
+            self._announce(Gap(gap.start, gap.end, tuple(sorted({subscription.name for subscription in left})), reason))
 
-    def filled(self, gap: Gap, filled: bool, wish: Subscription) -> None:
+    def filled(self, gap: Gap, filled: bool, subscription: Subscription) -> None:
         """History has been asked for the gap of one subscription; what it could not fill is told."""
         if filled:
             with self._lock:
-                self._coverage.fill(wish.name, gap.start, gap.end)
+                self._coverage.fill(subscription.name, gap.start, gap.end)
         else:
-            self._announce(Gap(gap.start, gap.end, (wish.name,), gap.reason))
+            self._announce(Gap(gap.start, gap.end, (subscription.name,), gap.reason))
 
     def end(self) -> None:
         """The stream ends: what is kept back is dropped, counted."""
@@ -487,16 +506,16 @@ class Continuity:
     def missed(self, what: Dropped | Conflated) -> None:
         """Messages were dropped or replaced."""
         if isinstance(what, Conflated):
-            self._tell(Gap(what.start, what.end, tuple(sorted(what.names)), "conflated", what.count))
+            self._notify(Gap(what.start, what.end, tuple(sorted(what.names)), "conflated", what.count))
         else:
-            names = tuple(sorted({wish.name for wish in self._wishes(None)}))
-            self._tell(Gap(what.start, what.end, names, "slow consumer", what.count))
+            names = tuple(sorted({subscription.name for subscription in self._wishes(None)}))
+            self._notify(Gap(what.start, what.end, names, "slow consumer", what.count))
 
-    def _tell(self, gap: Gap) -> None:
+    def _notify(self, gap: Gap) -> None:
         with self._lock:
             self._coverage.hole(Interval(gap.start, gap.end, "missing", gap.reason, gap.missed), *gap.names)
         self._announce(gap)
 
     def _announce(self, gap: Gap) -> None:
-        self.delivery.tell("gap", gap)
+        self.delivery.notify("gap", gap)
         self._on_missed(gap)

@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from finx_sync.dispatch.handlers import Handler, Handlers, _tables, check_handler
 from finx_sync.errors import HandlerError
 from finx_sync.messages import ContractTick, SpotTick
+from finx_sync.pipeline.handlers import Handler, Handlers, _tables, check_handler
 
 
 class Book:
@@ -109,7 +109,7 @@ def test_an_interrupted_registration_leaves_the_tables_whole(monkeypatch: pytest
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("finx_sync.dispatch.handlers._tables", interrupted)
+        patch.setattr("finx_sync.pipeline.handlers._tables", interrupted)
         with pytest.raises(KeyboardInterrupt):
             handlers.add("error", repr)
     assert (
@@ -126,7 +126,7 @@ def test_a_registration_within_another_loses_neither(monkeypatch: pytest.MonkeyP
         handlers.add("error", repr)
         return _tables(given)
 
-    monkeypatch.setattr("finx_sync.dispatch.handlers._tables", signalled)
+    monkeypatch.setattr("finx_sync.pipeline.handlers._tables", signalled)
     handlers.add("error", print)
     assert {one.function for one in handlers.topics["error"]} == {print, repr}
 

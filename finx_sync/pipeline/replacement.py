@@ -8,10 +8,10 @@ from itertools import count
 from operator import itemgetter
 from typing import Any, Final, Protocol
 
-from finx_sync.dispatch.delivery import Delivery, Judgement
-from finx_sync.dispatch.inbox import Connection
 from finx_sync.messages import Message
-from finx_sync.session.overlap import Overlap, Verdict
+from finx_sync.pipeline.delivery import Delivery, Judgement
+from finx_sync.pipeline.overlap import Overlap, Verdict
+from finx_sync.pipeline.queue import Connection
 from finx_sync.venues.base import Subscription
 
 __all__ = ["Handover", "Kept", "Successor"]
@@ -67,7 +67,7 @@ class Handover:
     def __init__(
         self,
         old: Connection,
-        wishes: Callable[[], Iterable[Subscription]],
+        subscriptions: Callable[[], Iterable[Subscription]],
         successor: Successor,
         delivery: Delivery,
     ) -> None:
@@ -77,8 +77,10 @@ class Handover:
         self.read_at: float | None = None
         self.successor = successor
         self._delivery = delivery
-        self._wishes = wishes
-        self._overlaps: dict[Subscription, Overlap[tuple[int, Kept]]] = {wish: Overlap() for wish in wishes()}
+        self._wishes = subscriptions
+        self._overlaps: dict[Subscription, Overlap[tuple[int, Kept]]] = {
+            subscription: Overlap() for subscription in subscriptions()
+        }
         self._numbers = count()  # of the new connection's messages, so that those of all names keep their order
         self.doubt_since = 0.0
         self._kept_bytes = 0
@@ -86,20 +88,20 @@ class Handover:
     def opened(self, new: Connection, deadline: float) -> None:
         """The new connection is open; its messages follow."""
         self.new, self.deadline = new, deadline
-        for wish in self._wishes():
-            self._overlaps.setdefault(wish, Overlap())
+        for subscription in self._wishes():
+            self._overlaps.setdefault(subscription, Overlap())
 
-    def compares(self, wish: Subscription) -> bool:
+    def compares(self, subscription: Subscription) -> bool:
         """Whether both connections bring it."""
-        return wish in self._overlaps
+        return subscription in self._overlaps
 
     def is_complete(self, wanted: Container[Subscription]) -> bool:
         """Whether every subscription that is `wanted` has gone over."""
-        return all(overlap.switched for wish, overlap in self._overlaps.items() if wish in wanted)
+        return all(overlap.switched for subscription, overlap in self._overlaps.items() if subscription in wanted)
 
     def judge(  # a message's five facts
         self,
-        wish: Subscription,
+        subscription: Subscription,
         message: Message,
         payload: bytes,
         received_at: float,
@@ -108,9 +110,9 @@ class Handover:
         is_echo: bool,
     ) -> Judgement:
         """What becomes of a message of either connection; an echo has been handed on before, but is compared."""
-        overlap = self._overlaps.get(wish)
+        overlap = self._overlaps.get(subscription)
         if overlap is None and self.new is None:  # wanted since this began, and soon of both
-            overlap = self._overlaps[wish] = Overlap()
+            overlap = self._overlaps[subscription] = Overlap()
         if overlap is None:
             return Judgement.PASS
         if connection is self.new:
@@ -136,7 +138,7 @@ class Handover:
 
     def finish(self) -> tuple[list[Subscription], list[Kept]]:
         """The old connection goes. Returns whose messages may be missing, and what only the new one brought."""
-        doubtful = [wish for wish, overlap in self._overlaps.items() if overlap.give_up()]
+        doubtful = [subscription for subscription, overlap in self._overlaps.items() if overlap.give_up()]
         return doubtful, self.release()
 
     def dissolve(self) -> tuple[list[Subscription], int]:
@@ -146,7 +148,7 @@ class Handover:
             Whose messages may be missing, since the new one had taken over; and how many messages of the new one are
             dropped, since the old one brings them too.
         """
-        gone_over = [wish for wish, overlap in self._overlaps.items() if overlap.switched]
+        gone_over = [subscription for subscription, overlap in self._overlaps.items() if overlap.switched]
         return gone_over, sum(len(overlap.kept) for overlap in self._overlaps.values())
 
     def release(self) -> list[Kept]:
@@ -157,14 +159,14 @@ class Handover:
     def echoes(self, connection: Connection) -> dict[Subscription, deque[bytes]]:
         """What this one of the two still will bring, now that the other one, which has brought it, is gone."""
         is_new = connection is self.new
-        echoes = {wish: one.owed() if is_new else one.echoes() for wish, one in self._overlaps.items()}
-        return {wish: payloads for wish, payloads in echoes.items() if payloads}
+        echoes = {subscription: one.owed() if is_new else one.echoes() for subscription, one in self._overlaps.items()}
+        return {subscription: payloads for subscription, payloads in echoes.items() if payloads}
 
     def unproven(self, covered_until: float) -> list[Subscription]:
         """What the new connection may not have been subscribed to yet when the old one last brought something."""
         if self.read_at is not None and covered_until >= self.read_at:
             return []
-        return [wish for wish, overlap in self._overlaps.items() if overlap.is_unproven]
+        return [subscription for subscription, overlap in self._overlaps.items() if overlap.is_unproven]
 
 
 def _drain(overlap: Overlap[Any]) -> Iterator[Any]:

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from finx_sync.dispatch.handlers import Handlers
-from finx_sync.dispatch.inbox import Connection
 from finx_sync.messages import Message
+from finx_sync.pipeline.handlers import Handlers
+from finx_sync.pipeline.queue import Connection
 from finx_sync.venues.base import Command, Outcome, Request, Subscription, VenueState
 
 __all__ = ["VenueDriver"]
