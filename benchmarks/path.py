@@ -19,7 +19,7 @@ from finx_sync import StreamManager
 from finx_sync.pipeline.queue import Connection
 from finx_sync.session.session import Session
 from finx_sync.transport.frames import FrameReader
-from finx_sync.transport.loan import Loan
+from finx_sync.transport.leadership import ReadLeadership
 from finx_sync.transport.loop import Heartbeat, ReadLoop
 from finx_sync.transport.waker import Poller, Waker
 from finx_sync.venues.base import MAIN_ENDPOINT
@@ -34,7 +34,7 @@ class Source:
     def resume_reading(self) -> None:
         pass
 
-    def lend_reading(self, borrow: object) -> None:
+    def hand_over_reading(self, promote: object) -> None:
         pass
 
 
@@ -175,11 +175,11 @@ def codes_when_borrowed(path: Path, count: int = 200) -> float:
     ours.setblocking(False)
     waker = Waker()
     loop = ReadLoop(waker, path.reader, Heartbeat(), path.take, lambda frame: None)
-    loan = Loan(ours, waker, lambda: loop._receive(ours))
+    leadership = ReadLeadership(ours, waker, lambda: loop._receive(ours))
     inbox, worker, data = path.session._inbox, path.session.worker, stream_of("contract", 1, 1)
     path.dispatch()
-    loan.begin()
-    inbox._borrowing._borrow(loan)
+    leadership.begin()
+    inbox._election._promote(leadership)
     with ours, theirs:
         theirs.send(data)
         worker._take(inbox.get())
@@ -187,7 +187,7 @@ def codes_when_borrowed(path: Path, count: int = 200) -> float:
             for _ in range(count):
                 theirs.send(data)
                 worker._take(inbox.get())
-        loan.end()
+        leadership.end()
     waker.close()
     return codes[0] / count
 

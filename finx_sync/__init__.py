@@ -34,7 +34,7 @@ from finx_sync.oneshot import (
 )
 from finx_sync.pricing import Greeks, Instrument, calculate_greeks, parse_instrument
 from finx_sync.session.backoff import Backoff
-from finx_sync.session.state import State, StateChange
+from finx_sync.state import State, StateChange
 from finx_sync.stream.stats import Stats
 from finx_sync.ticks import TickHistory
 from finx_sync.transport.app import WebSocketApp

@@ -204,7 +204,7 @@ def test_one_read_becomes_batches_that_can_be_handled_soon() -> None:
     source: Any = None
     payloads = [b"%d" % number for number in range(queue.MAX_BATCH * 2 + 5)]
     batch = queue.Batch(payloads, 1.0, 1.0, queue.Connection(""))
-    session._inbox._borrowing.came = lambda *_, **__: None  # type: ignore[method-assign]
+    session._inbox._election.came = lambda *_, **__: None  # type: ignore[method-assign]
     session._inbox.put(batch, source)
     found: list[bytes] = []
     while isinstance(part := session._inbox.get_waiting(), queue.Batch):
@@ -361,7 +361,7 @@ def test_large_messages_do_not_fill_the_backlog(monkeypatch: pytest.MonkeyPatch)
     stream = StreamManager("sandbox-key", url="ws://127.0.0.1:9", overflow="latest")
     session = Session(stream._session_parts(live=True))
     connection = queue.Connection("")
-    session._inbox._borrowing.came = lambda *_, **__: None  # type: ignore[method-assign]
+    session._inbox._election.came = lambda *_, **__: None  # type: ignore[method-assign]
     source: Any = None
     for number in range(50):
         payload = json.dumps({**SPOT, "pair": f"A:{number}"}, separators=(",", ":")).encode()

@@ -22,7 +22,7 @@ from urllib.parse import urlsplit, urlunsplit
 from finx_sync.errors import ConfigError, FinxSyncError, SubscriptionRefusedError, UsageError
 from finx_sync.redaction import OwnFilter
 from finx_sync.session.options import StreamOptions
-from finx_sync.session.state import ENDED
+from finx_sync.state import ENDED
 from finx_sync.streams.bitmex import BitmexStream
 from finx_sync.venues.bitmex.messages import Row
 from finx_sync.venues.bitmex.topics import PRIVATE_TABLES, SYMBOLLESS_TABLES

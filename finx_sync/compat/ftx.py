@@ -18,10 +18,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from finx_sync.errors import StreamTimeoutError, UsageError
-from finx_sync.interrupts import Notifier
 from finx_sync.messages import Message
 from finx_sync.session.options import StreamOptions
-from finx_sync.session.state import ENDED, State, StateChange
+from finx_sync.state import ENDED, State, StateChange
 from finx_sync.streams.ftx import FtxStream
 from finx_sync.venues.ftx.dialect import ENDPOINT
 from finx_sync.venues.ftx.messages import FtxFill, FtxOrder, FtxOrderBook, FtxTicker, Trades
@@ -185,7 +184,6 @@ class _Keeper(FtxStream):
     def __init__(self, *args: Any, **options: Unpack[StreamOptions]) -> None:
         super().__init__(*args, **options)
         self.changed = threading.RLock()
-        self._changes = Notifier()
         self.tickers: dict[str, Row] = {}
         self.trades: defaultdict[str, deque[list[Row]]] = defaultdict(lambda: deque(maxlen=KEPT))
         self.fills: deque[Row] = deque(maxlen=KEPT)
@@ -215,18 +213,18 @@ class _Keeper(FtxStream):
                 found = look()
             return bool(found) or self.state in ENDED
 
-        if not self._changes.wait_for(is_over, timeout):
+        if not self._venue_changes.wait_for(is_over, timeout):
             raise StreamTimeoutError(f"no {what} within {timeout:g} s")
         if not found:
             raise self.failure or UsageError("the client was closed meanwhile")
         return found
 
-    # On the dispatch thread, but for `_listen`.
+    # On the dispatch thread
 
     def _keep_ticker(self, ticker: FtxTicker) -> None:
         with self.changed:
             self.tickers[ticker.market] = _data(ticker)
-        self._changes.notify()
+        self._venue_changes.notify()
 
     def _keep_fill(self, fill: FtxFill) -> None:
         with self.changed:
@@ -242,7 +240,7 @@ class _Keeper(FtxStream):
     def _keep_book(self, book: FtxOrderBook) -> None:
         with self.changed:
             self.book_changes[book.market] += 1
-        self._changes.notify()
+        self._venue_changes.notify()
 
     def _keep_trades(self, frame: Trades) -> None:
         with self.changed:
@@ -252,10 +250,6 @@ class _Keeper(FtxStream):
         if change.new is State.RECONNECTING:
             with self.changed:
                 self.tickers.clear()
-
-    def _listen(self, change: StateChange) -> None:
-        super()._listen(change)
-        self._changes.notify()
 
 
 def _data(message: Message) -> Row:

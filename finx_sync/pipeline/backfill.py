@@ -16,14 +16,15 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from finx_sync.errors import FinxSyncError
+from finx_sync.events import HistoryFetched
 from finx_sync.messages import Message
 from finx_sync.notices import Gap
 from finx_sync.pipeline.counters import MessageCounter
-from finx_sync.pipeline.delivery import Delivery, Judgement
-from finx_sync.pipeline.queue import Event
+from finx_sync.pipeline.delivery import Delivery
+from finx_sync.pipeline.overlap import Verdict
 from finx_sync.venues.base import Subscription
 
-__all__ = ["Backfill", "History"]
+__all__ = ["Backfill", "Fetched", "Filling", "History"]
 
 logger = logging.getLogger("finx_sync")
 
@@ -70,9 +71,16 @@ class History(Protocol):
 
 
 @dataclass
-class _Filling:
-    """One gap being filled; the live messages that wait, and the bytes of their payloads."""
+class Filling:
+    """One gap being filled.
 
+    Attributes:
+        subscription, gap: which.
+        held: the live messages that wait.
+        size: bytes of their payloads.
+    """
+
+    subscription: Subscription
     gap: Gap
     held: list[tuple[Message, bytes, float]] = field(default_factory=list)
     size: int = 0
@@ -84,10 +92,9 @@ class Backfill:
     Args:
         history: where rows come from.
         delivery: hands messages on.
-        ledger: the books.
-        post: has something done on the dispatch thread.
+        counter: counts what was fetched.
+        emit: queues an event for the dispatch thread, which calls `finish` with it.
         timeout: seconds that live messages wait at most.
-        on_filled: told of each gap, whether it was filled, and its subscription.
     """
 
     def __init__(
@@ -95,55 +102,50 @@ class Backfill:
         history: History,
         delivery: Delivery,
         counter: MessageCounter,
-        post: Callable[[Event], object],
+        emit: Callable[..., object],
         *,
         timeout: float,
-        on_filled: Callable[[Gap, bool, Subscription], object],
     ) -> None:
         self._history = history
         self._delivery = delivery
         self._counter = counter
-        self._post = post
+        self._emit = emit
         self._timeout = timeout
-        self._on_filled = on_filled
         self._ended = False
-        self._fillings: dict[Subscription, _Filling] = {}
+        self._fillings: dict[Subscription, Filling] = {}
         self._recent: dict[Subscription, deque[Any]] = {}
 
     def fill(self, gap: Gap, subscription: Subscription) -> bool:
         """Begin to fill the gap of one subscription; returns False where that is not possible."""
         if subscription.kind != self._history.kind or subscription in self._fillings:
             return False
-        filling = self._fillings[subscription] = _Filling(gap)
+        filling = self._fillings[subscription] = Filling(subscription, gap)
         recent = self._recent.get(subscription)
         start = gap.start if not recent else min(gap.start, self._history.moment(recent[-1]))
-        threading.Thread(
-            target=self._fetch, args=(subscription, filling, start), name="finx-sync backfill", daemon=True
-        ).start()
+        threading.Thread(target=self._fetch, args=(filling, start), name="finx-sync backfill", daemon=True).start()
         return True
 
-    def judge(
-        self, subscription: Subscription | None, message: Message, payload: bytes, received_at: float
-    ) -> Judgement:
+    def check(self, subscription: Subscription | None, message: Message, payload: bytes, received_at: float) -> Verdict:
         """Keep a live message back while its gap is being filled; remember it otherwise."""
         if subscription is None or subscription.kind != self._history.kind:
-            return Judgement.PASS
+            return Verdict.PASS
         filling = self._fillings.get(subscription)
         if filling is not None:
             filling.held.append((message, payload, received_at))
             filling.size += len(payload)
-            if filling.size > MAX_HELD_BYTES:
+            if filling.size - len(payload) <= MAX_HELD_BYTES < filling.size:
                 logger.warning("the gap of %s is not filled: too much came meanwhile", subscription.name)
-                self._finish(subscription, filling, Fetched([], "too much came meanwhile"))
-            return Judgement.KEPT
+                self._emit(HistoryFetched, filling, Fetched([], "too much came meanwhile"))
+            return Verdict.HOLD
         self._remember(subscription, message)
-        return Judgement.PASS
+        return Verdict.PASS
 
     def _remember(self, subscription: Subscription, message: Message) -> None:
         self._recent.setdefault(subscription, deque(maxlen=REMEMBERED)).append(message)
 
-    def _fetch(self, subscription: Subscription, filling: _Filling, start: float) -> None:
+    def _fetch(self, filling: Filling, start: float) -> None:
         """On its own thread."""
+        subscription = filling.subscription
         fetched = Fetched([], "it could not be fetched")
         try:
             fetched = self._history.fetch(subscription.name, start, filling.gap.end, self._timeout)
@@ -155,25 +157,27 @@ class Backfill:
             logger.warning("the gap of %s could not be filled: %s", subscription.name, error)
         except Exception:
             logger.exception("filling the gap of %s has met a defect; please report it", subscription.name)
-        self._post(lambda: self._finish(subscription, filling, fetched))
+        self._emit(HistoryFetched, filling, fetched)
 
-    def _finish(self, subscription: Subscription, filling: _Filling, fetched: Fetched) -> None:
-        if self._fillings.get(subscription) is not filling:  # it was given up
-            return
-        del self._fillings[subscription]
-        self._on_filled(filling.gap, fetched.missing is None, subscription)
-        for row in self._missing(subscription, filling, fetched.rows):
-            self._remember(subscription, row)
-            self._delivery.deliver_unbooked(row)
+    def is_waited_for(self, filling: Filling) -> bool:
+        """Whether live messages still wait for this one; it may have been given up."""
+        return self._fillings.get(filling.subscription) is filling
+
+    def finish(self, filling: Filling, fetched: Fetched) -> None:
+        """Hand on what was missing, and then the live messages that have waited."""
+        del self._fillings[filling.subscription]
+        for row in self._missing(filling, fetched.rows):
+            self._remember(filling.subscription, row)
+            self._delivery.deliver_uncounted(row)
             self._counter.backfill(1)
         for message, payload, received_at in filling.held:
-            self._remember(subscription, message)
+            self._remember(filling.subscription, message)
             self._delivery.deliver(message, payload, received_at)
 
-    def _missing(self, subscription: Subscription, filling: _Filling, rows: list[Any]) -> list[Any]:
+    def _missing(self, filling: Filling, rows: list[Any]) -> list[Any]:
         """The rows that no live message has brought."""
         history = self._history
-        recent = self._recent.get(subscription, ())
+        recent = self._recent.get(filling.subscription, ())
         begin = history.moment(recent[-1]) if recent else filling.gap.start
         end = history.moment(filling.held[0][0]) + 1.0 if filling.held else filling.gap.end
         known = Counter(history.identity(message) for message in recent)

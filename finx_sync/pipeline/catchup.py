@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
+from finx_sync.events import Event
 from finx_sync.messages import Message
-from finx_sync.pipeline.queue import Ordered
 
 __all__ = ["Backlog", "Conflated", "Waiting"]
 
@@ -53,7 +53,7 @@ class Backlog:
     def __init__(self) -> None:
         # Its first item is found in one step. A dictionary looks at every place that was freed before, so that taking
         # out all of them takes the square of the time.
-        self._items: OrderedDict[Any, Waiting | Ordered] = OrderedDict()
+        self._items: OrderedDict[Any, Waiting | Event] = OrderedDict()
         self.size = 0
         self._numbers = count()
         self.conflated: Conflated | None = None
@@ -78,11 +78,11 @@ class Backlog:
         self._note(old, kind.name_of(message))
         return 1
 
-    def add_event(self, event: Ordered) -> None:
+    def add_event(self, event: Event) -> None:
         """Add something that must keep its place among the messages."""
         self._items[next(self._numbers)] = event
 
-    def pop(self) -> Waiting | Ordered:
+    def pop(self) -> Waiting | Event:
         """Take what has waited longest."""
         _, item = self._items.popitem(last=False)
         if isinstance(item, Waiting):
@@ -93,9 +93,9 @@ class Backlog:
         """How many messages wait."""
         return sum(isinstance(item, Waiting) for item in self._items.values())
 
-    def events(self) -> list[Ordered]:
+    def events(self) -> list[Event]:
         """The events that wait."""
-        return [item for item in self._items.values() if isinstance(item, Ordered)]
+        return [item for item in self._items.values() if not isinstance(item, Waiting)]
 
     def _note(self, old: Waiting, name: str) -> None:
         if self.conflated is None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections import Counter
-from collections.abc import Callable
 from typing import Any, Final
 
 from finx_sync.errors import (
@@ -16,21 +14,33 @@ from finx_sync.errors import (
     ServerRefusedError,
     SubscriptionRefusedError,
 )
-from finx_sync.pipeline.delivery import Fate
-from finx_sync.pipeline.gaps import Continuity
-from finx_sync.pipeline.queue import Connection
+from finx_sync.events import Connection
+from finx_sync.pipeline.commands import (
+    AskAgain,
+    CommandSink,
+    Confirm,
+    DropSubscription,
+    ProbeAnswered,
+    Refuse,
+    RenewConnection,
+)
+from finx_sync.pipeline.delivery import Delivery, Disposition
+from finx_sync.pipeline.gaps import GapTracker
 from finx_sync.pipeline.venue import VenueDriver
+from finx_sync.pipeline.wanted import Wanted
 from finx_sync.redaction import excerpt, shown
-from finx_sync.session.subscriptions import Subscriptions
-from finx_sync.session.supervisor import Supervisor
 from finx_sync.venues.base import (
     Authentication,
+    Changed,
+    Command,
     Confirmed,
     Ignored,
     KeepAliveReply,
     Postponed,
     Reconnect,
     Refused,
+    Report,
+    Resubscribe,
     ServerError,
     Several,
     Subscription,
@@ -46,130 +56,141 @@ LOGGED: Final = 100
 
 
 class Controls:
-    """Acts on control messages.
+    """Acts on control messages, and on what the venue's state wants done.
 
     Args:
-        venue: its name, for the log.
-        subscriptions: the user's wishes.
-        continuity: told of what proves that subscriptions flow.
-        line_of: the supervisor whose present connection is this one; None when it has gone on to another.
-        tell: calls the handlers of a topic; returns whether there was one.
-        driver: told of what was refused, and of messages that could not be read, after `on_error` was.
+        name: of the venue, for the log.
+        wanted: the subscriptions.
+        gaps: is told what proves that subscriptions flow.
+        delivery: calls the handlers of errors.
+        venue: is told of what was refused, and of messages that could not be read, after the handlers were.
+        commands: does what concerns connections and subscriptions.
     """
 
     def __init__(
         self,
-        venue: str,
+        name: str,
         *,
-        subscriptions: Subscriptions,
-        continuity: Continuity,
-        endpoint_of: Callable[[Connection], Supervisor | None],
-        notify: Callable[[str, object], bool],
-        driver: VenueDriver,
+        wanted: Wanted,
+        gaps: GapTracker,
+        delivery: Delivery,
+        venue: VenueDriver,
+        commands: CommandSink,
     ) -> None:
+        self._name = name
+        self._wanted = wanted
+        self._gaps = gaps
+        self._delivery = delivery
         self._venue = venue
-        self._subscriptions = subscriptions
-        self._continuity = continuity
-        self._endpoint_of = endpoint_of
-        self._notify = notify
-        self._driver = driver
+        self._commands = commands
         self._postponed: dict[Subscription, float] = {}  # when to ask for it again, monotonic
-        self._doubted: dict[str, bool] = {}  # lines with unreadable messages since the last round; whether with several
+        self._doubted: dict[str, bool] = {}  # endpoints with unreadable messages since the last round; whether several
         self._logged: Counter[str] = Counter()
 
-    def take(self, message: Any, connection: Connection) -> Fate:
+    def take(self, message: Any, connection: Connection) -> Disposition:
         """Act on a decoded thing that is no user message; returns what became of it."""
+        if type(message) in self._venue.answers:
+            for command in self._venue.answer(message, connection).commands:
+                self.obey(command, connection)
+            return "control"
         if isinstance(message, Unreadable):
-            self._report(message.error, "a message could not be read")
-            self._doubt(connection.line)
+            self.report(message.error, "a message could not be read")
+            self._doubt(connection.endpoint)
             return "unreadable"
-        line = self._endpoint_of(connection)
+        return self._control(message, connection)
+
+    def obey(self, command: Command, connection: Connection | None = None) -> None:
+        """Do what the venue's state wants done about a message of a connection, or of none."""
+        match command:
+            case Report():
+                self.report(command.error, self._name)
+            case Resubscribe():
+                self._log_resubscription(command)
+                self._commands.execute(command)
+            case Changed():
+                self._commands.execute(command)
+            case _ if connection is not None:
+                self._control(command, connection)
+
+    def _control(self, message: Any, connection: Connection) -> Disposition:
         match message:
             case Authentication():
-                self._authentication(message, line)
+                self._authentication(message, connection)
             case ServerError(said=said):
-                self._server_error(said, line)
+                self._server_error(said, connection)
             case Refused() | Postponed() | Confirmed():
                 self._subscription(message)
             case Reconnect(said=said):
-                self._reconnect(said, line)
+                why = shown(said, LONGEST_COMPLAINT)
+                error = ConnectionLostError(f"the server asked for a new connection: {why}")
+                self._commands.execute(RenewConnection(connection, error, "server"))
             case KeepAliveReply():
-                if line is not None:
-                    line.answers_probes = True
-                self._continuity.answered(connection)
+                self._commands.execute(ProbeAnswered(connection))
+                self._gaps.answered(connection)
             case Several(parts=parts):
                 for part in parts:
-                    self.take(part, connection)
+                    self._control(part, connection)
             case _:
                 return "control" if isinstance(message, Ignored) else "unknown"
         return "control"
 
-    def report(self, error: FinxSyncError) -> None:
-        """Pass an error of the venue's to `on_error`."""
-        self._report(error, self._venue)
-
-    def round(self) -> None:
-        """Ask again for what the server has postponed, where it is time. Called now and then."""
-        for subscription in [subscription for subscription, due in self._postponed.items() if time.monotonic() >= due]:
+    def fire_timer(self, now: float) -> None:
+        """Time has passed; `now` is monotonic."""
+        for subscription in [one for one, due in self._postponed.items() if now >= due]:
             del self._postponed[subscription]
-            self._subscriptions.again(subscription)
-
-    def settle_doubts(self) -> None:
-        """Tell the venue once of all that could not be read since it was told first. Called now and then."""
+            self._commands.execute(AskAgain(subscription))
+        # The venue hears once of all that could not be read since it was told first.
         doubted, self._doubted = self._doubted, {}
-        for line in [line for line, several in doubted.items() if several]:
-            self._driver.unreadable(line)
+        for endpoint in [endpoint for endpoint, several in doubted.items() if several]:
+            self._venue.unreadable(endpoint)
 
-    def _doubt(self, line: str) -> None:
-        """Something on this line could not be read. What is to be done about that is done at once, but for a flood.
+    def _doubt(self, endpoint: str) -> None:
+        """Something of this endpoint could not be read. What is to be done is done at once, but for a flood.
 
-        A venue may look at everything that it has asked for: once now, and once in the next round for all that came
+        A venue may look at everything that it has asked for: once now, and once at the next timer for all that came
         until then.
         """
-        if line in self._doubted:
-            self._doubted[line] = True
+        if endpoint in self._doubted:
+            self._doubted[endpoint] = True
         else:
-            self._doubted[line] = False
-            self._driver.unreadable(line)
+            self._doubted[endpoint] = False
+            self._venue.unreadable(endpoint)
 
     def _subscription(self, message: Refused | Postponed | Confirmed) -> None:
         """What the server says about a subscription."""
         subscription = message.subscription
         if isinstance(message, Confirmed):
-            self._continuity.confirmed(subscription)
+            self._gaps.confirmed(subscription)
         elif isinstance(message, Postponed):
-            logger.info("%s: %s is to be asked for again in %.1f s", self._venue, subscription.name, message.seconds)
-            self._postponed[subscription] = time.monotonic() + message.seconds
+            logger.info("%s: %s is to be asked for again in %.1f s", self._name, subscription.name, message.seconds)
+            self._postponed[subscription] = self._delivery.now + message.seconds
         else:
-            self._subscriptions.refused(subscription)
-            self._driver.removed(subscription)
-            self._continuity.unwanted(subscription)
-            self._report(SubscriptionRefusedError(subscription.kind, subscription.name, message.said), self._venue)
+            self._commands.execute(DropSubscription(subscription))
+            self._wanted.remove(subscription)
+            self._venue.removed(subscription)
+            self._gaps.removed(subscription)
+            error = SubscriptionRefusedError(subscription.kind, subscription.name, message.said)
+            self.report(error, self._name)
 
-    def _authentication(self, verdict: Authentication, line: Supervisor | None) -> None:
-        if line is not None and verdict.accepted:
-            line.confirm()
-        elif not verdict.accepted:
-            refusal = _refused(verdict.said or "isAuth: false")
-            if line is not None:
-                line.refuse(refusal)
-            else:  # its connection has gone meanwhile, and is being tried again
-                self._report(refusal, self._venue)
-
-    def _reconnect(self, said: str, line: Supervisor | None) -> None:
-        if line is not None:
-            why = shown(said, LONGEST_COMPLAINT)
-            line.reconnect(ConnectionLostError(f"the server asked for a new connection: {why}"), "server")
-
-    def _server_error(self, said: str, line: Supervisor | None) -> None:
-        if line is not None and not line.confirmed:
-            line.refuse(_refused(said))
+    def _authentication(self, answer: Authentication, connection: Connection) -> None:
+        if answer.accepted:
+            self._commands.execute(Confirm(connection))
+            return
+        refusal = _refused(answer.said or "isAuth: false")
+        if connection.is_over:  # another is being tried
+            self.report(refusal, self._name)
         else:
-            self._report(ServerRefusedError("stream", said), f"{self._venue}: the server reports an error")
+            self._commands.execute(Refuse(connection, refusal))
 
-    def _report(self, error: FinxSyncError, what: str) -> None:
-        """To `on_error`; to the log where nobody listens, which a server cannot flood."""
-        if self._notify("error", error):
+    def _server_error(self, said: str, connection: Connection) -> None:
+        if connection.is_over or connection.is_confirmed:
+            self.report(ServerRefusedError("stream", said), f"{self._name}: the server reports an error")
+        else:
+            self._commands.execute(Refuse(connection, _refused(said)))
+
+    def report(self, error: FinxSyncError, what: str) -> None:
+        """To the handlers of errors; to the log where there are none, which a server cannot flood."""
+        if self._delivery.notify("error", error):
             return
         self._logged[what] += 1
         count = self._logged[what]
@@ -179,6 +200,11 @@ class Controls:
             logger.warning(
                 "%s: %s (%d times so far; only the 1000th, 10000th and so on are logged)", what, error, count
             )
+
+    def _log_resubscription(self, command: Resubscribe) -> None:
+        if command.why:
+            names = ", ".join(sorted(subscription.name for subscription in command.subscriptions))
+            logger.warning("%s: %s; asking again for %s", self._name, command.why, names)
 
 
 def _refused(said: str) -> AuthorizationError:

@@ -58,7 +58,7 @@ class MessageCounter:
         self._unknown = self._backfilled = 0
         self.bytes_received = 0
 
-    def forked(self) -> None:
+    def reset_after_fork(self) -> None:
         """In the child of a fork: whoever held the lock has not come along."""
         self._lock = threading.RLock()
 

@@ -1,27 +1,29 @@
-"""From decoded messages to the user's functions, and into the books. On the dispatch thread only."""
+"""From decoded messages to the user's functions, and into the counters. On the dispatch thread only."""
 
 from __future__ import annotations
 
-import enum
 import logging
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Literal, Protocol
 
 from finx_sync.errors import HandlerRaisedError, UnreadableMessageError
+from finx_sync.events import Connection
 from finx_sync.messages import Message
+from finx_sync.pipeline.commands import CommandSink, FailStream
 from finx_sync.pipeline.counters import MessageCounter
-from finx_sync.pipeline.expander import Expander, Expansion, NoExpander
 from finx_sync.pipeline.handlers import Handler, Handlers, Route
 from finx_sync.pipeline.latest import WEIGH_AFTER, LastValues, set_field
-from finx_sync.pipeline.queue import Connection
+from finx_sync.pipeline.overlap import Verdict
+from finx_sync.pipeline.venue import VenueDriver
 from finx_sync.reporting import is_configured
+from finx_sync.venues.base import Outcome
 
-__all__ = ["Delivery", "Fate", "Gate", "Judgement"]
+__all__ = ["Delivery", "Disposition", "MessageFilter"]
 
 logger = logging.getLogger("finx_sync")
 
-Fate = Literal["unclaimed", "unknown", "control", "unreadable"]
+Disposition = Literal["unclaimed", "unknown", "control", "unreadable"]
 """What became of a decoded thing that is no user message."""
 
 EXCERPT: Final = 1024
@@ -30,27 +32,25 @@ EXCERPT: Final = 1024
 _NOBODY: Final = Route()
 
 
-class Judgement(enum.Enum):
-    """What a gate says of a message."""
-
-    PASS = enum.auto()
-    DUPLICATE = enum.auto()
-    KEPT = enum.auto()
-    """The gate hands it on later, by `Delivery.deliver`; until then it is in hand."""
-
-
-class Gate(Protocol):
+class MessageFilter(Protocol):
     """Looks at user messages before the handlers do, while there is something to look for."""
 
     @property
-    def judges(self) -> bool:
-        """Whether `judge` must be asked; `prepare` must in any case."""
+    def checks(self) -> bool:
+        """Whether `check` must be asked; `prepare` must in any case."""
 
     def prepare(self, messages: Sequence[Any], received_at: float, connection: Connection) -> None:
         """Told of the messages that come next."""
 
-    def judge(self, message: Message, payload: bytes, received_at: float, connection: Connection) -> Judgement:
+    def check(self, message: Message, payload: bytes, received_at: float, connection: Connection) -> Verdict:
         """Whether `message` may pass."""
+
+
+class ControlMessages(Protocol):
+    """Acts on what is no user message."""
+
+    def take(self, message: Any, connection: Connection) -> Disposition:
+        """Act on it; returns what became of it."""
 
 
 class Delivery:
@@ -58,51 +58,55 @@ class Delivery:
 
     Args:
         handlers: who wants what.
-        ledger: the books.
+        counter: counts what becomes of each message.
         latest: the table of last values to keep; its types are the user messages.
-        on_other: told of every decoded thing that is no user message, with its connection; returns what became of it.
-        on_raise: ends the stream because of a handler's exception; None where the stream goes on.
-        expander: makes what handlers get of some types of message; None where all are handed on as they come.
+        venue: makes what handlers get of some types of message.
+        commands: is told to end the stream where a handler's exception does that; None where the stream goes on.
 
     Attributes:
-        gate: looks at every message first; None, the usual case, costs nothing.
-        queue: takes what a gate hands on, while messages that came before it wait; None, as a rule.
+        controls: acts on what is no user message. Set before the first message.
+        filter: looks at every message first; None, the usual case, costs nothing.
+        queue: takes what a filter hands on, while messages that came before it wait; None, as a rule.
         now: when what is being handled happened, monotonic: the same in a replay, however long it had waited.
         stopping: set by any thread to end after the handler that runs, with `handlers.touch()` after it.
     """
+
+    controls: ControlMessages
 
     def __init__(
         self,
         handlers: Handlers,
         counter: MessageCounter,
         latest: LastValues,
-        on_other: Callable[[Any, Connection], Fate],
-        on_raise: Callable[[HandlerRaisedError], object] | None = None,
-        *,
-        expander: Expander | None = None,
+        venue: VenueDriver,
+        commands: CommandSink | None = None,
     ) -> None:
         self._handlers = handlers
         self._counter = counter
         self._latest = latest
-        self._expander = expander or NoExpander()
-        self._expanded = self._expander.kinds
+        self._venue = venue
+        self._expanded = venue.kinds
         # The types that go straight to handlers.
         self._direct = {kind: table for kind, table in latest.items() if kind not in self._expanded}
-        self._on_other = on_other
-        self._on_raise = on_raise
-        self.gate: Gate | None = None
+        self._commands = commands
+        self.filter: MessageFilter | None = None
         self.queue: Callable[[Message, bytes, float], object] | None = None
         self.now = 0.0
         self.stopping = False
         self._defects = 0
         self._unweighed = 0  # bytes handed on since the last values were weighed
 
+    def stop(self) -> None:
+        """End after the handler that runs. Any thread."""
+        self.stopping = True
+        self._handlers.touch()
+
     def run(self, messages: list[Any], payloads: Sequence[bytes], received_at: float, connection: Connection) -> int:
         """Hand messages on, in order, until the handlers change or the stream stops; returns how many were."""
-        gate, done = self.gate, 0
-        if gate is not None:
-            self.prepare(gate, messages, received_at, connection)
-        if (gate is None or self._judge() is None) and "message" not in self._handlers.topics:
+        message_filter, done = self.filter, 0
+        if message_filter is not None:
+            self.prepare(message_filter, messages, received_at, connection)
+        if (message_filter is None or self._checking() is None) and "message" not in self._handlers.topics:
             routes = self._handlers.routes
             call = self._call_expanded if type(messages[0]) in self._expanded else self._call_one
             done = call(messages, payloads, received_at)
@@ -111,14 +115,16 @@ class Delivery:
         rest = (messages[done:], payloads[done:]) if done else (messages, payloads)
         return done + self._call_each(*rest, received_at, connection)
 
-    def prepare(self, gate: Gate, messages: Sequence[Any], received_at: float, connection: Connection) -> None:
-        """Tell the gate of what comes next; whatever is in the messages, nothing is raised."""
+    def prepare(
+        self, message_filter: MessageFilter, messages: Sequence[Any], received_at: float, connection: Connection
+    ) -> None:
+        """Show the filter what comes next; whatever is in the messages, nothing is raised."""
         try:
-            gate.prepare(messages, received_at, connection)
+            message_filter.prepare(messages, received_at, connection)
         except Exception as error:  # noqa: BLE001  # the messages themselves are still to be handed on
             self._defect("could not be looked at for gaps", error)
 
-    def account(self, size: int) -> None:
+    def weigh(self, size: int) -> None:
         """A batch of `size` bytes is to be handed on: now and then, see that the last values do not get too heavy."""
         self._unweighed += size
         if self._unweighed > WEIGH_AFTER:
@@ -126,20 +132,20 @@ class Delivery:
             for table in self._latest.values():
                 table.forget_heavy()
 
-    def _judge(self) -> Gate | None:
-        """The gate, if it has to judge every message."""
-        gate = self.gate
-        return gate if gate is not None and gate.judges else None
+    def _checking(self) -> MessageFilter | None:
+        """The filter, if it has to check every message."""
+        message_filter = self.filter
+        return message_filter if message_filter is not None and message_filter.checks else None
 
     def run_timed(self, messages: Sequence[Any], payloads: Sequence[bytes], times: Sequence[float]) -> int:
         """As `run`, for messages of several batches, each with its own time: a recording's, without their pauses.
 
-        Ends before the first message that is not simple (a gate or `on_message` wants it, it is no user message, or it
-        has not exactly one handler), and when the handlers change; returns how many were handed on.
+        Ends before the first message that is not simple (a filter or `on_message` wants it, it is no user message, or
+        it has not exactly one handler), and when the handlers change; returns how many were handed on.
         """
         handlers, latest = self._handlers, self._direct
         routes = handlers.routes
-        if self.stopping or self.gate is not None or "message" in handlers.topics:
+        if self.stopping or self.filter is not None or "message" in handlers.topics:
             return 0
         simple = {
             kind: (latest[kind].entries, kind.name_of, route.only.function, route.only)
@@ -168,7 +174,7 @@ class Delivery:
         return done
 
     def deliver(self, message: Message, payload: bytes, received_at: float) -> None:
-        """Hand one message on that a gate has kept, in its place after those that wait."""
+        """Hand one message on that a filter has kept, in its place after those that wait."""
         if self.stopping:
             self._counter.settle(dropped=1)
         elif self.queue is not None:
@@ -177,19 +183,19 @@ class Delivery:
             self.hand_on(message, payload, received_at)
 
     def hand_on(self, message: Message, payload: bytes, received_at: float) -> None:
-        """Hand one message on that was in hand already and that no gate keeps."""
+        """Hand one message on that was in hand already and that no filter keeps."""
         self._counter.settle(**{self._deliver(message, payload, received_at): 1})
 
     def duplicates(self, count: int) -> None:
-        """So many messages that a gate has kept are not handed on: they came, or come, on another connection."""
+        """So many messages that a filter has kept are not handed on: they came, or come, on another connection."""
         self._counter.settle(duplicate=count)
 
     def drop(self, count: int) -> None:
-        """So many messages that a gate has kept are thrown away, since the stream ends."""
+        """So many messages that a filter has kept are dropped, since the stream ends."""
         self._counter.settle(dropped=count)
 
-    def deliver_unbooked(self, message: Message) -> None:
-        """Hand on a message that never was in the books: fetched afterwards."""
+    def deliver_uncounted(self, message: Message) -> None:
+        """Hand on a message that was never counted: fetched afterwards."""
         self._hand_on_part(type(message), message)
 
     def notify(self, topic: str, value: object) -> bool:
@@ -251,7 +257,7 @@ class Delivery:
         self, messages: list[Any], payloads: Sequence[bytes], received_at: float, connection: Connection
     ) -> int:
         """The same for any mixture: several types or handlers, handlers by name, texts, what is no user message."""
-        handlers, latest, gate = self._handlers, self._latest, self._judge()
+        handlers, latest, message_filter = self._handlers, self._latest, self._checking()
         routes, texts = handlers.routes, "message" in handlers.topics
         if self.stopping:  # as above
             return 0
@@ -274,15 +280,15 @@ class Delivery:
                 done += 1
                 if table is None:
                     self.other(message, payload, connection)
-                    gate = self._judge()  # a control message may have opened or closed one
+                    message_filter = self._checking()  # a control message may have opened or closed one
                     if handlers.routes is not routes:
                         break
                     continue
                 name = name_of(message)
-                if gate is not None:
-                    judgement = gate.judge(message, payload, received_at, connection)
-                    if judgement is not Judgement.PASS:
-                        counts["duplicate"] += judgement is Judgement.DUPLICATE
+                if message_filter is not None:
+                    verdict = message_filter.check(message, payload, received_at, connection)
+                    if verdict is not Verdict.PASS:
+                        counts["duplicate"] += verdict is Verdict.DUPLICATE
                         continue
                 heard = texts and self.notify("message", str(payload, "utf-8"))
                 set_field(message, "received_at", received_at)
@@ -326,7 +332,7 @@ class Delivery:
 
     def _call_expanded(self, messages: list[Any], payloads: Sequence[bytes], received_at: float) -> int:
         """As `_call_one`, for messages of which handlers get something else."""
-        handlers, latest, expanded, expand = self._handlers, self._latest, self._expanded, self._expander.expand
+        handlers, latest, expanded, expand = self._handlers, self._latest, self._expanded, self._venue.expand
         routes = handlers.routes
         if self.stopping:  # as there
             return 0
@@ -374,13 +380,13 @@ class Delivery:
             name: its name.
             heard: whether `on_message` handlers had its text.
         """
-        made = self._expander.expand(message)
+        made = self._venue.expand(message)
         for further in made.names:
             entries[further] = entries[name]
         claimed = self._hand_on_all(made) or heard
         return "handled" if claimed else "duplicate" if made.is_duplicate else "unclaimed"
 
-    def _hand_on_all(self, made: Expansion) -> bool:
+    def _hand_on_all(self, made: Outcome) -> bool:
         """Hand on what an expander has made; returns whether anybody wanted any of it.
 
         One frame may hold a hundred thousand parts, so a stop is noticed between them.
@@ -388,7 +394,7 @@ class Delivery:
         claimed, notify = False, self.notify
         for number, (topic, part) in enumerate(made.messages):
             if self.stopping:
-                self._expander.withheld([left for _, left in made.messages[number:]])
+                self._venue.withheld([left for _, left in made.messages[number:]])
                 break
             claimed = (notify(topic, part) if isinstance(topic, str) else self._hand_on_part(topic, part)) or claimed
         return claimed
@@ -410,11 +416,11 @@ class Delivery:
         """What is no user message, in hand: act on it, and enter it. Whatever it is, nothing is raised."""
         heard = "message" in self._handlers.topics and self.notify("message", str(payload, "utf-8"))
         try:
-            fate = self._on_other(message, connection)
+            fate = self.controls.take(message, connection)
         except Exception as error:  # noqa: BLE001  # see `spoiled`
             self.spoiled(payload, error)
         else:
-            self._book(fate, heard)
+            self._count(fate, heard)
 
     def spoiled(self, payload: bytes, error: Exception) -> None:
         """A message in hand on which something of ours has choked: reported and entered as unreadable.
@@ -435,7 +441,7 @@ class Delivery:
             text = "a message %s, which is a defect of finx_sync (%d so far); please report it"
             logger.error(text, what, self._defects, exc_info=error)
 
-    def _book(self, fate: Fate, heard: bool) -> None:
+    def _count(self, fate: Disposition, heard: bool) -> None:
         """Enter a message that is no user message; `heard` tells that `on_message` handlers had its text."""
         if fate in ("control", "unreadable"):
             self._counter.settle(**{fate: 1})
@@ -454,13 +460,14 @@ class Delivery:
 
     def _failed(self, handler: Handler, value: object, error: BaseException) -> None:
         handler.failures += 1
-        goes_on = self._on_raise is None
+        goes_on = self._commands is None
         failure = HandlerRaisedError(handler.label, handler.function, value, stream_goes_on=goes_on)
         failure.__cause__ = error
         # A raising error handler is logged and counted, not told to itself.
         heard = handler.topic != "error" and self.notify("error", failure)
-        if self._on_raise is not None:
-            self._on_raise(failure)
+        if self._commands is not None:
+            self.stop()
+            self._commands.execute(FailStream(failure))
         if heard and not is_configured():  # whoever has on_error and no log wants no second report on stderr
             return
         if handler.failures == 1:

@@ -185,25 +185,25 @@ class DriftMonitor:
         self._series: dict[tuple[str, type[Message]], Series] = {}
         self._due = 0.0
 
-    def sample(self, message: object, arrived: float, line: str) -> None:
+    def sample(self, message: object, arrived: float, endpoint: str) -> None:
         """Take a message into account.
 
         Args:
             message: as decoded; what carries no time is passed over.
             arrived: when it was read, monotonic seconds.
-            line: the name of its connection.
+            endpoint: the name of its connection.
         """
         if not isinstance(message, Message) or (venue_time := message.venue_time) is None:
             return
-        key = line, type(message)
+        key = endpoint, type(message)
         series = self._series.get(key)
         if series is None:
             series = self._series[key] = Series()
         series.add(message.name_of(message), venue_time, arrived)
 
-    def forget(self, line: str | None = None) -> None:
-        """Begin anew: another connection serves `line`, or, for None, the reader was held back, which ages all."""
-        for key in [key for key in self._series if line is None or key[0] == line]:
+    def forget(self, endpoint: str | None = None) -> None:
+        """Begin anew: another connection serves `endpoint`, or, for None, the reader was held back, which ages all."""
+        for key in [key for key in self._series if endpoint is None or key[0] == endpoint]:
             del self._series[key]
 
     def check(self, now: float, offset: float) -> list[tuple[str, Drift]]:
@@ -217,8 +217,8 @@ class DriftMonitor:
             return []
         self._due = now + CHECK_INTERVAL
         found = []
-        for (line, kind), series in self._series.items():
+        for (endpoint, kind), series in self._series.items():
             if (report := series.check(now)) is not None:
                 lag, growth, since, caught_up = report
-                found.append((line, Drift(kind.__name__, lag, growth, since + offset, caught_up)))
+                found.append((endpoint, Drift(kind.__name__, lag, growth, since + offset, caught_up)))
         return found

@@ -1,8 +1,8 @@
-"""Lossless or labelled: keeps the account of each subscription, and tells of every gap before the message after it.
+"""Lossless or labelled: keeps track of each subscription, and reports every gap before the message that follows it.
 
 Everything here runs on the dispatch thread, in order with the messages; only `coverage` is for any thread. Nothing here
 reads a clock: the time is that of the event or message which is being handled, so a recording's events give the same
-account again.
+gaps again.
 
 A subscription *flows* from the first message after it was asked for, from the server's confirmation, or from the answer
 to the probe that follows it; servers read in order, so an answer to what was sent later proves what was sent before.
@@ -12,26 +12,34 @@ missing is what came after the last message of that connection: up to there TCP 
 
 from __future__ import annotations
 
-import dataclasses
 import threading
 from collections import deque
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
+from finx_sync.events import (
+    Candidate,
+    Connection,
+    ConnectionClosed,
+    ConnectionOpened,
+    MessagesDropped,
+    RecordingDamaged,
+    ReplacementBegan,
+)
 from finx_sync.messages import Message
 from finx_sync.notices import Gap, GapReason, Interval
-from finx_sync.pipeline.backfill import Backfill
+from finx_sync.pipeline.backfill import Backfill, Fetched, Filling
 from finx_sync.pipeline.catchup import Conflated
 from finx_sync.pipeline.coverage import Coverage
-from finx_sync.pipeline.delivery import Delivery, Judgement
-from finx_sync.pipeline.overlap import mark, skip_to
-from finx_sync.pipeline.queue import Connection, Dropped
-from finx_sync.pipeline.replacement import Handover, Successor
-from finx_sync.session.clock import Clock
+from finx_sync.pipeline.delivery import Delivery
+from finx_sync.pipeline.overlap import Verdict, mark, skip_to
+from finx_sync.pipeline.replacement import Replacement
+from finx_sync.pipeline.venue import VenueDriver
+from finx_sync.pipeline.wanted import Wanted
 from finx_sync.venues.base import Dialect, Subscription
 
-__all__ = ["Continuity"]
+__all__ = ["GapTracker"]
 
 SETTLE: Final = 5.0
 """Seconds after which a subscription is taken to flow, where nothing proves it."""
@@ -68,51 +76,50 @@ class _Echoes:
     until: float
 
 
-class Continuity:
-    """The account of each subscription.
+class GapTracker:
+    """Keeps track of each subscription.
 
     Args:
-        dialect: whose message types have which kind of subscription.
-        wishes: the subscriptions of one line, or of all.
-        delivery: whose gate this is.
-        clock: times.
-        on_missed: told of each gap, after `on_gap` was.
-        overlap: seconds that two connections serve one line at most.
+        codec: which kind of subscription each message type belongs to.
+        wanted: the subscriptions.
+        delivery: hands messages on; this is its filter while there is something to look for.
+        venue: is told of every gap, after the handlers were.
+        wall: tells the present time, UNIX seconds, for `coverage`, which reaches up to now.
+        overlap: seconds that two connections serve one endpoint at most.
 
     Attributes:
-        delivery: whose gate this is.
         filler: fills gaps; None where nothing can.
-        looked: the time of the last look, monotonic; 0 while the end of a connection is being handled.
+        settled: the time of the last timer, monotonic; 0 while the end of a connection is being handled.
     """
 
     def __init__(
         self,
         *,
-        dialect: Dialect,
-        subscriptions: Callable[[str | None], Iterable[Subscription]],
+        codec: Dialect,
+        wanted: Wanted,
         delivery: Delivery,
-        clock: Clock,
-        on_missed: Callable[[Gap], object],
+        venue: VenueDriver,
+        wall: Callable[[], float],
         overlap: float,
     ) -> None:
         self._overlap = overlap
-        self._dialect = dialect
-        self._wishes = subscriptions
-        self.delivery = delivery
-        self._clock = clock
-        self._on_missed = on_missed
+        self._kinds = codec.kinds
+        self._asks_by_url = codec.asks_by_url
+        self._wanted = wanted
+        self._delivery = delivery
+        self._venue = venue
+        self._until = wall
         self._lock = threading.RLock()  # guards _coverage; re-entrant for signal handlers
         self._coverage = Coverage()
         self._pending: dict[Subscription, _Pending] = {}
         self._open: dict[str, Connection] = {}
-        self._handovers: dict[str, Handover] = {}
-        self._retired: set[Connection] = set()  # replaced; what they still bring, their successor brings too
+        self._replacements: dict[str, Replacement] = {}
+        self._retired: set[Connection] = set()  # replaced; what they still bring, their replacement brings too
         self._echoes: dict[Connection, _Echoes] = {}
         self.filler: Backfill | None = None
-        self.looked = 0.0
+        self.settled = 0.0
         self._compared_since = 0.0
-        self._now = clock.monotonic()
-        self._wall = clock.wall()
+        self._now = self._wall = 0.0
 
     def happened(self, arrived: float, at: float) -> None:
         """What comes next happened at this time: monotonic, and UNIX seconds."""
@@ -121,67 +128,76 @@ class Continuity:
     def coverage(self, name: str) -> list[Interval]:
         """What was received of `name` and what is missing, up to now. Any thread."""
         with self._lock:
-            return self._coverage.of(name, self._clock.wall())
+            return self._coverage.of(name, self._until())
 
     # Connections
 
-    def opened(self, connection: Connection) -> None:
+    def opened(self, event: ConnectionOpened) -> None:
         """A connection is open and has been asked for all its subscriptions."""
-        if connection.is_given_up():  # while this thread was busy: what serves the line now brings the same
+        connection = event.connection
+        if connection.is_given_up:  # while this thread was busy: what serves the endpoint now brings the same
             self._retired.add(connection)
-            self._set_gate()
+            self._set_filter()
             return
-        handover = self._handovers.get(connection.line)
-        if handover is not None and not handover.successor.owns(connection):  # the line has gone, and come back anew
-            self.delivery.drop(self._handovers.pop(connection.line).dissolve()[1])
-        elif handover is not None:
+        replacement = self._replacements.get(connection.endpoint)
+        if replacement is not None and not replacement.candidate.owns(
+            connection
+        ):  # the endpoint has gone, and come back anew
+            self._delivery.drop(self._replacements.pop(connection.endpoint).dissolve()[1])
+        elif replacement is not None:
             if not self._compares():
                 self._compared_since = self._wall
-            handover.opened(connection, self._now + self._overlap)
-            if self._dialect.asks_by_url:
-                handover.read_at = self._wall
+            replacement.opened(connection, self._now + self._overlap)
+            if self._asks_by_url:
+                replacement.read_at = self._wall
             for subscription, one in self._pending.items():
-                if one.connection is handover.old and not handover.compares(subscription):  # it was asked of this one
+                if one.connection is replacement.old and not replacement.compares(
+                    subscription
+                ):  # it was asked of this one
                     one.connection = connection
             return
-        self._open[connection.line] = connection
-        for subscription in self._wishes(connection.line):
+        self._open[connection.endpoint] = connection
+        for subscription in self._wanted.of(connection.endpoint):
             pending = self._pending.get(subscription)
             if pending is None:
                 self._pending[subscription] = _Pending(connection, self._now)
             else:
                 pending.connection, pending.asked_at = connection, self._now
                 pending.is_probed = True
-        self._set_gate()
+        self._set_filter()
 
-    def closed(self, connection: Connection, covered_until: float, reason: GapReason) -> None:
-        """It is gone; everything up to `covered_until` (UNIX seconds) has been received on it."""
-        handover = self._handovers.get(connection.line)
+    def closed(self, event: ConnectionClosed) -> None:
+        """A connection has ended; everything up to `covered_until` has been received on it."""
+        connection, covered_until, reason = event.connection, event.covered_until, event.reason
+        if event.by_stop:
+            self._left(connection, covered_until)
+            return
+        replacement = self._replacements.get(connection.endpoint)
         self._echoes.pop(connection, None)
         if connection in self._retired:
             self._retired.discard(connection)
-        elif handover is not None and connection is handover.new:
-            self._dissolve(handover, covered_until, reason)
-        elif handover is not None and connection is handover.old and handover.new is not None:
-            self._succeed(handover, handover.new, covered_until, reason)
-        elif self._open.get(connection.line) is connection:
-            self._lose(connection.line, covered_until, reason)
-            if handover is not None:
-                del self._handovers[connection.line]
-                handover.successor.give_up()
-        self._set_gate()
+        elif replacement is not None and connection is replacement.new:
+            self._dissolve(replacement, covered_until, reason)
+        elif replacement is not None and connection is replacement.old and replacement.new is not None:
+            self._succeed(replacement, replacement.new, covered_until, reason)
+        elif self._open.get(connection.endpoint) is connection:
+            self._lose(connection.endpoint, covered_until, reason)
+            if replacement is not None:
+                del self._replacements[connection.endpoint]
+                replacement.candidate.give_up()
+        self._set_filter()
 
-    def left(self, connection: Connection, covered_until: float) -> None:
+    def _left(self, connection: Connection, covered_until: float) -> None:
         """It was closed because the stream stops: its names are covered up to here, and no gap follows."""
         if connection in self._retired:
             return
         with self._lock:
-            for subscription in self._wishes(connection.line):
+            for subscription in self._wanted.of(connection.endpoint):
                 self._coverage.end(subscription.name, covered_until)
 
-    def _lose(self, line: str, covered_until: float, reason: GapReason) -> None:
-        del self._open[line]
-        self._lost(self._wishes(line), covered_until, reason, None)
+    def _lose(self, endpoint: str, covered_until: float, reason: GapReason) -> None:
+        del self._open[endpoint]
+        self._lost(self._wanted.of(endpoint), covered_until, reason, None)
 
     def _lost(
         self,
@@ -203,21 +219,21 @@ class Continuity:
                     self._coverage.begin(subscription.name, covered_until)
                 self._coverage.lose(subscription.name, covered_until, reason)
 
-    def wanted(self, subscription: Subscription) -> None:
+    def added(self, subscription: Subscription) -> None:
         """A subscription was added."""
-        line = self._dialect.endpoint_of(subscription)
-        handover = self._handovers.get(line)
-        connection = self._open.get(line) if handover is None or handover.new is None else handover.new
+        endpoint = self._wanted.endpoint_of(subscription)
+        replacement = self._replacements.get(endpoint)
+        connection = self._open.get(endpoint) if replacement is None or replacement.new is None else replacement.new
         if connection is not None and subscription not in self._pending:
             self._pending[subscription] = _Pending(connection, self._now, is_probed=False)
-            self._set_gate()
+            self._set_filter()
 
-    def unwanted(self, subscription: Subscription) -> None:
+    def removed(self, subscription: Subscription) -> None:
         """A subscription was removed."""
         self._pending.pop(subscription, None)
         with self._lock:
             self._coverage.end(subscription.name, self._wall)
-        self._set_gate()
+        self._set_filter()
 
     def answered(self, connection: Connection) -> None:
         """The server answered what was sent after the subscriptions: all of them flow."""
@@ -227,9 +243,9 @@ class Continuity:
             if one.connection is connection and one.is_probed
         ]
         self._flow(proven, self._wall)
-        handover = self._handovers.get(connection.line)
-        if handover is not None and connection is handover.new and handover.read_at is None:
-            handover.read_at = self._wall
+        replacement = self._replacements.get(connection.endpoint)
+        if replacement is not None and connection is replacement.new and replacement.read_at is None:
+            replacement.read_at = self._wall
 
     def confirmed(self, subscription: Subscription) -> None:
         """The server confirmed a subscription."""
@@ -242,10 +258,10 @@ class Continuity:
         Args:
             now: when it was looked; monotonic. All that had come in by then has been handled.
         """
-        self.looked = now
+        self.settled = now
         for connection in [one for one, echoes in self._echoes.items() if now >= echoes.until]:
             del self._echoes[connection]
-            self._set_gate()
+            self._set_filter()
         self._flow(
             [
                 subscription
@@ -254,77 +270,77 @@ class Continuity:
             ],
             self._wall,
         )
-        for handover in list(self._handovers.values()):
-            if (new := handover.new) is None:
+        for replacement in list(self._replacements.values()):
+            if (new := replacement.new) is None:
                 continue
-            due = now >= handover.deadline or self._is_complete(handover)
+            due = now >= replacement.deadline or self._is_complete(replacement)
             # Its key may yet be refused; or else it has failed, and the news is on its way.
-            if due and handover.successor.is_confirmed and handover.successor.take_over(new):
-                self._finish(handover)
+            if due and replacement.candidate.is_confirmed and replacement.candidate.take_over(new, self.settled):
+                self._finish(replacement)
 
     # Make before break
 
-    def hand_over(self, handover: Handover) -> None:
-        """A second connection is being opened for a line: remember the first one's messages, to compare with."""
-        if self._open.get(handover.old.line) is not handover.old:  # it has gone meanwhile, and comes back by itself
-            handover.successor.give_up()
+    def replacing(self, event: ReplacementBegan) -> None:
+        """A second connection is being opened for an endpoint: remember what the first one brings, to compare with."""
+        endpoint = event.old.endpoint
+        if self._open.get(endpoint) is not event.old:  # it has ended meanwhile, and comes back by itself
+            event.candidate.give_up()
             return
-        handover.doubt_since = self._wall
-        self._handovers[handover.old.line] = handover
-        self._set_gate()
+        self._replacements[endpoint] = Replacement(event.old, event.candidate, self._delivery, self._wall)
+        self._set_filter()
 
-    def _is_complete(self, handover: Handover) -> bool:
-        return handover.is_complete(set(self._wishes(handover.old.line)))
+    def _is_complete(self, replacement: Replacement) -> bool:
+        return replacement.is_complete(set(self._wanted.of(replacement.old.endpoint)))
 
-    def _succeed(self, handover: Handover, new: Connection, covered_until: float, reason: GapReason) -> None:
-        """The old connection is gone: the new one serves the line, unless it has ended, too."""
-        self.looked = 0.0
-        if handover.successor.take_over(new):
-            wanted = set(self._wishes(new.line))
-            lost = [subscription for subscription in handover.unproven(covered_until) if subscription in wanted]
-            self._finish(handover, lost)
-            self._retired.discard(handover.old)
+    def _succeed(self, replacement: Replacement, new: Connection, covered_until: float, reason: GapReason) -> None:
+        """The old connection is gone: the new one serves the endpoint, unless it has ended, too."""
+        self.settled = 0.0
+        if replacement.candidate.take_over(new, self.settled):
+            wanted = set(self._wanted.of(new.endpoint))
+            lost = [subscription for subscription in replacement.unproven(covered_until) if subscription in wanted]
+            self._finish(replacement, lost)
+            self._retired.discard(replacement.old)
             self._lost(lost, covered_until, reason, new)
         else:
             self._retired.add(new)
-            self._dissolve(handover, covered_until, reason)
-            self._echoes.pop(handover.old, None)
-            self._lose(new.line, covered_until, reason)
+            self._dissolve(replacement, covered_until, reason)
+            self._echoes.pop(replacement.old, None)
+            self._lose(new.endpoint, covered_until, reason)
 
-    def _finish(self, handover: Handover, lost: Sequence[Subscription] = ()) -> None:
-        """The old connection has been retired; the new one serves the line, but for what is `lost`."""
-        assert handover.new is not None
-        line = handover.old.line
-        del self._handovers[line]
-        self._retired.add(handover.old)
-        self._open[line] = handover.new
+    def _finish(self, replacement: Replacement, lost: Sequence[Subscription] = ()) -> None:
+        """The old connection has been retired; the new one serves the endpoint, but for what is `lost`."""
+        assert replacement.new is not None
+        endpoint = replacement.old.endpoint
+        del self._replacements[endpoint]
+        self._retired.add(replacement.old)
+        self._open[endpoint] = replacement.new
         for pending in self._pending.values():
-            if pending.connection is handover.old:
-                pending.connection = handover.new
-        doubtful, kept = handover.finish()
-        self._expect(handover, handover.new)
-        wanted = set(self._wishes(line))
+            if pending.connection is replacement.old:
+                pending.connection = replacement.new
+        doubtful, kept = replacement.finish()
+        self._expect(replacement, replacement.new)
+        wanted = set(self._wanted.of(endpoint))
         doubtful = [subscription for subscription in doubtful if subscription in wanted and subscription not in lost]
-        self._doubt(doubtful, handover.doubt_since, self._wall)
+        self._doubt(doubtful, replacement.doubt_since, self._wall)
         for message, payload, received_at in kept:
-            self.prepare([message], received_at, handover.new)
-            self.delivery.deliver(message, payload, received_at)
-        self._set_gate()
+            self.prepare([message], received_at, replacement.new)
+            self._delivery.deliver(message, payload, received_at)
+        self._set_filter()
 
-    def _dissolve(self, handover: Handover, now: float, reason: GapReason) -> None:
-        """The new connection failed; the old one goes on serving the line."""
-        del self._handovers[handover.old.line]
-        gone_over, repeated = handover.dissolve()
-        self.delivery.duplicates(repeated)
-        wanted = list(self._wishes(handover.old.line))
+    def _dissolve(self, replacement: Replacement, now: float, reason: GapReason) -> None:
+        """The new connection failed; the old one goes on serving the endpoint."""
+        del self._replacements[replacement.old.endpoint]
+        gone_over, repeated = replacement.dissolve()
+        self._delivery.duplicates(repeated)
+        wanted = list(self._wanted.of(replacement.old.endpoint))
         self._doubt([subscription for subscription in gone_over if subscription in wanted], now, self._wall)
-        self._expect(handover, handover.old)
-        alone = [one for one in wanted if not handover.compares(one)]
-        self._lost(alone, now, reason, handover.old, is_probed=False)
+        self._expect(replacement, replacement.old)
+        alone = [one for one in wanted if not replacement.compares(one)]
+        self._lost(alone, now, reason, replacement.old, is_probed=False)
 
-    def _expect(self, handover: Handover, connection: Connection) -> None:
+    def _expect(self, replacement: Replacement, connection: Connection) -> None:
         """This one of the two goes on, and will repeat what the other one has brought."""
-        if echoes := handover.echoes(connection):
+        if echoes := replacement.echoes(connection):
             expected = self._echoes.setdefault(connection, _Echoes({}, 0.0))
             expected.until = self._now + self._overlap
             for subscription, payloads in echoes.items():
@@ -332,7 +348,7 @@ class Continuity:
 
     def _doubt(self, subscriptions: list[Subscription], since: float, now: float) -> None:
         if subscriptions:
-            self._notify(
+            self._report(
                 Gap(
                     since,
                     max(since, now),
@@ -341,73 +357,67 @@ class Continuity:
                 )
             )
 
-    def cancelled(self, line: str, successor: Successor) -> None:
-        """The second connection of a line could not be opened."""
-        handover = self._handovers.get(line)
-        if handover is not None and handover.successor is successor and handover.new is None:
-            del self._handovers[line]
-            self._set_gate()
+    def cancelled(self, endpoint: str, candidate: Candidate) -> None:
+        """The second connection of a endpoint could not be opened."""
+        replacement = self._replacements.get(endpoint)
+        if replacement is not None and replacement.candidate is candidate and replacement.new is None:
+            del self._replacements[endpoint]
+            self._set_filter()
 
     # Recordings
 
     def serves(self, connection: Connection) -> bool:
-        """Whether a connection alone serves its line."""
-        line = connection.line
-        return self._open.get(line) is connection and line not in self._handovers
+        """Whether a connection alone serves its endpoint."""
+        endpoint = connection.endpoint
+        return self._open.get(endpoint) is connection and endpoint not in self._replacements
 
     def _compares(self) -> bool:
         """Whether what one connection brought is left out since another one brings it."""
-        return bool(self._retired or self._echoes) or any(one.new is not None for one in self._handovers.values())
+        return bool(self._retired or self._echoes) or any(one.new is not None for one in self._replacements.values())
 
-    def damaged(self, gap: Gap, surviving: Container[Connection]) -> None:
-        """A part of what a recording holds is missing: nothing is a duplicate on the strength of what came before it.
-
-        Args:
-            gap: what to tell.
-            surviving: connections that served their lines alone, and still do.
-        """
+    def damaged(self, event: RecordingDamaged) -> None:
+        """A part of a recording is missing: nothing is a duplicate on the strength of what came before it."""
+        start = event.start
         if self._compares():  # what the old connection brought was left to the new one, which may have come to it here
-            gap = dataclasses.replace(gap, start=min(gap.start, self._compared_since))
-        for handover in self._handovers.values():
-            for kept in handover.release():
-                self.delivery.deliver(*kept)
-        self._handovers.clear()
+            start = min(start, self._compared_since)
+        gap = Gap(start, max(start, event.end), self._wanted.names(), "damaged recording", event.missed)
+        for replacement in self._replacements.values():
+            for kept in replacement.release():
+                self._delivery.deliver(*kept)
+        self._replacements.clear()
         self._retired.clear()
         self._echoes.clear()
-        for subscription in self._wishes(None):
+        for subscription in self._wanted:
             if not self._coverage.has(subscription.name):
-                self._pending.setdefault(
-                    subscription, _Pending(self._open.get(self._dialect.endpoint_of(subscription)), self._now)
-                )
-        unknown = [
-            subscription for subscription, one in self._pending.items() if one.since is None
-        ]  # they may have flowed in it
-        with self._lock:
+                connection = self._open.get(self._wanted.endpoint_of(subscription))
+                self._pending.setdefault(subscription, _Pending(connection, self._now))
+        unknown = [subscription for subscription, one in self._pending.items() if one.since is None]
+        with self._lock:  # they may have flowed in it
             for subscription in unknown:
                 self._pending[subscription].since, self._pending[subscription].reason = gap.end, gap.reason
                 self._coverage.begin(subscription.name, gap.start)
-        self._notify(gap)
+        self._report(gap)
         with self._lock:
             for subscription in unknown:
                 self._coverage.lose(subscription.name, gap.end, gap.reason)
-        for line, connection in list(self._open.items()):
-            if connection not in surviving:
-                self._lose(line, gap.end, gap.reason)
-        self._set_gate()
+        for endpoint, connection in list(self._open.items()):
+            if connection not in event.surviving:
+                self._lose(endpoint, gap.end, gap.reason)
+        self._set_filter()
 
-    # The gate
+    # The filter
 
-    def _set_gate(self) -> None:
-        busy = self._pending or self._handovers or self._retired or self._echoes or self.filler is not None
-        self.delivery.gate = self if busy else None
+    def _set_filter(self) -> None:
+        busy = self._pending or self._replacements or self._retired or self._echoes or self.filler is not None
+        self._delivery.filter = self if busy else None
 
     def prepare(self, messages: Sequence[Any], received_at: float, connection: Connection) -> None:
         """Tell of the gaps that end with one of `messages`."""
-        self.happened(received_at - self._clock.offset, received_at)
+        self._now, self._wall = self._delivery.now, received_at
         if not self._pending:
             return
         # Until all that was asked for flows, every message comes by here, so nothing is made that need not be.
-        pending, kinds = cast("dict[tuple[str, str], _Pending]", self._pending), self._dialect.kinds
+        pending, kinds = cast("dict[tuple[str, str], _Pending]", self._pending), self._kinds
         flowing: dict[Subscription, None] = {}
         seen: type | None = None
         for message in messages:
@@ -423,26 +433,26 @@ class Continuity:
             self._flow(flowing, received_at)
 
     @property
-    def judges(self) -> bool:
+    def checks(self) -> bool:
         """Whether messages may be duplicates, or have to wait."""
-        return bool(self._handovers or self._retired or self._echoes) or self.filler is not None
+        return bool(self._replacements or self._retired or self._echoes) or self.filler is not None
 
-    def judge(self, message: Message, payload: bytes, received_at: float, connection: Connection) -> Judgement:
+    def check(self, message: Message, payload: bytes, received_at: float, connection: Connection) -> Verdict:
         """Whether `message` may pass: not what two connections brought, nor what must wait for a gap to be filled."""
         if connection in self._retired:
-            return Judgement.DUPLICATE
-        subscription = self._wish_of(message)
+            return Verdict.DUPLICATE
+        subscription = self._subscription_of(message)
         is_echo = connection in self._echoes and self._is_echo(subscription, payload, connection)
-        handover = self._handovers.get(connection.line)
-        if handover is not None and subscription is not None:
-            judgement = handover.judge(subscription, message, payload, received_at, connection, is_echo=is_echo)
-            if judgement is not Judgement.PASS:
-                return judgement
+        replacement = self._replacements.get(connection.endpoint)
+        if replacement is not None and subscription is not None:
+            verdict = replacement.check(subscription, message, payload, received_at, connection, is_echo=is_echo)
+            if verdict is not Verdict.PASS:
+                return verdict
         if is_echo:
-            return Judgement.DUPLICATE
+            return Verdict.DUPLICATE
         if self.filler is not None:
-            return self.filler.judge(subscription, message, payload, received_at)
-        return Judgement.PASS
+            return self.filler.check(subscription, message, payload, received_at)
+        return Verdict.PASS
 
     def _is_echo(self, subscription: Subscription | None, payload: bytes, connection: Connection) -> bool:
         """Whether a connection that failed has brought it; the first message beyond is the last that is compared."""
@@ -452,11 +462,11 @@ class Continuity:
             del echoes[subscription]
             if not echoes:
                 del self._echoes[connection]
-                self._set_gate()
+                self._set_filter()
         return found
 
-    def _wish_of(self, message: object) -> Subscription | None:
-        kind = self._dialect.kinds.get(type(message))
+    def _subscription_of(self, message: object) -> Subscription | None:
+        kind = self._kinds.get(type(message))
         return None if kind is None else Subscription(kind, type(message).name_of(message))  # type: ignore[attr-defined]
 
     # Gaps
@@ -473,7 +483,7 @@ class Continuity:
                 gaps.setdefault((pending.since, pending.reason), []).append(subscription)
         for (since, reason), lost in gaps.items():
             self._end_gap(since, now, reason, lost)
-        self._set_gate()
+        self._set_filter()
 
     def _end_gap(self, since: float, now: float, reason: GapReason, lost: list[Subscription]) -> None:
         with self._lock:
@@ -484,38 +494,37 @@ class Continuity:
         if left:
             self._announce(Gap(gap.start, gap.end, tuple(sorted({subscription.name for subscription in left})), reason))
 
-    def filled(self, gap: Gap, filled: bool, subscription: Subscription) -> None:
-        """History has been asked for the gap of one subscription; what it could not fill is told."""
-        if filled:
+    def fetched(self, filling: Filling, fetched: Fetched) -> None:
+        """History has been asked for the gap of one subscription; what it could not fill is reported."""
+        if self.filler is None or not self.filler.is_waited_for(filling):
+            return
+        gap, name = filling.gap, filling.subscription.name
+        if fetched.missing is None:
             with self._lock:
-                self._coverage.fill(subscription.name, gap.start, gap.end)
+                self._coverage.fill(name, gap.start, gap.end)
         else:
-            self._announce(Gap(gap.start, gap.end, (subscription.name,), gap.reason))
+            self._announce(Gap(gap.start, gap.end, (name,), gap.reason))
+        self.filler.finish(filling, fetched)
 
     def end(self) -> None:
         """The stream ends: what is kept back is dropped, counted."""
         if self.filler is not None:
             self.filler.end()
-        for handover in self._handovers.values():
-            self.delivery.drop(handover.dissolve()[1])
+        for replacement in self._replacements.values():
+            self._delivery.drop(replacement.dissolve()[1])
 
-    def left_out(self, start: float, end: float, count: int) -> None:
-        """A recorder could not keep up: so many messages of any name are missing from what is played."""
-        self.missed(Dropped(start, end, count))
-
-    def missed(self, what: Dropped | Conflated) -> None:
-        """Messages were dropped or replaced."""
+    def missed(self, what: MessagesDropped | Conflated) -> None:
+        """Messages were dropped or replaced by newer ones."""
         if isinstance(what, Conflated):
-            self._notify(Gap(what.start, what.end, tuple(sorted(what.names)), "conflated", what.count))
+            self._report(Gap(what.start, what.end, tuple(sorted(what.names)), "conflated", what.count))
         else:
-            names = tuple(sorted({subscription.name for subscription in self._wishes(None)}))
-            self._notify(Gap(what.start, what.end, names, "slow consumer", what.count))
+            self._report(Gap(what.start, what.end, self._wanted.names(), "slow consumer", what.count))
 
-    def _notify(self, gap: Gap) -> None:
+    def _report(self, gap: Gap) -> None:
         with self._lock:
             self._coverage.hole(Interval(gap.start, gap.end, "missing", gap.reason, gap.missed), *gap.names)
         self._announce(gap)
 
     def _announce(self, gap: Gap) -> None:
-        self.delivery.notify("gap", gap)
-        self._on_missed(gap)
+        self._delivery.notify("gap", gap)
+        self._venue.missed(gap.reason)

@@ -103,7 +103,7 @@ class Handlers:
         )
         return len(before) - len(after)
 
-    def forked(self) -> None:
+    def reset_after_fork(self) -> None:
         """In the child of a fork: nobody is called any more."""
         self._lock = threading.RLock()
         self._all = []

@@ -9,8 +9,9 @@ from typing import Any, Final
 
 from finx_sync.errors import FinxSyncError, StreamTimeoutError
 from finx_sync.interrupts import LONGEST_WAIT
+from finx_sync.state import ENDED, State, StateChange
 
-__all__ = ["MessageIterator"]
+__all__ = ["MessageIterator", "OpenIterators"]
 
 _END: Final = object()
 """Queued behind the last message; whoever meets it puts it back for the next one."""
@@ -109,3 +110,29 @@ class MessageIterator(Iterator[Any]):
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+class OpenIterators:
+    """The iterators of a stream that may still be read. Any thread."""
+
+    def __init__(self) -> None:
+        self._all: set[MessageIterator] = set()
+
+    def add(self, iterator: MessageIterator) -> None:
+        """It is to end with the stream."""
+        self._all.add(iterator)
+
+    def discard(self, iterator: MessageIterator) -> None:
+        """It has been closed."""
+        self._all.discard(iterator)
+
+    def state_changed(self, change: StateChange) -> None:
+        """At once, on whichever thread changed the state."""
+        if change.new in ENDED:
+            for iterator in list(self._all):
+                iterator.end(change.reason if change.new is State.FAILED else None)
+
+    def forked(self, why: FinxSyncError) -> None:
+        """In the child of a fork no message comes."""
+        for iterator in list(self._all):
+            iterator.forked(why)

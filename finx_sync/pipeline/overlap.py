@@ -41,11 +41,12 @@ def skip_to(payload: bytes, payloads: deque[bytes]) -> bool:
 
 
 class Verdict(enum.Enum):
-    """What becomes of a message."""
+    """What a filter says of a message."""
 
-    DELIVER = "deliver"
-    DUPLICATE = "duplicate"
-    KEEP = "keep"
+    PASS = enum.auto()
+    DUPLICATE = enum.auto()
+    HOLD = enum.auto()
+    """The filter hands it on later; until then it is in flight."""
 
 
 class Overlap(Generic[T]):
@@ -66,7 +67,7 @@ class Overlap(Generic[T]):
         self._behind: deque[bytes] = deque(maxlen=REMEMBERED)  # the other way round; both since the switch
 
     def old(self, payload: bytes) -> Verdict:
-        """A message of the old connection. After DELIVER with `switched`, `kept` follows it."""
+        """A message of the old connection. After PASS with `switched`, `kept` follows it."""
         payload = mark(payload)
         if self.switched:
             if not skip_to(payload, self._ahead):
@@ -77,10 +78,10 @@ class Overlap(Generic[T]):
             self.kept.popleft()
             self._switch()
             self._ahead.extend(kept for kept, _ in self.kept)
-        return Verdict.DELIVER
+        return Verdict.PASS
 
     def new(self, payload: bytes, message: T) -> Verdict:
-        """A message of the new connection; KEEP means that it is in `kept` now."""
+        """A message of the new connection; HOLD means that it is in `kept` now."""
         payload = mark(payload)
         if self.switched:
             if payload in self._owed:
@@ -88,16 +89,16 @@ class Overlap(Generic[T]):
                 return Verdict.DUPLICATE
             if not skip_to(payload, self._behind):
                 self._ahead.append(payload)
-            return Verdict.DELIVER
+            return Verdict.PASS
         if not self.kept and payload in self._recent:  # the old connection was ahead
             recent = list(self._recent)
             self._owed.extend(recent[recent.index(payload) + 1 :])
             self._switch()
             return Verdict.DUPLICATE
         self.kept.append((payload, message))
-        return Verdict.KEEP
+        return Verdict.HOLD
 
-    def give_up(self) -> bool:
+    def finish(self) -> bool:
         """The old connection goes: the new one takes over as it is. Returns whether that may have lost messages."""
         if self.switched:
             return False

@@ -1,25 +1,29 @@
-"""Between the threads: batches go in on the io threads and come out on the dispatch thread.
+"""Between the threads: events go in on the connections' threads and come out on the dispatch thread.
 
 Bounded, and what happens at the bound is the overflow rule's: as a rule the connection that brought the last batch
-stops reading, the kernel's buffers fill, and TCP makes the server wait. `drop_oldest` reads on instead and throws away
-what has waited longest; `error` ends the stream.
+stops reading, the kernel's buffers fill, and TCP makes the server wait. `drop_oldest` reads on instead and drops what
+has waited longest; `error` ends the stream.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from functools import partial
 from queue import Empty, SimpleQueue
-from typing import Final, Literal
+from typing import Concatenate, Final, Literal, ParamSpec
 
-from finx_sync.pipeline.borrowing import Borrowing, Source
+from finx_sync.clock import Clock
+from finx_sync.events import Batch, Event, MessagesDropped
 from finx_sync.pipeline.counters import MessageCounter
-from finx_sync.pipeline.tap import Taps
+from finx_sync.pipeline.leader import LeaderElection, Leadership, Source
+from finx_sync.pipeline.sinks import Sinks
 
-__all__ = ["Batch", "Connection", "Dropped", "Event", "Inbox", "Item", "Ordered", "Overflow"]
+__all__ = ["DroppingQueue", "EventQueue", "Overflow"]
+
+P = ParamSpec("P")
 
 Overflow = Literal["auto", "block", "drop_oldest", "latest", "error"]
 
@@ -30,147 +34,113 @@ MAX_BATCH: Final = 4096
 """Messages of one batch: one read may bring half a million, and whatever is done to a batch must be done soon."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Connection:
-    """One open connection, from its opening to its end; the next one of the same line is another.
+class _Offer:
+    """A connection's reading, offered to the dispatch thread; no event of the stream's."""
 
-    Attributes:
-        line: the name of the line that it serves.
-        is_given_up: whether another connection serves the line instead; any thread.
-        owner: who opened it; nothing to those who only carry it about.
-    """
+    __slots__ = ("leadership",)
 
-    line: str
-    is_given_up: Callable[[], bool] = field(default=lambda: False, repr=False)
-    owner: object = field(default=None, repr=False)
+    def __init__(self, leadership: Leadership) -> None:
+        self.leadership = leadership
 
 
-class Batch:
-    """What one read of a connection brought. Not a dataclass, since making one is part of each message's latency.
-
-    Attributes:
-        payloads: complete messages, valid UTF-8, in order.
-        received_at: when they were read, UNIX seconds (wall clock).
-        arrived: the same on the monotonic clock.
-        connection: which brought them.
-        size: bytes of all payloads.
-    """
-
-    __slots__ = ("arrived", "connection", "payloads", "received_at", "size")
-
-    def __init__(self, payloads: list[bytes], received_at: float, arrived: float, connection: Connection) -> None:
-        self.payloads = payloads
-        self.received_at = received_at
-        self.arrived = arrived
-        self.connection = connection
-        self.size = sum(map(len, payloads))
-
-    def parts(self, size: int) -> Iterator[Batch]:
-        """The same in batches of at most `size` payloads."""
-        for begin in range(0, len(self.payloads), size):
-            part = self.payloads[begin : begin + size]
-            yield Batch(part, self.received_at, self.arrived, self.connection)
+_Item = Event | _Offer | None
+"""What is queued; None is the end."""
 
 
-@dataclass(slots=True, eq=False)
-class Dropped:
-    """Messages that were thrown away unread, in their place.
+class EventQueue:
+    """The one queue of a run.
 
-    Attributes:
-        start, end: when the first and the last of them were received, UNIX seconds.
-        count: how many.
-    """
-
-    start: float
-    end: float
-    count: int
-
-
-Event = Callable[[], object]
-"""Something for the dispatch thread to do, in its place between the batches."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ordered:
-    """An event that must not overtake any message before it, not even while the dispatch thread catches up."""
-
-    event: Event
-
-
-Item = Batch | Dropped | Ordered | Event
-
-
-class Inbox:
-    """A queue of batches and events.
-
-    `put`, `post`, `close` and the properties are for any thread; the rest for the dispatch thread.
+    `put`, `emit`, `close` and the properties are for any thread; the rest for the dispatch thread.
 
     Args:
         limit: messages that may wait.
-        ledger: the books.
+        counter: counts them.
+        clock: stamps events.
         overflow: what happens when more come.
-        on_overflow: called on the io thread at every batch beyond the limit, where the rule is "error".
-        taps: who listens in on every batch.
+        sinks: who follows the stream.
     """
 
     def __init__(
         self,
         limit: int,
         counter: MessageCounter,
+        clock: Clock | None = None,
         overflow: Overflow = "block",
-        on_overflow: Callable[[], object] | None = None,
-        taps: Taps | None = None,
+        sinks: Sinks | None = None,
     ) -> None:
-        self._taps = taps or Taps()
+        self._sinks = sinks or Sinks()
+        self._clock = clock or Clock()
         self._limit = limit
         self._low_water = limit // 2
         self._counter = counter
         # SimpleQueue is one C call on either side; a Condition would double the latency.
-        self._queue: SimpleQueue[Item | None] | DroppingQueue = (
+        self._queue: SimpleQueue[_Item] | DroppingQueue = (
             DroppingQueue() if overflow == "drop_oldest" else SimpleQueue()
         )
-        self._on_overflow = on_overflow if overflow == "error" else None
+        self._ends = overflow == "error"
         self._lock = threading.Lock()  # guards _held and _bytes_dropped
         self._bytes_taken = 0  # the dispatch thread's
         self._bytes_dropped = 0
         self._held: set[Source] = set()
-        self._borrowing = Borrowing(self.post)
+        self._election = LeaderElection(partial(_offer, self._queue))
 
-    def forked(self) -> None:
+    def reset_after_fork(self) -> None:
         """In the child of a fork: whoever held the lock has not come along."""
         self._lock = threading.Lock()
-        self._taps.forked()
+        self._sinks.reset_after_fork()
 
-    def put(self, batch: Batch, source: Source) -> None:
-        """Queue a batch; makes room by the overflow rule when too much waits."""
+    def put(self, batch: Batch, source: Source) -> bool:
+        """Queue a batch; makes room by the overflow rule when too much waits.
+
+        Returns:
+            Whether the stream goes on, which it does not beyond the limit where the rule is "error".
+        """
         if len(batch.payloads) > MAX_BATCH:
-            for part in batch.parts(MAX_BATCH):
-                self.put(part, source)
-            return
-        count = len(batch.payloads)
+            outcomes = [self.put(part, source) for part in batch.parts(MAX_BATCH)]  # every one, whatever the first says
+            return all(outcomes)
+        count, goes_on = len(batch.payloads), True
         waiting = self._counter.receive(count, batch.size)
-        if (tap := self._taps.tap) is None:
+        if not self._sinks.all:
             self._queue.put(batch)
         else:
-            with self._taps.order:  # or what other threads put at this moment would come first there, and second here
-                tap.received(batch)
+            with self._sinks.order:  # or what other threads put at this moment would come first there, and second here
+                self._sinks.put(batch)
                 self._queue.put(batch)
         if waiting >= self._limit:
-            self._overflow(waiting - self._limit, source)
+            goes_on = self._overflow(waiting - self._limit, source)
         elif waiting > count and self._waiting_bytes() >= MAX_WAITING_BYTES:
-            self._overflow(count, source)
-        self._borrowing.came(source, count, batch.arrived, alone=waiting == count)
+            goes_on = self._overflow(count, source)
+        self._election.came(source, count, batch.arrived, alone=waiting == count)
+        return goes_on
 
-    def _overflow(self, surplus: int, source: Source) -> None:
+    def emit(self, kind: Callable[Concatenate[float, float, P], Event], *args: P.args, **kwargs: P.kwargs) -> None:
+        """Make an event and queue it after all that waits now; it has happened at this moment.
+
+        It is stamped under the lock that keeps the sinks and the queue in one order, so times never go back there.
+        """
+        with self._sinks.order:
+            now = self._clock.monotonic()
+            event = kind(now, now + self._clock.offset, *args, **kwargs)
+            self._sinks.put(event)
+            self._queue.put(event)
+        self._election.interrupt()
+
+    def close(self) -> None:
+        """Make `get` return None once all that waits now has been taken."""
+        self._queue.put(None)
+        self._election.interrupt()
+
+    def _overflow(self, surplus: int, source: Source) -> bool:
         if isinstance(self._queue, DroppingQueue):
             count, size = self._queue.drop_oldest(surplus)
             with self._lock:
                 self._bytes_dropped += size
             self._counter.drop_waiting(count)
-        elif self._on_overflow is not None:
-            self._on_overflow()
+        elif self._ends:
+            return False
         else:
             self._hold(source)
+        return True
 
     def _hold(self, source: Source) -> None:
         with self._lock:
@@ -187,37 +157,35 @@ class Inbox:
             for source in held:
                 source.resume_reading()
 
-    def post(self, event: Event | Ordered) -> None:
-        """Queue something to be called on the dispatch thread after all that waits now."""
-        self._queue.put(event)
-        self._borrowing.interrupt()
+    def get(self) -> Event | None:
+        """Wait for the next event; None means the end."""
+        while True:
+            while (leadership := self._election.leadership) is not None and self._queue.empty():
+                if not leadership.turn():
+                    self._election.leadership = None
+            item = self._queue.get()
+            if isinstance(item, Batch):
+                self._bytes_taken += item.size
+            elif isinstance(item, _Offer):
+                self._election.leadership = item.leadership
+                continue
+            return item
 
-    def close(self) -> None:
-        """Make `get` return None once all that waits now has been taken."""
-        self._queue.put(None)
-        self._borrowing.interrupt()
-
-    def get(self) -> Item | None:
-        """Wait for the next item; None means the end."""
-        while (reading := self._borrowing.reading) is not None and self._queue.empty():
-            if not reading.turn():
-                self._borrowing.reading = None
-        item = self._queue.get()
-        if isinstance(item, Batch):
-            self._bytes_taken += item.size
-        return item
-
-    def get_waiting(self) -> Item | None:
-        """The next item if there is one now; None also at the end, which `get` still tells."""
-        try:
-            item = self._queue.get_nowait()
-        except Empty:
-            return None
-        if item is None:
-            self._queue.put(None)
-        elif isinstance(item, Batch):
-            self._bytes_taken += item.size
-        return item
+    def get_waiting(self, *, keep_end: bool = True) -> Event | None:
+        """The next event if there is one now; None also at the end, which `get` still reports if it is kept."""
+        while True:
+            try:
+                item = self._queue.get_nowait()
+            except Empty:
+                return None
+            if isinstance(item, Batch):
+                self._bytes_taken += item.size
+            elif isinstance(item, _Offer):
+                self._election.leadership = item.leadership
+                continue
+            elif item is None and keep_end:
+                self._queue.put(None)
+            return item
 
     def _waiting_bytes(self) -> int:
         return self._counter.bytes_received - self._bytes_taken - self._bytes_dropped
@@ -237,22 +205,20 @@ class Inbox:
         """Whether `source` is held back now."""
         return source in self._held
 
-    def throw_away(self) -> list[Event]:
-        """Drop the batches that wait, counted; returns the events among them, which are not dropped."""
+    def drain(self) -> list[Event]:
+        """Drop the batches that wait, counted; returns the other events, which are not dropped."""
         events: list[Event] = []
-        while True:
-            try:
-                item = self._queue.get_nowait()
-            except Empty:
-                self._release(self._counter.waiting)
-                return events
-            if isinstance(item, Batch):
-                self._bytes_taken += item.size
-                self._counter.drop_waiting(len(item.payloads))
-            elif isinstance(item, Ordered):
-                events.append(item.event)
-            elif item is not None and not isinstance(item, Dropped):
-                events.append(item)
+        while (event := self.get_waiting(keep_end=False)) is not None or not self._queue.empty():
+            if isinstance(event, Batch):
+                self._counter.drop_waiting(len(event.payloads))
+            elif event is not None and not isinstance(event, MessagesDropped):
+                events.append(event)
+        self._release(self._counter.waiting)
+        return events
+
+
+def _offer(queue: SimpleQueue[_Item] | DroppingQueue, leadership: Leadership) -> None:
+    queue.put(_Offer(leadership))
 
 
 class DroppingQueue:
@@ -263,10 +229,10 @@ class DroppingQueue:
 
     def __init__(self) -> None:
         self._lock = threading.RLock()  # guards _items; re-entrant for signal handlers
-        self._items: deque[Item | None] = deque()
+        self._items: deque[_Item] = deque()
         self._tokens: SimpleQueue[None] = SimpleQueue()  # at least one for each item
 
-    def put(self, item: Item | None) -> None:
+    def put(self, item: _Item) -> None:
         """Add an item; None is the end."""
         with self._lock:
             self._tokens.put(None)  # first, so that an interrupt leaves no item that nobody looks for
@@ -276,7 +242,7 @@ class DroppingQueue:
         """Whether nothing is in it."""
         return not self._items
 
-    def get(self) -> Item | None:
+    def get(self) -> _Item:
         """Wait for the oldest item."""
         while True:
             self._tokens.get()
@@ -284,7 +250,7 @@ class DroppingQueue:
                 if self._items:
                     return self._items.popleft()
 
-    def get_nowait(self) -> Item | None:
+    def get_nowait(self) -> _Item:
         """The oldest item.
 
         Raises:
@@ -303,7 +269,7 @@ class DroppingQueue:
             surplus: how many should go; fewer go when the dispatch thread has taken some meanwhile.
         """
         with self._lock:
-            kept: deque[Item | None] = deque()
+            kept: deque[_Item] = deque()
             left, size = surplus, 0
             while left and self._items:
                 item = self._items.popleft()
@@ -313,9 +279,9 @@ class DroppingQueue:
                 count = min(left, len(item.payloads))
                 left -= count
                 size += sum(map(len, item.payloads[:count]))
-                _note_dropped(kept, Dropped(item.received_at, item.received_at, count))
+                _note_dropped(kept, item, count)
                 if count < len(item.payloads):
-                    kept.append(Batch(item.payloads[count:], item.received_at, item.arrived, item.connection))
+                    kept.append(item.since(count))
             self._items.extendleft(reversed(kept))
             self._fit_tokens()
             return surplus - left, size
@@ -330,10 +296,10 @@ class DroppingQueue:
                 self._tokens.get_nowait()
 
 
-def _note_dropped(kept: deque[Item | None], more: Dropped) -> None:
-    """One note for drops in a row: the earlier one grows."""
-    last = kept[-1] if kept else None
-    if isinstance(last, Dropped):
-        kept[-1] = Dropped(last.start, more.end, last.count + more.count)
-    else:
-        kept.append(more)
+def _note_dropped(kept: deque[_Item], batch: Batch, count: int) -> None:
+    """One event for drops in a row: the earlier one grows."""
+    last, start = kept[-1] if kept else None, batch.at
+    if isinstance(last, MessagesDropped):
+        kept.pop()
+        start, count = last.start, last.count + count
+    kept.append(MessagesDropped(batch.arrived, batch.at, start, batch.at, count))

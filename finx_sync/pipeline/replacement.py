@@ -1,20 +1,20 @@
-"""One line goes from an old connection to a new one, both open for a moment. On the dispatch thread."""
+"""One endpoint goes from an old connection to a new one, both open for a moment. On the dispatch thread."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Container, Iterator
 from itertools import count
 from operator import itemgetter
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
+from finx_sync.events import Candidate, Connection
 from finx_sync.messages import Message
-from finx_sync.pipeline.delivery import Delivery, Judgement
+from finx_sync.pipeline.delivery import Delivery
 from finx_sync.pipeline.overlap import Overlap, Verdict
-from finx_sync.pipeline.queue import Connection
 from finx_sync.venues.base import Subscription
 
-__all__ = ["Handover", "Kept", "Successor"]
+__all__ = ["Kept", "Replacement"]
 
 Kept = tuple[Message, bytes, float]
 """A message of the new connection that nobody has seen yet: itself, its payload, when it was received."""
@@ -22,73 +22,41 @@ Kept = tuple[Message, bytes, float]
 MAX_KEPT_BYTES: Final = 64 * 1024 * 1024
 """Bytes of the new connection's messages that are kept until it has proven itself; beyond, it takes over as it is."""
 
-_AS_JUDGED = {
-    Verdict.DELIVER: Judgement.PASS,
-    Verdict.DUPLICATE: Judgement.DUPLICATE,
-    Verdict.KEEP: Judgement.KEPT,
-}
 
-
-class Successor(Protocol):
-    """Who opens the new connection. Any thread."""
-
-    @property
-    def is_confirmed(self) -> bool:
-        """Whether the new connection is open and its key taken."""
-
-    def owns(self, connection: Connection) -> bool:
-        """Whether it is the new connection."""
-
-    def take_over(self, new: Connection) -> bool:
-        """Serve the line by `new` from now on, and close the old connection; False if it has just failed."""
-
-    def give_up(self) -> None:
-        """The old connection went before the new one was open."""
-
-
-class Handover:
-    """The overlaps of a line's subscriptions.
+class Replacement:
+    """The overlaps of an endpoint's subscriptions.
 
     Args:
-        old: the connection that serves the line.
-        wishes: tells what it was asked for, wanted or not: some venues cannot take a subscription back, and what is
-            wanted again is asked of the new one. Once that is open they become no more: what is wanted later is asked
-            of the new one alone.
-        successor: opens the new one.
+        old: the connection that serves the endpoint.
+        candidate: opens the new one, and knows what the old one was asked for, wanted or not: some venues cannot take a
+            subscription back, and what is wanted again is asked of the new one. Once that is open nothing is added:
+            what is wanted later is asked of the new one alone.
         delivery: hands messages on.
+        now: UNIX seconds.
 
     Attributes:
-        new: the other connection; None until it is open, which `opened` tells.
+        new: the other connection; None until it is open.
         deadline: when the overlap ends, proven or not; monotonic.
         doubt_since: from when on messages of the old connection may be missing, UNIX seconds.
         read_at: since when the server has read what the new connection asks for, UNIX seconds; None if not known.
     """
 
-    def __init__(
-        self,
-        old: Connection,
-        subscriptions: Callable[[], Iterable[Subscription]],
-        successor: Successor,
-        delivery: Delivery,
-    ) -> None:
+    def __init__(self, old: Connection, candidate: Candidate, delivery: Delivery, now: float) -> None:
         self.old = old
         self.new: Connection | None = None
         self.deadline = float("inf")
         self.read_at: float | None = None
-        self.successor = successor
+        self.candidate = candidate
+        self.doubt_since = now
         self._delivery = delivery
-        self._wishes = subscriptions
-        self._overlaps: dict[Subscription, Overlap[tuple[int, Kept]]] = {
-            subscription: Overlap() for subscription in subscriptions()
-        }
+        self._overlaps: dict[Subscription, Overlap[tuple[int, Kept]]] = {one: Overlap() for one in candidate.carried()}
         self._numbers = count()  # of the new connection's messages, so that those of all names keep their order
-        self.doubt_since = 0.0
         self._kept_bytes = 0
 
     def opened(self, new: Connection, deadline: float) -> None:
         """The new connection is open; its messages follow."""
         self.new, self.deadline = new, deadline
-        for subscription in self._wishes():
+        for subscription in self.candidate.carried():
             self._overlaps.setdefault(subscription, Overlap())
 
     def compares(self, subscription: Subscription) -> bool:
@@ -99,7 +67,7 @@ class Handover:
         """Whether every subscription that is `wanted` has gone over."""
         return all(overlap.switched for subscription, overlap in self._overlaps.items() if subscription in wanted)
 
-    def judge(  # a message's five facts
+    def check(  # a message's five facts
         self,
         subscription: Subscription,
         message: Message,
@@ -108,37 +76,37 @@ class Handover:
         connection: Connection,
         *,
         is_echo: bool,
-    ) -> Judgement:
+    ) -> Verdict:
         """What becomes of a message of either connection; an echo has been handed on before, but is compared."""
         overlap = self._overlaps.get(subscription)
         if overlap is None and self.new is None:  # wanted since this began, and soon of both
             overlap = self._overlaps[subscription] = Overlap()
         if overlap is None:
-            return Judgement.PASS
+            return Verdict.PASS
         if connection is self.new:
             verdict = overlap.new(payload, (next(self._numbers), (message, payload, received_at)))
-            if verdict is Verdict.KEEP:
+            if verdict is Verdict.HOLD:
                 self._kept_bytes += len(payload)
                 if self._kept_bytes > MAX_KEPT_BYTES:
                     self.deadline = 0.0  # proven or not, as if the time were up
-            return _AS_JUDGED[verdict]
+            return verdict
         if connection is not self.old:
-            return Judgement.PASS
+            return Verdict.PASS
         self.doubt_since = received_at
         verdict = overlap.old(payload)
-        if verdict is Verdict.DELIVER and overlap.switched:  # what the new one brought beyond it follows
+        if verdict is Verdict.PASS and overlap.switched:  # what the new one brought beyond it follows
             if is_echo:
                 self._delivery.duplicates(1)  # neither of the two that met here is handed on
             else:
                 self._delivery.deliver(message, payload, received_at)
             for _, kept in _drain(overlap):
                 self._delivery.deliver(*kept)
-            return Judgement.DUPLICATE  # one of the two that met here; the other was handed on just now
-        return _AS_JUDGED[verdict]
+            return Verdict.DUPLICATE  # one of the two that met here; the other was handed on just now
+        return verdict
 
     def finish(self) -> tuple[list[Subscription], list[Kept]]:
         """The old connection goes. Returns whose messages may be missing, and what only the new one brought."""
-        doubtful = [subscription for subscription, overlap in self._overlaps.items() if overlap.give_up()]
+        doubtful = [subscription for subscription, overlap in self._overlaps.items() if overlap.finish()]
         return doubtful, self.release()
 
     def dissolve(self) -> tuple[list[Subscription], int]:

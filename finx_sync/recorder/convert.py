@@ -16,9 +16,11 @@ from typing import Any, Final, Literal, get_args
 
 from finx_sync.config import Account
 from finx_sync.errors import FinxSyncError, HandlerRaisedError, InvalidInputError
+from finx_sync.interrupts import Notifier
 from finx_sync.notices import Gap
 from finx_sync.pipeline.handlers import Handlers
 from finx_sync.pipeline.latest import LastTable
+from finx_sync.pipeline.staleness import StaleLimits
 from finx_sync.recorder.events import Events
 from finx_sync.recorder.format import Received
 from finx_sync.recorder.playback import Playback
@@ -26,8 +28,8 @@ from finx_sync.recorder.reader import RecordingPath, RecordingReader
 from finx_sync.recorder.sinks import Csv, DuckDb, Parquet, Sink, Table, pyarrow
 from finx_sync.session.options import Options
 from finx_sync.session.parts import SessionParts
-from finx_sync.session.state import StateChange
 from finx_sync.session.subscriptions import Subscriptions
+from finx_sync.state import StateChange
 from finx_sync.venues.base import Decoded, Dialect
 from finx_sync.venues.columns import TableFormat
 from finx_sync.venues.guarded import guarded
@@ -144,7 +146,7 @@ class _Conversion:
         for table in tables:
             table.flush()
         rows = {table.name: table.count for table in tables if table.count}
-        counters = self._playback.counter.snapshot()
+        counters = self._playback.counters()
         return Converted(rows, counters.received - counters.handled, [str(one) for one in self._reader.damage])
 
     # On the dispatch thread
@@ -157,7 +159,7 @@ class _Conversion:
 
     def _error(self, error: FinxSyncError) -> None:
         if not isinstance(error, HandlerRaisedError):
-            self._events.error(self._playback.at, error)
+            self._events.error(self._playback.wall(), error)
         elif self._failure is None:  # a row could not be written: a full disk, most often
             self._failure = error.__cause__ or error
             self._playback.stop(0.0, drain=False)
@@ -181,10 +183,10 @@ def _parts(dialect: Dialect, handlers: Handlers, listen: Callable[[StateChange],
         handlers,
         Subscriptions(dialect),
         {kind: LastTable(dialect.decode) for kind in dialect.message_types},
-        stale_limits=list,
+        stale_limits=StaleLimits(None),
         listen=listen,
         venue=dialect.new_state(everything=True),
-        venue_changed=lambda: None,
+        venue_changes=Notifier(),
     )
 
 

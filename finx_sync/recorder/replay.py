@@ -37,7 +37,7 @@ class Replay:
     @property
     def at(self) -> dt.datetime | None:
         """When the last message was received, UTC; None before the first."""
-        at = self._playback.at
+        at = self._playback.wall()
         return dt.datetime.fromtimestamp(at, dt.timezone.utc) if at else None
 
     @property

@@ -1,4 +1,4 @@
-"""Writes what a tap hears, on a thread of its own.
+"""Writes a stream's events to files, on a thread of its own.
 
 The io threads only queue. The writer puts a block together at least four times a second and hands it to the system at
 once: a process that is killed loses what came in the last quarter of a second, and nothing before it. Should the disk
@@ -13,50 +13,19 @@ import os
 import threading
 import time
 import uuid
-import weakref
-from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Any, BinaryIO, Final
+from typing import BinaryIO, Final
 
 import msgspec
 
+from finx_sync.clock import Clock
 from finx_sync.errors import ConfigError, FinxSyncError
-from finx_sync.pipeline.queue import Batch, Connection
-from finx_sync.recorder import reasons
-from finx_sync.recorder.format import (
-    VERSION,
-    Cancelled,
-    Changed,
-    Closed,
-    Header,
-    Looked,
-    Lost,
-    Opened,
-    Received,
-    Record,
-    Replacing,
-    Requested,
-    Succeeded,
-    Wished,
-    block,
-    pack,
-    packer,
-)
+from finx_sync.events import Batch, ConnectionOpened, Event
+from finx_sync.recorder.encoder import EventEncoder
+from finx_sync.recorder.format import VERSION, Header, Lost, Received, Record, block, pack, packer
 from finx_sync.redaction import marks, redact, remember
-from finx_sync.session.clock import Clock
-from finx_sync.session.state import StateChange
-from finx_sync.session.tapped import (
-    Asked,
-    LineCancelled,
-    LineClosed,
-    LineOpened,
-    LineReplacing,
-    LineSucceeded,
-    Look,
-    Wish,
-)
 
 __all__ = ["ROTATE_BYTES", "Recording", "numbered"]
 
@@ -70,7 +39,7 @@ MAX_WAITING: Final = 64 * 1024 * 1024
 """Bytes of payloads that may wait for the disk."""
 ROTATE_BYTES: Final = 256 * 1024 * 1024
 STOP_TIMEOUT: Final = 5.0
-WISHES_SHARE: Final = 16
+SUBSCRIPTIONS_SHARE: Final = 16
 """The subscriptions are written again after so many times their own size: often where they are few, and never much."""
 SUSPICIOUS: Final = (
     b"apikey", b"api-key", b"api_key", b"secret", b"token", b"signature", b'sign"', b"sign=", b"passw", b"passphrase",
@@ -130,26 +99,19 @@ class Recording:
         self._run = uuid.uuid4().hex
         self._pid = os.getpid()
         self._clock = Clock()
-        self._queue: SimpleQueue[Batch | tuple[object, float, float] | None] = SimpleQueue()
+        self._queue: SimpleQueue[Event | None] = SimpleQueue()
         self._lock = threading.Lock()  # guards the next three
         self._waiting = 0
         self._lost: Lost | None = None
         self.lost = 0
         # The writer's own.
-        self._numbers: dict[Connection, int] = {}
-        self._gone: deque[tuple[Connection, int]] = deque(maxlen=16)
-        self._open: dict[int, Opened] = {}
-        self._wishes: dict[tuple[str, str], Wished] = {}
-        self._state: Changed | None = None
-        self._count = 0
-        self._owners: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
-        self._owner_count = 0
+        self._encoder = EventEncoder()
         self._secrets: set[bytes] = set()
         self._size = 0
         self._began = self._clock.wall()
         self._block = self._first_block = 0
         self._received = self._first_received = 0
-        self._since_wishes = 0  # bytes
+        self._since_subscriptions = 0  # bytes
         self._on_end = on_end
         try:
             self._begin_file()
@@ -165,30 +127,25 @@ class Recording:
             f"<Recording {self._base} {state}, {self.messages} messages in {len(self.paths)} files, {self.lost} lost>"
         )
 
-    # A tap; called on the io threads
+    # A sink; called on the threads that events come from
 
-    def received(self, batch: Batch) -> None:
-        """Queue a batch; its payloads stay valid."""
-        with self._lock:
-            if self._waiting + batch.size > MAX_WAITING:
-                self._leave_out(batch)
-                return
-            self._waiting += batch.size
-        self._queue.put(batch)
+    def put(self, event: Event) -> None:
+        """Queue an event; a batch's payloads stay valid."""
+        if isinstance(event, Batch):
+            with self._lock:
+                if self._waiting + event.size > MAX_WAITING:
+                    self._leave_out(event)
+                    return
+                self._waiting += event.size
+        self._queue.put(event)
 
     def _leave_out(self, batch: Batch) -> None:
         assert self._lock.locked()
         if self._lost is None:
             logger.warning("the recording %s cannot keep up with the feed; messages are left out", self._base)
-        before = self._lost or Lost(0, batch.received_at, batch.received_at)
-        self._lost = Lost(before.count + len(batch.payloads), before.start, batch.received_at)
+        before = self._lost or Lost(0, batch.at, batch.at)
+        self._lost = Lost(before.count + len(batch.payloads), before.start, batch.at)
         self.lost += len(batch.payloads)
-
-    def note(self, event: object, arrived: float | None = None, at: float | None = None) -> None:
-        """Queue what else happened."""
-        if arrived is None:
-            arrived = self._clock.monotonic()
-        self._queue.put((event, arrived, arrived + self._clock.offset if at is None else at))
 
     # Life
 
@@ -239,11 +196,14 @@ class Recording:
                 break
             if item is None:
                 more = False
-            elif isinstance(item, Batch):
+                break
+            if isinstance(item, Batch):
                 size += item.size
-                self._add_batch(item, records)
-            else:
-                self._add_event(*item, records)
+                self.messages += len(item.payloads)
+                self._received += len(item.payloads)
+            elif isinstance(item, ConnectionOpened):
+                self._know(item.secrets)
+            self._encoder.add(item, records)
         with self._lock:
             self._waiting -= size
             lost, self._lost = self._lost, None
@@ -259,8 +219,12 @@ class Recording:
     def _header(self, closes: str = "") -> Header:
         """What a reader of the next block must know of those before it."""
         subscriptions = None
-        if closes or self._block == self._first_block or self._since_wishes >= WISHES_SHARE * self._size_of_wishes:
-            subscriptions = list(self._wishes.values())
+        if (
+            closes
+            or self._block == self._first_block
+            or self._since_subscriptions >= SUBSCRIPTIONS_SHARE * self._encoder.size_of_subscriptions
+        ):
+            subscriptions = list(self._encoder.subscriptions.values())
         return Header(
             VERSION,
             self._run,
@@ -273,91 +237,15 @@ class Recording:
             self._received,
             self._clock.wall(),
             closes,
-            list(self._open.values()),
-            self._state,
+            list(self._encoder.open.values()),
+            self._encoder.state,
             subscriptions,
         )
 
-    def _add_batch(self, batch: Batch, records: list[Record]) -> None:
-        number = self._number(batch.connection, batch.arrived, records)
-        if not (records and isinstance(records[-1], Received)):
-            records.append(Received.empty())
-        reads = records[-1]
-        assert isinstance(reads, Received)
-        reads.numbers.append(number)
-        reads.at.append(batch.received_at)
-        reads.arrived.append(batch.arrived)
-        reads.counts.append(len(batch.payloads))
-        reads.payloads.extend(batch.payloads)
-        self.messages += len(batch.payloads)
-        self._received += len(batch.payloads)
-
-    def _number(self, connection: Connection, arrived: float, records: list[Record], at: float | None = None) -> int:
-        """The connection's number; one that was open before the recording began is noted now."""
-        number = self._numbers.get(connection)
-        if number is None:
-            number = self._numbers[connection] = self._count
-            self._count += 1
-            at = arrived + self._clock.offset if at is None else at
-            opened = self._open[number] = Opened(number, connection.line, at, arrived, self._owner(connection.owner))
-            records.append(opened)
-        return number
-
-    def _owner(self, owner: object) -> int:
-        """A number of whoever opens connections; 0 for nobody."""
-        if owner is None:
-            return 0
-        number = self._owners.get(owner)
-        if number is None:
-            self._owner_count += 1
-            number = self._owners[owner] = self._owner_count
-        return number
-
-    def _add_event(self, event: object, arrived: float, at: float, records: list[Record]) -> None:
-        if isinstance(event, Look):
-            records.append(Looked(at, arrived))
-        elif isinstance(event, LineOpened):
-            remember(*event.secrets)
-            self._secrets.update(mark for secret in event.secrets for mark in marks(secret))
-            self._number(event.connection, arrived, records, at)
-        elif isinstance(event, LineClosed):
-            number = self._number(event.connection, arrived, records, at)
-            del self._numbers[event.connection], self._open[number]
-            self._gone.append((event.connection, number))
-            records.append(Closed(number, event.covered_until, event.reason, event.by_stop, at, arrived))
-        elif isinstance(event, Asked):
-            number, asked = self._number(event.connection, arrived, records, at), event.request
-            records.append(
-                Requested(number, asked.op, asked.number, [(one.kind, one.name) for one in asked.subscriptions])
-            )
-        elif isinstance(event, LineReplacing):
-            records.append(Replacing(event.line, self._owner(event.owner), at, arrived))
-        elif isinstance(event, LineCancelled):
-            records.append(Cancelled(self._owner(event.owner), at, arrived))
-        elif isinstance(event, LineSucceeded):
-            known = {**dict(self._gone), **self._numbers}.get(event.connection)  # it may have gone at that very moment
-            if known is not None:
-                records.append(Succeeded(known, event.looked))
-        elif isinstance(event, Wish):
-            self._add_wish(Wished(*event.subscription, event.wanted, event.line, at, arrived), records)
-        elif isinstance(event, StateChange):
-            kind, text, details = reasons.write(event.reason)
-            self._state = Changed(event.old.value, event.new.value, kind, text, at, arrived, details)
-            records.append(self._state)
-
-    def _add_wish(self, subscription: Wished, records: list[Record]) -> None:
-        key = subscription.kind, subscription.name
-        if subscription.wanted is (key not in self._wishes):
-            records.append(subscription)
-        if subscription.wanted:
-            self._wishes[key] = subscription
-        else:
-            self._wishes.pop(key, None)
-
-    @property
-    def _size_of_wishes(self) -> int:
-        """Bytes, about."""
-        return sum(len(kind) + len(name) for kind, name in self._wishes)
+    def _know(self, secrets: tuple[str, ...]) -> None:
+        """These must never be written down."""
+        remember(*secrets)
+        self._secrets.update(mark for secret in secrets for mark in marks(secret))
 
     def _put(self, header: Header, records: list[Record]) -> None:
         content = pack([header, *(self._cleaned(record) for record in records)])
@@ -366,7 +254,7 @@ class Recording:
         self._file.flush()
         self._size += len(data)
         self._block += 1
-        self._since_wishes = 0 if header.subscriptions is not None else self._since_wishes + len(content)
+        self._since_subscriptions = 0 if header.subscriptions is not None else self._since_subscriptions + len(content)
 
     def _cleaned(self, record: Record) -> Record:
         """Without any key, should a server have echoed one."""

@@ -1,251 +1,470 @@
-"""The connections that the subscriptions need: one supervisor for each line, two while one replaces the other."""
+"""The connections that the subscriptions need: one supervisor for each endpoint, two while one replaces the other.
+
+Supervisors report here what becomes of their connections, on their io threads. What concerns messages and handlers is
+queued as an event; what the pipeline wants done comes back as a command. Safe from any thread; the lock is held for
+assignments and thread starts only.
+"""
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable
+from typing import Any, Final
 
-from finx_sync.errors import AuthorizationError, ConnectionLostError, FinxSyncError, HandshakeError
+from finx_sync.clock import Clock
+from finx_sync.errors import (
+    AuthorizationError,
+    ConnectionLostError,
+    FinxSyncError,
+    HandshakeError,
+    SlowConsumerError,
+)
+from finx_sync.events import (
+    Connection,
+    ConnectionClosed,
+    ConnectionOpened,
+    ErrorOccurred,
+    FailureOccurred,
+    ReplacementBegan,
+    ReplacementCancelled,
+    ReplacementTookOver,
+    RequestSent,
+    SubscriptionAdded,
+    SubscriptionRemoved,
+)
 from finx_sync.notices import GapReason
-from finx_sync.pipeline.queue import Connection, Event
-from finx_sync.pipeline.replacement import Handover
-from finx_sync.session.subscriptions import Subscriptions
+from finx_sync.pipeline.commands import (
+    AskAgain,
+    Command,
+    Confirm,
+    DropSubscription,
+    FailStream,
+    ProbeAnswered,
+    Refuse,
+    RenewConnection,
+    Replace,
+)
+from finx_sync.pipeline.queue import EventQueue
+from finx_sync.redaction import secrets_of
+from finx_sync.session.failures import is_fatal
+from finx_sync.session.flight import FlightRecorder
+from finx_sync.session.parts import SessionParts
+from finx_sync.session.status import OVER, Status
 from finx_sync.session.supervisor import Supervisor
-from finx_sync.session.tapped import LineCancelled, LineReplacing
-from finx_sync.venues.base import MAIN_ENDPOINT, Dialect
+from finx_sync.state import State
+from finx_sync.transport.app import WebSocketApp
+from finx_sync.venues.base import MAIN_ENDPOINT, Changed, Request, Resubscribe, Subscription
 
-if TYPE_CHECKING:
-    from finx_sync.pipeline.gaps import Continuity
+__all__ = ["Connections"]
 
-Post = Callable[[object, Event], object]
-"""Has something done on the dispatch thread; the tap is told the first argument."""
+logger = logging.getLogger("finx_sync")
 
-__all__ = ["Lines", "Replacement"]
+MATCH_PAUSE: Final = 5.0
+"""Seconds between two attempts to replace a connection whose URL asks for other subscriptions than are wanted."""
 
-
-@dataclass(frozen=True)
-class Replacement:
-    """A line whose connection is to be replaced.
-
-    Attributes:
-        line: its supervisor.
-        reason: what a gap is called that this leaves all the same.
-        on_refused: called when the server refuses the key on the new connection.
-    """
-
-    line: Supervisor
-    reason: GapReason
-    on_refused: Callable[[], object]
+OnRefused = Callable[[], object]
+"""Called when the server refuses the key on the connection that is to replace another."""
 
 
-class Lines:
-    """The supervisors of one session. Safe from any thread; the lock is held for assignments and thread starts only.
+class Connections:
+    """The supervisors of one session, and what the pipeline wants done to them.
 
     Args:
-        dialect: which lines the venue has.
-        subscriptions: what they serve.
-        new_line: makes a supervisor, by name and patience.
-        on_replaced: told of a connection that has replaced another one.
-        on_failure: told why one failed.
+        parts: the stream's.
+        queue: where events go.
+        status: the run's.
+        clock: times.
+        flight: the flight recorder.
     """
 
     def __init__(
-        self,
-        dialect: Dialect,
-        subscriptions: Subscriptions,
-        new_line: Callable[[str, bool], Supervisor],
-        on_replaced: Callable[[Connection], object],
-        on_failure: Callable[[FinxSyncError], object],
+        self, parts: SessionParts, queue: EventQueue, status: Status, clock: Clock, flight: FlightRecorder
     ) -> None:
-        self._on_replaced = on_replaced
-        self._on_failure = on_failure
-        self._dialect = dialect
-        self._subscriptions = subscriptions
-        self._new_line = new_line
+        self._parts = parts
+        self._codec = parts.codec
+        self._subscriptions = parts.subscriptions
+        self._queue = queue
+        self._status = status
+        self._clock = clock
+        self._flight = flight
         self._lock = threading.RLock()  # re-entrant for signal handlers
-        self._lines: dict[str, Supervisor] = {}
-        self._successors: dict[str, Supervisor] = {}
+        self._serving: dict[str, Supervisor] = {}
+        self._candidates: dict[str, _Candidate] = {}
+        self._trials: dict[Supervisor, OnRefused] = {}  # with a key that may yet be refused
         self._leaving: list[Supervisor] = []
         self._stopped = False
+        self._match_after = 0.0  # monotonic
 
     def all(self) -> list[Supervisor]:
         """Those that serve the stream."""
         with self._lock:
-            return list(self._lines.values())
+            return list(self._serving.values())
 
-    def of(self, connection: Connection) -> Supervisor | None:
+    def app(self, endpoint: str) -> WebSocketApp | None:
+        """The open websocket of an endpoint; None while it is not connected."""
+        with self._lock:
+            supervisor = self._serving.get(endpoint)
+        return None if supervisor is None else supervisor.app
+
+    def _of(self, connection: Connection) -> Supervisor | None:
         """The one whose present connection this is; None when it has gone on to another."""
         with self._lock:
-            candidates = (self._lines.get(connection.line), self._successors.get(connection.line))
-        return next((line for line in candidates if line is not None and line.connection is connection), None)
+            candidate = self._candidates.get(connection.endpoint)
+            known = (self._serving.get(connection.endpoint), None if candidate is None else candidate.new)
+        return next((one for one in known if one is not None and one.connection is connection), None)
 
+    # As many as are needed
+
+    def adjust(self) -> None:
+        """Have exactly the connections that the subscriptions need."""
+        state = self._status.state
+        if state in OVER:
+            return
+        with self._lock:
+            surplus = self._adjust(patient=state is not State.CONNECTING)
+        for supervisor in surplus:
+            supervisor.stop()
+        self.match_urls()
+        self.settle_state()
+        if self._status.state in OVER:  # a stop has passed by meanwhile, and may have missed the new ones
+            self.stop()
+
+    @property
     def fit(self) -> bool:
-        """Whether `adjust` has nothing to do now."""
+        """Whether `adjust`, which starts and ends threads, has nothing to do now."""
         with self._lock:
-            return self._stopped or set(self._wanted()) == set(self._lines)
+            return not self._codec.asks_by_url and (self._stopped or set(self._needed()) == set(self._serving))
 
-    def _wanted(self) -> list[str]:
-        """The names of the connections that the subscriptions need."""
-        wanted = self._subscriptions.lines()
-        if self._dialect.has_main_endpoint and MAIN_ENDPOINT not in wanted:
-            wanted.append(MAIN_ENDPOINT)
-        return wanted
+    def _needed(self) -> list[str]:
+        """The endpoints that the subscriptions need."""
+        needed = self._subscriptions.endpoints()
+        if self._codec.has_main_endpoint and MAIN_ENDPOINT not in needed:
+            needed.append(MAIN_ENDPOINT)
+        return needed
 
-    def adjust(self, *, patient: bool) -> None:
-        """Have exactly the connections that the subscriptions need.
+    def _adjust(self, *, patient: bool) -> list[Supervisor]:
+        if self._stopped:
+            return []
+        needed = self._needed()  # under the lock: an older view must not undo a newer one's connections
+        surplus = [self._serving.pop(name) for name in list(self._serving) if name not in needed]
+        surplus += [self._candidates.pop(name).new for name in list(self._candidates) if name not in needed]
+        self._leave(surplus)
+        for name in needed:
+            if name not in self._serving:
+                supervisor = self._serving[name] = self._new(name, patient=patient)
+                supervisor.start()
+        return surplus
+
+    def _new(self, endpoint: str, *, patient: bool) -> Supervisor:
+        parts = self._parts
+        return Supervisor(
+            endpoint,
+            codec=parts.codec,
+            account=parts.account,
+            options=parts.options,
+            subscriptions=parts.subscriptions,
+            queue=self._queue,
+            owner=self,
+            clock=self._clock,
+            flight=self._flight,
+            patient=patient,
+        )
+
+    def _leave(self, supervisors: list[Supervisor]) -> None:
+        self._leaving = [one for one in [*self._leaving, *supervisors] if one.is_alive]
+
+    def settle_state(self) -> None:
+        """The stream is open when all connections are."""
+        self._status.move(State.OPEN, unless=OVER, provided=self._all_confirmed)
+
+    def _all_confirmed(self) -> bool:
+        return all(supervisor.confirmed for supervisor in self.all())
+
+    # Subscriptions
+
+    def added(self, subscriptions: Iterable[Subscription]) -> None:
+        """Subscriptions are about to be asked for: this has to be known before any answer comes."""
+        for one in subscriptions:
+            self._queue.emit(SubscriptionAdded, one, self._codec.endpoint_of(one))
+
+    def removed(self, subscription: Subscription) -> None:
+        """A subscription is about to be taken back."""
+        self._queue.emit(SubscriptionRemoved, subscription, self._codec.endpoint_of(subscription))
+
+    def match_urls(self) -> None:
+        """Where URLs ask for the subscriptions: replace the connections whose URL asks for others than are wanted."""
+        if not self._codec.asks_by_url or self._clock.monotonic() < self._match_after:
+            return
+        for supervisor in self.all():
+            if self._subscriptions.differs(supervisor.endpoint):
+                self.replace(supervisor, "reconnect", lambda endpoint=supervisor.endpoint: self._drop_refused(endpoint))  # type: ignore[misc]
+
+    def _drop_refused(self, endpoint: str) -> None:
+        """The server does not grant what the present connection of an endpoint does not carry."""
+        self._match_after = 0.0  # what is wanted now has not failed
+        carried = self._subscriptions.carried(endpoint)
+        for subscription in self._subscriptions.desired(endpoint):
+            if subscription not in carried:
+                self._subscriptions.refused(subscription)
+                self.removed(subscription)
+
+    # Replacing
+
+    def renew_all(self, reason: GapReason, on_refused: OnRefused = lambda: None) -> None:
+        """Replace every connection: the new one is open and subscribed before the old one goes, where that can be.
 
         Args:
-            patient: whether a new connection that cannot be opened is tried again.
+            reason: what a gap is called that this leaves all the same.
+            on_refused: called when the server refuses the key on the new connection; the old one goes on.
         """
-        with self._lock:
-            if self._stopped:
-                return
-            wanted = self._wanted()  # under the lock: an older view must not undo a newer one's lines
-            needed = set(wanted)
-            surplus = [
-                lines.pop(name)
-                for lines in (self._lines, self._successors)
-                for name in list(lines)
-                if name not in needed
-            ]
-            self._leave(surplus)
-            for name in wanted:
-                if name not in self._lines:
-                    line = self._lines[name] = self._new_line(name, patient)
-                    line.start()
-        for line in surplus:
-            line.stop()
+        for supervisor in self.all():
+            self._renew(supervisor, reason, on_refused)
 
-    def replace(self, plan: Replacement, continuity: Continuity, post: Post) -> None:
-        """Open a second connection for a line; when it has taken over, the first one goes.
+    def _renew(self, supervisor: Supervisor, reason: GapReason, on_refused: OnRefused) -> None:
+        if self._codec.can_overlap and supervisor.confirmed:
+            self.replace(supervisor, reason, on_refused)
+        else:
+            supervisor.reconnect(_asked_for(reason), reason)
 
-        Args:
-            plan: what to replace.
-            continuity: compares the two connections, on the dispatch thread.
-            post: has something done there.
-        """
-        line, name = plan.line, plan.line.line
+    def reconnect_all(self, reason: GapReason) -> None:
+        """Close every connection and open another at once: none of them can be trusted."""
+        for supervisor in self.all():
+            supervisor.reconnect(_asked_for(reason), reason)
+
+    def replace(self, old: Supervisor, reason: GapReason, on_refused: OnRefused) -> None:
+        """Open a second connection for an endpoint; when it has taken over, the first one goes."""
+        endpoint = old.endpoint
         with self._lock:
-            old = line.connection
-            if self._stopped or old is None or name in self._successors or self._lines.get(name) is not line:
+            connection = old.connection
+            if self._stopped or connection is None or endpoint in self._candidates:
                 return  # it is connecting anyway, or being replaced already
-            successor = self._successors[name] = self._new_line(name, False)
-            line.has_successor = True
-        successor.answers_probes = line.answers_probes
-        asked = partial(self._subscriptions.asked, name)
-        succession = _Succession(self, plan, successor)
-        handover = Handover(old, asked, succession, continuity.delivery)
-        cancelled = partial(continuity.cancelled, name, succession)
-        cancel = partial(post, LineCancelled(successor), cancelled)
-        successor.on_failure = lambda error: self._failed(plan, successor, error, cancel)
-        post(LineReplacing(name, successor), partial(continuity.hand_over, handover))
+            if self._serving.get(endpoint) is not old:
+                return
+            new = self._new(endpoint, patient=False)
+            candidate = self._candidates[endpoint] = _Candidate(self, old, new, reason, on_refused)
+        new.answers_probes = old.answers_probes
+        self._queue.emit(ReplacementBegan, connection, new.token, candidate)
         with self._lock:
             if not self._stopped:
-                successor.start()
+                new.start()
 
-    def retire(self, plan: Replacement, successor: Supervisor, new: Connection) -> bool:
-        """The successor serves the line from now on, by `new`; returns False where it has just failed."""
-        line = plan.line
+    def carried(self, endpoint: str) -> list[Subscription]:
+        """What the connection that serves an endpoint has been asked for."""
+        return self._subscriptions.asked(endpoint)
+
+    def take_over(self, candidate: _Candidate, connection: Connection, timer: float) -> bool:
+        """The candidate serves the endpoint from now on, by `connection`; returns False where it has just failed."""
+        old, new = candidate.old, candidate.new
         with self._lock:
-            if self._successors.get(line.line) is not successor:
+            if self._candidates.get(old.endpoint) is not candidate:
                 return False
-            del self._successors[line.line]
-            self._lines[line.line] = successor
-            self._leave([line])
-            if not successor.confirmed:
-                successor.on_refused = self.when_refused(plan)
-            successor.take_over()
-        line.give_up()
-        self._on_replaced(new)
+            del self._candidates[old.endpoint]
+            self._serving[old.endpoint] = new
+            self._leave([old])
+            if not new.confirmed:
+                self._try_key(new, candidate)
+            new.take_over()
+        old.give_up()
+        self._queue.emit(ReplacementTookOver, connection, timer)
+        self.settle_state()
+        self.match_urls()
         return True
 
-    def drop(self, plan: Replacement, successor: Supervisor) -> bool:
-        """The old connection serves the line, or comes back by itself. Returns False where the new one does already."""
+    def give_up(self, candidate: _Candidate) -> None:
+        """The old connection ended before the new one was open: it comes back by itself, with the new key."""
+        self._try_key(candidate.old, candidate)
+        self._drop(candidate)
+
+    def _try_key(self, supervisor: Supervisor, candidate: _Candidate) -> None:
+        """If another than the candidate hears that a new key is refused, the old key is tried again."""
+        if candidate.reason == "rotation":
+            self._trials[supervisor] = candidate.on_refused
+
+    def _drop(self, candidate: _Candidate) -> bool:
+        """The old connection serves the endpoint. Returns False where the new one does already."""
+        endpoint, new = candidate.old.endpoint, candidate.new
         with self._lock:
-            if self._lines.get(successor.line) is successor:
+            if self._serving.get(endpoint) is new:
                 return False
-            if self._successors.get(successor.line) is successor:
-                del self._successors[successor.line]
-                plan.line.has_successor = False
-            self._leave([successor])
-        successor.give_up()
+            if self._candidates.get(endpoint) is candidate:
+                del self._candidates[endpoint]
+            self._leave([new])
+        new.give_up()
         return True
 
-    def _failed(
-        self,
-        plan: Replacement,
-        successor: Supervisor,
-        error: FinxSyncError,
-        cancel: Callable[[], object],
-    ) -> bool:
-        """On the successor's io thread: it could not be opened, or was lost before it had taken over, if it had not."""
-        if not self.drop(plan, successor):
+    def _candidate_failed(self, candidate: _Candidate, error: FinxSyncError) -> bool:
+        """It could not be opened, or was lost before it had taken over; returns False if it has taken over."""
+        if not self._drop(candidate):
             return False
-        cancel()
-        if self._dialect.asks_by_url and not self._subscriptions.desired(successor.line):
+        endpoint = candidate.old.endpoint
+        self._queue.emit(ReplacementCancelled, endpoint, candidate.new.token, candidate)
+        if self._codec.asks_by_url and not self._subscriptions.desired(endpoint):
             return True  # nothing was wanted of it any more
-        self._on_failure(error)
+        self._replacement_failed(error)
         if isinstance(error, AuthorizationError):
-            plan.on_refused()
+            candidate.on_refused()
         elif isinstance(error, (HandshakeError, ConnectionLostError)):  # it allows only one: break before make
-            plan.line.reconnect(error, plan.reason)
+            candidate.old.reconnect(error, candidate.reason)
         return True
 
-    def when_refused(self, plan: Replacement) -> Callable[[FinxSyncError], object] | None:
-        """What to do when another than the successor hears that a new key is refused."""
-        if plan.reason != "rotation":
-            return None
+    def _replacement_failed(self, error: FinxSyncError) -> None:
+        self._match_after = self._clock.monotonic() + MATCH_PAUSE
+        self._queue.emit(ErrorOccurred, error, f"{self._codec.venue}: a second connection could not take over")
 
-        def refused(error: FinxSyncError) -> None:
-            self._on_failure(error)
-            plan.on_refused()
+    # What supervisors report, on their io threads
 
-        return refused
+    def opened(self, connection: Connection, key: Any) -> None:
+        """A connection is open, with these credentials; its payloads follow."""
+        self._queue.emit(ConnectionOpened, connection, secrets_of(key))
+        self.match_urls()  # a subscription may have come after the URL was written
 
-    def _leave(self, lines: list[Supervisor]) -> None:
-        self._leaving = [line for line in [*self._leaving, *lines] if line.is_alive]
+    def sending(self, connection: Connection, request: Request) -> None:
+        """A request is about to be sent: whoever reads the answer has to know it by then. Any thread."""
+        if self._parts.venue is not None:
+            self._queue.emit(RequestSent, connection, request)
+
+    def closed(self, connection: Connection, covered_until: float, reason: GapReason) -> None:
+        """It has ended; no payload of it follows, and all up to `covered_until` (UNIX seconds) came."""
+        self._queue.emit(ConnectionClosed, connection, covered_until, reason, self._status.state in OVER)
+
+    def confirmed(self, supervisor: Supervisor) -> None:
+        """The server took the key, or did not refuse it in time."""
+        self._trials.pop(supervisor, None)
+        self.settle_state()
+
+    def is_being_replaced(self, supervisor: Supervisor) -> bool:
+        """Whether another connection is to replace this one's: then nothing is fatal yet."""
+        with self._lock:
+            candidate = self._candidates.get(supervisor.endpoint)
+        return candidate is not None and candidate.old is supervisor
+
+    def ended(self, supervisor: Supervisor, error: FinxSyncError, *, may_retry: bool, was_being_replaced: bool) -> bool:
+        """An attempt has ended, or an open connection; returns whether another attempt follows."""
+        with self._lock:
+            candidate = self._candidates.get(supervisor.endpoint)
+        if candidate is not None and candidate.new is supervisor and self._candidate_failed(candidate, error):
+            return False
+        on_refused = self._trials.get(supervisor)
+        if on_refused is not None and isinstance(error, AuthorizationError):
+            del self._trials[supervisor]
+            self._replacement_failed(error)
+            on_refused()
+        elif (is_fatal(error) and not was_being_replaced) or not may_retry:
+            self.fail(error)
+            return False
+        return True
+
+    def lost(self, error: FinxSyncError, *, was_open: bool) -> None:
+        """A connection is gone for now."""
+        if was_open:
+            self._status.lost()
+        self._status.move(State.RECONNECTING, error, unless=OVER, provided=lambda: not self._all_confirmed())
+
+    def overflowed(self, *, on_io_thread: bool) -> None:
+        """More messages wait than may, and the rule is to end the stream."""
+        error = SlowConsumerError(
+            f"more than {self._parts.options.queue_size} messages wait for the handlers; make them faster, or "
+            "choose another overflow rule"
+        )
+        if on_io_thread:
+            self.fail(error)
+        else:  # the dispatch thread reads, and calls nobody before it has put what it read in its place
+            self._queue.emit(FailureOccurred, error)
+
+    # What the pipeline wants done, on the dispatch thread
+
+    def execute(self, command: Command) -> None:  # a table
+        """See `CommandSink`."""
+        match command:
+            case Confirm() | Refuse() | RenewConnection() | ProbeAnswered():
+                if (supervisor := self._of(command.connection)) is not None:
+                    _obey(supervisor, command)
+            case Replace():
+                for supervisor in self.all():
+                    if supervisor.endpoint == command.endpoint:
+                        self._renew(supervisor, command.reason, lambda: None)
+            case DropSubscription():
+                self._subscriptions.refused(command.subscription)
+            case AskAgain():
+                self._subscriptions.again(command.subscription)
+            case Resubscribe():
+                for subscription in command.subscriptions:
+                    if self._subscriptions.remove(subscription):
+                        self._subscriptions.add(subscription)
+            case Changed():
+                self._parts.venue_changes.notify()
+            case FailStream():
+                self.fail(command.error)
+
+    # The end
+
+    def fail(self, error: FinxSyncError) -> None:
+        """No further attempt follows, and the stream ends with an error, after what has been received."""
+        self._status.fail(error)
+        self.stop()
+        self._queue.close()
 
     def stop(self) -> None:
-        """Make all their threads end, and start no more. Returns at once."""
+        """Make all io threads end, and start no more. Returns at once."""
         with self._lock:
             self._stopped = True
-        for line in self._everyone():
-            line.stop()
+        for supervisor in self._everyone():
+            supervisor.stop()
 
     def join(self, deadline: float) -> bool:
         """Wait until `deadline` (monotonic) for all to end; returns whether they have."""
         ended = True
-        for line in self._everyone():
-            ended = line.join(max(0.0, deadline - time.monotonic())) and ended
+        for supervisor in self._everyone():
+            ended = supervisor.join(max(0.0, deadline - time.monotonic())) and ended
         return ended
 
     def _everyone(self) -> list[Supervisor]:
         with self._lock:
-            return [*self._lines.values(), *self._successors.values(), *self._leaving]
+            return [*self._serving.values(), *(one.new for one in self._candidates.values()), *self._leaving]
 
 
-@dataclass(frozen=True)
-class _Succession:
-    """A successor, as its handover sees it."""
+class _Candidate:
+    """A supervisor that opens the connection to replace another's; see `finx_sync.events.Candidate`."""
 
-    lines: Lines
-    plan: Replacement
-    line: Supervisor
+    def __init__(
+        self, connections: Connections, old: Supervisor, new: Supervisor, reason: GapReason, on_refused: OnRefused
+    ) -> None:
+        self._connections = connections
+        self.old = old
+        self.new = new
+        self.reason: GapReason = reason
+        self.on_refused = on_refused
 
     @property
     def is_confirmed(self) -> bool:
-        return self.line.confirmed
+        return self.new.confirmed
 
     def owns(self, connection: Connection) -> bool:
-        return connection.owner is self.line
+        return connection.owner is self.new.token
 
-    def take_over(self, new: Connection) -> bool:
-        return self.lines.retire(self.plan, self.line, new)
+    def carried(self) -> list[Subscription]:
+        return self._connections.carried(self.old.endpoint)
+
+    def take_over(self, new: Connection, timer: float) -> bool:
+        return self._connections.take_over(self, new, timer)
 
     def give_up(self) -> None:
-        self.plan.line.on_refused = self.lines.when_refused(self.plan)  # it is the one to try the new key now
-        self.lines.drop(self.plan, self.line)
+        self._connections.give_up(self)
+
+
+def _obey(supervisor: Supervisor, command: Confirm | Refuse | RenewConnection | ProbeAnswered) -> None:
+    match command:
+        case Confirm():
+            supervisor.confirm()
+        case Refuse(error=error):
+            supervisor.refuse(error)
+        case RenewConnection(error=error, reason=reason):
+            supervisor.reconnect(error, reason)
+        case ProbeAnswered():
+            supervisor.answers_probes = True
+
+
+def _asked_for(reason: GapReason) -> FinxSyncError:
+    return ConnectionLostError(f"a new connection was asked for ({reason})")

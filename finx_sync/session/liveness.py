@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from finx_sync.pipeline.queue import EventQueue
 from finx_sync.transport.app import WebSocketApp
 
 __all__ = ["PROBE_AFTER", "Liveness"]
@@ -17,10 +18,10 @@ MIN_LOOK: Final = 0.05
 
 
 class Liveness:
-    """Signs of life of one line's present connection.
+    """Signs of life of one endpoint's present connection.
 
     Args:
-        is_held: whether the reader is held back, so that silence is ours.
+        queue: where what is read goes; while it holds a reader back, silence is ours.
 
     Attributes:
         opened_at, last_data_at: monotonic; None where there was none on this connection.
@@ -28,8 +29,8 @@ class Liveness:
             no source promises that every server answers. Set by the dispatch thread.
     """
 
-    def __init__(self, is_held: Callable[[], bool]) -> None:
-        self._is_held = is_held
+    def __init__(self, queue: EventQueue) -> None:
+        self._queue = queue
         self.opened_at: float | None = None
         self.last_data_at: float | None = None
         self.answers_probes = False
@@ -76,7 +77,7 @@ class Liveness:
             nonlocal asked_at, last_look
             now, quiet_since = time.monotonic(), self.quiet_since()
             overdue = asked_at is not None and quiet_since <= asked_at and now - asked_at > grace
-            if self._is_held() or quiet_since + patience > now:
+            if self._queue.is_holding or quiet_since + patience > now:
                 asked_at, due = None, quiet_since + patience - now
             elif overdue and self.answers_probes and last_look:
                 on_dead()

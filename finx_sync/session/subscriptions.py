@@ -33,65 +33,66 @@ class _Open:
 
 
 class Subscriptions:
-    """The desired set, sent exactly once on each connection, in the order in which it was wished for.
+    """The desired set, sent exactly once on each connection, in the order in which it was asked for.
 
-    Safe from any thread. The lock is held while messages are queued, which never waits for the network; so a wish that
-    comes while a connection opens is sent once, neither twice nor never. A line has two connections while one replaces
-    the other: what is wanted later is asked of the newer one, and of the older one should the newer one fail.
+    Safe from any thread. The lock is held while messages are queued, which never waits for the network; so a
+    subscription that comes while a connection opens is sent once, neither twice nor never. An endpoint has two
+    connections while one replaces the other: what is wanted later is asked of the newer one, and of the older one
+    should the newer one fail.
     """
 
     def __init__(self, dialect: Dialect) -> None:
         self._dialect = dialect
         self._lock = threading.RLock()  # re-entrant for signal handlers
-        # By line, each wish with its place among all: every step costs the same however many there are.
+        # By endpoint, each subscription with its place among all: every step costs the same however many there are.
         self._desired: dict[str, dict[Subscription, int]] = {}
         self._places = itertools.count()
-        self._open: dict[str, list[_Open]] = {}  # by line, the oldest first
+        self._open: dict[str, list[_Open]] = {}  # by endpoint, the oldest first
 
-    def desired(self, line: str | None = None) -> list[Subscription]:
+    def desired(self, endpoint: str | None = None) -> list[Subscription]:
         """What is wanted, of one connection or of all."""
         with self._lock:
-            return list(self._all() if line is None else self._of(line))
+            return list(self._all() if endpoint is None else self._of(endpoint))
 
     def wants(self, subscription: Subscription) -> bool:
         """Whether it is wanted."""
         with self._lock:
             return subscription in self._of(self._dialect.endpoint_of(subscription))
 
-    def lines(self) -> list[str]:
-        """The names of the connections that the wishes need."""
+    def endpoints(self) -> list[str]:
+        """The names of the connections that the subscriptions need."""
         with self._lock:
             return [
-                line for line, subscriptions in self._desired.items() if subscriptions
+                endpoint for endpoint, subscriptions in self._desired.items() if subscriptions
             ]  # an interrupt can leave an empty one
 
-    def carried(self, line: str) -> list[Subscription]:
-        """What is wanted and what the connection that serves a line was asked for, the older one if there are two."""
+    def carried(self, endpoint: str) -> list[Subscription]:
+        """What is wanted and what the connection that serves an endpoint was asked for: the older one of two."""
         with self._lock:
-            carried = self._asked(line)
-            return [one for one in self._of(line) if one in carried]
+            carried = self._asked(endpoint)
+            return [one for one in self._of(endpoint) if one in carried]
 
-    def asked(self, line: str) -> list[Subscription]:
+    def asked(self, endpoint: str) -> list[Subscription]:
         """What that connection was asked for and may bring, also what is wanted no more and was not taken back."""
         with self._lock:
-            return list(self._asked(line))
+            return list(self._asked(endpoint))
 
-    def differs(self, line: str) -> bool:
-        """Whether the newest connection of a line was asked for something else than what is wanted of it now."""
+    def differs(self, endpoint: str) -> bool:
+        """Whether the newest connection of an endpoint was asked for something else than what is wanted of it now."""
         with self._lock:
-            return line in self._open and self._of(line).keys() != self._open[line][-1].carried
+            return endpoint in self._open and self._of(endpoint).keys() != self._open[endpoint][-1].carried
 
     def add(self, *subscriptions: Subscription) -> bool:
-        """Want streams; asks for them at once where their connection is open. Returns whether any wish is new."""
+        """Want streams; asks for them at once where their connection is open. Returns whether any is new."""
         with self._lock:
             new = False
             for one in subscriptions:
-                of_line = self._desired.setdefault(self._dialect.endpoint_of(one), {})
-                if one not in of_line:
-                    of_line[one] = next(self._places)
+                of_endpoint = self._desired.setdefault(self._dialect.endpoint_of(one), {})
+                if one not in of_endpoint:
+                    of_endpoint[one] = next(self._places)
                     new = True
-            for line in list(self._open):
-                self._ask(line, subscriptions)
+            for endpoint in list(self._open):
+                self._ask(endpoint, subscriptions)
             return new
 
     def remove(self, subscription: Subscription) -> bool:
@@ -116,60 +117,60 @@ class Subscriptions:
         """Ask for it once more, if it is still wanted: the server did not take it the first time."""
         with self._lock:
             self._forget(subscription)  # also where it is wanted no more: it may be wanted later
-            line = self._dialect.endpoint_of(subscription)
-            if subscription in self._of(line) and line in self._open:
-                self._ask(line, [subscription])
+            endpoint = self._dialect.endpoint_of(subscription)
+            if subscription in self._of(endpoint) and endpoint in self._open:
+                self._ask(endpoint, [subscription])
 
-    def opened(self, line: str, key: Any, send: Send, carried: Iterable[Subscription] = ()) -> None:
+    def opened(self, endpoint: str, key: Any, send: Send, carried: Iterable[Subscription] = ()) -> None:
         """A connection is open: ask for all that is wanted of it, but for what its URL has asked for already."""
         with self._lock:
-            self._open.setdefault(line, []).append(_Open(key, send, set(carried)))
-            self._ask(line, self._of(line))
+            self._open.setdefault(endpoint, []).append(_Open(key, send, set(carried)))
+            self._ask(endpoint, self._of(endpoint))
 
-    def closed(self, line: str, send: Send) -> None:
-        """A connection is gone, and with it what it was asked for; an older one of the same line goes on."""
+    def closed(self, endpoint: str, send: Send) -> None:
+        """A connection is gone, and with it what it was asked for; an older one of the same endpoint goes on."""
         with self._lock:
-            left = [one for one in self._open.pop(line, ()) if one.send != send]
+            left = [one for one in self._open.pop(endpoint, ()) if one.send != send]
             if left:
-                self._open[line] = left
-                self._ask(line, self._of(line))
+                self._open[endpoint] = left
+                self._ask(endpoint, self._of(endpoint))
 
     def _forget(self, subscription: Subscription) -> None:
         for connections in self._open.values():
             for connection in connections:
                 connection.carried.discard(subscription)
 
-    def _asked(self, line: str) -> set[Subscription]:
-        return self._open[line][0].carried if line in self._open else set()
+    def _asked(self, endpoint: str) -> set[Subscription]:
+        return self._open[endpoint][0].carried if endpoint in self._open else set()
 
-    def _of(self, line: str) -> dict[Subscription, int]:
-        return self._desired.get(line, {})
+    def _of(self, endpoint: str) -> dict[Subscription, int]:
+        return self._desired.get(endpoint, {})
 
     def _all(self) -> Iterable[Subscription]:
         if len(self._desired) == 1:
             return next(iter(self._desired.values()))
-        places = {one: place for of_line in self._desired.values() for one, place in of_line.items()}
+        places = {one: place for of_endpoint in self._desired.values() for one, place in of_endpoint.items()}
         return sorted(places, key=places.__getitem__)
 
     def _drop(self, subscription: Subscription) -> bool:
         """Want it no more; returns whether it was wanted."""
-        line = self._dialect.endpoint_of(subscription)
-        of_line = self._of(line)
-        if of_line.pop(subscription, None) is None:
+        endpoint = self._dialect.endpoint_of(subscription)
+        of_endpoint = self._of(endpoint)
+        if of_endpoint.pop(subscription, None) is None:
             return False
-        if not of_line:
-            del self._desired[line]
+        if not of_endpoint:
+            del self._desired[endpoint]
         return True
 
-    def _ask(self, line: str, subscriptions: Iterable[Subscription]) -> None:
-        """Ask for those that are this line's, unless it carries them: some venues cannot take one back."""
+    def _ask(self, endpoint: str, subscriptions: Iterable[Subscription]) -> None:
+        """Ask for those that are this endpoint's, unless it carries them: some venues cannot take one back."""
         if self._dialect.asks_by_url:
             return
-        connection = self._open[line][-1]
+        connection = self._open[endpoint][-1]
         missing = [
             one
             for one in list(subscriptions)
-            if one not in connection.carried and self._dialect.endpoint_of(one) == line
+            if one not in connection.carried and self._dialect.endpoint_of(one) == endpoint
         ]
         requests = self._dialect.subscribe_all(connection.key, missing, connection.requests)
         connection.requests += len(requests)

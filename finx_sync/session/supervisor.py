@@ -14,12 +14,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final, Protocol
 
+from finx_sync.clock import Clock
 from finx_sync.config import Account
-from finx_sync.errors import AuthorizationError, ConnectionLostError, FinxSyncError, InternalError, PeerTimeoutError
+from finx_sync.errors import ConnectionLostError, FinxSyncError, InternalError, PeerTimeoutError
+from finx_sync.events import Batch, Connection, Reached
 from finx_sync.notices import GapReason
-from finx_sync.pipeline.queue import Batch, Connection, Inbox, Ordered
-from finx_sync.session.clock import Clock
-from finx_sync.session.failures import gap_reason, is_fatal, judged, retry_after
+from finx_sync.pipeline.queue import EventQueue
+from finx_sync.session.failures import gap_reason, judged, retry_after
 from finx_sync.session.flight import FlightRecorder
 from finx_sync.session.keys import current_key
 from finx_sync.session.liveness import PROBE_AFTER, Liveness
@@ -28,7 +29,7 @@ from finx_sync.session.subscriptions import Subscriptions
 from finx_sync.transport.app import WebSocketApp, as_finx_error, quiet_thread
 from finx_sync.venues.base import Dialect, Request, Subscription
 
-__all__ = ["Observer", "Supervisor"]
+__all__ = ["Owner", "Supervisor"]
 
 logger = logging.getLogger("finx_sync")
 
@@ -40,86 +41,94 @@ VERDICT_PATIENCE: Final = 1.0
 """Seconds after a connection's end in which the dispatch thread may come to what the server said about the key."""
 
 
-class Observer(Protocol):
-    """Told by the io thread what becomes of a connection; must not block."""
+class Owner(Protocol):
+    """Is told what becomes of connections, and decides what follows. On the io threads; must not block."""
 
-    def line_connected(self, connection: Connection, key: Any) -> None:
+    def opened(self, connection: Connection, key: Any) -> None:
         """A connection is open, with these credentials; the payloads that follow are its own."""
 
-    def line_asked(self, connection: Connection, request: Request) -> None:
-        """A request is about to be sent on a connection; also told on other threads, and before `line_connected`."""
+    def sending(self, connection: Connection, request: Request) -> None:
+        """A request is about to be sent on a connection; also called on other threads, and before `opened`."""
 
-    def line_closed(self, connection: Connection, covered_until: float, reason: GapReason) -> None:
-        """That connection is gone; no payload of it follows, and all up to `covered_until` (UNIX seconds) came."""
+    def closed(self, connection: Connection, covered_until: float, reason: GapReason) -> None:
+        """That connection has ended; no payload follows, and all up to `covered_until` (UNIX seconds) came."""
 
-    def line_opened(self, line: str) -> None:
+    def confirmed(self, supervisor: Supervisor) -> None:
         """The server took the key, or did not refuse it in time."""
 
-    def line_lost(self, line: str, error: FinxSyncError, *, was_open: bool) -> None:
+    def is_being_replaced(self, supervisor: Supervisor) -> bool:
+        """Whether another connection is to replace this one's."""
+
+    def ended(self, supervisor: Supervisor, error: FinxSyncError, *, may_retry: bool, was_being_replaced: bool) -> bool:
+        """An attempt has ended, or an open connection; returns whether another attempt follows."""
+
+    def lost(self, error: FinxSyncError, *, was_open: bool) -> None:
         """An open connection ended, or an attempt to reopen it failed; the next attempt follows."""
 
-    def line_failed(self, line: str, error: FinxSyncError) -> None:
+    def overflowed(self, *, on_io_thread: bool) -> None:
+        """More messages wait than may, and the rule is to end the stream."""
+
+    def fail(self, error: FinxSyncError) -> None:
         """No further attempt follows."""
 
 
+class _Token:
+    """Identifies a supervisor, and leads to nothing."""
+
+    __slots__ = ("__weakref__",)
+
+
 class Supervisor:
-    """One line's life: its connections, one after the other. All methods up to `reconnect` are for any thread.
+    """The connections of one endpoint, one after the other. All methods up to `reconnect` are for any thread.
 
     Args:
-        line: its name.
-        dialect: what to say.
+        endpoint: its name.
+        codec: what to say.
         account: where, and with which key.
         options: how.
         subscriptions: what to ask for.
-        inbox: where the payloads go.
-        observer: who is told.
+        queue: where the payloads go.
+        owner: is told.
         clock: times.
         flight: the flight recorder.
         patient: whether a failure before the first open is retried.
-        thread_name: of the io thread.
 
     Attributes:
         connection: the open one; None while there is none. Written by the io thread.
-        on_failure: for a connection that is to replace another: told when it ends; returns whether to leave it at
-            that, which is not so where it has taken over meanwhile. None from then on.
-        has_successor: whether another connection is to replace this one: then nothing is fatal yet.
-        on_refused: told when the server refuses a key that is on trial; then the next attempt is not the last. None
-            where no key is.
+        token: the `owner` of its connections.
     """
 
     def __init__(
         self,
-        line: str,
+        endpoint: str,
         *,
-        dialect: Dialect,
+        codec: Dialect,
         account: Account,
         options: Options,
         subscriptions: Subscriptions,
-        inbox: Inbox,
-        observer: Observer,
+        queue: EventQueue,
+        owner: Owner,
         clock: Clock,
         flight: FlightRecorder,
         patient: bool,
-        thread_name: str,
     ) -> None:
-        self.line = line
+        self.endpoint = endpoint
         self.connection: Connection | None = None
-        self._dialect = dialect
+        self.token = _Token()
+        self._codec = codec
         self._account = account
         self._options = options
         self._subscriptions = subscriptions
-        self._inbox = inbox
-        self._observer = observer
-        self.on_failure: Callable[[FinxSyncError], bool] | None = None
-        self.has_successor = self._had_successor = False
-        self.on_refused: Callable[[FinxSyncError], object] | None = None
+        self._queue = queue
+        self._owner = owner
+        self._was_being_replaced = False
         self._clock = clock
         self._flight = flight
         self._patient = patient
         self._lock = threading.Lock()  # guards what a stop or a verdict changes just when an attempt begins or ends
         self._app: WebSocketApp | None = None
         self._ask: Callable[[Request], object] | None = None  # sends on the connection; one for each
-        self._liveness = Liveness(lambda: inbox.is_holding)
+        self._liveness = Liveness(queue)
         self._stopping = threading.Event()
         self._given_up = threading.Event()
         self._nudge = threading.Event()  # ends the wait for a key
@@ -127,11 +136,10 @@ class Supervisor:
         self._refusal: FinxSyncError | None = None
         self._error: FinxSyncError | None = None
         self._carried: list[Subscription] = []  # what the URL asks for
-        self._confirmed = False
         self._gap_reason: GapReason | None = None
         self._hurry = threading.Event()  # ends a wait between attempts
-        self._reflex = dialect.reflex
-        self._thread = threading.Thread(target=self._run, name=thread_name, daemon=True)
+        self._reflex = codec.reflex
+        self._thread = threading.Thread(target=self._run, name=f"finx-sync io {endpoint}".rstrip(), daemon=True)
 
     def start(self) -> None:
         """Start the io thread."""
@@ -149,15 +157,19 @@ class Supervisor:
             app.close(timeout=CLOSE_GRACE, wait=False)
 
     def take_over(self) -> None:
-        """It serves the line from now on: when it ends, it comes back. Called before anybody believes so."""
+        """It serves the endpoint from now on: when its connection ends, it comes back."""
         self._patient = True
-        self.on_failure = None
 
     def give_up(self) -> None:
-        """Stop, since another serves the line: a connection that opens all the same is superfluous. Returns at once."""
+        """Stop, since another serves the endpoint: a connection that opens all the same is superfluous.
+
+        Returns at once.
+        """
         self._given_up.set()
+        if (connection := self.connection) is not None:
+            connection.is_given_up = True
         if (ask := self._ask) is not None:
-            self._subscriptions.closed(self.line, ask)  # nothing more is asked of it
+            self._subscriptions.closed(self.endpoint, ask)  # nothing more is asked of it
         self.stop()
 
     def join(self, timeout: float) -> bool:
@@ -188,16 +200,17 @@ class Supervisor:
     @property
     def confirmed(self) -> bool:
         """Whether the present connection is open and its key taken."""
-        return self._confirmed
+        connection = self.connection
+        return connection is not None and connection.is_confirmed
 
     def confirm(self) -> None:
         """The server took the key, or has had its time to refuse it."""
         with self._lock:
-            if self._confirmed or self.connection is None or self._refusal is not None:
+            connection = self.connection
+            if connection is None or connection.is_confirmed or self._refusal is not None:
                 return
-            self._confirmed = self._patient = True
-            self.on_refused = None
-        self._observer.line_opened(self.line)
+            connection.is_confirmed = self._patient = True
+        self._owner.confirmed(self)
 
     def refuse(self, error: FinxSyncError) -> None:
         """The server refused the key on this connection: close it and do not come back."""
@@ -224,7 +237,7 @@ class Supervisor:
         except BaseException as error:
             crash = InternalError(f"the io thread has crashed: {type(error).__name__}; please report it")
             crash.__cause__ = error
-            self._observer.line_failed(self.line, crash)
+            self._owner.fail(crash)
             logger.critical("the io thread has crashed", exc_info=error)
 
     def _keep_connected(self) -> None:
@@ -234,24 +247,18 @@ class Supervisor:
                 error = self._attempt()
                 if self._stopping.is_set():
                     return
-                on_failure = self.on_failure
-                if on_failure is not None and on_failure(error):
-                    return
-                on_refused = self.on_refused
-                if on_refused is not None and isinstance(error, AuthorizationError):
-                    self.on_refused = None
-                    on_refused(error)
-                elif (is_fatal(error) and not self._had_successor) or not self._patient:
-                    self._observer.line_failed(self.line, error)
+                if not self._owner.ended(
+                    self, error, may_retry=self._patient, was_being_replaced=self._was_being_replaced
+                ):
                     return
                 failures = 1 if self._was_healthy() else failures + 1
                 until = time.monotonic() + (delay := self._delay(failures, error))
                 was_open = self._liveness.opened_at is not None
-                self._observer.line_lost(self.line, error, was_open=was_open)
+                self._owner.lost(error, was_open=was_open)
                 logger.log(
                     logging.WARNING if was_open or failures == 1 else logging.DEBUG,  # one outage, one warning
                     "%s: connection lost: %s; trying again in %.1f s",
-                    self._dialect.venue,
+                    self._codec.venue,
                     error,
                     delay,
                 )
@@ -272,7 +279,7 @@ class Supervisor:
     def _attempt(self) -> FinxSyncError:
         """Connect and serve until the end; returns why it ended."""
         self._error = self._refusal = self._gap_reason = self._ask = None
-        self._had_successor = False
+        self._was_being_replaced = False
         self._liveness.reset()
         try:
             key = current_key(self._account, self._nudge, self._stopping.is_set, self._options.connect_timeout)
@@ -295,41 +302,42 @@ class Supervisor:
                 self._app = None
                 ask, self._ask = self._ask, None
             self._hear_verdict()
-        self._had_successor = self.has_successor  # before anybody hears of this end, and gives the successor up
+        self._was_being_replaced = self._owner.is_being_replaced(self)  # before anybody hears of this end
         asked = (subscription.name for subscription in self._carried)
         why = self._refusal or judged(self._error or ConnectionLostError("the connection ended"), asked)
-        self._report_closed(why, self._inbox.holds(app))
+        self._report_closed(why, self._queue.holds(app))
         # Only now: what another connection of the line is asked for instead must not come before the news of this end.
         if ask is not None:
-            self._subscriptions.closed(self.line, ask)
+            self._subscriptions.closed(self.endpoint, ask)
         return why
 
     def _hear_verdict(self) -> None:
         """A server that refuses a key may hang up at once: let the dispatch thread read what it said before."""
-        if self._confirmed or self._refusal is not None or self._liveness.last_data_at is None:
+        if self.confirmed or self._refusal is not None or self._liveness.last_data_at is None:
             return
         with self._lock:
             if self._stopping.is_set():
                 return
             heard = self._heard = threading.Event()  # a new one: an earlier one may be set late
-        self._inbox.post(Ordered(heard.set))
+        self._queue.emit(Reached, heard)
         heard.wait(VERDICT_PATIENCE)
 
     def _report_closed(self, error: FinxSyncError, held: bool) -> None:
         with self._lock:
-            connection, self.connection, self._confirmed = self.connection, None, False
+            connection, self.connection = self.connection, None
         if connection is None:
             return
-        self._flight.note("closed", f"{self.line} {error}")
+        connection.is_over = True
+        self._flight.note("closed", f"{self.endpoint} {error}")
         reason = self._gap_reason or ("slow consumer" if held else gap_reason(error))
-        self._observer.line_closed(connection, self._liveness.quiet_since() + self._clock.offset, reason)
+        self._owner.closed(connection, self._liveness.quiet_since() + self._clock.offset, reason)
 
     def _new_app(self, key: Any) -> WebSocketApp:
-        by_url = self._dialect.asks_by_url
-        self._carried = self._subscriptions.desired(self.line) if by_url else []
+        by_url = self._codec.asks_by_url
+        self._carried = self._subscriptions.desired(self.endpoint) if by_url else []
         return WebSocketApp(
-            self._dialect.url_for(key, self.line, self._carried),
-            header=self._dialect.headers(key, self.line, time.time()),
+            self._codec.url_for(key, self.endpoint, self._carried),
+            header=self._codec.headers(key, self.endpoint, time.time()),
             on_open=lambda app: self._opened(app, key),
             on_error=self._failed,
             on_batch=self._received,
@@ -340,21 +348,22 @@ class Supervisor:
 
     def _opened(self, app: WebSocketApp, key: Any) -> None:
         self._liveness.opened_at = time.monotonic()
-        self.connection = Connection(self.line, self._given_up.is_set, self)
-        self._flight.note("open", self.line)
-        ask = self._ask = partial(self._send, app, self.connection)
-        opening = self._dialect.opening(key, self._clock.wall())
+        connection = self.connection = Connection(self.endpoint, self.token)
+        connection.is_given_up = self._given_up.is_set()
+        self._flight.note("open", self.endpoint)
+        ask = self._ask = partial(self._send, app, connection)
+        opening = self._codec.opening(key, self._clock.wall())
         for text in opening:
             ask(Request(text, "open"))
-        self._subscriptions.opened(self.line, key, ask, self._carried)
+        self._subscriptions.opened(self.endpoint, key, ask, self._carried)
         if self._given_up.is_set():  # just now
-            self._subscriptions.closed(self.line, ask)
-        self._observer.line_connected(self.connection, key)
-        self._probe(app, self._dialect.probe(key))
-        for message in self._dialect.periodic(key):
+            self._subscriptions.closed(self.endpoint, ask)
+        self._owner.opened(connection, key)
+        self._probe(app, self._codec.probe(key))
+        for message in self._codec.periodic(key):
             app.call_later(message.interval, _sender(app, message.text), every=message.interval)
-        if self._dialect.idle_ping is not None:
-            self._liveness.ping_when_idle(app, *self._dialect.idle_ping)
+        if self._codec.idle_ping is not None:
+            self._liveness.ping_when_idle(app, *self._codec.idle_ping)
         if opening or self._carried:
             app.call_later(AUTHENTICATION_GRACE, self.confirm)
         else:
@@ -362,7 +371,7 @@ class Supervisor:
 
     def _send(self, app: WebSocketApp, connection: Connection, request: Request) -> None:
         """Send a request on a connection; any thread."""
-        self._observer.line_asked(connection, request)
+        self._owner.sending(connection, request)
         app.try_send(request.text)
 
     def _probe(self, app: WebSocketApp, text: str | None) -> None:
@@ -381,14 +390,16 @@ class Supervisor:
         if self._reflex is not None:
             for text in self._reflex(payloads):
                 app.try_send(text)
-        if self._carried and not self._confirmed:  # what the URL asked for is granted
+        if self._carried and not self.confirmed:  # what the URL asked for is granted
             self.confirm()
         assert self.connection is not None
-        self._inbox.put(Batch(payloads, arrived + self._clock.offset, arrived, self.connection), app)
+        batch = Batch(payloads, arrived + self._clock.offset, arrived, self.connection)
+        if not self._queue.put(batch, app):
+            self._owner.overflowed(on_io_thread=threading.current_thread() is self._thread)
         self._flight.frames(arrived, payloads)
 
     def _received_binary(self, app: WebSocketApp, data: bytes) -> None:
-        """No venue sends binary messages; JSON is JSON all the same, and what is none shall be told as such."""
+        """No venue sends binary messages; JSON is JSON all the same, and what is none is reported as such."""
         try:
             data.decode("utf-8")
         except UnicodeDecodeError:

@@ -14,17 +14,18 @@ from typing import Any, Final, TypeVar
 from finx_sync import forks
 from finx_sync.errors import UsageError
 from finx_sync.interrupts import Task, is_inside_a_call, on_main_thread
-from finx_sync.pipeline.iterator import MessageIterator
+from finx_sync.pipeline.iterator import OpenIterators
 from finx_sync.recorder.playback import Playback, Speed
 from finx_sync.recorder.reader import RecordingReader
 from finx_sync.reporting import logger
 from finx_sync.session.session import Session
-from finx_sync.session.state import ENDED, State
+from finx_sync.state import ENDED, State
 from finx_sync.stream.recordings import Recordable
+from finx_sync.stream.run import Run
 
 __all__ = ["Lifecycle"]
 
-R = TypeVar("R", bound=Session)
+R = TypeVar("R", Session, Playback)
 S = TypeVar("S", bound="Lifecycle")
 T = TypeVar("T")
 
@@ -50,20 +51,20 @@ class _Attempt:
 
     stops: int
     is_cancelled: bool = False
-    session: Session | None = None
+    session: Run | None = None
     task: Task[Any] | None = None
 
 
 class Lifecycle(Recordable):
     """The part of a stream that starts and ends it."""
 
-    _feeds: set[MessageIterator]
+    _iterators: OpenIterators
 
     def _init_lifecycle(self) -> None:
         self._lifecycle = threading.Lock()  # guards _session being replaced; never held by the main thread
         self._preparing = threading.Lock()  # held during `_before_start` and `_after_end`
-        self._session: Session | None = None
-        self._prepared: Session | None = None  # between its `_before_start` and its `_after_end`
+        self._session: Run | None = None
+        self._prepared: Run | None = None  # between its `_before_start` and its `_after_end`
         self._stops = 0  # asked for in signal handlers that have interrupted a call
         self._stopped_early = False  # such a stop has come before the interrupted start had read the count
         self._stop_tasks: list[Task[None]] = []
@@ -139,7 +140,7 @@ class Lifecycle(Recordable):
             drain: let the handlers have what was received before; otherwise it is dropped, and counted.
         """
         session = self._session
-        if session is not None and session.worker.on_this_thread():
+        if session is not None and session.dispatcher.on_this_thread():
             self._end(session, timeout, drain=drain)
             return
         caller = sys._getframe().f_back
@@ -209,7 +210,7 @@ class Lifecycle(Recordable):
                 what = "being started" if state is State.NEW else state.value
                 raise UsageError(f"the stream is {what}; stop() it before starting it again")
             if not last.join(LAST_RUN_TIMEOUT):
-                handler = last.worker.running()
+                handler = last.dispatcher.running()
                 what = f"the handler {handler}" if handler is not None else "a thread"
                 raise UsageError(f"{what} of the last run has not returned; the stream can be started when it has")
         if attempt.is_cancelled or self._stops != attempt.stops:  # whoever comes later finds the session
@@ -234,7 +235,7 @@ class Lifecycle(Recordable):
         """An interrupt or a failure: leave nothing running that the attempt has started, or is about to start."""
         attempt.is_cancelled = True
         session, task = attempt.session, attempt.task
-        if session is not None and not session.worker.on_this_thread():
+        if session is not None and not session.dispatcher.on_this_thread():
             self._end(session, timeout, drain=False)
         if task is not None:
             task.wait(timeout)
@@ -269,24 +270,24 @@ class Lifecycle(Recordable):
         if session is not None:
             self._stop_session(session, timeout, drain)
 
-    def _end(self, session: Session, timeout: float, *, drain: bool) -> None:
+    def _end(self, session: Run, timeout: float, *, drain: bool) -> None:
         """Stop one session, whichever is the present one."""
-        if session.worker.on_this_thread() or not on_main_thread():
+        if session.dispatcher.on_this_thread() or not on_main_thread():
             self._stop_session(session, timeout, drain)
             return
         task = Task(lambda: self._stop_session(session, timeout, drain), "finx-sync stop")
         task.begin()
         task.wait(timeout + GRACE)
 
-    def _stop_session(self, session: Session, timeout: float, drain: bool) -> None:
-        if not session.stop(timeout, drain=drain) and not session.worker.on_this_thread():
-            handler = session.worker.running()
+    def _stop_session(self, session: Run, timeout: float, drain: bool) -> None:
+        if not session.stop(timeout, drain=drain) and not session.dispatcher.on_this_thread():
+            handler = session.dispatcher.running()
             what = f"the handler {handler} has not returned" if handler is not None else "a thread has not ended"
             logger.warning("stop() gave up after %g s: %s", timeout, what)
             return
         self._tidy(session)
 
-    def _tidy(self, session: Session) -> None:
+    def _tidy(self, session: Run) -> None:
         """A session has ended: undo what was done for it, if nobody has yet."""
         with self._preparing:
             if self._prepared is session:
@@ -312,13 +313,12 @@ class Lifecycle(Recordable):
                 self._session = self._prepared = None
             return
         atexit.unregister(self._stop_at_exit)
-        session.forked()
+        session.reset_after_fork()
         why = (
             f"this {type(self).__name__} runs in the process that was forked, and its connection cannot be shared; "
             "make a new one in the child"
         )
-        for feed in list(self._feeds):
-            feed.forked(UsageError(why))
+        self._iterators.forked(UsageError(why))
         forks.disown(self, why)
 
 

@@ -10,10 +10,10 @@ from typing import Any, Final
 
 from finx_sync.errors import InvalidInputError, UsageError
 from finx_sync.pipeline.handlers import Handlers
-from finx_sync.pipeline.iterator import MessageIterator
+from finx_sync.pipeline.iterator import MessageIterator, OpenIterators
 from finx_sync.pipeline.latest import LastValues
-from finx_sync.session.session import Session
-from finx_sync.session.state import ENDED
+from finx_sync.state import ENDED
+from finx_sync.stream.run import Run
 from finx_sync.venues.base import Dialect
 
 __all__ = ["Reading"]
@@ -30,8 +30,8 @@ class Reading:
     _dialect: Dialect
     _handlers: Handlers
     _latest: LastValues
-    _session: Session | None
-    _feeds: set[MessageIterator]
+    _session: Run | None
+    _iterators: OpenIterators
 
     def latest(self, name: str) -> Any:
         """The newest message of a name, None when there was none yet. Never waits."""
@@ -57,35 +57,35 @@ class Reading:
             FinxSyncError: why the stream failed, before this call or while iterating.
         """
         self._refuse_on_dispatch_thread("ticks")
-        feed = MessageIterator(size, timeout, self._close_feed)
+        iterator = MessageIterator(size, timeout, self._close_iterator)
         try:
-            self._open_feed(feed, names)
+            self._open_iterator(iterator, names)
         except BaseException:
-            feed.close()
+            iterator.close()
             raise
-        return feed
+        return iterator
 
-    def _open_feed(self, feed: MessageIterator, names: tuple[str, ...]) -> None:
+    def _open_iterator(self, iterator: MessageIterator, names: tuple[str, ...]) -> None:
         """Let a new iterator have the messages of some names, or all without."""
         session = self._session
         if session is None or session.state.state in ENDED:
             failure = None if session is None else session.state.failure
             raise failure or UsageError("the stream is not running; start() it first")
-        self._feeds.add(feed)
-        self._fill(feed, names)
-        if session.state.state in ENDED:  # it ended meanwhile, and may have missed the feed
-            feed.end(session.state.failure)
+        self._iterators.add(iterator)
+        self._fill(iterator, names)
+        if session.state.state in ENDED:  # it ended meanwhile, and may have missed the iterator
+            iterator.end(session.state.failure)
 
-    def _fill(self, feed: MessageIterator, names: tuple[str, ...]) -> None:
+    def _fill(self, iterator: MessageIterator, names: tuple[str, ...]) -> None:
         """Let an iterator have the messages of some names, or all without."""
         for kind in self._dialect.message_types:
-            self._handlers.add(kind, feed.put, names or None)
+            self._handlers.add(kind, iterator.put, names or None)
 
-    def _close_feed(self, feed: MessageIterator) -> None:
-        self._feeds.discard(feed)
-        self._handlers.remove(feed.put)
-        if feed.dropped:
-            logger.warning("an iterator was read too slowly and dropped %d messages", feed.dropped)
+    def _close_iterator(self, iterator: MessageIterator) -> None:
+        self._iterators.discard(iterator)
+        self._handlers.remove(iterator.put)
+        if iterator.dropped:
+            logger.warning("an iterator was read too slowly and dropped %d messages", iterator.dropped)
 
     def take(self, count: int, *names: str, timeout: float | None = None) -> list[Any]:
         """Wait for the next `count` messages; fewer when the stream ends in order before.
@@ -103,10 +103,10 @@ class Reading:
             raise InvalidInputError("count is a number of messages, 0 or more")
         self._refuse_on_dispatch_thread("take")
         with MessageIterator(
-            ITERATOR_SIZE, timeout, self._close_feed
-        ) as feed:  # first: an interrupt then leaves none behind
-            self._open_feed(feed, names)
-            return list(islice(feed, count))
+            ITERATOR_SIZE, timeout, self._close_iterator
+        ) as iterator:  # first: an interrupt then leaves none behind
+            self._open_iterator(iterator, names)
+            return list(islice(iterator, count))
 
     def wait_for(self, predicate: Callable[[Any], object], timeout: float | None = None) -> Any:
         """Wait for the first message that satisfies `predicate`, which is called on this thread.
@@ -117,12 +117,12 @@ class Reading:
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         self._refuse_on_dispatch_thread("wait_for")
-        with MessageIterator(ITERATOR_SIZE, None, self._close_feed) as feed:
-            self._open_feed(feed, ())
+        with MessageIterator(ITERATOR_SIZE, None, self._close_iterator) as iterator:
+            self._open_iterator(iterator, ())
             while True:
                 left = None if deadline is None else max(0.0, deadline - time.monotonic())
                 try:
-                    message = feed.next(left)
+                    message = iterator.next(left)
                 except StopIteration:
                     raise UsageError("the stream was stopped before such a message came") from None
                 if predicate(message):
@@ -130,5 +130,5 @@ class Reading:
 
     def _refuse_on_dispatch_thread(self, method: str) -> None:
         session = self._session
-        if session is not None and session.worker.on_this_thread():
+        if session is not None and session.dispatcher.on_this_thread():
             raise UsageError(f"{method}() would wait for the thread that it is called on; call it outside a handler")

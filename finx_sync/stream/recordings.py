@@ -11,14 +11,13 @@ from typing import Final
 from finx_sync.errors import InvalidInputError, UsageError
 from finx_sync.interrupts import uninterrupted
 from finx_sync.moments import Moment, read_moment
-from finx_sync.pipeline.tap import Taps
+from finx_sync.pipeline.sinks import Sinks
 from finx_sync.recorder.convert import Converted, Form, convert
 from finx_sync.recorder.playback import Playback, Speed
 from finx_sync.recorder.reader import RecordingPath, RecordingReader
 from finx_sync.recorder.replay import Replay
 from finx_sync.recorder.writer import ROTATE_BYTES, Recording
 from finx_sync.session.parts import SessionParts
-from finx_sync.session.state import ENDED
 from finx_sync.stream.upkeep import Upkeep
 
 __all__ = ["Recordable"]
@@ -30,7 +29,8 @@ FASTEST: Final = 1e6
 class Recordable(Upkeep):
     """The part of a stream that records and replays."""
 
-    _taps: Taps
+    _sinks: Sinks
+    _recording: Recording | None
     _lifecycle: threading.Lock
 
     def record(
@@ -57,20 +57,19 @@ class Recordable(Upkeep):
 
     def _record(self, path: str | os.PathLike[str], rotate_bytes: int, compress: bool) -> Recording:
         with self._lifecycle:
-            if self._taps.tap is not None:
+            if self._recording is not None:
                 raise UsageError("the stream is being recorded already; stop() that recording first")
             recording = Recording(
                 path, self._dialect.venue, rotate_bytes=rotate_bytes, compress=compress, on_end=self._forget
             )
-            self._taps.tap = recording
-            session = self._session
-        if session is not None and session.state.state not in ENDED:
-            session.introduce(recording)
+            self._recording = recording
+            self._sinks.add(recording)
         return recording
 
     def _forget(self, recording: Recording) -> None:
-        if self._taps.tap is recording:
-            self._taps.tap = None
+        self._sinks.remove(recording)
+        if self._recording is recording:
+            self._recording = None
 
     def replay(
         self,

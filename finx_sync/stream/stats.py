@@ -7,7 +7,7 @@ from typing import Final
 
 from finx_sync.pipeline.counters import Counters
 from finx_sync.pipeline.handlers import Handler
-from finx_sync.session.state import State
+from finx_sync.state import State
 
 __all__ = ["HandlerStats", "Stats", "handler_stats"]
 

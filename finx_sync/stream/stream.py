@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -15,13 +14,15 @@ from finx_sync.messages import Message
 from finx_sync.pipeline.backfill import History
 from finx_sync.pipeline.counters import Counters
 from finx_sync.pipeline.handlers import Handlers
-from finx_sync.pipeline.iterator import MessageIterator
+from finx_sync.pipeline.iterator import OpenIterators
 from finx_sync.pipeline.latest import LastTable, LastValues
-from finx_sync.pipeline.tap import Taps
+from finx_sync.pipeline.sinks import Sinks
+from finx_sync.pipeline.staleness import StaleLimits
 from finx_sync.session.options import Options, StreamOptions
 from finx_sync.session.parts import SessionParts
-from finx_sync.session.state import ENDED, State, StateChange
+from finx_sync.session.session import Session
 from finx_sync.session.subscriptions import Subscriptions
+from finx_sync.state import State
 from finx_sync.stream.lifecycle import Lifecycle
 from finx_sync.stream.stats import Stats, handler_stats
 from finx_sync.transport.app import WebSocketApp
@@ -59,15 +60,16 @@ class Stream(Lifecycle):
         check_secrecy(account.base_url, account.key, allow_insecure=self._options.allow_insecure)
         self._handlers = Handlers()
         self._subscriptions = Subscriptions(dialect)
-        self._stale_after: dict[Subscription, float] = {}
+        self._stale_limits = StaleLimits(self._options.stale_after)
         self._latest: LastValues = {kind: LastTable(dialect.decode) for kind in dialect.message_types}
         self._venue_lock = threading.RLock()  # guards what any thread reads of a venue's state
         self._venue_changes = Notifier()  # of changes to that which others may be waiting for
         self._venue = self._new_venue(None)  # of the present run, or the first one to come
         self._live_venue: VenueState | None = None  # of the last live run
         self._init_lifecycle()
-        self._feeds: set[MessageIterator] = set()
-        self._taps = Taps()
+        self._iterators = OpenIterators()
+        self._sinks = Sinks()
+        self._recording = None
         forks.watch(self)
 
     # What a run works with
@@ -93,22 +95,12 @@ class Stream(Lifecycle):
             self._subscriptions,
             self._latest,
             self._stale_limits,
-            self._listen,
+            self._iterators.state_changed,
             self._next_venue(live=live),
-            self._venue_changed,
-            self._history(),
-            self._taps,
+            self._venue_changes,
+            self._history() if live and self._options.backfill else None,
+            self._sinks,
         )
-
-    def _listen(self, change: StateChange) -> None:
-        """Told of every change of state at once, on whichever thread changed it."""
-        if change.new in ENDED:
-            for feed in list(self._feeds):
-                feed.end(change.reason if change.new is State.FAILED else None)
-
-    def _venue_changed(self) -> None:
-        """Something that other threads may be waiting for has changed in the venue's state."""
-        self._venue_changes.notify()
 
     def _history(self) -> History | None:
         """Where gaps can be filled from; None where the venue has none."""
@@ -136,10 +128,10 @@ class Stream(Lifecycle):
         session = self._session
         return Stats(
             state=State.NEW if session is None else session.state.state,
-            messages=Counters() if session is None else session.counter.snapshot(),
+            messages=Counters() if session is None else session.counters(),
             reconnects=0 if session is None else session.reconnects,
             handlers=tuple(handler_stats(one) for one in self._handlers.snapshot()),
-            lag=0.0 if session is None else session.worker.lag(time.monotonic()),
+            lag=0.0 if session is None else session.lag(),
         )
 
     def __repr__(self) -> str:
@@ -211,42 +203,32 @@ class Stream(Lifecycle):
     def ws(self) -> WebSocketApp | None:
         """The websocket of the main connection while it is open, else None. To look at: sending is the stream's own."""
         session = self._session
-        return None if session is None else session.app(MAIN_ENDPOINT)
+        return session.connections.app(MAIN_ENDPOINT) if isinstance(session, Session) else None
 
     # Subscriptions
 
     def _subscribe(self, *subscriptions: Subscription, stale_after: float | None = None) -> None:
         if stale_after is not None:
-            self._stale_after.update(dict.fromkeys(subscriptions, stale_after))
+            self._stale_limits.set(stale_after, *subscriptions)
         before = self._session
         if before is not None:
-            before.announce(*subscriptions, wanted=True)
+            before.add(*subscriptions)
         self._subscriptions.add(*subscriptions)
         session = self._session
         if session is not None:
             if session is not before:  # it began meanwhile, and may not have seen them
-                session.announce(*subscriptions, wanted=True)
-            session.fit_lines()
+                session.add(*subscriptions)
+            session.adjust()
 
     def _unsubscribe(self, subscription: Subscription) -> bool:
         before = self._session
         if before is not None:
-            before.announce(subscription, wanted=False)
+            before.remove(subscription)
         removed = self._subscriptions.remove(subscription)
-        self._stale_after.pop(subscription, None)
+        self._stale_limits.forget(subscription)
         session = self._session
         if session is not None:
             if session is not before:
-                session.announce(subscription, wanted=False)
-            session.unwanted(subscription)
+                session.remove(subscription)
+            session.adjust()
         return removed
-
-    def _stale_limits(self) -> list[tuple[Subscription, float]]:
-        """The subscriptions that may not be silent for ever, with their seconds."""
-        usual = self._options.stale_after
-        if usual is None and not self._stale_after:
-            return []
-        limits = [
-            (subscription, self._stale_after.get(subscription, usual)) for subscription in self._subscriptions.desired()
-        ]
-        return [(subscription, limit) for subscription, limit in limits if limit is not None]

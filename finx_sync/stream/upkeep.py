@@ -12,7 +12,7 @@ from finx_sync.moments import Moment, read_moment
 from finx_sync.notices import Interval
 from finx_sync.session.options import Options
 from finx_sync.session.session import Session
-from finx_sync.session.state import ENDED
+from finx_sync.state import ENDED
 from finx_sync.stream.guard import By, Guard
 from finx_sync.stream.reading import Reading
 
@@ -28,7 +28,7 @@ class Upkeep(Reading):
     def coverage(self, name: str) -> list[Interval]:
         """What was received of `name` in this run and what is missing: intervals without a break, up to now."""
         session = self._session
-        return [] if session is None else session.continuity.coverage(name)
+        return [] if session is None else session.coverage(name)
 
     def last_message_age(self, name: str) -> float | None:
         """Seconds since the newest message of `name` was received; None when there was none yet."""
@@ -38,7 +38,7 @@ class Upkeep(Reading):
     def _wall(self) -> float:
         """UNIX seconds now, on the clock that stamps what is received."""
         session = self._session
-        return time.time() if session is None else session.clock.wall()
+        return time.time() if session is None else session.wall()
 
     def guard(self, name: str, max_age: float, *, by: By = "receipt") -> Guard:
         """Refuse to go on with old data: checks now, and again where it is used in a ``with`` statement.
@@ -75,7 +75,7 @@ class Upkeep(Reading):
             UsageError: the stream is not running.
         """
         session = self._running_session("reconnect_now")
-        uninterrupted(lambda: session.renew("reconnect", lambda: None), "finx-sync control")
+        uninterrupted(lambda: session.connections.renew_all("reconnect"), "finx-sync control")
 
     def reconnect_at(self, when: Moment) -> None:
         """Do `reconnect_now` later, at a time that suits you; a second call replaces the first, `stop` ends it.
@@ -90,12 +90,12 @@ class Upkeep(Reading):
         moment = read_moment(when).timestamp()
         if not moment > time.time():
             raise InvalidInputError(f"reconnect_at needs a time to come; {when!r} is past (without a zone, it is UTC)")
-        self._running_session("reconnect_at").lookout.plan(moment, self._reconnect_as_planned)
+        self._running_session("reconnect_at").health.plan(moment, self._reconnect_as_planned)
 
     def _reconnect_as_planned(self) -> None:
         session = self._session
-        if session is not None:
-            session.renew("reconnect", lambda: None)
+        if isinstance(session, Session):
+            session.connections.renew_all("reconnect")
 
     def rotate_key(self, api_key: Any = None) -> None:
         """Go over to a new key without losing a message; returns at once. See `reconnect_now`.
@@ -122,7 +122,7 @@ class Upkeep(Reading):
         def rotate() -> None:
             if api_key is not None:
                 self._account.key = api_key
-            session.renew("rotation", restore)
+            session.connections.renew_all("rotation", restore)
 
         uninterrupted(rotate, "finx-sync control")
 
@@ -133,6 +133,6 @@ class Upkeep(Reading):
 
     def _running_session(self, method: str) -> Session:
         session = self._session
-        if session is None or session.state.state in ENDED:
+        if not isinstance(session, Session) or session.state.state in ENDED:
             raise UsageError(f"{method}() needs a stream that runs; start() it first")
         return session

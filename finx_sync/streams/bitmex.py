@@ -11,7 +11,7 @@ from finx_sync.config import SANDBOX, Account, checked_url
 from finx_sync.errors import ConfigError, StreamTimeoutError, UsageError
 from finx_sync.pipeline.iterator import MessageIterator
 from finx_sync.session.options import StreamOptions
-from finx_sync.session.state import ENDED
+from finx_sync.state import ENDED
 from finx_sync.stream import Stream
 from finx_sync.venues.base import VenueState
 from finx_sync.venues.bitmex.dialect import ENDPOINTS, BitmexCredentials, BitmexDialect
@@ -116,9 +116,9 @@ class BitmexStream(Stream):
             self._handlers.add(event, handler)
         return handler
 
-    def _fill(self, feed: MessageIterator, names: tuple[str, ...]) -> None:
+    def _fill(self, iterator: MessageIterator, names: tuple[str, ...]) -> None:
         for event in [rows_of(name) for name in names] or [ROWS]:
-            self._handlers.add(event, feed.put)
+            self._handlers.add(event, iterator.put)
 
     def __iter__(self) -> MessageIterator:
         """Iterate over ``(item, symbol, table, action)``; as `ticks` without arguments."""

@@ -18,7 +18,7 @@ from finx_sync.errors import (
 from finx_sync.pipeline.iterator import MessageIterator
 from finx_sync.pipeline.latest import LastTable
 from finx_sync.session.options import StreamOptions
-from finx_sync.session.state import ENDED, StateChange
+from finx_sync.state import ENDED
 from finx_sync.streams.ftx_handlers import FtxHandlers
 from finx_sync.venues.base import Subscription
 from finx_sync.venues.ftx.books import CHANNELS
@@ -261,16 +261,11 @@ class FtxStream(FtxHandlers):
         assert isinstance(self._venue, FtxState)
         return self._venue
 
-    def _fill(self, feed: MessageIterator, names: tuple[str, ...]) -> None:
+    def _fill(self, iterator: MessageIterator, names: tuple[str, ...]) -> None:
         for kind in TOLD:
-            self._handlers.add(kind, feed.put, names or None)
+            self._handlers.add(kind, iterator.put, names or None)
 
     # Start and end
-
-    def _listen(self, change: StateChange) -> None:
-        super()._listen(change)
-        if change.new in ENDED:
-            self._venue_changed()
 
     def rotate_key(self, api_key: Any = None, api_secret: str | None = None) -> None:
         """Log in with another key of the same subaccount, on a new connection; returns at once.

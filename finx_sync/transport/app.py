@@ -32,7 +32,7 @@ from finx_sync.transport.channel import Channel
 from finx_sync.transport.dial import Aborted, Attempt, Target, dial
 from finx_sync.transport.frames import CONT, DEFAULT_MAX_SIZE, PING, PONG, TEXT, Frame, FrameReader, close_payload
 from finx_sync.transport.handshake import redacted_headers
-from finx_sync.transport.loop import Borrow, Heartbeat, ReadLoop
+from finx_sync.transport.loop import Heartbeat, Promote, ReadLoop
 from finx_sync.transport.options import proxy_for, target_of
 from finx_sync.transport.proxy import read_proxy
 from finx_sync.transport.waker import Waker
@@ -332,7 +332,7 @@ class WebSocketApp(_OriginalApp):
                 loop.request_close(close_payload(status, text), patience)
             elif attempt is not None:
                 attempt.abort()
-        reading = (run.thread, loop.borrower if loop is not None else None)
+        reading = (run.thread, loop.leader if loop is not None else None)
         if wait and threading.get_ident() not in reading and not self._finished.wait(patience):
             self.abort()
 
@@ -382,19 +382,19 @@ class WebSocketApp(_OriginalApp):
         if (loop := self._loop) is not None:
             loop.resume()
 
-    def lend_reading(self, borrow: Borrow | None) -> None:
+    def hand_over_reading(self, promote: Promote | None) -> None:
         """Have another thread read in place of `run_forever`'s, as long as there is nothing else to do for that one.
 
-        From `on_batch` only. Callbacks then run on the borrower's thread, one at a time as ever; `run_forever` takes
-        the reading back within 40 ms when the borrower does not come for the next message.
+        From `on_batch` only. Callbacks then run on the leader's thread, one at a time as ever; `run_forever` takes
+        the reading back within 40 ms when the leader does not come for the next message.
 
         Args:
-            borrow: given the `Loan`, on which the borrower calls `turn`; None calls the loan back.
+            promote: given the `ReadLeadership`, on which the leader calls `turn`; None calls the leadership back.
         """
         if (loop := self._loop) is not None:
-            loop.lend(borrow)
+            loop.hand_over(promote)
 
-    # What the read loop calls, on the thread of run_forever, or on the borrower's.
+    # What the read loop calls, on the thread of run_forever, or on the leader's.
 
     def _callback(self, callback: Any, *args: Any) -> None:
         """The original's, which also reports Ctrl+C through here, and then swallows it; `run_forever` raises it."""

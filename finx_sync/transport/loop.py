@@ -35,7 +35,7 @@ from finx_sync.transport.frames import (
     encode_frame,
     parse_close,
 )
-from finx_sync.transport.loan import PATIENCE, Loan
+from finx_sync.transport.leadership import PATIENCE, ReadLeadership
 from finx_sync.transport.waker import LONGEST_WAIT, Poller, Waker
 
 __all__ = ["Closed", "Heartbeat", "Outbox", "ReadLoop"]
@@ -46,8 +46,8 @@ MAX_PONG_BACKLOG: Final = 64 * 1024
 """Bytes waiting above which pings are not answered: a flood of them must not fill the outbox."""
 FAREWELL_TIMEOUT: Final = 1.0
 """Seconds to wait for the peer to end the TCP connection after the close frames."""
-Borrow = Callable[[Loan], object]
-"""Takes the reading of a connection on loan: called on the io thread, for whoever calls `Loan.turn` from then on."""
+Promote = Callable[[ReadLeadership], object]
+"""Is offered the reading of a connection, on the io thread; whoever calls `ReadLeadership.turn` leads from then on."""
 TLS_RECORD: Final = 16 * 1024
 """Bytes of a full TLS record: after one, more is probably waiting."""
 MAX_RECORDS: Final = 64
@@ -189,9 +189,9 @@ class ReadLoop:
         self._unseen = False  # OpenSSL holds bytes that poll does not show
         self._timers: list[tuple[float, int, float | None, Callable[[], object]]] = []  # a heap by due time
         self._timer_count = 0
-        self._borrow: Borrow | None = None
-        self._loan: Loan | None = None
-        self._over = False  # the borrower has read the end of the stream, which nobody will see again
+        self._promote: Promote | None = None
+        self._leadership: ReadLeadership | None = None
+        self._over = False  # the leader has read the end of the stream, which nobody will see again
         forks.watch(self)
 
     def forked(self) -> None:
@@ -225,14 +225,14 @@ class ReadLoop:
         self._held = False
         self._waker.wake()
 
-    def lend(self, borrow: Borrow | None) -> None:
+    def hand_over(self, promote: Promote | None) -> None:
         """Have another thread read; None ends that. On the thread that reads now."""
-        self._borrow = borrow
+        self._promote = promote
 
     @property
-    def borrower(self) -> int | None:
+    def leader(self) -> int | None:
         """The thread that takes in what it has read in place of the io thread, at this moment; None if none does."""
-        return self._loan.borrower if self._loan is not None else None
+        return self._leadership.leader if self._leadership is not None else None
 
     def run(self, channel: Channel) -> Closed:
         """Serve the connection until it ends.
@@ -313,40 +313,40 @@ class ReadLoop:
                 return True
             if not receive(sock):
                 return False
-            if self._borrow is not None:
+            if self._promote is not None:
                 self._stand_by(sock, poller, receive)
                 return not self._over
         return True
 
     def _stand_by(self, sock: socket.socket, poller: Poller, receive: Callable[[socket.socket], bool]) -> None:
-        """Lend the reading, until there is anything else to do or the borrower leaves it alone."""
-        borrow = self._borrow
-        if borrow is None or not self._may_lend():
-            self._borrow = None
+        """Lend the reading, until there is anything else to do or the leader leaves it alone."""
+        promote = self._promote
+        if promote is None or not self._may_hand_over():
+            self._promote = None
             return
-        if self._loan is None:
-            self._loan = Loan(sock, self._waker, partial(self._read_lent, sock, receive))
-        loan = self._loan
-        loan.begin()
+        if self._leadership is None:
+            self._leadership = ReadLeadership(sock, self._waker, partial(self._read_as_leader, sock, receive))
+        leadership = self._leadership
+        leadership.begin()
         try:
-            borrow(loan)
-            while self._may_lend() and loan.is_used:
+            promote(leadership)
+            while self._may_hand_over() and leadership.is_used:
                 left = self._timers[0][0] - time.monotonic() if self._timers else LONGEST_WAIT
                 if left <= 0 or poller.wait_for_wake(min(left, PATIENCE)):
                     break
         finally:
-            loan.end()
-            self._borrow = None
+            leadership.end()
+            self._promote = None
 
-    def _read_lent(self, sock: socket.socket, receive: Callable[[socket.socket], bool]) -> bool:
-        """What the borrower does once there is data; returns whether it may go on."""
+    def _read_as_leader(self, sock: socket.socket, receive: Callable[[socket.socket], bool]) -> bool:
+        """What the leader does once there is data; returns whether it may go on."""
         self._over = not receive(sock)
-        return not self._over and self._may_lend()
+        return not self._over and self._may_hand_over()
 
-    def _may_lend(self) -> bool:
+    def _may_hand_over(self) -> bool:
         """Whether somebody wants to read, and there is nothing to do but that."""
         ending = self._give_up_at is not None or self._aborted
-        return not (ending or self._borrow is None or self._held or self._unseen or self._pong_left is not None)
+        return not (ending or self._promote is None or self._held or self._unseen or self._pong_left is not None)
 
     def _flush(self, send: Callable[[memoryview], int]) -> bool:
         """Send what the socket takes; returns whether something is left."""

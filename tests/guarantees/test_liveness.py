@@ -97,7 +97,7 @@ def test_a_server_that_never_answers_is_not_judged_by_it() -> None:
 def test_sleep_is_noticed_and_labelled(monkeypatch: pytest.MonkeyPatch) -> None:
     """After a suspended laptop wakes, a dead connection would be believed for minutes."""
     slept = 0.0
-    monkeypatch.setattr("finx_sync.session.clock.boot_time", lambda: time.monotonic() + slept)
+    monkeypatch.setattr("finx_sync.clock.boot_time", lambda: time.monotonic() + slept)
     with Feed() as feed:
         stream = stream_to(feed)
         gaps = Collector()
@@ -117,7 +117,7 @@ def test_sleep_ends_a_long_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
     from finx_sync import Backoff
 
     slept = 0.0
-    monkeypatch.setattr("finx_sync.session.clock.boot_time", lambda: time.monotonic() + slept)
+    monkeypatch.setattr("finx_sync.clock.boot_time", lambda: time.monotonic() + slept)
     monkeypatch.setattr("finx_sync.session.supervisor.random.random", lambda: 1.0)
     with Feed() as feed:
         stream = stream_to(feed, reconnect=Backoff(first=50, cap=50))

@@ -16,16 +16,16 @@ def run(sequence: list[bytes], old_from: int, new_from: int, order: list[bool]) 
     for is_old in [*order, *[True] * len(old), *[False] * len(new)]:
         if is_old and old:
             payload = old.pop(0)
-            if overlap.old(payload) is Verdict.DELIVER:
+            if overlap.old(payload) is Verdict.PASS:
                 delivered.append(payload)
                 if overlap.switched:
                     delivered += [kept for _, kept in overlap.kept]
                     overlap.kept.clear()
         elif not is_old and new:
             payload = new.pop(0)
-            if overlap.new(payload, payload) is Verdict.DELIVER:
+            if overlap.new(payload, payload) is Verdict.PASS:
                 delivered.append(payload)
-    doubtful = overlap.give_up()
+    doubtful = overlap.finish()
     delivered += [kept for _, kept in overlap.kept]
     return delivered, doubtful
 
@@ -52,13 +52,13 @@ def test_true_repeats_are_never_invented(sequence: list[bytes], new_from: int, o
 def test_without_proof_it_is_doubtful() -> None:
     """A new connection that begins after the old one's last message may have missed some in between."""
     overlap: Overlap[bytes] = Overlap()
-    assert overlap.old(b"1") is Verdict.DELIVER
-    assert overlap.new(b"3", b"3") is Verdict.KEEP
-    assert overlap.give_up()
+    assert overlap.old(b"1") is Verdict.PASS
+    assert overlap.new(b"3", b"3") is Verdict.HOLD
+    assert overlap.finish()
     assert [kept for _, kept in overlap.kept] == [b"3"]
-    assert not overlap.give_up()
+    assert not overlap.finish()
     silent: Overlap[bytes] = Overlap()
-    assert not silent.give_up()
+    assert not silent.finish()
 
 
 @given(st.lists(st.integers(0, 4), max_size=30), st.integers(0, 10), st.lists(st.booleans(), min_size=60, max_size=60))

@@ -316,32 +316,32 @@ def test_a_slow_callback_never_makes_a_living_peer_look_dead() -> None:
 def test_a_callback_may_close_while_the_reading_is_lent() -> None:
     """It would wait for the io thread, which waits for it, until the connection is cut."""
     loans: queue.SimpleQueue[Any] = queue.SimpleQueue()
-    lent, closed_on, log = threading.Event(), [], Log()
+    handed over, closed_on, log = threading.Event(), [], Log()
 
-    def borrow() -> None:
-        loan = loans.get(timeout=10)
-        lent.set()
-        loan.turn()
+    def promote() -> None:
+        leadership = loans.get(timeout=10)
+        handed over.set()
+        leadership.turn()
 
     def on_batch(app: WebSocketApp, payloads: list[bytes]) -> None:
-        if lent.is_set():
+        if handed over.is_set():
             closed_on.append(threading.current_thread())
             app.close(timeout=10)
         else:
-            app.lend_reading(loans.put)
+            app.hand_over_reading(loans.put)
 
     def script(connection: ServerConnection) -> None:
-        while not lent.wait(0.01):
+        while not handed over.wait(0.01):
             connection.send("1")
         connection.send("2")
         connection.recv()
 
-    borrower = threading.Thread(target=borrow)
-    borrower.start()
+    leader = threading.Thread(target=promote)
+    leader.start()
     with Server(script) as server:
         log.app(server.url, on_batch=on_batch).run_forever()
-    borrower.join(10)
-    if closed_on == [borrower]:  # and not the io thread, which takes the reading back after a while
+    leader.join(10)
+    if closed_on == [leader]:  # and not the io thread, which takes the reading back after a while
         assert log.events[-1][:2] == ("on_close", 1000)
     assert closed_on
 

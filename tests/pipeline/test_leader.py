@@ -1,10 +1,10 @@
-"""Who is told to lend the reading, and to whom it is called back."""
+"""Who is told to hand_over the reading, and to whom it is called back."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from finx_sync.pipeline.borrowing import FLOOD, QUICK, STREAK, Borrowing
+from finx_sync.pipeline.leader import FLOOD, QUICK, STREAK, LeaderElection
 
 
 class Lender:
@@ -18,8 +18,8 @@ class Lender:
 
     resume_reading = pause_reading
 
-    def lend_reading(self, borrow: Any) -> None:
-        self.told.append(borrow)
+    def hand_over_reading(self, promote: Any) -> None:
+        self.told.append(promote)
 
 
 class Reading:
@@ -35,10 +35,10 @@ class Reading:
 
 
 class Feed:
-    """Two sources and their borrower, in a time of their own."""
+    """Two sources and their leader, in a time of their own."""
 
     def __init__(self) -> None:
-        self.borrowing = Borrowing(lambda event: event())
+        self.borrowing = LeaderElection(lambda event: event())
         self.one, self.other, self.reading = Lender(), Lender(), Reading()
         self.now = 1000.0
 
@@ -46,12 +46,12 @@ class Feed:
         self.now += after
         self.borrowing.came(source, count, self.now, alone=alone)
 
-    def lend(self) -> None:
-        """Until the first source has lent its reading."""
+    def hand_over(self) -> None:
+        """Until the first source has handed over its reading."""
         for _ in range(STREAK + 1):
             self.comes(self.one)
-        (borrow,) = self.one.told
-        borrow(self.reading)
+        (promote,) = self.one.told
+        promote(self.reading)
         self.one.told.clear()
 
 
@@ -59,7 +59,7 @@ def test_a_streak_borrows_and_a_flood_or_a_pause_gives_back() -> None:
     """A lone message would wake two threads, or a flood be read by one."""
     for how in ({"count": FLOOD}, {"after": 2 * QUICK}, {"alone": False}):
         feed = Feed()
-        feed.lend()
+        feed.hand_over()
         feed.comes(feed.one)
         assert feed.one.told == []
         feed.comes(feed.one, **how)  # type: ignore[arg-type]
@@ -68,9 +68,9 @@ def test_a_streak_borrows_and_a_flood_or_a_pause_gives_back() -> None:
 
 
 def test_each_message_of_another_source_ends_the_borrowers_wait() -> None:
-    """The second message would lie in the inbox while the borrower waits for the first source's next one."""
+    """The second message would lie in the inbox while the leader waits for the first source's next one."""
     feed = Feed()
-    feed.lend()
+    feed.hand_over()
     for count in (1, 2, 3):
         feed.comes(feed.other)
         assert feed.reading.interrupted == count
@@ -79,13 +79,13 @@ def test_each_message_of_another_source_ends_the_borrowers_wait() -> None:
 
 
 def test_the_lender_is_called_back_and_not_who_spoke_last() -> None:
-    """Where another source spoke between the offer and the loan, nobody would be called back."""
+    """Where another source spoke between the offer and the leadership, nobody would be called back."""
     feed = Feed()
     for _ in range(STREAK + 1):
         feed.comes(feed.one)
-    (borrow,) = feed.one.told
+    (promote,) = feed.one.told
     feed.comes(feed.other)
-    borrow(feed.reading)
+    promote(feed.reading)
     feed.comes(feed.one)
     assert feed.one.told[1:] == [None]
     assert feed.other.told == []

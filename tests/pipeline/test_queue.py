@@ -22,7 +22,7 @@ class Tap:
     def resume_reading(self) -> None:
         self.held = False
 
-    def lend_reading(self, offered: object) -> None:
+    def hand_over_reading(self, offered: object) -> None:
         """Keeps it: what is put here was never read from a socket."""
 
 

@@ -14,7 +14,7 @@ import pytest
 from finx_sync import Backoff, State
 from finx_sync.errors import ConnectionLostError, PeerTimeoutError
 from finx_sync.notices import Gap
-from finx_sync.pipeline.borrowing import STREAK
+from finx_sync.pipeline.leader import STREAK
 from tests.guarantees.feeds import Feed
 from tests.scripted import text
 from tests.servers import RawServer, server_frame, until_closed
@@ -49,16 +49,16 @@ class Lively:
 
     def is_borrowed(self) -> bool:
         """Whether the dispatch thread reads."""
-        return self.stream._session._inbox._borrowing.reading is not None
+        return self.stream._session._inbox._election.reading is not None
 
-    def borrow(self) -> Lively:
+    def promote(self) -> Lively:
         """Have the feed send one by one until it does."""
         self.feed.pace(0.002, "A")
         assert wait_until(self.is_borrowed)
         return self
 
     def block_handler(self) -> None:
-        """Have the handler of the next message wait, with the loan on."""
+        """Have the handler of the next message wait, with the leadership on."""
         assert wait_until(self.is_borrowed)
         self.hold.clear()
         assert self.held.wait(10)
@@ -82,7 +82,7 @@ def lively(
     secure = request.param == "wss"
     with Feed(ssl_context=server_tls if secure else None) as feed:
         one = Lively(feed, ssl_context=client_tls if secure else None, overflow="block")
-        yield one.borrow()
+        yield one.promote()
         one.hold.set()
         feed.quiet()
         one.stream.stop()
@@ -145,12 +145,12 @@ def test_a_lost_connection_is_noticed_and_told(lively: Lively) -> None:
         gaps = len([item for item in lively.seen.items if isinstance(item, Gap)])
         lively.feed.cut("A")
         lively.seen.wait(lambda items, gaps=gaps: len([item for item in items if isinstance(item, Gap)]) > gaps)
-    assert wait_until(lively.is_borrowed), "and the next one's reading is borrowed again"
+    assert wait_until(lively.is_borrowed), "and the next one's reading is handed over again"
     assert lively.stream.stats().reconnects == 3
 
 
 def test_a_second_connection_takes_over(lively: Lively) -> None:
-    """Its messages would wait until the borrower looks up."""
+    """Its messages would wait until the leader looks up."""
     before = lively.stream._session.lines.all()[0]
     lively.stream.reconnect_now()
     assert wait_until(lambda: lively.stream._session.lines.all()[0] is not before)
@@ -170,16 +170,16 @@ def test_two_lively_connections_are_read_by_their_own_threads() -> None:
         feed._subscribers = {name: [one] for name, one in zip("AB", connections, strict=True)}
         feed.pace(0.002, "A", "B")
         seen.wait(lambda items: len(items) > 300)
-        assert stream._session._inbox._borrowing.reading is None
+        assert stream._session._inbox._election.reading is None
         feed.quiet()
         stream.stop()
         assert books_balance(stream)
 
 
 def test_it_is_the_same_where_the_oldest_would_be_dropped() -> None:
-    """That inbox is another one, and could stop where it has to wait for a borrowed reading."""
+    """That inbox is another one, and could stop where it has to wait for a handed over reading."""
     with Feed() as feed:
-        one = Lively(feed, overflow="drop_oldest").borrow()
+        one = Lively(feed, overflow="drop_oldest").promote()
         feed.quiet()
         assert wait_until(one.complete)
         one.stream.stop()
@@ -188,7 +188,7 @@ def test_it_is_the_same_where_the_oldest_would_be_dropped() -> None:
 def test_an_end_of_tls_that_leaves_tcp_open_is_noticed(
     monkeypatch: pytest.MonkeyPatch, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
 ) -> None:
-    """Only the borrower sees it, once: the stream would be silent until a ping goes unanswered."""
+    """Only the leader sees it, once: the stream would be silent until a ping goes unanswered."""
     monkeypatch.setattr("finx_sync.session.supervisor.AUTHENTICATION_GRACE", 600)
     states, over = Collector(), threading.Event()
 
@@ -197,7 +197,7 @@ def test_an_end_of_tls_that_leaves_tcp_open_is_noticed(
         connection.recv(65536)
         connection.sendall(server_frame(1, b'{"isAuth":true}'))
         number, pause = 0, threading.Event()
-        while stream._session is None or stream._session._inbox._borrowing.reading is None:
+        while stream._session is None or stream._session._inbox._election.reading is None:
             number += 1
             connection.sendall(server_frame(1, text(timestamp=str(number)).encode()))
             pause.wait(0.002)
@@ -225,7 +225,7 @@ def test_an_overflow_that_the_borrower_meets_is_told_after_the_messages() -> Non
     with Feed() as feed:
         one = Lively(feed, overflow="error", queue_size=50, flight_recorder=False)
         one.stream.on_state(one.seen)
-        one.borrow()
+        one.promote()
         feed.quiet()
         (connection,) = feed._subscribers["A"]
         frames = [

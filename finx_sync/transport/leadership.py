@@ -1,9 +1,9 @@
-"""The reading of one connection, lent to the thread that waits for its messages.
+"""The reading of one connection, handed over to the thread that waits for its messages.
 
 A message that comes alone wakes two threads, and the second wake-up costs more than all the rest. So while messages
 come in quick succession and are handled as quickly, the thread that waits for them reads the socket itself, and the io
 thread stands by. It reads again when there is anything else to do (a frame to send, a timer, an end), when messages
-stay away, and when the borrower does not come back for the next one: then its handler is slow, and pings want to be
+stay away, and when the leader does not come back for the next one: then its handler is slow, and pings want to be
 answered.
 """
 
@@ -16,22 +16,22 @@ from typing import Final
 
 from finx_sync.transport.waker import LONGEST_WAIT, Poller, Waker
 
-__all__ = ["PATIENCE", "Loan"]
+__all__ = ["PATIENCE", "ReadLeadership"]
 
 PATIENCE: Final = 0.02
-"""Seconds between two looks of the io thread: it reads again if the borrower has not read since the last one, because
+"""Seconds between two looks of the io thread: it reads again if the leader has not read since the last one, because
 no message comes, or since its handler is slow."""
 
 
-class Loan:
-    """Who reads: the io thread, or the borrower.
+class ReadLeadership:
+    """Who reads: the io thread, or the leader.
 
-    `turn` is for the borrower, `interrupt` for any thread, the rest for the io thread.
+    `turn` is for the leader, `interrupt` for any thread, the rest for the io thread.
 
     Args:
         sock: the connection.
         waker: wakes the io thread.
-        receive: takes in what has come, on the borrower's thread; returns whether the loan may go on.
+        receive: takes in what has come, on the leader's thread; returns whether the leadership may go on.
     """
 
     def __init__(self, sock: socket.socket, waker: Waker, receive: Callable[[], bool]) -> None:
@@ -39,50 +39,50 @@ class Loan:
         self._receive = receive
         self._nudge = waker.opposite()
         self._poller = Poller(sock, self._nudge)
-        self._reading = threading.Lock()  # held by the borrower while it waits for data and takes it in
-        self._lent = False
+        self._reading = threading.Lock()  # held by the leader while it waits for data and takes it in
+        self._handed_over = False
         self._turns = self._seen = 0
-        self._borrower: int | None = None
+        self._leader: int | None = None
 
     def turn(self) -> bool:
-        """Wait for data and take it in, or until `interrupt`; returns whether the loan goes on."""
+        """Wait for data and take it in, or until `interrupt`; returns whether the leadership goes on."""
         with self._reading:
-            if not self._lent:
+            if not self._handed_over:
                 return False
             readable, woken = self._poller.wait_for_data(LONGEST_WAIT)
             if woken or not readable:
-                return self._lent
+                return self._handed_over
             self._turns += 1
-            if self._borrower is None:
-                self._borrower = threading.get_ident()
+            if self._leader is None:
+                self._leader = threading.get_ident()
             if self._receive():
                 return True
-            self._lent = False
+            self._handed_over = False
         self._waker.wake()
         return False
 
     def interrupt(self) -> None:
-        """End the borrower's wait."""
+        """End the leader's wait."""
         self._nudge.wake()
 
     @property
-    def borrower(self) -> int | None:
+    def leader(self) -> int | None:
         """The thread that is in `turn` now; None if none is."""
-        return self._borrower if self._reading.locked() else None
+        return self._leader if self._reading.locked() else None
 
     def begin(self) -> None:
         """Whoever calls `turn` reads from now on."""
-        self._lent, self._seen = True, -1
+        self._handed_over, self._seen = True, -1
 
     @property
     def is_used(self) -> bool:
-        """Whether the borrower has read since the last look, or, at the first one, may soon."""
+        """Whether the leader has read since the last look, or, at the first one, may soon."""
         seen, self._seen = self._seen, self._turns
-        return self._lent and self._turns != seen
+        return self._handed_over and self._turns != seen
 
     def end(self) -> None:
         """The io thread reads from now on."""
-        self._lent = False
+        self._handed_over = False
         self._nudge.wake()
         while not self._reading.acquire(timeout=LONGEST_WAIT):
             self._nudge.wake()

@@ -1,0 +1,87 @@
+"""Which subscriptions have gone quiet. On the dispatch thread, so that a slow handler never looks like a quiet feed."""
+
+from __future__ import annotations
+
+from finx_sync.notices import Stale
+from finx_sync.pipeline.latest import LastValues
+from finx_sync.pipeline.wanted import Wanted
+from finx_sync.venues.base import Dialect, Subscription
+
+__all__ = ["StaleLimits", "Staleness"]
+
+
+class StaleLimits:
+    """How long subscriptions may be silent. Any thread.
+
+    Args:
+        usual: seconds for all that have no limit of their own; None for ever.
+    """
+
+    def __init__(self, usual: float | None) -> None:
+        self._usual = usual
+        self._own: dict[Subscription, float] = {}
+
+    def __bool__(self) -> bool:
+        return self._usual is not None or bool(self._own)
+
+    def set(self, seconds: float, *subscriptions: Subscription) -> None:
+        """Give subscriptions a limit of their own."""
+        self._own.update(dict.fromkeys(subscriptions, seconds))
+
+    def forget(self, subscription: Subscription) -> None:
+        """A subscription is no longer wanted."""
+        self._own.pop(subscription, None)
+
+    def of(self, subscription: Subscription) -> float | None:
+        """The seconds that it may be silent; None for ever."""
+        return self._own.get(subscription, self._usual)
+
+
+class Staleness:
+    """Looks for names whose last message is too old.
+
+    Args:
+        codec: whose message types belong to which kind of subscription.
+        wanted: the subscriptions.
+        limits: the seconds that each may be quiet.
+        latest: the last values.
+    """
+
+    def __init__(self, codec: Dialect, wanted: Wanted, limits: StaleLimits, latest: LastValues) -> None:
+        self._types = {kind: message_type for message_type, kind in codec.kinds.items()}
+        self._wanted = wanted
+        self._limits = limits
+        self._latest = latest
+        self._since: dict[Subscription, float] = {}
+        self._reported: set[Subscription] = set()
+
+    def find(self, now: float, connected: bool) -> list[Stale]:
+        """Those that have become stale by `now`, each reported once until it speaks again.
+
+        Args:
+            now: UNIX seconds; everything that was received before has been handed on.
+            connected: whether the stream is open.
+        """
+        if not self._limits:
+            return []
+        found = []
+        limits = {one: limit for one in self._wanted if (limit := self._limits.of(one)) is not None}
+        self._since = {subscription: self._since.get(subscription, now) for subscription in limits}
+        for subscription, limit in limits.items():
+            last = self._last(subscription)
+            age = now - max(last if last <= now else 0.0, self._since[subscription])
+            if age <= limit:
+                self._reported.discard(subscription)
+            elif subscription not in self._reported:
+                self._reported.add(subscription)
+                found.append(Stale(subscription.name, age, connected))
+        return found
+
+    def restart(self, now: float) -> None:
+        """The wall clock was set, or the machine slept: what was seen before is as if seen at `now`."""
+        self._since = dict.fromkeys(self._since, now)
+
+    def _last(self, subscription: Subscription) -> float:
+        message_type = self._types.get(subscription.kind)
+        table = None if message_type is None else self._latest.get(message_type)
+        return 0.0 if table is None else table.received_at(subscription.name)

@@ -1,0 +1,142 @@
+"""From a stream's events to the records of a recording. On the writer's thread."""
+
+from __future__ import annotations
+
+import weakref
+from collections import deque
+from typing import Any
+
+from finx_sync.events import (
+    Batch,
+    Connection,
+    ConnectionClosed,
+    ConnectionOpened,
+    Event,
+    ReplacementBegan,
+    ReplacementCancelled,
+    ReplacementTookOver,
+    RequestSent,
+    StateChanged,
+    SubscriptionAdded,
+    SubscriptionRemoved,
+    TimerFired,
+)
+from finx_sync.recorder import reasons
+from finx_sync.recorder.format import (
+    Cancelled,
+    Changed,
+    Closed,
+    Looked,
+    Opened,
+    Received,
+    Record,
+    Replacing,
+    Requested,
+    Succeeded,
+    Wished,
+)
+
+__all__ = ["EventEncoder"]
+
+
+class EventEncoder:
+    """Turns events into records, and knows what there is at each moment: a block begins with that.
+
+    Attributes:
+        open: the connections that are open, by number.
+        subscriptions: what is wanted.
+        state: the last change; None before the first.
+    """
+
+    def __init__(self) -> None:
+        self.open: dict[int, Opened] = {}
+        self.subscriptions: dict[tuple[str, str], Wished] = {}
+        self.state: Changed | None = None
+        self._numbers: dict[Connection, int] = {}
+        self._gone: deque[tuple[Connection, int]] = deque(maxlen=16)
+        self._count = 0
+        self._owners: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
+        self._owner_count = 0
+
+    @property
+    def size_of_subscriptions(self) -> int:
+        """Bytes, about."""
+        return sum(len(kind) + len(name) for kind, name in self.subscriptions)
+
+    def add(self, event: Event, records: list[Record]) -> None:  # a table
+        """Append what an event is written down as; nothing for what a replay makes anew."""
+        if isinstance(event, Batch):
+            self._add_batch(event, records)
+            return
+        at, arrived = event.at, event.arrived
+        match event:
+            case TimerFired():
+                records.append(Looked(at, arrived))
+            case ConnectionOpened():
+                self._number(event.connection, at, arrived, records)
+            case ConnectionClosed():
+                number = self._number(event.connection, at, arrived, records)
+                del self._numbers[event.connection], self.open[number]
+                self._gone.append((event.connection, number))
+                records.append(Closed(number, event.covered_until, event.reason, event.by_stop, at, arrived))
+            case RequestSent():
+                number, request = self._number(event.connection, at, arrived, records), event.request
+                about = [(one.kind, one.name) for one in request.subscriptions]
+                records.append(Requested(number, request.op, request.number, about))
+            case ReplacementBegan():
+                records.append(Replacing(event.old.endpoint, self._owner(event.owner), at, arrived))
+            case ReplacementCancelled():
+                records.append(Cancelled(self._owner(event.owner), at, arrived))
+            case ReplacementTookOver():
+                known = {**dict(self._gone), **self._numbers}.get(event.connection)  # it may have gone at that moment
+                if known is not None:
+                    records.append(Succeeded(known, event.timer))
+            case SubscriptionAdded() | SubscriptionRemoved():
+                wanted = isinstance(event, SubscriptionAdded)
+                self._add_wish(Wished(*event.subscription, wanted, event.endpoint, at, arrived), records)
+            case StateChanged():
+                kind, text, details = reasons.write(event.change.reason)
+                self.state = Changed(event.change.old.value, event.change.new.value, kind, text, at, arrived, details)
+                records.append(self.state)
+
+    def _add_batch(self, batch: Batch, records: list[Record]) -> None:
+        number = self._number(batch.connection, batch.at, batch.arrived, records)
+        if not (records and isinstance(records[-1], Received)):
+            records.append(Received.empty())
+        reads = records[-1]
+        assert isinstance(reads, Received)
+        reads.numbers.append(number)
+        reads.at.append(batch.at)
+        reads.arrived.append(batch.arrived)
+        reads.counts.append(len(batch.payloads))
+        reads.payloads.extend(batch.payloads)
+
+    def _number(self, connection: Connection, at: float, arrived: float, records: list[Record]) -> int:
+        """The connection's number; one that was open before the recording began is written down now."""
+        number = self._numbers.get(connection)
+        if number is None:
+            number = self._numbers[connection] = self._count
+            self._count += 1
+            opened = Opened(number, connection.endpoint, at, arrived, self._owner(connection.owner))
+            self.open[number] = opened
+            records.append(opened)
+        return number
+
+    def _owner(self, owner: object) -> int:
+        """A number of whoever opens connections; 0 for nobody."""
+        if owner is None:
+            return 0
+        number = self._owners.get(owner)
+        if number is None:
+            self._owner_count += 1
+            number = self._owners[owner] = self._owner_count
+        return number
+
+    def _add_wish(self, record: Wished, records: list[Record]) -> None:
+        key = record.kind, record.name
+        if record.wanted is (key not in self.subscriptions):
+            records.append(record)
+        if record.wanted:
+            self.subscriptions[key] = record
+        else:
+            self.subscriptions.pop(key, None)

@@ -1,0 +1,164 @@
+"""The health monitor: one thread for each stream that looks at it now and then, and never waits for it."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import Final
+
+from finx_sync.clock import Clock
+from finx_sync.events import NoticeGiven, TimerFired
+from finx_sync.notices import Lag
+from finx_sync.pipeline.dispatcher import Dispatcher
+from finx_sync.pipeline.handlers import Handlers
+from finx_sync.pipeline.pipeline import Pipeline
+from finx_sync.pipeline.queue import EventQueue
+from finx_sync.session.connections import Connections
+from finx_sync.session.options import Options
+from finx_sync.session.status import Status
+
+__all__ = ["HealthMonitor"]
+
+logger = logging.getLogger("finx_sync")
+
+LONGEST_INTERVAL: Final = 0.5
+"""Seconds between two looks, at most: a sleep must be noticed within seconds."""
+SHORTEST_INTERVAL: Final = 0.05
+STALLED: Final = 5.0
+"""Seconds in one handler after which it is reported."""
+
+
+class HealthMonitor:
+    """Notices that the machine has slept, that handlers fall behind or do not return, and lets the timer fire.
+
+    Args:
+        options: how often it has to look.
+        clock: looked at first, so that a sleep of the machine is noticed within one interval of its end.
+        queue: where its events go.
+        pipeline, dispatcher, handlers: what it looks at.
+        connections: are opened anew after a sleep.
+        status: writes reports.
+    """
+
+    def __init__(
+        self,
+        options: Options,
+        *,
+        clock: Clock,
+        queue: EventQueue,
+        pipeline: Pipeline,
+        dispatcher: Dispatcher,
+        handlers: Handlers,
+        connections: Connections,
+        status: Status,
+    ) -> None:
+        self._interval = interval(options)
+        self._lag_limit = options.max_lag
+        self._clock = clock
+        self._queue = queue
+        self._pipeline = pipeline
+        self._dispatcher = dispatcher
+        self._handlers = handlers
+        self._connections = connections
+        self._status = status
+        self._marked = 0.0
+        self._plan_lock = threading.RLock()  # guards _plan, which a look takes and the user replaces
+        self._plan: tuple[float, Callable[[], object]] | None = None
+        self._timer = threading.Event()  # set while no timer waits in the queue: a second one would be one too many
+        self._timer.set()
+        self._lagging = False
+        self._stalled: float | None = None
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="finx-sync health", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Make the thread end. Returns at once."""
+        self._ended.set()
+
+    def join(self, timeout: float) -> bool:
+        """Wait for the thread's end; returns whether it came."""
+        if self._thread.ident is None or self._thread is threading.current_thread():
+            return True
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    def plan(self, when: float, action: Callable[[], object]) -> None:
+        """Do something on the monitor's thread at a time, UNIX seconds; one plan at a time. Any thread."""
+        with self._plan_lock:
+            self._plan = (when, action)
+
+    def _run(self) -> None:
+        while not self._ended.wait(self._interval):
+            try:
+                self.look(self._clock.look())
+            except BaseException:
+                logger.exception("the health monitor has met a defect; please report it")
+
+    def look(self, slept: float) -> None:
+        """One look round.
+
+        Args:
+            slept: seconds that the machine has just slept.
+        """
+        if slept:
+            self._connections.reconnect_all("suspend")
+            logger.warning("the machine slept for %.0f s; connecting anew", slept)
+        if (action := self._due_plan()) is not None:
+            action()
+        now = self._clock.monotonic()
+        self._mark(now)
+        if self._pipeline.is_late(now):
+            self._handlers.touch()  # the dispatch thread looks up after the handler that runs
+        self._look_at_lag(now)
+        self._connections.match_urls()
+        if self._timer.is_set():
+            self._timer.clear()
+            self._queue.emit(TimerFired, self._timer, self._clock.stepped, self._queue.is_holding)
+
+    def _due_plan(self) -> Callable[[], object] | None:
+        """Take what was planned, if it is due."""
+        with self._plan_lock:
+            if self._plan is None or self._clock.wall() < self._plan[0]:
+                return None
+            (_, action), self._plan = self._plan, None
+            return action
+
+    def _mark(self, now: float) -> None:
+        """Note each handler's calls once a second, for its rate."""
+        if now - self._marked >= 1.0:
+            self._marked = now
+            for handler in self._handlers.snapshot():
+                handler.marks.append((now, handler.calls))
+
+    def _look_at_lag(self, now: float) -> None:
+        """Report when handlers fall behind and when they have caught up, and one that does not return."""
+        lag = self._pipeline.lag(now)
+        in_one = self._pipeline.busy_for(now)
+        if in_one > STALLED and self._stalled is None:
+            self._stalled = now
+            handler = self._dispatcher.running()
+            if handler is not None:
+                logger.warning("the handler %s has been running for %.0f s; messages wait behind it", handler, in_one)
+                self._status.write_report(f"the handler {handler} does not return")
+        elif in_one <= STALLED:
+            self._stalled = None
+        behind = self._queue.is_holding or lag > self._lag_limit
+        if behind != self._lagging:
+            self._lagging = behind
+            counter = self._pipeline.counter
+            notice = Lag(lag, counter.waiting, counter.dropped, self._queue.is_holding)
+            self._queue.emit(NoticeGiven, "lag", notice)
+            logger.log(logging.WARNING if behind else logging.INFO, "%s", notice)
+
+
+def interval(options: Options) -> float:
+    """Seconds between two looks that these options need."""
+    needs = [LONGEST_INTERVAL, options.max_lag / 2, options.overlap / 4]
+    if options.stale_after is not None:
+        needs.append(options.stale_after / 4)
+    return max(SHORTEST_INTERVAL, min(needs))
