@@ -16,7 +16,7 @@ from typing import Any
 
 from benchmarks.blaster import BLOCK, frame, messages
 from finx_sync import StreamManager
-from finx_sync.pipeline.queue import Connection
+from finx_sync.events import Connection
 from finx_sync.session.session import Session
 from finx_sync.transport.frames import FrameReader
 from finx_sync.transport.leadership import ReadLeadership
@@ -29,7 +29,7 @@ class Source:
     """Stands for the connection; nothing is ever held back here."""
 
     def pause_reading(self) -> None:
-        raise AssertionError("the inbox is never full here")
+        raise AssertionError("the queue is never full here")
 
     def resume_reading(self) -> None:
         pass
@@ -50,8 +50,8 @@ class Path:
         for number in range(subscriptions):
             self.stream.subscribe_contract(f"BTC-26AUG22-{20000 + number}-C")
         self.session = self.stream._session = Session(self.stream._session_parts(live=True))
-        self._line = self.session._new_line(MAIN_ENDPOINT, patient=True)
-        self._line.connection = Connection(MAIN_ENDPOINT)
+        self._supervisor = self.session.connections._new(MAIN_ENDPOINT, patient=True)
+        self._supervisor.connection = Connection(MAIN_ENDPOINT)
         self.reader = FrameReader()
         self._source: Any = Source()
 
@@ -68,12 +68,12 @@ class Path:
 
     def take(self, payloads: list[bytes]) -> None:
         """What the session does with the payloads of a read."""
-        self._line._received(self._source, payloads)
+        self._supervisor._received(self._source, payloads)
 
     def dispatch(self) -> None:
         """Everything that waits."""
-        while (item := self.session._inbox.get_waiting()) is not None:
-            self.session.worker._take(item)
+        while (item := self.session.queue.get_waiting()) is not None:
+            self.session.pipeline.process(item)
 
     def run(self, data: bytes) -> None:
         """Read by read, all the way."""
@@ -169,24 +169,24 @@ class OneByOne:
             self._loop.request_abort()
 
 
-def codes_when_borrowed(path: Path, count: int = 200) -> float:
+def codes_when_leading(path: Path, count: int = 200) -> float:
     """Byte codes of a message that comes alone, read and handed on by the dispatch thread."""
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
     waker = Waker()
     loop = ReadLoop(waker, path.reader, Heartbeat(), path.take, lambda frame: None)
     leadership = ReadLeadership(ours, waker, lambda: loop._receive(ours))
-    inbox, worker, data = path.session._inbox, path.session.worker, stream_of("contract", 1, 1)
+    queue, pipeline, data = path.session.queue, path.session.pipeline, stream_of("contract", 1, 1)
     path.dispatch()
     leadership.begin()
-    inbox._election._promote(leadership)
+    queue._election.leadership = leadership
     with ours, theirs:
         theirs.send(data)
-        worker._take(inbox.get())
+        pipeline.process(queue.get())
         with byte_codes() as codes:
             for _ in range(count):
                 theirs.send(data)
-                worker._take(inbox.get())
+                pipeline.process(queue.get())
         leadership.end()
     waker.close()
     return codes[0] / count

@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from finx_sync import SpotTick, State, StreamManager
+from finx_sync import SpotTick, State, StreamManager, events
 from finx_sync.errors import FinxSyncError, UnreadableMessageError
-from finx_sync.pipeline import latest, queue, worker
+from finx_sync.pipeline import latest, pipeline, queue
 from finx_sync.pipeline.catchup import Backlog, Waiting
 from finx_sync.pipeline.controls import LOGGED
 from finx_sync.session.session import Session
@@ -36,7 +36,7 @@ MEBIBYTE = 1 << 20
 GOOD = server_frame(1, text().encode())
 COUNT = 524_288
 """Empty frames in a mebibyte."""
-STEP = worker.SLICE
+STEP = pipeline.SLICE
 KEYS = {"api_key": "sandbox-key", "api_secret": "sandbox-secret"}
 
 
@@ -116,7 +116,7 @@ class Counting:
         assert session is not None
         stopper = threading.Thread(target=self._stream.stop, args=(PATIENCE,))
         stopper.start()
-        while not session.delivery.stopping:
+        while not session.pipeline.delivery.stopping:
             stopper.join(0.001)
         self.stopping.set()
         stopper.join(PATIENCE)
@@ -203,13 +203,13 @@ def test_one_read_becomes_batches_that_can_be_handled_soon() -> None:
     session = Session(stream._session_parts(live=True))
     source: Any = None
     payloads = [b"%d" % number for number in range(queue.MAX_BATCH * 2 + 5)]
-    batch = queue.Batch(payloads, 1.0, 1.0, queue.Connection(""))
-    session._inbox._election.came = lambda *_, **__: None  # type: ignore[method-assign]
-    session._inbox.put(batch, source)
+    batch = events.Batch(payloads, 1.0, 1.0, events.Connection(""))
+    session.queue._election.came = lambda *_, **__: None  # type: ignore[method-assign]
+    session.queue.put(batch, source)
     found: list[bytes] = []
-    while isinstance(part := session._inbox.get_waiting(), queue.Batch):
+    while isinstance(part := session.queue.get_waiting(), events.Batch):
         assert len(part.payloads) <= queue.MAX_BATCH
-        assert (part.received_at, part.connection) == (batch.received_at, batch.connection)
+        assert (part.at, part.connection) == (batch.at, batch.connection)
         found += part.payloads
     assert found == payloads
 
@@ -232,7 +232,7 @@ def held_until_stopped(stream: Stream, calls: list[object]) -> tuple[Callable[[o
         stopper.start()
         session = stream._session
         assert session is not None
-        while not session.delivery.stopping:
+        while not session.pipeline.delivery.stopping:
             stopper.join(0.001)
         stopping.set()
         stopper.join(PATIENCE)
@@ -357,19 +357,19 @@ def test_large_messages_under_new_names_do_not_fill_the_memory(monkeypatch: pyte
 
 def test_large_messages_do_not_fill_the_backlog(monkeypatch: pytest.MonkeyPatch) -> None:
     """While it catches up, the dispatch thread would take in messages without a bound to their bytes."""
-    monkeypatch.setattr(worker, "MAX_BACKLOG_BYTES", 1000)
+    monkeypatch.setattr(pipeline, "MAX_BACKLOG_BYTES", 1000)
     stream = StreamManager("sandbox-key", url="ws://127.0.0.1:9", overflow="latest")
     session = Session(stream._session_parts(live=True))
-    connection = queue.Connection("")
-    session._inbox._election.came = lambda *_, **__: None  # type: ignore[method-assign]
+    connection = events.Connection("")
+    session.queue._election.came = lambda *_, **__: None  # type: ignore[method-assign]
     source: Any = None
     for number in range(50):
         payload = json.dumps({**SPOT, "pair": f"A:{number}"}, separators=(",", ":")).encode()
-        session._inbox.put(queue.Batch([payload], 1.0, 1.0, connection), source)
+        session.queue.put(events.Batch([payload], 1.0, 1.0, connection), source)
     backlog = Backlog()
-    session.worker._absorb_waiting(backlog)
+    session.pipeline._absorb_waiting(backlog)
     assert 1000 <= backlog.size <= 1000 + len(payload)
-    assert session.counter.waiting == 50 - len(backlog)
+    assert session.pipeline.counter.waiting == 50 - len(backlog)
     while len(backlog):
         backlog.pop()
     assert backlog.size == 0

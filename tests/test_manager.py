@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 import trustme
+from finx_sync.pipeline.worker import Worker
 from websockets.sync.server import ServerConnection
 
 import finx_sync
@@ -42,7 +43,6 @@ from finx_sync.errors import (
     UnreadableMessageError,
     UsageError,
 )
-from finx_sync.pipeline.worker import Worker
 from finx_sync.sandbox import Sandbox
 from tests.scripted import ScriptedServer, text
 from tests.servers import RawServer, server_frame

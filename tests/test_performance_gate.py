@@ -16,7 +16,7 @@ import sys
 
 import pytest
 
-from benchmarks.path import OneByOne, Path, codes_per_message, codes_when_borrowed, ratio_to_decoding
+from benchmarks.path import OneByOne, Path, codes_per_message, codes_when_leading, ratio_to_decoding
 from finx_sync.transport import cutting
 from finx_sync.venues.finx import History, parse_reply
 from tests.waiting import python_calls
@@ -46,7 +46,7 @@ def test_byte_codes_of_a_message_on_its_own(engine: str) -> None:
 
 def test_byte_codes_of_a_message_that_the_dispatch_thread_reads(engine: str) -> None:
     """In a lively feed, each message would reach its handler later."""
-    assert codes_when_borrowed(Path()) < (1300 if engine == "compiled" else 1450)
+    assert codes_when_leading(Path()) < (1300 if engine == "compiled" else 1450)
 
 
 def test_subscriptions_cost_nothing() -> None:

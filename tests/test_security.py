@@ -8,7 +8,7 @@ from pathlib import Path
 
 import finx_sync
 from finx_sync.errors import EXCERPT_LENGTH, LONGEST_COMPLAINT
-from finx_sync.pipeline import backfill, controls, latest, queue, replacement, worker
+from finx_sync.pipeline import backfill, controls, latest, pipeline, queue, replacement
 from finx_sync.session.options import Options
 from finx_sync.stream.reading import ITERATOR_SIZE
 from finx_sync.transport import channel, handshake, loop, proxy
@@ -58,7 +58,7 @@ def test_the_limits_are_those_of_the_page() -> None:
             latest.MAX_BYTES,
             f"{latest.MAX_BYTES // mebibyte} MiB (weighed whenever {latest.WEIGH_AFTER // mebibyte} MiB",
         ),
-        (worker.MAX_BACKLOG_BYTES, f"and {worker.MAX_BACKLOG_BYTES // mebibyte} MiB"),
+        (pipeline.MAX_BACKLOG_BYTES, f"and {pipeline.MAX_BACKLOG_BYTES // mebibyte} MiB"),
         (replacement.MAX_KEPT_BYTES, f"{replacement.MAX_KEPT_BYTES // mebibyte} MiB each"),
         (backfill.MAX_HELD_BYTES, f"{backfill.MAX_HELD_BYTES // mebibyte} MiB each"),
         (book.MAX_LEVELS, f"{book.MAX_LEVELS:,} levels"),

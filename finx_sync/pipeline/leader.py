@@ -7,6 +7,7 @@ one wake-up a message. In a flood two threads are faster, since one copies out o
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from typing import Final, Protocol
 
@@ -56,30 +57,34 @@ class LeaderElection:
     def __init__(self, offer: Callable[[Leadership], object]) -> None:
         self._offer = offer
         self.leadership: Leadership | None = None
-        self._source: Source | None = None  # of the last batch
-        self._offered_by: Source | None = None  # of the last offer
+        # Neither keeps a connection that has ended:
+        self._source = 0  # identifies that of the last batch
+        self._offered_by: weakref.ref[Source] | None = None  # of the last offer
         self._arrived = 0.0
         self._streak = 0
 
     def came(self, source: Source, count: int, arrived: float, *, alone: bool) -> None:
         """A batch of `count` messages is queued since `arrived` (monotonic); `alone`: no other message waits."""
-        before, self._source = self._source, source
+        before, self._source = self._source, id(source)
         quick = arrived - self._arrived < QUICK
         self._arrived = arrived
-        if not (alone and quick and source is before and count < FLOOD):
+        if not (alone and quick and self._source == before and count < FLOOD):
             self._streak = 0
             self._take_back()
         elif self.leadership is None:
             self._streak += 1
             if self._streak >= STREAK:
-                self._offered_by = source
+                self._offered_by = weakref.ref(source)
                 source.hand_over_reading(self._offer)
-        elif source is not self._offered_by:  # the leadership is on its way back, and the leader waits there
+        elif (
+            self._offered_by is not None and source is not self._offered_by()
+        ):  # the leadership is on its way back, and the leader waits there
             self._take_back()
 
     def _take_back(self) -> None:
-        if self.leadership is not None and self._offered_by is not None:
-            self._offered_by.hand_over_reading(None)
+        source = None if self._offered_by is None else self._offered_by()
+        if self.leadership is not None and source is not None:
+            source.hand_over_reading(None)
             self.interrupt()
 
     def interrupt(self) -> None:

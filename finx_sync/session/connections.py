@@ -30,7 +30,6 @@ from finx_sync.events import (
     ReplacementBegan,
     ReplacementCancelled,
     ReplacementTookOver,
-    RequestSent,
     SubscriptionAdded,
     SubscriptionRemoved,
 )
@@ -55,7 +54,7 @@ from finx_sync.session.status import OVER, Status
 from finx_sync.session.supervisor import Supervisor
 from finx_sync.state import State
 from finx_sync.transport.app import WebSocketApp
-from finx_sync.venues.base import MAIN_ENDPOINT, Changed, Request, Resubscribe, Subscription
+from finx_sync.venues.base import MAIN_ENDPOINT, Changed, Resubscribe, Subscription
 
 __all__ = ["Connections"]
 
@@ -170,6 +169,7 @@ class Connections:
             clock=self._clock,
             flight=self._flight,
             patient=patient,
+            notes_requests=parts.venue is not None,
         )
 
     def _leave(self, supervisors: list[Supervisor]) -> None:
@@ -319,11 +319,6 @@ class Connections:
         """A connection is open, with these credentials; its payloads follow."""
         self._queue.emit(ConnectionOpened, connection, secrets_of(key))
         self.match_urls()  # a subscription may have come after the URL was written
-
-    def sending(self, connection: Connection, request: Request) -> None:
-        """A request is about to be sent: whoever reads the answer has to know it by then. Any thread."""
-        if self._parts.venue is not None:
-            self._queue.emit(RequestSent, connection, request)
 
     def closed(self, connection: Connection, covered_until: float, reason: GapReason) -> None:
         """It has ended; no payload of it follows, and all up to `covered_until` (UNIX seconds) came."""

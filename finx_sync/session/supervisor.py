@@ -10,14 +10,14 @@ import logging
 import random
 import threading
 import time
+import weakref
 from collections.abc import Callable
-from functools import partial
 from typing import Any, Final, Protocol
 
 from finx_sync.clock import Clock
 from finx_sync.config import Account
 from finx_sync.errors import ConnectionLostError, FinxSyncError, InternalError, PeerTimeoutError
-from finx_sync.events import Batch, Connection, Reached
+from finx_sync.events import Batch, Connection, Reached, RequestSent
 from finx_sync.notices import GapReason
 from finx_sync.pipeline.queue import EventQueue
 from finx_sync.session.failures import gap_reason, judged, retry_after
@@ -47,9 +47,6 @@ class Owner(Protocol):
     def opened(self, connection: Connection, key: Any) -> None:
         """A connection is open, with these credentials; the payloads that follow are its own."""
 
-    def sending(self, connection: Connection, request: Request) -> None:
-        """A request is about to be sent on a connection; also called on other threads, and before `opened`."""
-
     def closed(self, connection: Connection, covered_until: float, reason: GapReason) -> None:
         """That connection has ended; no payload follows, and all up to `covered_until` (UNIX seconds) came."""
 
@@ -72,6 +69,21 @@ class Owner(Protocol):
         """No further attempt follows."""
 
 
+class _Sender:
+    """Sends requests on one connection, from any thread. Keeps no connection open that nobody else does."""
+
+    def __init__(self, app: WebSocketApp, connection: Connection, queue: EventQueue | None) -> None:
+        self._app = weakref.ref(app)
+        self._connection = connection
+        self._queue = queue
+
+    def __call__(self, request: Request) -> None:
+        if self._queue is not None:  # whoever reads the answer has to know of the request by then
+            self._queue.emit(RequestSent, self._connection, request)
+        if (app := self._app()) is not None:
+            app.try_send(request.text)
+
+
 class _Token:
     """Identifies a supervisor, and leads to nothing."""
 
@@ -92,6 +104,7 @@ class Supervisor:
         clock: times.
         flight: the flight recorder.
         patient: whether a failure before the first open is retried.
+        notes_requests: whether requests are events too, since the answers mean nothing without them.
 
     Attributes:
         connection: the open one; None while there is none. Written by the io thread.
@@ -111,6 +124,7 @@ class Supervisor:
         clock: Clock,
         flight: FlightRecorder,
         patient: bool,
+        notes_requests: bool = False,
     ) -> None:
         self.endpoint = endpoint
         self.connection: Connection | None = None
@@ -125,9 +139,10 @@ class Supervisor:
         self._clock = clock
         self._flight = flight
         self._patient = patient
+        self._notes_requests = notes_requests
         self._lock = threading.Lock()  # guards what a stop or a verdict changes just when an attempt begins or ends
         self._app: WebSocketApp | None = None
-        self._ask: Callable[[Request], object] | None = None  # sends on the connection; one for each
+        self._ask: _Sender | None = None  # of the present connection
         self._liveness = Liveness(queue)
         self._stopping = threading.Event()
         self._given_up = threading.Event()
@@ -351,7 +366,7 @@ class Supervisor:
         connection = self.connection = Connection(self.endpoint, self.token)
         connection.is_given_up = self._given_up.is_set()
         self._flight.note("open", self.endpoint)
-        ask = self._ask = partial(self._send, app, connection)
+        ask = self._ask = _Sender(app, connection, self._queue if self._notes_requests else None)
         opening = self._codec.opening(key, self._clock.wall())
         for text in opening:
             ask(Request(text, "open"))
@@ -368,11 +383,6 @@ class Supervisor:
             app.call_later(AUTHENTICATION_GRACE, self.confirm)
         else:
             self.confirm()
-
-    def _send(self, app: WebSocketApp, connection: Connection, request: Request) -> None:
-        """Send a request on a connection; any thread."""
-        self._owner.sending(connection, request)
-        app.try_send(request.text)
 
     def _probe(self, app: WebSocketApp, text: str | None) -> None:
         """Prove that the subscriptions have been read; then tell a quiet feed from a dead one."""

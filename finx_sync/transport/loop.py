@@ -13,10 +13,10 @@ import socket
 import ssl
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Final
 
 from finx_sync import forks
@@ -325,7 +325,7 @@ class ReadLoop:
             self._promote = None
             return
         if self._leadership is None:
-            self._leadership = ReadLeadership(sock, self._waker, partial(self._read_as_leader, sock, receive))
+            self._leadership = ReadLeadership(sock, self._waker, _weakly(self._read_as_leader, sock))
         leadership = self._leadership
         leadership.begin()
         try:
@@ -338,8 +338,9 @@ class ReadLoop:
             leadership.end()
             self._promote = None
 
-    def _read_as_leader(self, sock: socket.socket, receive: Callable[[socket.socket], bool]) -> bool:
+    def _read_as_leader(self, sock: socket.socket) -> bool:
         """What the leader does once there is data; returns whether it may go on."""
+        receive = self._receive_tls if isinstance(sock, ssl.SSLSocket) else self._receive
         self._over = not receive(sock)
         return not self._over and self._may_hand_over()
 
@@ -498,3 +499,14 @@ class ReadLoop:
 
     def _send(self, opcode: int, payload: bytes) -> None:
         self.outbox.put_control(encode_frame(opcode, payload, os.urandom(4)), last=opcode == CLOSE)
+
+
+def _weakly(read: Callable[[socket.socket], bool], sock: socket.socket) -> Callable[[], bool]:
+    """What the leader calls; it keeps no loop that nobody else does."""
+    method = weakref.WeakMethod(read)
+
+    def read_if_alive() -> bool:
+        alive = method()
+        return alive is not None and alive(sock)
+
+    return read_if_alive

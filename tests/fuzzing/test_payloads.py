@@ -11,8 +11,8 @@ from functools import partial
 import pytest
 
 from finx_sync.errors import FinxSyncError, HandlerRaisedError, UnreadableMessageError
+from finx_sync.events import Batch, Connection, RequestSent, TimerFired
 from finx_sync.messages import Message
-from finx_sync.pipeline.queue import Batch, Connection
 from finx_sync.session.session import Session
 from finx_sync.stream import Stream
 from finx_sync.venues.base import Unreadable
@@ -60,20 +60,21 @@ class Rig:
         self.session = self.stream._session = Session(self.stream._session_parts(live=True))
         self.connections: list[Connection] = []
         self._asks: dict[Connection, partial[None]] = {}
-        for name in dict.fromkeys([*self.stream._subscriptions.lines(), ""]):
-            line = self.session.lines._lines[name] = self.session._new_line(name, True)
-            line.connection = Connection(name, owner=line)
-            self.connections.append(line.connection)
-        self.session.announce(*self.stream._subscriptions.desired(), wanted=True)
+        for name in dict.fromkeys([*self.stream._subscriptions.endpoints(), ""]):
+            opened = self.session.connections
+            supervisor = opened._serving[name] = opened._new(name, patient=True)
+            supervisor.connection = Connection(name, owner=supervisor.token)
+            self.connections.append(supervisor.connection)
+        self.session.add(*self.stream._subscriptions.desired())
         self._connect()
 
     def _connect(self) -> None:
         key = self.stream._account.key
         for connection in self.connections:
             self.stream._dialect.opening(key, time.time())
-            ask = self._asks[connection] = partial(self.session.line_asked, connection)
-            self.stream._subscriptions.opened(connection.line, key, ask)
-            self.session.line_connected(connection, key)
+            ask = self._asks[connection] = partial(self.session.queue.emit, RequestSent, connection)
+            self.stream._subscriptions.opened(connection.endpoint, key, ask)
+            self.session.connections.opened(connection, key)
         self._dispatch()
 
     def _touch(self, message: Message | TableItem) -> None:
@@ -88,29 +89,29 @@ class Rig:
         texts = [
             str(payload, "utf-8", "replace").encode() for payload in payloads
         ]  # the transport lets nothing else in
-        self.session._inbox.put(Batch(texts, 5.0, time.monotonic(), self.connections[0]), NoSocket())
+        self.session.queue.put(Batch(texts, 5.0, time.monotonic(), self.connections[0]), NoSocket())
+        self.session.queue.emit(TimerFired)
         self._dispatch()
-        self.session._round()
 
     def reconnect(self) -> None:
         """The connections are lost, and come back."""
         for connection in self.connections:
-            self.session.line_closed(connection, 5.0, "connection lost")
-            self.stream._subscriptions.closed(connection.line, self._asks[connection])
+            self.session.connections.closed(connection, 5.0, "connection lost")
+            self.stream._subscriptions.closed(connection.endpoint, self._asks[connection])
         self._connect()
         if isinstance(self.stream, BitmexStream):  # what is done a minute later
             self.stream.storage.expire(time.monotonic() + 120.0)
 
     def _dispatch(self) -> None:
-        while (item := self.session._inbox.get_waiting()) is not None:
-            self.session.worker._take(item)
+        while (item := self.session.queue.get_waiting()) is not None:
+            self.session.pipeline.process(item)
 
     def assert_sound(self) -> None:
         """Nothing of ours has raised, nothing is lost, and what was said is bounded."""
         for error in self.errors:
             assert not isinstance(error, HandlerRaisedError), repr(error.__cause__)
             assert len(str(error)) < 10_000  # a control character is shown as four
-        books = self.session.counter.snapshot()
+        books = self.session.counters()
         assert books.in_flight == books.waiting == 0
         known = books.handled + books.unclaimed + books.control + books.unreadable + books.duplicate
         assert books.received == known + books.dropped

@@ -29,7 +29,7 @@ class Stage:
         self.stream.subscribe_contract(*names)
         self.stream.start()
         self.old = feed.next_connection()
-        (self.first,) = self.stream._session.lines.all()
+        (self.first,) = self.stream._session.connections.all()
         for name in names:
             feed.wait_for_subscribers(name)
 
@@ -60,11 +60,11 @@ class Stage:
 
     def both_are_open(self) -> bool:
         """Wait until the dispatch thread compares the two."""
-        return wait_until(lambda: any(one.new for one in self.stream._session.continuity._handovers.values()))
+        return wait_until(lambda: any(one.new for one in self.stream._session.pipeline.gaps._replacements.values()))
 
     def has_taken_over(self) -> bool:
         """Wait until the second connection serves the line."""
-        return wait_until(lambda: self.stream._session.lines.all() != [self.first])
+        return wait_until(lambda: self.stream._session.connections.all() != [self.first])
 
     def keep_the_old_connection(self) -> None:
         """As where the new one ends for a reason that does not say that the server allows only one."""

@@ -11,7 +11,7 @@ from websockets.exceptions import ConnectionClosed
 
 from finx_sync import StreamManager
 from finx_sync.notices import Drift
-from finx_sync.pipeline import drift, worker
+from finx_sync.pipeline import drift, health
 from tests.scripted import ScriptedServer, text
 from tests.waiting import Collector, books_balance, stream_to
 
@@ -65,7 +65,7 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(drift, "HORIZONS", tuple(one / 10 for one in drift.HORIZONS))
     for name in ("RESOLUTION", "MIN_LAG", "CHECK_INTERVAL"):
         monkeypatch.setattr(drift, name, getattr(drift, name) / 10)
-    monkeypatch.setattr(worker, "SAMPLE_INTERVAL", worker.SAMPLE_INTERVAL / 10)
+    monkeypatch.setattr(health, "SAMPLE_INTERVAL", health.SAMPLE_INTERVAL / 10)
 
 
 def crawl(server: CrawlingServer, **options: Any) -> tuple[StreamManager, Collector]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from finx_sync.notices import Gap
@@ -22,12 +23,12 @@ class Lagging(Stage):
         assert wait_until(lambda: self.numbers("A") == [1, 2])
         self.old.close_socket()
         assert self.has_taken_over()
-        (self.first,) = self.stream._session.lines.all()
-        assert wait_until(lambda: self.is_echoing() and not self.continuity._handovers and self.first.confirmed)
+        (self.first,) = self.stream._session.connections.all()
+        assert wait_until(lambda: self.is_echoing() and not self.continuity._replacements and self.first.confirmed)
 
     @property
     def continuity(self) -> Any:
-        return self.stream._session.continuity
+        return self.stream._session.pipeline.gaps
 
     def is_echoing(self) -> bool:
         """Whether anything of the kind is expected."""
@@ -36,7 +37,7 @@ class Lagging(Stage):
     def end_of_their_time(self) -> None:
         """Nothing of the kind is expected from now on."""
         (echoes,) = self.continuity._echoes.values()
-        echoes.until = self.continuity._clock.monotonic()
+        echoes.until = time.monotonic()
 
     def replace_again(self, *names: str) -> Any:
         """A third connection, beside the second one."""
@@ -79,7 +80,7 @@ def test_echoes_of_two_replacements_add_up() -> None:
         third.send(tick("B", 6))
         assert wait_until(lambda: stage.numbers("B") == [5, 6])
         third.close_socket()
-        assert wait_until(lambda: not stage.continuity._handovers)
+        assert wait_until(lambda: not stage.continuity._replacements)
         for name, numbers in {"A": (1, 2, 3), "B": (6, 7)}.items():
             for number in numbers:
                 stage.second.send(tick(name, number))
@@ -96,8 +97,8 @@ def test_echoes_that_came_in_time_are_known_however_late_they_are_handled() -> N
         stage = Lagging(feed, "A", "B")
         feed._subscribers["B"] = [stage.second]
         stage.hold("B")
-        lookout = stage.stream._session.lookout
-        assert wait_until(lambda: lookout._asked > lookout._rounds)  # a round waits in the inbox, before the echoes
+        health = stage.stream._session.health
+        assert wait_until(lambda: not health._timer.is_set())  # a timer waits in the queue, before the echoes
         read = stage.stream.stats().messages.received
         for number in (1, 2, 3):
             stage.second.send(tick("A", number))

@@ -49,7 +49,7 @@ class Lively:
 
     def is_borrowed(self) -> bool:
         """Whether the dispatch thread reads."""
-        return self.stream._session._inbox._election.reading is not None
+        return self.stream._session.queue._election.leadership is not None
 
     def promote(self) -> Lively:
         """Have the feed send one by one until it does."""
@@ -151,9 +151,9 @@ def test_a_lost_connection_is_noticed_and_told(lively: Lively) -> None:
 
 def test_a_second_connection_takes_over(lively: Lively) -> None:
     """Its messages would wait until the leader looks up."""
-    before = lively.stream._session.lines.all()[0]
+    before = lively.stream._session.connections.all()[0]
     lively.stream.reconnect_now()
-    assert wait_until(lambda: lively.stream._session.lines.all()[0] is not before)
+    assert wait_until(lambda: lively.stream._session.connections.all()[0] is not before)
     lively.feed.quiet()
     assert wait_until(lively.complete)
 
@@ -170,7 +170,7 @@ def test_two_lively_connections_are_read_by_their_own_threads() -> None:
         feed._subscribers = {name: [one] for name, one in zip("AB", connections, strict=True)}
         feed.pace(0.002, "A", "B")
         seen.wait(lambda items: len(items) > 300)
-        assert stream._session._inbox._election.reading is None
+        assert stream._session.queue._election.leadership is None
         feed.quiet()
         stream.stop()
         assert books_balance(stream)
@@ -197,7 +197,7 @@ def test_an_end_of_tls_that_leaves_tcp_open_is_noticed(
         connection.recv(65536)
         connection.sendall(server_frame(1, b'{"isAuth":true}'))
         number, pause = 0, threading.Event()
-        while stream._session is None or stream._session._inbox._election.reading is None:
+        while stream._session is None or stream._session.queue._election.leadership is None:
             number += 1
             connection.sendall(server_frame(1, text(timestamp=str(number)).encode()))
             pause.wait(0.002)

@@ -146,10 +146,10 @@ def test_a_step_of_the_wall_clock_is_no_sleep(monkeypatch: pytest.MonkeyPatch) -
         real = time.time
         session = stream._session
         assert session is not None
-        monkeypatch.setattr(session.clock, "_wall", lambda: real() + step)
+        monkeypatch.setattr(session._clock, "_wall", lambda: real() + step)
         step = 3600.0
-        before = session.clock.offset
-        assert wait_until(lambda: session.clock.offset > before + 3000)
+        before = session._clock.offset
+        assert wait_until(lambda: session._clock.offset > before + 3000)
         feed.send("A")
         assert wait_until(lambda: stream.latest("A").timestamp == 2)
         assert stale.items == []

@@ -43,12 +43,12 @@ def test_under_load_nothing_is_lost_repeated_or_out_of_order() -> None:
         seen.wait(len)
         session = stream._session
         for round_number in range(5):
-            before = session.lines.all()[0]
+            before = session.connections.all()[0]
             if round_number % 2:
                 stream.rotate_key(f"key-{round_number}")
             else:
                 stream.reconnect_now()
-            assert wait_until(lambda: session.lines.all()[0] is not before)  # noqa: B023  # called at once
+            assert wait_until(lambda: session.connections.all()[0] is not before)  # noqa: B023  # called at once
         feed.quiet()
         assert wait_until(lambda: all(numbers(seen.items, name)[-1] == feed.sent[name] for name in names))
         stream.stop()
@@ -197,4 +197,4 @@ def test_stop_while_replacing_leaves_nothing() -> None:
             stream, _ = started(feed, "A", overlap=30)
             stream.reconnect_now()
             stream.stop()
-            assert stream._session.lines.join(time.monotonic() + 1)
+            assert stream._session.connections.join(time.monotonic() + 1)

@@ -141,9 +141,9 @@ def test_both_connections_may_go_while_a_handler_takes_its_time() -> None:
         stage.old.close_socket()
         feed.next_connection()  # the old one's next, so its end is known
         feed.wait_for_subscribers("A", 3)
-        lines = stage.stream._session.lines
+        connections = stage.stream._session.connections
         new.close_socket()
-        assert wait_until(lambda: not lines._successors)
+        assert wait_until(lambda: not connections._candidates)
         feed.send("A")
         stage.go_on()
         assert wait_until(lambda: 2 in stage.numbers("A"))

@@ -105,7 +105,7 @@ def test_the_report_has_what_a_maintainer_asks_for_and_no_key() -> None:
         assert wait_until(lambda: stream.latest(NAME) and NAME in stream.dump())
         report = stream.dump()
         stream.stop()
-    for expected in ("finx-sync io", "finx-sync dispatch", "connecting -> open", NAME, "received=", "worker.py"):
+    for expected in ("finx-sync io", "finx-sync dispatch", "connecting -> open", NAME, "received=", "pipeline.py"):
         assert expected in report
     assert key not in report
 
@@ -114,7 +114,7 @@ def test_a_failure_and_a_hanging_handler_are_written_down(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The moment at which a stream hangs or ends would be gone when somebody looks."""
-    monkeypatch.setattr("finx_sync.session.lookout.STALLED", 0.1)
+    monkeypatch.setattr("finx_sync.session.health.STALLED", 0.1)
     gate = threading.Event()
     with Feed() as feed:
         stream = stream_to(feed, flight_recorder=tmp_path)

@@ -11,7 +11,7 @@ from websockets.sync.server import ServerConnection
 
 from finx_sync import AuthorizationError, State
 from finx_sync.notices import Gap
-from finx_sync.session.session import Session
+from finx_sync.session.connections import Connections
 from tests.guarantees.feeds import Feed
 from tests.guarantees.stages import Stage, tick
 from tests.scripted import ScriptedServer, text
@@ -100,7 +100,7 @@ def test_the_stream_is_open_when_the_new_connection_is() -> None:
             stage.old.close_socket()
             assert stage.has_taken_over()
             assert wait_until(lambda: stage.stream.state is State.OPEN)
-            (stage.first,) = stage.stream._session.lines.all()
+            (stage.first,) = stage.stream._session.connections.all()
             assert stage.first is not old
             stage.old = next(iter(feed._subscribers["A"][::-1]))
             feed._subscribers["A"] = [stage.old]
@@ -119,8 +119,10 @@ def test_a_line_that_went_and_came_back_is_no_successor() -> None:
         session = stream._session
         stream.reconnect_now()
         new = next(one for one in (server.next_connection(), server.next_connection()) if "/A" in one.request.path)
-        assert wait_until(lambda: session.continuity._handovers.get("A") and session.continuity._handovers["A"].new)
-        gone = [session.lines._lines["A"], session.lines._successors["A"]]
+        assert wait_until(
+            lambda: session.pipeline.gaps._replacements.get("A") and session.pipeline.gaps._replacements["A"].new
+        )
+        gone = [session.connections._serving["A"], session.connections._candidates["A"].new]
         with old.protocol_mutex, new.protocol_mutex:  # they are slow to answer a close frame
             stream.unsubscribe_contract("A")
             stream.subscribe_contract("A")
@@ -198,12 +200,12 @@ def test_a_key_is_not_believed_before_its_verdict(names: tuple[str, ...]) -> Non
         stream.on_error(errors)
         stream.subscribe_contract(*names)
         stream.start()
-        continuity = stream._session.continuity
+        continuity = stream._session.pipeline.gaps
         settle = continuity.settle
 
         def counted(now: float) -> None:
             settle(now)
-            if any(one.new for one in continuity._handovers.values()):
+            if any(one.new for one in continuity._replacements.values()):
                 rounds(None)
 
         continuity.settle = counted  # type: ignore[method-assign]
@@ -253,8 +255,8 @@ def test_a_replacement_that_meets_a_stop_opens_nothing() -> None:
     """A connection and its thread would outlive the stream."""
     with Feed() as feed:
         stage = Stage(feed, "A")
-        lines = stage.stream._session.lines
-        replace, stop, stopped = lines.replace, lines.stop, threading.Event()
+        connections = stage.stream._session.connections
+        replace, stop, stopped = connections.replace, connections.stop, threading.Event()
 
         def late(*arguments: Any) -> None:
             assert stopped.wait(10)
@@ -265,12 +267,12 @@ def test_a_replacement_that_meets_a_stop_opens_nothing() -> None:
             stopped.set()
             asking.join(10)
 
-        lines.replace, lines.stop = late, early  # type: ignore[method-assign]
+        connections.replace, connections.stop = late, early  # type: ignore[method-assign]
         asking = threading.Thread(target=stage.stream.reconnect_now)
         with stage.old.protocol_mutex:  # slow to answer our close frame, so that there is something to replace
             asking.start()
             stage.stream.stop()
-        assert not lines._successors
+        assert not connections._candidates
         assert feed.connections.empty()
 
 
@@ -319,21 +321,21 @@ def test_a_rotation_to_a_wrong_key_survives_the_loss_of_the_old_connection(momen
 
 def test_the_old_keys_end_is_not_the_streams_while_the_new_one_connects(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same a moment earlier: the successor is given up, but the stream goes on."""
-    closed = Session.line_closed
+    closed = Connections.closed
 
-    def slowly(session: Session, *arguments: Any) -> None:
+    def slowly(connections: Connections, *arguments: Any) -> None:
         """The dispatch thread hears of the end, and gives the successor up, before the io thread goes on."""
-        closed(session, *arguments)
-        wait_until(lambda: not session.lines._successors)
+        closed(connections, *arguments)
+        wait_until(lambda: not connections._candidates)
 
-    monkeypatch.setattr(Session, "line_closed", slowly)
+    monkeypatch.setattr(Connections, "closed", slowly)
     with Trying() as feed:
         stage = Stage(feed, "A")
         feed.opens.clear()
         stage.stream.rotate_key("new-key")
         assert feed.asked.wait(10)
         stage.old.close(1008, "key expired")
-        assert wait_until(lambda: not stage.stream._session.lines._successors)
+        assert wait_until(lambda: not stage.stream._session.connections._candidates)
         feed.opens.set()
         assert wait_until(lambda: feed.send("A") or stage.numbers("A"))
         assert stage.stream.state is not State.FAILED
@@ -371,7 +373,7 @@ def test_stop_ends_the_handing_on_of_what_was_kept() -> None:
             new.send(tick("A", number))
         assert stage.received(read + 50)
         stage._hold.set()
-        (handover,) = stage.stream._session.continuity._handovers.values()
+        (handover,) = stage.stream._session.pipeline.gaps._replacements.values()
         handover.deadline = 0.0
         assert stage._held.wait(10)  # the first of them is in its handler
         stage.stream.stop(timeout=0.1, drain=False)
@@ -404,7 +406,7 @@ def test_an_answer_to_an_earlier_probe_proves_nothing() -> None:
         assert wait_until(lambda: stage.numbers("B") == [1])
         feed.reads.clear()
         new.close_socket()
-        assert wait_until(lambda: not stage.stream._session.continuity._handovers)
+        assert wait_until(lambda: not stage.stream._session.pipeline.gaps._replacements)
         read = stage.stream.stats().messages.received
         Feed.answer(feed, stage.old, {"functionName": "keepAlive"})
         assert stage.received(read + 1)

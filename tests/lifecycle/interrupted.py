@@ -82,7 +82,7 @@ def record(stream: StreamManager, folder: Path) -> None:
 
 
 def subscribe_recorded(stream: StreamManager, folder: Path) -> None:
-    """Holds the lock that keeps the recording in the order of the inbox."""
+    """Holds the lock that keeps the recording in the order of the queue."""
     with begin_recording(stream, folder):
         subscribe(stream, folder)
 

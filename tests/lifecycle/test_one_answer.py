@@ -12,8 +12,8 @@ import pytest
 
 from finx_sync import StaleDataError, StreamManager
 from finx_sync.errors import InvalidInputError
-from finx_sync.pipeline.worker import Worker
-from finx_sync.session.lookout import Lookout
+from finx_sync.pipeline.dispatcher import Dispatcher
+from finx_sync.session.health import HealthMonitor
 from finx_sync.stream import Stream
 from finx_sync.streams.bitmex import BitmexStream
 from finx_sync.streams.ftx import FtxStream
@@ -113,21 +113,21 @@ def test_a_plan_that_comes_while_another_is_due_waits_for_its_time() -> None:
     def wall() -> float:
         """The moment between the two looks, in which another thread plans."""
         if not planners:
-            planners.append(threading.Thread(target=lookout.plan, args=(1e12, lambda: done.append("second"))))
+            planners.append(threading.Thread(target=health.plan, args=(1e12, lambda: done.append("second"))))
             planners[0].start()
             planners[0].join(0.3)
         return 100.0
 
-    lookout = Lookout.__new__(Lookout)
-    lookout._plan_lock = threading.RLock()
-    lookout._clock = cast(Any, SimpleNamespace(wall=wall))
-    lookout.plan(1.0, lambda: done.append("first"))
-    action = lookout._due_plan()
+    health = HealthMonitor.__new__(HealthMonitor)
+    health._plan_lock = threading.RLock()
+    health._clock = cast(Any, SimpleNamespace(wall=wall))
+    health.plan(1.0, lambda: done.append("first"))
+    action = health._due_plan()
     assert action is not None
     action()
     planners[0].join(10)
     assert done == ["first"]
-    assert lookout._plan is not None, "the second one still waits"
+    assert health._plan is not None, "the second one still waits"
 
 
 def test_a_thread_with_the_number_of_one_that_has_ended_is_another(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,7 +138,7 @@ def test_a_thread_with_the_number_of_one_that_has_ended_is_another(monkeypatch: 
         session = stream._session
         assert session is not None
         stream.stop()
-        monkeypatch.setattr(Worker, "started", property(lambda self: True))
-        monkeypatch.setattr(session.worker._thread, "_ident", threading.get_ident())
+        monkeypatch.setattr(Dispatcher, "started", property(lambda self: True))
+        monkeypatch.setattr(session.dispatcher.thread, "_ident", threading.get_ident())
         stream.start()
         stream.stop()

@@ -11,7 +11,7 @@ import pytest
 
 from finx_sync import State, StreamManager
 from finx_sync import reporting as log
-from finx_sync.session import lookout
+from finx_sync.session import health
 from tests.scripted import ScriptedServer, text
 from tests.waiting import Collector, books_balance, stream_to, wait_until
 
@@ -104,7 +104,7 @@ def test_a_filter_that_raises_disturbs_no_thread(capsys: pytest.CaptureFixture[s
 
 def test_a_log_that_raises_leaves_the_watch_alive(broken: Broken, monkeypatch: pytest.MonkeyPatch) -> None:
     """After the first warning of a slow handler nobody would notice lag, silence or sleep any more."""
-    monkeypatch.setattr(lookout, "STALLED", 0.05)
+    monkeypatch.setattr(health, "STALLED", 0.05)
     gate, lags = threading.Event(), Collector()
     with ScriptedServer(lambda connection: [connection.send(text()) for _ in range(3)] and None) as server:
         stream = stream_to(server, max_lag=0.1, flight_recorder=False)

@@ -1,4 +1,4 @@
-"""The inbox that drops its oldest: in order, bounded, and counted to the last message."""
+"""The queue that drops its oldest: in order, bounded, and counted to the last message."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import threading
 from hypothesis import given
 from hypothesis import strategies as st
 
+from finx_sync.events import Batch, Connection, ErrorOccurred, MessagesDropped, NoticeGiven
 from finx_sync.pipeline.counters import MessageCounter
-from finx_sync.pipeline.queue import Batch, Connection, Dropped, Inbox, Ordered
+from finx_sync.pipeline.queue import EventQueue
 
 CONNECTION = Connection("")
 
@@ -43,30 +44,29 @@ STEPS = st.lists(
 def test_what_comes_out_is_what_went_in_but_for_what_is_counted(limit: int, steps: list[tuple[str, int]]) -> None:
     """A dropped message would be in nobody's count, or an event lost or out of its place."""
     counter = MessageCounter()
-    inbox = Inbox(limit, counter, "drop_oldest")
+    queue = EventQueue(limit, counter, overflow="drop_oldest")
     sent = events = 0
     out: list[object] = []
     for what, count in steps:
         if what == "put":
-            inbox.put(numbered(sent, count), Reader())
+            queue.put(numbered(sent, count), Reader())
             sent += count
         elif what == "get":
-            if (item := inbox.get_waiting()) is not None:
+            if (item := queue.get_waiting()) is not None:
                 out.append(item)
                 if isinstance(item, Batch):
-                    inbox.take(len(item.payloads))
+                    queue.take(len(item.payloads))
                     counter.settle(handled=len(item.payloads))
         else:
             events += 1
             number = events
-            event = lambda number=number: number  # noqa: E731  # distinguishable
-            inbox.post(Ordered(event) if what == "ordered" else event)
+            queue.emit(NoticeGiven if what == "ordered" else ErrorOccurred, number, "")  # type: ignore[arg-type]
         assert counter.waiting <= limit
-    inbox.close()
-    while (item := inbox.get()) is not None:
+    queue.close()
+    while (item := queue.get()) is not None:
         out.append(item)
         if isinstance(item, Batch):
-            inbox.take(len(item.payloads))
+            queue.take(len(item.payloads))
             counter.settle(handled=len(item.payloads))
     check(out, sent, events, counter)
 
@@ -75,7 +75,7 @@ def check(out: list[object], sent: int, events: int, counter: MessageCounter) ->
     """Every number came, or is in a note at its place; every event came in its order."""
     position, dropped, seen = 0, 0, []
     for item in out:
-        if isinstance(item, Dropped):
+        if isinstance(item, MessagesDropped):
             position += item.count
             dropped += item.count
             assert item.start <= item.end
@@ -84,7 +84,7 @@ def check(out: list[object], sent: int, events: int, counter: MessageCounter) ->
                 assert int(bytes(payload)) == position
                 position += 1
         else:
-            seen.append(item.event() if isinstance(item, Ordered) else item())  # type: ignore[operator]
+            seen.append(item.topic if isinstance(item, NoticeGiven) else item.error)  # type: ignore[attr-defined]
     assert position == sent
     assert seen == list(range(1, events + 1))
     books = counter.snapshot()
@@ -95,44 +95,44 @@ def check(out: list[object], sent: int, events: int, counter: MessageCounter) ->
 def test_throwing_away_empties_it() -> None:
     """A stop would leave messages in the books as waiting, or lose a change of state."""
     counter = MessageCounter()
-    inbox = Inbox(5, counter, "drop_oldest")
-    inbox.put(numbered(0, 3), Reader())
-    inbox.post(lambda: "event")
-    inbox.post(Ordered(lambda: "ordered"))
-    inbox.put(numbered(3, 6), Reader())
-    inbox.close()
-    assert [event() for event in inbox.throw_away()] == ["event", "ordered"]
+    queue = EventQueue(5, counter, overflow="drop_oldest")
+    queue.put(numbered(0, 3), Reader())
+    queue.emit(NoticeGiven, "first", "")
+    queue.emit(NoticeGiven, "second", "")
+    queue.put(numbered(3, 6), Reader())
+    queue.close()
+    assert [event.topic for event in queue.drain()] == ["first", "second"]  # type: ignore[union-attr]
     assert counter.snapshot().dropped == 9
-    assert inbox.get_waiting() is None
+    assert queue.get_waiting() is None
 
 
 def test_the_end_is_told_again() -> None:
     """A look at what waits would swallow the end, and the thread would wait for ever."""
     for rule in ("block", "drop_oldest"):
-        inbox = Inbox(5, MessageCounter(), rule)  # type: ignore[arg-type]
-        assert inbox.get_waiting() is None
-        inbox.close()
-        assert inbox.get_waiting() is None
-        assert inbox.get() is None
+        queue = EventQueue(5, MessageCounter(), overflow=rule)  # type: ignore[arg-type]
+        assert queue.get_waiting() is None
+        queue.close()
+        assert queue.get_waiting() is None
+        assert queue.get() is None
 
 
 def test_two_threads_lose_nothing() -> None:
     """Dropping on one thread while another takes would count a message twice, or not at all."""
     counter = MessageCounter()
-    inbox = Inbox(20, counter, "drop_oldest")
+    queue = EventQueue(20, counter, overflow="drop_oldest")
     out: list[object] = []
 
     def consume() -> None:
-        while (item := inbox.get()) is not None:
+        while (item := queue.get()) is not None:
             out.append(item)
             if isinstance(item, Batch):
-                inbox.take(len(item.payloads))
+                queue.take(len(item.payloads))
                 counter.settle(handled=len(item.payloads))
 
     thread = threading.Thread(target=consume)
     thread.start()
     for number in range(3000):
-        inbox.put(numbered(7 * number, 7), Reader())
-    inbox.close()
+        queue.put(numbered(7 * number, 7), Reader())
+    queue.close()
     thread.join(30)
     check(out, 21_000, 0, counter)

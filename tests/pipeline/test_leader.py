@@ -7,7 +7,7 @@ from typing import Any
 from finx_sync.pipeline.leader import FLOOD, QUICK, STREAK, LeaderElection
 
 
-class Lender:
+class Source:
     """A source; what it was told to do with its reading, in order."""
 
     def __init__(self) -> None:
@@ -22,8 +22,8 @@ class Lender:
         self.told.append(promote)
 
 
-class Reading:
-    """A reading; how often its wait was ended."""
+class Leading:
+    """A leadership; how often its wait was ended."""
 
     interrupted = 0
 
@@ -38,13 +38,16 @@ class Feed:
     """Two sources and their leader, in a time of their own."""
 
     def __init__(self) -> None:
-        self.borrowing = LeaderElection(lambda event: event())
-        self.one, self.other, self.reading = Lender(), Lender(), Reading()
+        self.election = LeaderElection(self._lead)
+        self.one, self.other, self.reading = Source(), Source(), Leading()
         self.now = 1000.0
 
-    def comes(self, source: Lender, count: int = 1, *, after: float = QUICK / 2, alone: bool = True) -> None:
+    def _lead(self, leadership: Any) -> None:
+        self.election.leadership = leadership
+
+    def comes(self, source: Source, count: int = 1, *, after: float = QUICK / 2, alone: bool = True) -> None:
         self.now += after
-        self.borrowing.came(source, count, self.now, alone=alone)
+        self.election.came(source, count, self.now, alone=alone)
 
     def hand_over(self) -> None:
         """Until the first source has handed over its reading."""
@@ -55,7 +58,7 @@ class Feed:
         self.one.told.clear()
 
 
-def test_a_streak_borrows_and_a_flood_or_a_pause_gives_back() -> None:
+def test_a_streak_leads_and_a_flood_or_a_pause_gives_back() -> None:
     """A lone message would wake two threads, or a flood be read by one."""
     for how in ({"count": FLOOD}, {"after": 2 * QUICK}, {"alone": False}):
         feed = Feed()
@@ -67,8 +70,8 @@ def test_a_streak_borrows_and_a_flood_or_a_pause_gives_back() -> None:
         assert feed.reading.interrupted == 1
 
 
-def test_each_message_of_another_source_ends_the_borrowers_wait() -> None:
-    """The second message would lie in the inbox while the leader waits for the first source's next one."""
+def test_each_message_of_another_source_ends_the_leaders_wait() -> None:
+    """The second message would lie in the queue while the leader waits for the first source's next one."""
     feed = Feed()
     feed.hand_over()
     for count in (1, 2, 3):
@@ -78,7 +81,7 @@ def test_each_message_of_another_source_ends_the_borrowers_wait() -> None:
     assert set(feed.one.told) == {None}
 
 
-def test_the_lender_is_called_back_and_not_who_spoke_last() -> None:
+def test_the_old_source_is_called_back_and_not_who_spoke_last() -> None:
     """Where another source spoke between the offer and the leadership, nobody would be called back."""
     feed = Feed()
     for _ in range(STREAK + 1):

@@ -20,11 +20,10 @@ from finx_sync.errors import (
     SubscriptionRefusedError,
     UnreadableMessageError,
 )
+from finx_sync.events import Batch, Connection, ConnectionOpened, RequestSent, SubscriptionAdded, TimerFired
 from finx_sync.messages import Message
-from finx_sync.pipeline.queue import Batch, Connection
 from finx_sync.recorder.writer import Recording
 from finx_sync.sandbox import Sandbox
-from finx_sync.session.tapped import Asked, LineOpened, Look, Wish
 from finx_sync.stream import Stream
 from finx_sync.venues.base import Request, Subscription
 from finx_sync.venues.bitmex import BitmexStream, TableItem
@@ -469,12 +468,13 @@ def captured(
     recording = Recording(path, venue)
     connection = Connection("")
     for one in subscriptions:
-        recording.note(Wish(one, wanted=True, line=""))
-    recording.note(LineOpened(connection, ()))
+        recording.put(SubscriptionAdded(0.0, 0.0, one, ""))
+    recording.put(ConnectionOpened(0.0, 0.0, connection))
     if number is not None:
-        recording.note(Asked(connection, Request("", "subscribe", tuple(subscriptions), number)))
+        request = Request("", "subscribe", tuple(subscriptions), number)
+        recording.put(RequestSent(0.0, 0.0, connection, request))
     for stamp, text in lines:
-        recording.received(Batch([text.encode()], float(stamp), float(stamp), connection))
+        recording.put(Batch([text.encode()], float(stamp), float(stamp), connection))
     recording.stop()
     return len(lines)
 
@@ -546,8 +546,8 @@ def test_a_replay_distrusts_tables_whenever_the_live_stream_did(tmp_path: Path) 
     """A table would go on in a replay that was asked for anew when it was live: rows that no handler has seen."""
     path, connection = tmp_path / "quotes.finxrec", Connection("")
     recording = Recording(path, "BitMEX")
-    recording.note(Wish(Subscription("topic", "orderBookL2:XBTUSD"), wanted=True, line=""), 1.0, 1.0)
-    recording.note(LineOpened(connection, ()), 1.0, 1.0)
+    recording.put(SubscriptionAdded(1.0, 1.0, Subscription("topic", "orderBookL2:XBTUSD"), ""))
+    recording.put(ConnectionOpened(1.0, 1.0, connection))
     row = {"symbol": "XBTUSD", "id": 1, "side": "Buy", "size": 5, "price": 7.0}
     image = {"table": "orderBookL2", "action": "partial", "keys": ["symbol", "id", "side"], "filter": {}, "data": [row]}
     update = {
@@ -559,8 +559,8 @@ def test_a_replay_distrusts_tables_whenever_the_live_stream_did(tmp_path: Path) 
     for second, one in enumerate(texts, start=2):
         text = one if isinstance(one, str) else json.dumps(one)
         moment = second * 10.0
-        recording.received(Batch([text.encode()], moment, moment, connection))
-        recording.note(Look(), moment + 5, moment + 5)
+        recording.put(Batch([text.encode()], moment, moment, connection))
+        recording.put(TimerFired(moment + 5, moment + 5))
     recording.stop()
     stream = BitmexStream("ws://127.0.0.1:9", **OPTIONS)
     items: list[TableItem] = []

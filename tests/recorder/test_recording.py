@@ -23,13 +23,12 @@ from hypothesis import strategies as st
 from finx_sync import Backoff, Gap, StateChange, StreamManager
 from finx_sync.cli.main import main
 from finx_sync.errors import ConfigError, InvalidInputError, RecordingError, UsageError
-from finx_sync.pipeline.queue import Batch, Connection
+from finx_sync.events import Batch, Connection, ConnectionOpened
 from finx_sync.recorder import format as blocks_format
 from finx_sync.recorder.format import Lost, Opened, Received, Started, block, blocks, pack, packer
 from finx_sync.recorder.reader import RecordingReader
 from finx_sync.recorder.writer import Recording
 from finx_sync.sandbox import Sandbox
-from finx_sync.session.tapped import LineOpened
 from finx_sync.testing import Cut, FaultProxy
 from finx_sync.venues.bitmex import BitmexStream
 from tests.scripted import CONTRACT, ScriptedServer
@@ -279,8 +278,8 @@ def test_a_short_key_is_blotted_out_as_a_whole_text_only(tmp_path: Path) -> None
     """A key as plain as a word would take the word out of the data."""
     recording = Recording(tmp_path / "feed.finxrec", "FinX", compress=False)
     connection = Connection("")
-    recording.note(LineOpened(connection, ("public",)))
-    recording.received(Batch([b'{"key":"public","method":"public/get"}'], 1.0, 1.0, connection))
+    recording.put(ConnectionOpened(0.0, 0.0, connection, ("public",)))
+    recording.put(Batch([b'{"key":"public","method":"public/get"}'], 1.0, 1.0, connection))
     recording.stop()
     (received,) = [record for record in RecordingReader(tmp_path / "feed.finxrec") if isinstance(record, Received)]
     assert received.payloads == [b'{"key":"***","method":"public/get"}']
@@ -397,7 +396,7 @@ def test_what_the_disk_cannot_take_is_labelled(tmp_path: Path, monkeypatch: pyte
     connection = Connection("")
     payload = json.dumps(CONTRACT).encode()
     for number in range(50):
-        recording.received(Batch([payload], float(number), float(number), connection))
+        recording.put(Batch([payload], float(number), float(number), connection))
     gate.set()
     recording.stop()
     assert recording.lost > 0
@@ -511,10 +510,10 @@ def test_the_writer_keeps_up_with_a_fast_feed(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr("finx_sync.recorder.writer.redact", lambda text: looked_at.append(text) or text)
     recording = Recording(tmp_path / "feed.finxrec", "FinX")
     connection = Connection("")
-    recording.note(LineOpened(connection, ("sandbox-key",)))
+    recording.put(ConnectionOpened(0.0, 0.0, connection, ("sandbox-key",)))
     payload = json.dumps(CONTRACT).encode()
     for number in range(50):
-        recording.received(Batch([payload] * 1000, 1e9 + number / 7, number / 7, connection))
+        recording.put(Batch([payload] * 1000, 1e9 + number / 7, number / 7, connection))
     recording.stop(30)
     assert looked_at == []
     assert (recording.messages, recording.lost) == (50_000, 0)

@@ -112,7 +112,7 @@ def test_lines_of_one_stream_per_url() -> None:
     subscriptions = Subscriptions(FinxDialect("wss://host", stream_per_url=True))
     subscriptions.add(Subscription("spot", "A:B"))
     subscriptions.add(Subscription("spot", "C:D"))
-    assert subscriptions.lines() == ["A:B", "C:D"]
+    assert subscriptions.endpoints() == ["A:B", "C:D"]
     assert subscriptions.desired("A:B") == [Subscription("spot", "A:B")]
 
 
@@ -202,15 +202,15 @@ def steps(count: int) -> int:
     names = [contract(str(number)) for number in range(count)]
     for name in names:
         subscriptions.add(name)
-        subscriptions.lines()
+        subscriptions.endpoints()
         subscriptions.differs("")
     assert subscriptions.desired() == names
     for name in names:
         assert subscriptions.wants(name)
         subscriptions.remove(name)
-        subscriptions.lines()
+        subscriptions.endpoints()
         subscriptions.differs("")
-    assert subscriptions.lines() == subscriptions.desired() == []
+    assert subscriptions.endpoints() == subscriptions.desired() == []
     return asked
 
 
@@ -229,6 +229,6 @@ def test_wishes_of_several_lines_keep_their_order() -> None:
     assert subscriptions.desired("platform") == [topics[0], topics[2], topics[4]]
     for subscription in topics[::2]:
         assert subscriptions.remove(subscription)
-    assert subscriptions.lines() == [""]
+    assert subscriptions.endpoints() == [""]
     subscriptions.add(topics[0])
     assert subscriptions.desired() == [topics[1], topics[3], topics[0]]

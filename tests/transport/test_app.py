@@ -315,23 +315,23 @@ def test_a_slow_callback_never_makes_a_living_peer_look_dead() -> None:
 
 def test_a_callback_may_close_while_the_reading_is_lent() -> None:
     """It would wait for the io thread, which waits for it, until the connection is cut."""
-    loans: queue.SimpleQueue[Any] = queue.SimpleQueue()
-    handed over, closed_on, log = threading.Event(), [], Log()
+    offered: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    handed_over, closed_on, log = threading.Event(), [], Log()
 
     def promote() -> None:
-        leadership = loans.get(timeout=10)
-        handed over.set()
+        leadership = offered.get(timeout=10)
+        handed_over.set()
         leadership.turn()
 
     def on_batch(app: WebSocketApp, payloads: list[bytes]) -> None:
-        if handed over.is_set():
+        if handed_over.is_set():
             closed_on.append(threading.current_thread())
             app.close(timeout=10)
         else:
-            app.hand_over_reading(loans.put)
+            app.hand_over_reading(offered.put)
 
     def script(connection: ServerConnection) -> None:
-        while not handed over.wait(0.01):
+        while not handed_over.wait(0.01):
             connection.send("1")
         connection.send("2")
         connection.recv()
