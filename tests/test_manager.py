@@ -17,7 +17,6 @@ from typing import Any
 
 import pytest
 import trustme
-from finx_sync.pipeline.worker import Worker
 from websockets.sync.server import ServerConnection
 
 import finx_sync
@@ -43,6 +42,7 @@ from finx_sync.errors import (
     UnreadableMessageError,
     UsageError,
 )
+from finx_sync.pipeline.pipeline import Pipeline
 from finx_sync.sandbox import Sandbox
 from tests.scripted import ScriptedServer, text
 from tests.servers import RawServer, server_frame
@@ -276,7 +276,7 @@ def test_a_defect_of_our_own_ends_the_stream_loudly(place: str, monkeypatch: pyt
     with ScriptedServer(lambda connection: connection.send(text())) as server:
         stream = stream_to(server)
         if place == "dispatch":
-            monkeypatch.setattr(Worker, "_dispatch", crash)
+            monkeypatch.setattr(Pipeline, "_process_batch", crash)
         else:
             monkeypatch.setattr(stream._dialect, "url", crash)
         with pytest.raises(InternalError):

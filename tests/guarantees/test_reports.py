@@ -105,7 +105,7 @@ def test_the_report_has_what_a_maintainer_asks_for_and_no_key() -> None:
         assert wait_until(lambda: stream.latest(NAME) and NAME in stream.dump())
         report = stream.dump()
         stream.stop()
-    for expected in ("finx-sync io", "finx-sync dispatch", "connecting -> open", NAME, "received=", "pipeline.py"):
+    for expected in ("finx-sync io", "finx-sync dispatch", "connecting -> open", NAME, "received=", "session.py"):
         assert expected in report
     assert key not in report
 

@@ -179,7 +179,7 @@ class Round:
             self._name == "run" and self._mode == "stop"
         ):
             assert none_left(), f"{self._name} has left {ours()} behind, {self.stream!r}"
-        if (recording := self.stream._taps.tap) is not None:
+        if (recording := self.stream._recording) is not None:
             assert not clean, "an interrupted record() has left a recording that nobody can stop"
             recording.stop()  # type: ignore[attr-defined]  # it had been returned, and nobody had kept it yet
         self.stream.stop()

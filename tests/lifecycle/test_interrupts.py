@@ -71,7 +71,9 @@ def dropping() -> Case:
 def answers() -> Case:
     made = FtxStream(url="ws://127.0.0.1:1")
     wanted = {subscription_to("ticker", "BTC-PERP")}
-    return Case(lambda: made._wait_for_answers(wanted, 0.001), lambda: (made._venue_changed(), made._state.answers()))
+    return Case(
+        lambda: made._wait_for_answers(wanted, 0.001), lambda: (made._venue_changes.notify(), made._state.answers())
+    )
 
 
 def task() -> Case:

@@ -118,7 +118,7 @@ def try_pair(names: tuple[str, str], running: bool, server: ScriptedServer, fold
     assert stream.state in (State.NEW, State.STOPPED), (names, stream)
     assert witness.overlaps == 0, f"{names}: a handler was called by two threads at once"
     assert books_balance(stream), (names, stream.stats())
-    if (recording := stream._taps.tap) is not None:
+    if (recording := stream._recording) is not None:
         recording.stop()  # type: ignore[attr-defined]
 
 

@@ -102,7 +102,7 @@ def test_a_filter_that_raises_disturbs_no_thread(capsys: pytest.CaptureFixture[s
     )
 
 
-def test_a_log_that_raises_leaves_the_watch_alive(broken: Broken, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_log_that_raises_leaves_the_health_monitor_alive(broken: Broken, monkeypatch: pytest.MonkeyPatch) -> None:
     """After the first warning of a slow handler nobody would notice lag, silence or sleep any more."""
     monkeypatch.setattr(health, "STALLED", 0.05)
     gate, lags = threading.Event(), Collector()
@@ -111,10 +111,10 @@ def test_a_log_that_raises_leaves_the_watch_alive(broken: Broken, monkeypatch: p
         stream.on_contract(lambda tick: gate.wait(20))
         stream.on_lag(lags)
         stream.start()
-        assert wait_until(lambda: "finx-sync watch" in broken.threads)
+        assert wait_until(lambda: "finx-sync health" in broken.threads)
         gate.set()
         lags.wait(lambda items: any(not lag.seconds and not lag.held for lag in items))
-        assert any(one.name == "finx-sync watch" for one in threading.enumerate())
+        assert any(one.name == "finx-sync health" for one in threading.enumerate())
         stream.stop()
 
 

@@ -377,7 +377,7 @@ def test_a_change_that_does_not_fit_brings_a_new_image(
     images.get(timeout=10)
     market.publish_raw("orderBookL2:XBTUSD", text)
     images.get(timeout=10)
-    assert "asking anew for orderBookL2:XBTUSD" in caplog.text
+    assert "asking again for orderBookL2:XBTUSD" in caplog.text
     assert all(isinstance(error, UnreadableMessageError) for error in errors)
     market.bitmex.pause()
     assert eventually(lambda: agrees(stream, market, "orderBookL2"))
