@@ -17,7 +17,7 @@ EVENTS: Final = "events"
 COLUMNS: Final[Columns] = {
     "happened_at": "time",  # not "at", which SQL reserves
     "event": "text",
-    "line": "text",
+    "endpoint": "text",
     "name": "text",
     "text": "text",
     "until": "time",
@@ -37,7 +37,7 @@ class Events:
 
     def __init__(self, sink: Sink) -> None:
         self.table = Table(EVENTS, COLUMNS, sink)
-        self._lines: dict[int, str] = {}  # of the open connections, by number
+        self._endpoints: dict[int, str] = {}  # of the open connections, by number
         self._at = 0.0  # of the record before
 
     def note(self, record: object) -> None:
@@ -49,12 +49,12 @@ class Events:
         elif isinstance(record, Received):
             self._at = record.at[-1] if record.at else self._at
         elif isinstance(record, Opened):
-            if record.number not in self._lines:  # else it is noted again at the beginning of a file
-                self._lines[record.number] = record.line
-                self._add(record.at, "open", line=record.line)
+            if record.number not in self._endpoints:  # else it is noted again at the beginning of a file
+                self._endpoints[record.number] = record.line
+                self._add(record.at, "open", endpoint=record.line)
         elif isinstance(record, Closed):
-            line = self._lines.pop(record.number, "")
-            self._add(record.at, "close", line=line, text="stop" if record.by_stop else record.reason)
+            endpoint = self._endpoints.pop(record.number, "")
+            self._add(record.at, "close", endpoint=endpoint, text="stop" if record.by_stop else record.reason)
         elif isinstance(record, Changed):
             self._add(record.at, "state", text=f"{record.new} {record.text}".rstrip())
         elif isinstance(record, Wished):
@@ -65,12 +65,12 @@ class Events:
         elif isinstance(record, Damage):
             self._add(record.start, "damage", text=str(record), until=record.end, count=record.missed)
             if record.follows is not None:
-                self._lines = {one.number: one.line for one in record.follows.connections}
+                self._endpoints = {one.number: one.line for one in record.follows.connections}
 
     def _begin(self, header: Header) -> None:
         """Another recording: what there is already when its first block begins."""
         self._at = header.began
-        self._lines.clear()
+        self._endpoints.clear()
         for record in (*(header.subscriptions or ()), *header.connections):
             self.note(record)
 
