@@ -55,6 +55,9 @@ TOOLS = [
     "QuantLib>=1.30",
 ]
 
+# The venues are found as those of any other package are: see docs/new-venue.md.
+VENUES = ("bitmex", "deribit", "finx", "ftx", "ime")
+
 setup(
     name="finx-sync",
     version=VERSION,
@@ -79,6 +82,7 @@ setup(
         "dev": sorted({*TOOLS, *(need for name in EXTRAS if name != "bench" for need in EXTRAS[name])}),
     },
     entry_points={
+        "finx_sync.venues": [f"{name}=finx_sync.venues.{name}.venue:VENUE" for name in VENUES],
         "console_scripts": ["finx-sync=finx_sync.cli.main:main"],
         # Its module as its name, so that naming it again (`-p`, `pytest_plugins`) does no harm.
         "pytest11": ["finx_sync.testing.plugin=finx_sync.testing.plugin"],

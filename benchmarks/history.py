@@ -40,7 +40,7 @@ def serve(rows: int, round_trip: float, pipe: Any) -> None:
     from finx_sync.testing import Cut, Delay, FaultProxy
 
     with Sandbox() as sandbox, FaultProxy(sandbox.url) as far, FaultProxy(sandbox.url) as torn:
-        sandbox.set_history(PAIR, DATE, table(rows))
+        sandbox.controls("finx").set_history(PAIR, DATE, table(rows))
         delay = Delay(round_trip / 2)
         far.arm(delay, times=None)
         chance = random.Random(2)

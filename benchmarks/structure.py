@@ -81,7 +81,9 @@ def message_path() -> tuple[int, int]:
 def page_path() -> tuple[int, int]:
     """Calls and modules of one page of history of twenty rows, from the user's call to its return."""
     with CallCounter() as counter, Sandbox() as sandbox:
-        sandbox.set_history("BTC:USD", DAY, [(second * 1000, "COINBASE", 20000.0 + second) for second in range(1, 21)])
+        sandbox.controls("finx").set_history(
+            "BTC:USD", DAY, [(second * 1000, "COINBASE", 20000.0 + second) for second in range(1, 21)]
+        )
         stream = StreamManager("sandbox-key", url=sandbox.url)
         stream.get_tick_history_page("BTC:USD", DAY)
         counter.begin()

@@ -1,12 +1,12 @@
 """An account at BitMEX: orders that open, fill and close, and what becomes of the margin.
 
-In the sandbox a robot trades on every account. With a real key: ``BitmexStream("testnet", api_key=..., api_secret=...,
-dead_mans_switch=True)``, which lets BitMEX cancel all orders a minute after this program has died.
+In the sandbox a robot trades on every account. With a real key: ``BitmexStream(environment="test", api_key=...,
+api_secret=..., dead_mans_switch=True)``, which lets BitMEX cancel all orders a minute after this program has died.
 """
 
 from finx_sync.venues.bitmex import BitmexStream
 
-stream = BitmexStream("sandbox", api_key="sandbox-key", api_secret="sandbox-secret", dead_mans_switch=60)
+stream = BitmexStream(environment="sandbox", api_key="sandbox-key", api_secret="sandbox-secret", dead_mans_switch=60)
 
 with stream:
     stream.wait_until_filled("margin", timeout=10)

@@ -2,7 +2,7 @@
 
 from finx_sync.venues.bitmex import BitmexStream, TableItem
 
-stream = BitmexStream("sandbox", "XBTUSD", channels=["orderBookL2"])
+stream = BitmexStream("XBTUSD", environment="sandbox", channels=["orderBookL2"])
 lines: list[str] = []
 
 

@@ -2,7 +2,7 @@
 
 from finx_sync.venues.ftx import FtxOrderBook, FtxStream
 
-stream = FtxStream(url="sandbox")
+stream = FtxStream(environment="sandbox")
 lines: list[str] = []
 
 

@@ -5,7 +5,7 @@ In the sandbox a robot trades on every account. Elsewhere: ``FtxStream(key, secr
 
 from finx_sync.venues.ftx import FtxFill, FtxOrder, FtxStream
 
-stream = FtxStream("sandbox-key", "sandbox-secret", url="sandbox")
+stream = FtxStream("sandbox-key", "sandbox-secret", environment="sandbox")
 
 
 @stream.on_order

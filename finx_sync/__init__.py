@@ -13,7 +13,6 @@ from finx_sync.errors import (
     StaleDataError,
 )
 from finx_sync.grid import Grid
-from finx_sync.manager import StreamManager
 from finx_sync.messages import ContractTick, SpotTick, Tick
 from finx_sync.notices import Gap, Interval, Lag, Stale
 from finx_sync.oneshot import (
@@ -38,6 +37,7 @@ from finx_sync.state import State, StateChange
 from finx_sync.stream.stats import Stats
 from finx_sync.ticks import TickHistory
 from finx_sync.transport.app import WebSocketApp
+from finx_sync.venues.finx.stream import StreamManager
 
 __all__ = [
     "AuthorizationError",

@@ -7,6 +7,7 @@ setting is not found before it, and reading it changes nothing in ``os.environ``
 
 from __future__ import annotations
 
+import difflib
 import io
 import ipaddress
 import os
@@ -25,29 +26,32 @@ from finx_sync.redaction import redact, remember, secrets_of
 __all__ = [
     "ENVIRONMENTS",
     "SANDBOX",
+    "SANDBOX_KEY",
+    "SANDBOX_SECRET",
     "Account",
     "KeySource",
+    "address_of",
     "check_secrecy",
     "checked_url",
     "is_loopback",
     "read_account",
-    "read_credentials",
+    "read_address",
+    "read_environment",
     "read_grid_account",
+    "read_settings",
 ]
 
 SANDBOX: Final = "sandbox"
 SANDBOX_KEY: Final = "sandbox-key"
+SANDBOX_SECRET: Final = "sandbox-secret"  # noqa: S105 - everybody's
+PRODUCTION: Final = "production"
+"""A venue's usual environment, which need not be named."""
 ENVIRONMENTS: Final[dict[str, str | None]] = {
-    "production": "wss://ws.finx.io",
+    PRODUCTION: "wss://ws.finx.io",
     "beta": "wss://beta.finx.io",
     SANDBOX: None,  # known once it runs
-    "deribit": "wss://www.deribit.com",
-    "deribit-test": "wss://test.deribit.com",
-    "deribit-sandbox": None,
 }
-"""Base URL of each environment (FinX documentation, *Streams*; Deribit API documentation)."""
-DERIBIT: Final = frozenset({"deribit", "deribit-test", "deribit-sandbox"})
-"""The environments where Deribit's own public feed is spoken, which takes no key."""
+"""Base URL of each environment of FinX (FinX documentation, *Streams*)."""
 
 ENV_FILE: Final = "FINX_ENV_FILE"
 """Names the file to read instead of ``.env`` in the working directory."""
@@ -70,12 +74,10 @@ class Account:
         base_url: ``wss://host``; None for the embedded sandbox, which is started when needed.
         key: the API key, or a venue's own credentials, or a function that returns either; never shown.
             `Stream.rotate_key` replaces it.
-        is_deribit: whether Deribit serves there, and not FinX.
     """
 
     base_url: str | None
     key: Any
-    is_deribit: bool = False
 
     def __repr__(self) -> str:
         return f"Account({redact(self.base_url or SANDBOX)})"
@@ -101,8 +103,53 @@ class Account:
         return key
 
 
+def address_of(
+    venue: str, environments: Mapping[str, str | None], environment: str | None, url: str | None, example: str
+) -> str | None:
+    """Where a venue's stream connects to; the rule for every venue.
+
+    Args:
+        venue: its name.
+        environments: the address of each of its environments; None for the embedded sandbox.
+        environment: one of these, like "test"; with the venue's name before it, "bitmex-test"; or the name alone, which
+            means "production", as None does.
+        url: another address, which wins.
+        example: of such an address, for texts.
+
+    Returns:
+        The address; None for the embedded sandbox.
+
+    Raises:
+        ConfigError: no such environment, no websocket URL, or neither of them where the venue has no usual address.
+    """
+    chosen = PRODUCTION if environment in (None, venue) else str(environment).removeprefix(f"{venue}-")
+    names = ", ".join(repr(name) for name in environments)
+    if environment is not None and chosen not in environments and not (chosen == PRODUCTION and url):
+        close = difflib.get_close_matches(chosen, environments, n=1)
+        meant = f"; did you mean {close[0]!r}?" if close else ""
+        raise ConfigError(f"{venue} has no environment {environment!r}{meant}; choose one of {names}, or give url=")
+    if url is not None:
+        return checked_url(url, example)
+    if chosen not in environments:
+        raise ConfigError(
+            f"{venue} has no usual address: give one like {example} as url= (on the command line --url), "
+            f"or an environment, one of {names}"
+        )
+    return environments[chosen]
+
+
+def read_environment(environment: str | None = None) -> str:
+    """The environment's name: as given, else ``FINX_ENVIRONMENT``, else "production"."""
+    return environment or _Settings(is_optional=True).get("FINX_ENVIRONMENT") or PRODUCTION
+
+
+def read_address(url: str | None, environment: str | None) -> str | None:
+    """The address as given, else ``FINX_URL`` unless an environment is given."""
+    return url if url is not None or environment else _Settings(is_optional=True).get("FINX_URL")
+
+
 def read_account(api_key: KeySource | None = None, environment: str | None = None, url: str | None = None) -> Account:
-    """Work out where to connect, and as whom.
+    """Work out where FinX's server is, and as whom to connect.
 
     Args:
         api_key: else ``FINX_API_KEY``.
@@ -114,15 +161,10 @@ def read_account(api_key: KeySource | None = None, environment: str | None = Non
         ConfigError: an unknown environment, no websocket URL, or a `.env` that cannot be read.
     """
     settings = _Settings(is_optional=api_key is not None)
-    chosen = environment or settings.get("FINX_ENVIRONMENT") or "production"
-    if chosen not in ENVIRONMENTS:
-        names = ", ".join(repr(name) for name in ENVIRONMENTS)
-        raise ConfigError(f"there is no environment {chosen!r}; choose one of {names}, or give url=")
+    chosen = environment or settings.get("FINX_ENVIRONMENT") or PRODUCTION
     address = url if url is not None else (None if environment else settings.get("FINX_URL"))
-    base_url = ENVIRONMENTS[chosen] if not address else checked_url(address)
-    if chosen in DERIBIT:
-        return Account(base_url, "", is_deribit=True)  # a key of FinX's has no business there
-    if chosen == SANDBOX and api_key is None:
+    base_url = address_of("finx", ENVIRONMENTS, chosen, address or None, "wss://ws.finx.io")
+    if chosen.removeprefix("finx-") == SANDBOX and api_key is None:
         return Account(base_url, SANDBOX_KEY)  # a real key has no business in the sandbox
     account = Account(base_url, _key(api_key, settings))
     if address and url is None:
@@ -164,10 +206,10 @@ def read_grid_account(
     return account
 
 
-def read_credentials(venue: str) -> tuple[str | None, str | None]:
-    """An exchange's API key and secret from the environment or ``.env``: ``VENUE_API_KEY`` and ``VENUE_API_SECRET``."""
+def read_settings(*names: str) -> list[str | None]:
+    """The values of environment variables, else of ``.env``; None where one is not set or is empty, or has no name."""
     settings = _Settings()
-    return settings.get(f"{venue}_API_KEY") or None, settings.get(f"{venue}_API_SECRET") or None
+    return [(settings.get(name) or None) if name else None for name in names]
 
 
 def check_secrecy(url: str | None, credentials: object, *, allow_insecure: bool) -> None:

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from finx_sync.functions.backend import DEFAULT_TIMEOUT
 from finx_sync.functions.history import DEFAULT_WORKERS, CacheFolder, End, Report
-from finx_sync.manager import StreamManager
 from finx_sync.messages import ContractTick, Tick
 from finx_sync.moments import Moment, TimeOfDay
 from finx_sync.ticks import TickHistory
 from finx_sync.ticks.spans import Span
+from finx_sync.venues.finx.stream import StreamManager
 
 if TYPE_CHECKING:
     import pandas as pd

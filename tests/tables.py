@@ -18,7 +18,7 @@ def canonical(rows: list[dict[str, Any]]) -> list[str]:
 
 def agrees(stream: BitmexStream, sandbox: Sandbox, table: str) -> bool:
     """Whether a table is row by row what the sandbox has: of one that grows, the rows since the image."""
-    storage, theirs = stream.storage, sandbox.bitmex.rows(table)
+    storage, theirs = stream.storage, sandbox.controls("bitmex").rows(table)
     mine, keys = storage.data.get(table), storage.keys.get(table)
     if mine is None or keys is None:
         return False

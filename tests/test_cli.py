@@ -72,7 +72,7 @@ def test_stream_snap_history_and_contracts(sandbox: Sandbox) -> None:
     rows = run("history", "BTC:USD", "2022-06-15", "--time", "12:00", "--end", "12:30", *where).stdout.splitlines()
     assert [json.loads(row)["time"] for row in rows] == [
         row["time"]
-        for row in sandbox.history_table("BTC:USD", "2022-06-15")
+        for row in sandbox.controls("finx").history_table("BTC:USD", "2022-06-15")
         if "12:00:00.000Z" < row["time"] <= "12:30:00.000Z"
     ]
     names = run("contracts", "perp", *where).stdout.splitlines()
@@ -134,7 +134,7 @@ def test_stream_of_ftx(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Non
         (["stream", "fills", "--venue", "ftx", "--url", "ws://127.0.0.1:1"], 2, "api_key"),
         (["stream", "--venue", "bitmex", "--environment", "sandbox"], 2, "XBTUSD"),
         (["stream", "margin", "--venue", "bitmex"], 2, "api_key"),
-        (["stream", "XBTUSD", "--venue", "bitmex", "--environment", "beta"], 2, "mainnet"),
+        (["stream", "XBTUSD", "--venue", "bitmex", "--environment", "beta"], 2, "production"),
         (["stream", "--venue", "deribit", "--environment", "sandbox"], 2, "BTC-PERPETUAL"),
         (["stream", "ContractA", "--venue", "ime"], 2, "--url"),
         (["snap", "BTCUSD", "--environment", "sandbox"], 2, "BTC:USD"),

@@ -89,7 +89,7 @@ def test_a_refused_contract_is_told_and_the_others_flow(sandbox: Sandbox) -> Non
         assert isinstance(error, SubscriptionRefusedError)
         assert (error.kind, error.name) == ("contract", "BTC-1JAN99-1-C")
         ticks.wait(len)
-        sandbox.deribit.refuse("public/subscribe", 13009, "unauthorized")
+        sandbox.controls("deribit").refuse("public/subscribe", 13009, "unauthorized")
         stream.subscribe_contract(PERPETUAL)
         errors.wait(lambda items: len(items) == 2)
         assert (errors.items[1].name, errors.items[1].said) == (PERPETUAL, "13009: unauthorized")
@@ -131,7 +131,7 @@ def test_test_requests_are_answered_while_a_handler_is_slow(sandbox: Sandbox) ->
     stream.subscribe_contract(OPTION)
     with stream:
         slow.wait(len)
-        sandbox.deribit.demand(within=0.3)
+        sandbox.controls("deribit").demand(within=0.3)
         slow.wait(lambda items: len(items) >= 2)
         assert stream.stats().reconnects == 0
         answers = [call for _, call in sandbox.requests if call["method"] == "public/test"]
@@ -140,7 +140,7 @@ def test_test_requests_are_answered_while_a_handler_is_slow(sandbox: Sandbox) ->
 
 def test_a_server_without_heartbeats_serves_us_all_the_same(sandbox: Sandbox) -> None:
     """A simulator of Deribit could not be used."""
-    sandbox.deribit.refuse("public/set_heartbeat", -32601, "Method not found")
+    sandbox.controls("deribit").refuse("public/set_heartbeat", -32601, "Method not found")
     stream = deribit(sandbox)
     errors = Collector()
     stream.on_error(errors)
@@ -154,12 +154,12 @@ def test_a_server_without_heartbeats_serves_us_all_the_same(sandbox: Sandbox) ->
 def test_an_overloaded_server_is_no_refusal(sandbox: Sandbox) -> None:
     """A moment's overload would be taken for a wrong key, and end the stream for good."""
     stream = deribit(sandbox)
-    sandbox.deribit.refuse("public/set_heartbeat", 10028, "too_many_requests")
+    sandbox.controls("deribit").refuse("public/set_heartbeat", 10028, "too_many_requests")
     with pytest.raises(ConnectionLostError, match="too_many_requests"):
         stream.start()
     stream.subscribe_contract(OPTION)
     with stream:
-        sandbox.deribit.refuse("public/set_heartbeat", 11051, "system_maintenance", count=3)
+        sandbox.controls("deribit").refuse("public/set_heartbeat", 11051, "system_maintenance", count=3)
         sandbox.abort_all()
         assert sandbox.wait_for_subscribers(f"ticker.{OPTION}.100ms", timeout=20)
         stream.wait_for(lambda tick: stream.is_connected, 10)
@@ -229,11 +229,11 @@ def test_a_server_that_does_not_answer_ends_in_time() -> None:
 
 def test_options_of_the_other_service_are_refused() -> None:
     """An option would be ignored in silence."""
-    with pytest.raises(ConfigError, match="FinX's"):
+    with pytest.raises(ConfigError, match="'deribit' has no option path"):
         StreamManager(environment="deribit", path="streamer")
     with pytest.raises(ConfigError, match="backfill"):
         StreamManager(environment="deribit", backfill=True)
-    with pytest.raises(ConfigError, match="interval is Deribit's"):
+    with pytest.raises(ConfigError, match="'production' has no option interval"):
         StreamManager("sandbox-key", interval="raw")
     with pytest.raises(ConfigError, match="agg2"):
         StreamManager(environment="deribit", interval="1s")  # type: ignore[arg-type]

@@ -25,7 +25,7 @@ from finx_sync.stream import Stream
 from finx_sync.venues.bitmex import BitmexStream
 from finx_sync.venues.ftx import FtxStream
 from finx_sync.venues.ftx.book import MAX_LEVELS, Book
-from finx_sync.venues.ftx.dialect import FtxDialect
+from finx_sync.venues.ftx.codec import FtxDialect
 from finx_sync.venues.ftx.messages import BookUpdate
 from finx_sync.venues.ftx.state import FtxState
 from tests.scripted import SPOT, text
@@ -296,7 +296,7 @@ def test_an_image_of_many_rows_ends_with_a_stop() -> None:
         until_close_frame(connection)
 
     with RawServer(script) as server:
-        stream = BitmexStream(server.url)
+        stream = BitmexStream(url=server.url)
         calls: list[object] = []
         handler, stop = held_until_stopped(stream, calls)
         stream.on_table(handler)

@@ -236,7 +236,9 @@ def test_the_wire_has_the_moment() -> None:
 def test_a_history_begins_at_the_moment(sandbox: Sandbox) -> None:
     """A history "from noon on" would begin at midnight."""
     stream = StreamManager("sandbox-key", url=sandbox.url)
-    sandbox.set_history(PAIR, "2022-06-15", [(hour * 3_600_000, "FTX", float(hour)) for hour in range(24)])
+    sandbox.controls("finx").set_history(
+        PAIR, "2022-06-15", [(hour * 3_600_000, "FTX", float(hour)) for hour in range(24)]
+    )
     expected = [float(hour) for hour in range(13, 24)]
     for one in spellings(NOON, dt.timezone(dt.timedelta(hours=9))):
         assert list(stream.get_tick_history(PAIR, one).prices) == expected, one

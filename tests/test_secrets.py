@@ -25,11 +25,11 @@ from finx_sync.compat.finx import TickPlant
 from finx_sync.grid import Grid
 from finx_sync.redaction import REDACTED, excerpt, redact, remember
 from finx_sync.session.backoff import Backoff
-from finx_sync.streams.bitmex import BitmexStream
-from finx_sync.streams.ftx import FtxStream
-from finx_sync.streams.ime import ImeStream
 from finx_sync.transport.proxy import read_proxy
+from finx_sync.venues.bitmex.stream import BitmexStream
+from finx_sync.venues.ftx.stream import FtxStream
 from finx_sync.venues.ime.auth import Cookie, Header, QueryToken
+from finx_sync.venues.ime.stream import ImeStream
 from tests.scripted import ScriptedServer
 from tests.servers import (
     SWITCHING,
@@ -248,13 +248,13 @@ def test_a_login_is_advised_in_the_proxys_own_scheme(scheme: str) -> None:
 OPENED: dict[str, Callable[[str, str], Any]] = {
     "finx": lambda url, key: StreamManager(key, url=url, reconnect=Backoff(first=0.01, cap=0.01)),
     "a function's key": lambda url, key: StreamManager(lambda: key, url=url, reconnect=Backoff(first=0.01, cap=0.01)),
-    "bitmex": lambda url, key: BitmexStream(url, "XBTUSD", api_key="some-other-key", api_secret=key),
-    "bitmex's id": lambda url, key: BitmexStream(url, "XBTUSD", api_key=key, api_secret="some-other-secret"),
+    "bitmex": lambda url, key: BitmexStream("XBTUSD", url=url, api_key="some-other-key", api_secret=key),
+    "bitmex's id": lambda url, key: BitmexStream("XBTUSD", url=url, api_key=key, api_secret="some-other-secret"),
     "ftx": lambda url, key: FtxStream("some-other-key", key, url=url),
-    "ime, bearer": lambda url, key: ImeStream(url, names="ContractA", auth=key),
-    "ime, query": lambda url, key: ImeStream(url, names="ContractA", auth=QueryToken(key)),
-    "ime, cookie": lambda url, key: ImeStream(url, names="ContractA", auth=Cookie(key)),
-    "ime, header": lambda url, key: ImeStream(url, names="ContractA", auth=lambda: Header(key, "X-Odd")),
+    "ime, bearer": lambda url, key: ImeStream(url=url, names="ContractA", auth=key),
+    "ime, query": lambda url, key: ImeStream(url=url, names="ContractA", auth=QueryToken(key)),
+    "ime, cookie": lambda url, key: ImeStream(url=url, names="ContractA", auth=Cookie(key)),
+    "ime, header": lambda url, key: ImeStream(url=url, names="ContractA", auth=lambda: Header(key, "X-Odd")),
 }
 
 

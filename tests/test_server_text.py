@@ -29,9 +29,9 @@ from finx_sync.errors import (
 )
 from finx_sync.grid import Grid
 from finx_sync.redaction import escaped, shown
-from finx_sync.streams.bitmex import BitmexStream
-from finx_sync.streams.ftx import FtxStream
-from finx_sync.streams.ime import ImeStream
+from finx_sync.venues.bitmex.stream import BitmexStream
+from finx_sync.venues.ftx.stream import FtxStream
+from finx_sync.venues.ime.stream import ImeStream
 from tests.scripted import ScriptedServer, text
 from tests.servers import RawServer, server_frame, until_close_frame
 from tests.test_secrets import answering
@@ -102,9 +102,9 @@ HEADS = [
 STREAMS: dict[str, Callable[[str], Any]] = {
     "finx": lambda url: StreamManager("sandbox-key", url=url, reconnect=FAST),
     "deribit": lambda url: StreamManager(environment="deribit", url=url, reconnect=FAST),
-    "bitmex": lambda url: BitmexStream(url, "XBTUSD", reconnect=FAST),
+    "bitmex": lambda url: BitmexStream("XBTUSD", url=url, reconnect=FAST),
     "ftx": lambda url: FtxStream(url=url, reconnect=FAST),
-    "ime": lambda url: ImeStream(url, names="A", reconnect=FAST),
+    "ime": lambda url: ImeStream(url=url, names="A", reconnect=FAST),
 }
 
 

@@ -16,13 +16,13 @@ from finx_sync.cli.main import main
 from finx_sync.compat.bitmex import BitMEXWebsocket
 from finx_sync.compat.finx import Streamer, TickPlant
 from finx_sync.compat.ftx import FtxWebsocketClient
-from finx_sync.config import is_loopback, read_account, read_credentials, read_grid_account
+from finx_sync.config import is_loopback, read_account, read_grid_account, read_settings
 from finx_sync.errors import MissingKeyError
 from finx_sync.grid import Grid
-from finx_sync.streams.bitmex import BitmexStream
-from finx_sync.streams.ftx import FtxStream
-from finx_sync.streams.ime import ImeStream
-from finx_sync.venues.bitmex.dialect import BitmexCredentials
+from finx_sync.venues.bitmex.codec import BitmexCredentials
+from finx_sync.venues.bitmex.stream import BitmexStream
+from finx_sync.venues.ftx.stream import FtxStream
+from finx_sync.venues.ime.stream import ImeStream
 from tests.scripted import ScriptedServer
 
 ELSEWHERE = "ws://elsewhere.test"
@@ -40,7 +40,7 @@ def test_a_file_of_a_folder_above_is_not_read(tmp_path: Path, monkeypatch: pytes
         read_account()
     monkeypatch.setenv("FINX_API_KEY", "the-real-key")
     assert read_account().base_url == "wss://ws.finx.io"
-    assert read_credentials("FINX") == ("the-real-key", None)
+    assert read_settings("FINX_API_KEY", "FINX_API_SECRET", "") == ["the-real-key", None, None]
 
 
 def test_a_named_file_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -200,10 +200,10 @@ SENDERS: dict[str, Callable[..., object]] = {
     "one call": lambda **options: finx_sync.get_tick_snap("x", api_key="sandbox-key", url=ELSEWHERE, **options),
     "grid": lambda **options: Grid("sandbox-key", url=ELSEWHERE, **options),
     "grid, http": lambda **options: Grid("sandbox-key", url="http://elsewhere.test", via="rest", **options),
-    "bitmex": lambda **options: BitmexStream(ELSEWHERE, "XBTUSD", **CREDENTIALS, **options),
+    "bitmex": lambda **options: BitmexStream("XBTUSD", url=ELSEWHERE, **CREDENTIALS, **options),
     "ftx": lambda **options: FtxStream(**CREDENTIALS, url=ELSEWHERE, **options),
-    "ime": lambda **options: ImeStream(ELSEWHERE, names="A", auth="sandbox-key", **options),
-    "ime, a function": lambda **options: ImeStream(ELSEWHERE, names="A", auth=lambda: "sandbox-key", **options),
+    "ime": lambda **options: ImeStream(url=ELSEWHERE, names="A", auth="sandbox-key", **options),
+    "ime, a function": lambda **options: ImeStream(url=ELSEWHERE, names="A", auth=lambda: "sandbox-key", **options),
     "BitMEXWebsocket": lambda **options: BitMEXWebsocket(ELSEWHERE, "XBTUSD", **CREDENTIALS, **options),
     "FtxWebsocketClient": lambda **options: FtxWebsocketClient(**CREDENTIALS, url=ELSEWHERE, **options).connect(),
     "TickPlant": lambda **options: plant(**options).list_deribit_contracts(),
@@ -234,15 +234,15 @@ def test_it_goes_where_the_user_says_so(send: Callable[..., object]) -> None:
 
 def test_without_credentials_nothing_is_refused() -> None:
     """Public data could not be had from a server without TLS."""
-    BitmexStream(ELSEWHERE, "XBTUSD")
+    BitmexStream("XBTUSD", url=ELSEWHERE)
     FtxStream(url=ELSEWHERE)
-    ImeStream(ELSEWHERE, names="A")
+    ImeStream(url=ELSEWHERE, names="A")
     StreamManager(environment="deribit", url=ELSEWHERE)
 
 
 def test_credentials_that_come_later_are_refused_too() -> None:
     """A stream of public data would send the credentials of `rotate_key` in clear text."""
-    with ScriptedServer() as server, BitmexStream(server.url, "XBTUSD") as stream:
+    with ScriptedServer() as server, BitmexStream("XBTUSD", url=server.url) as stream:
         stream._account.base_url = ELSEWHERE
         with pytest.raises(ConfigError, match="clear text"):
             stream.rotate_key(BitmexCredentials("sandbox-key", "sandbox-secret"))

@@ -10,14 +10,16 @@ from typing import Any, cast
 
 from finx_sync import __version__
 from finx_sync.cli.output import board, complain, on_terminal, print_rows, say
-from finx_sync.cli.venues import VENUES, Show, embedded
+from finx_sync.cli.venues import Show, opened
+from finx_sync.config import SANDBOX
 from finx_sync.errors import InvalidInputError, SubscriptionRefusedError
-from finx_sync.manager import StreamManager
 from finx_sync.stream import Stream
 from finx_sync.ticks import TickHistory
 from finx_sync.ticks.extras import pyarrow
+from finx_sync.venues.finx.stream import StreamManager
+from finx_sync.venues.registry import load_all
 
-__all__ = ["contracts", "demo", "history", "sandbox", "snap", "stream"]
+__all__ = ["contracts", "demo", "history", "sandbox", "snap", "stream", "venues"]
 
 NEITHER = (".arrow", ".db", ".duckdb", ".feather", ".json", ".jsonl", ".pq", ".sqlite", ".xls", ".xlsx", ".zip", ".gz")
 """Names of files that neither CSV nor Parquet should be written into."""
@@ -36,9 +38,16 @@ def _manager(options: argparse.Namespace) -> StreamManager:
 def demo(options: argparse.Namespace) -> None:
     """The main job on the embedded sandbox."""
     say(f"finx-sync {__version__}: the real client, against a sandbox inside this process\n")
-    where = embedded(*DEMO_CONTRACTS, DEMO_PAIR)
     count = None if on_terminal() else DEMO_MESSAGES
-    manager = cast(StreamManager, _watch(lambda show: VENUES["finx"].open(where, show), count, options.seconds))
+    where = argparse.Namespace(
+        venue="finx",
+        environment=SANDBOX,
+        url=None,
+        api_key=None,
+        allow_insecure=False,
+        names=[*DEMO_CONTRACTS, DEMO_PAIR],
+    )
+    manager = cast(StreamManager, _watch(lambda show: opened(where, show), count, options.seconds))
     books = manager.stats().messages
     tick = manager.get_tick_snap(DEMO_PAIR)
     page = manager.get_tick_history("BTC:USD", "2022-06-15", limit=1000)
@@ -52,10 +61,15 @@ def demo(options: argparse.Namespace) -> None:
 
 def stream(options: argparse.Namespace) -> None:
     """Live messages of one venue."""
-    venue = VENUES[options.venue]
-    if not options.names:
-        raise InvalidInputError(f"name at least one of the venue's streams, like {venue.example}")
-    _watch(lambda show: venue.open(options, show), options.count, options.seconds)
+    _watch(lambda show: opened(options, show), options.count, options.seconds)
+
+
+def venues(options: argparse.Namespace) -> None:
+    """All venues that are installed."""
+    print_rows(
+        {"venue": venue.name, "environments": " ".join(venue.environments), "names": venue.example}
+        for venue in load_all(complain)
+    )
 
 
 def _watch(make: Callable[[Show], Stream], count: int | None, seconds: float | None) -> Stream:

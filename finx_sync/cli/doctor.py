@@ -11,11 +11,11 @@ from typing import Any, Final
 from finx_sync.cli.output import on_terminal, say
 from finx_sync.doctor import Finding, examine
 from finx_sync.errors import FinxSyncError, MissingKeyError
-from finx_sync.manager import StreamManager
+from finx_sync.stream import Stream
+from finx_sync.venues.registry import Venue, find
 
 __all__ = ["doctor"]
 
-USUAL_NAMES: Final = ("BTC:USDC", "BTC-PERPETUAL")
 MARKS: Final = {"ok": ("✓", "green"), "warning": ("!", "yellow"), "failed": ("✗", "red"), "skipped": ("·", "dim")}
 INDENT: Final = 25
 """Columns before a finding's text."""
@@ -23,11 +23,10 @@ INDENT: Final = 25
 
 def doctor(options: argparse.Namespace) -> FinxSyncError | None:
     """Take every step of connecting by itself; returns what failed first."""
-    manager = _manager(options)
-    names = options.names or USUAL_NAMES
-    manager.subscribe_spot(*(name for name in names if ":" in name))
-    manager.subscribe_contract(*(name for name in names if ":" not in name))
-    findings = examine(manager, _Chart().show, tick_timeout=options.seconds)
+    venue = find(options.venue)
+    stream = _stream(venue, options)
+    venue.subscribe(stream, options.names or venue.example.split()[:1])
+    findings = examine(stream, _Chart().show, tick_timeout=options.seconds)
     failed = [finding for finding in findings if finding.verdict == "failed"]
     warned = [finding for finding in findings if finding.verdict == "warning"]
     if failed:
@@ -37,10 +36,10 @@ def doctor(options: argparse.Namespace) -> FinxSyncError | None:
     return failed[0].error if failed else None
 
 
-def _manager(options: argparse.Namespace) -> StreamManager:
+def _stream(venue: Venue, options: argparse.Namespace) -> Stream:
     where: dict[str, Any] = {"environment": options.environment, "url": options.url, "proxy": options.proxy}
     try:
-        return StreamManager(options.api_key, **where, allow_insecure=options.allow_insecure)
+        return venue.open(api_key=options.api_key, **where, allow_insecure=options.allow_insecure)
     except MissingKeyError as error:
         text = str(error)
 
@@ -49,7 +48,7 @@ def _manager(options: argparse.Namespace) -> StreamManager:
 
     with warnings.catch_warnings():  # that no key goes where it should not: none goes anywhere
         warnings.simplefilter("ignore")
-        return StreamManager(missing, **where, allow_insecure=True)
+        return venue.open(api_key=missing, **where, allow_insecure=True)
 
 
 class _Chart:

@@ -14,7 +14,6 @@ from finx_sync.cli import commands, recordings
 from finx_sync.cli import doctor as diagnosis
 from finx_sync.cli.options import add_option_commands, moment
 from finx_sync.cli.output import complain
-from finx_sync.cli.venues import VENUES
 from finx_sync.errors import (
     AuthorizationError,
     ConfigError,
@@ -97,13 +96,12 @@ def _parser() -> argparse.ArgumentParser:
             "finx-sync stream BTC-PERPETUAL BTC:USD --venue deribit",
         ],
     )
-    known = "; ".join(f"{name}: {venue.example}" for name, venue in VENUES.items())
-    stream.add_argument("names", nargs="*", metavar="NAME", help=f"what to stream, by venue ({known})")
-    stream.add_argument("--venue", choices=VENUES, default="finx", help="whose feed (default finx)")
+    stream.add_argument("names", nargs="*", metavar="NAME", help="what to stream; `finx-sync venues` has examples")
     stream.add_argument("--count", type=int, help="stop after so many messages")
     stream.add_argument("--seconds", type=_positive, help="stop after so many seconds")
 
-    _add_recordings(adder, known)
+    _add_recordings(adder)
+    _command(adder, "venues", commands.venues, "what can be streamed, and from where", ["finx-sync venues"])
 
     snap = _command(
         adder,
@@ -157,7 +155,9 @@ def _parser() -> argparse.ArgumentParser:
         "find out why there is no connection, or no data",
         ["finx-sync doctor", "finx-sync doctor BTC-26AUG22-20000-C --environment sandbox"],
     )
-    doctor.add_argument("names", nargs="*", metavar="NAME", help="what to wait for (default BTC:USDC, BTC-PERPETUAL)")
+    doctor.add_argument(
+        "names", nargs="*", metavar="NAME", help="what to wait for (default: the venue's first example)"
+    )
     doctor.add_argument("--seconds", type=_positive, default=10.0, help="how long to wait for it (default 10)")
     doctor.add_argument("--proxy", metavar="URL", help="like http://host:3128 or socks5://host:1080")
 
@@ -174,7 +174,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_recordings(adder: argparse._SubParsersAction[argparse.ArgumentParser], known: str) -> None:
+def _add_recordings(adder: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     record = _command(
         adder,
         "record",
@@ -185,8 +185,7 @@ def _add_recordings(adder: argparse._SubParsersAction[argparse.ArgumentParser], 
             "finx-sync record BTC-PERPETUAL BTC:USD --venue deribit --output deribit.finxrec --seconds 3600",
         ],
     )
-    record.add_argument("names", nargs="*", metavar="NAME", help=f"what to record, by venue ({known})")
-    record.add_argument("--venue", choices=VENUES, default="finx", help="whose feed (default finx)")
+    record.add_argument("names", nargs="*", metavar="NAME", help="what to record; `finx-sync venues` has examples")
     record.add_argument("--output", required=True, metavar="FILE", help="never written over: the next is FILE.0001")
     record.add_argument("--rotate", type=int, default=256, metavar="MB", help="size of a file (default 256)")
     record.add_argument("--count", type=int, help="stop after so many messages")
@@ -237,9 +236,11 @@ def _command(
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.set_defaults(run=run)
-    if name not in ("demo", "sandbox", "greeks", "replay", "convert"):
+    if name not in ("demo", "sandbox", "greeks", "replay", "convert", "venues"):
         where = parser.add_argument_group("where")
-        where.add_argument("--environment", metavar="NAME", help="production, beta, sandbox or deribit")
+        if name in ("stream", "record", "doctor"):
+            where.add_argument("--venue", default="finx", metavar="NAME", help="whose feed (default finx)")
+        where.add_argument("--environment", metavar="NAME", help="like production, test, sandbox or deribit-test")
         where.add_argument("--url", help="another server, like ws://127.0.0.1:8000")
         where.add_argument("--api-key", metavar="KEY", help="better set FINX_API_KEY: others can see the command line")
         where.add_argument(

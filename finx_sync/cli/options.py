@@ -12,10 +12,10 @@ from finx_sync.cli.output import on_terminal, print_rows, say
 from finx_sync.errors import InvalidInputError, MissingExtraError
 from finx_sync.functions.rest import QUOTE_PERIODS, QUOTE_WIDTH, SLICE_WIDTH
 from finx_sync.grid import Grid
-from finx_sync.manager import StreamManager
 from finx_sync.messages import ContractTick
 from finx_sync.moments import Moment
 from finx_sync.pricing import calculate_greeks
+from finx_sync.venues.finx.stream import StreamManager
 
 __all__ = ["add_option_commands", "moment"]
 

@@ -8,7 +8,7 @@ import threading
 from typing import Any, Final
 
 from finx_sync.cli.output import board, complain, on_terminal, print_rows
-from finx_sync.cli.venues import VENUES, Show, embedded
+from finx_sync.cli.venues import Show, opened, player
 from finx_sync.errors import InvalidInputError
 from finx_sync.recorder.reader import RecordingReader
 from finx_sync.stream import Stream
@@ -20,9 +20,6 @@ MEGABYTE: Final = 1024 * 1024
 
 def record(options: argparse.Namespace) -> None:
     """Write a venue's messages to a file, until so many messages, so many seconds, a failure, or Ctrl+C."""
-    venue = VENUES[options.venue]
-    if not options.names:
-        raise InvalidInputError(f"name at least one of the venue's streams, like {venue.example}")
     done = threading.Event()
     count = 0
 
@@ -32,7 +29,7 @@ def record(options: argparse.Namespace) -> None:
         if count == options.count:
             done.set()
 
-    stream = venue.open(options, note)
+    stream = opened(options, note)
     stream.on_state(lambda change: done.set() if stream.failure is not None else None)
     recording = stream.record(options.output, rotate_bytes=options.rotate * MEGABYTE)
     try:
@@ -83,6 +80,6 @@ def convert(options: argparse.Namespace) -> None:
 def _stream_of(path: str, show: Show) -> Stream:
     """A stream of the recording's venue, which is never started."""
     name = RecordingReader(path).venue.lower()
-    if name not in VENUES:
-        raise InvalidInputError(f"{path} is a recording of {name or 'no venue'}, which this command does not know")
-    return VENUES[name].open(embedded(), show)
+    if not name:
+        raise InvalidInputError(f"{path} does not say which venue it is a recording of")
+    return player(name, show)

@@ -23,8 +23,8 @@ from finx_sync.errors import ConfigError, FinxSyncError, SubscriptionRefusedErro
 from finx_sync.redaction import OwnFilter
 from finx_sync.session.options import StreamOptions
 from finx_sync.state import ENDED
-from finx_sync.streams.bitmex import BitmexStream
 from finx_sync.venues.bitmex.messages import Row
+from finx_sync.venues.bitmex.stream import BitmexStream
 from finx_sync.venues.bitmex.topics import PRIVATE_TABLES, SYMBOLLESS_TABLES
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class BitMEXWebsocket:
         self.exited = False
         self._timeout = timeout
         self._refused: dict[str, SubscriptionRefusedError] = {}
-        self.stream = BitmexStream(_address(endpoint), api_key=api_key, api_secret=api_secret, **options)
+        self.stream = BitmexStream(url=_address(endpoint), api_key=api_key, api_secret=api_secret, **options)
         self.stream.unsubscribe(*self.stream.topics)
         for name in subscriptions:
             if api_key is not None or name not in PRIVATE_TABLES:

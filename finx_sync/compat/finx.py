@@ -27,10 +27,10 @@ from urllib.parse import urlsplit
 
 from finx_sync.errors import ConfigError, InvalidInputError, MissingExtraError
 from finx_sync.functions.inputs import checked_pair, checked_start
-from finx_sync.manager import StreamManager
 from finx_sync.moments import Moment, TimeOfDay, read_moment
 from finx_sync.session.options import StreamOptions
 from finx_sync.state import ENDED
+from finx_sync.venues.finx.stream import StreamManager
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

@@ -21,10 +21,9 @@ from finx_sync.errors import StreamTimeoutError, UsageError
 from finx_sync.messages import Message
 from finx_sync.session.options import StreamOptions
 from finx_sync.state import ENDED, State, StateChange
-from finx_sync.streams.ftx import FtxStream
-from finx_sync.venues.ftx.dialect import ENDPOINT
 from finx_sync.venues.ftx.messages import FtxFill, FtxOrder, FtxOrderBook, FtxTicker, Trades
 from finx_sync.venues.ftx.requests import subscription_to
+from finx_sync.venues.ftx.stream import FtxStream
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -49,7 +48,7 @@ class FtxWebsocketClient:
         options: what every stream takes; see `finx_sync.session.options.Options`.
     """
 
-    _ENDPOINT: ClassVar[str] = ENDPOINT
+    _ENDPOINT: ClassVar[str] = "wss://ftx.com/ws/"
 
     def __init__(
         self,
@@ -165,7 +164,7 @@ class FtxWebsocketClient:
                     self._api_key or None,
                     self._api_secret or None,
                     self._subaccount,
-                    self._url or self._ENDPOINT,
+                    url=self._url or self._ENDPOINT,
                     **self._stream_options,
                 )
                 stream.start()
@@ -181,8 +180,8 @@ class FtxWebsocketClient:
 class _Keeper(FtxStream):
     """A stream that keeps what has come; `changed` guards it all."""
 
-    def __init__(self, *args: Any, **options: Unpack[StreamOptions]) -> None:
-        super().__init__(*args, **options)
+    def __init__(self, *credentials: str | None, url: str, **options: Unpack[StreamOptions]) -> None:
+        super().__init__(*credentials, url=url, **options)
         self.changed = threading.RLock()
         self.tickers: dict[str, Row] = {}
         self.trades: defaultdict[str, deque[list[Row]]] = defaultdict(lambda: deque(maxlen=KEPT))

@@ -22,7 +22,7 @@ from finx_sync.session.failures import judged
 from finx_sync.stream import Stream
 from finx_sync.transport.app import WebSocketApp, as_finx_error, quiet_thread
 from finx_sync.venues.base import Authentication, KeepAliveReply, ServerError
-from finx_sync.venues.guarded import guarded
+from finx_sync.venues.base.guarded import guarded
 
 __all__ = ["Conversation"]
 

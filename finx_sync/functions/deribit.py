@@ -19,7 +19,7 @@ from finx_sync.functions.exchange import exchange
 from finx_sync.messages import ContractTick, Tick
 from finx_sync.redaction import excerpt
 from finx_sync.session.options import Options
-from finx_sync.venues.deribit.dialect import rpc, websocket_url, words_of
+from finx_sync.venues.deribit.codec import rpc, websocket_url, words_of
 from finx_sync.venues.deribit.tickers import EXCHANGE, index_of
 from finx_sync.venues.finx import NameList, Raw
 

@@ -49,7 +49,7 @@ from finx_sync.pipeline.venue import VenueDriver
 from finx_sync.pipeline.wanted import Wanted
 from finx_sync.state import State
 from finx_sync.venues.base import Dialect, VenueState
-from finx_sync.venues.guarded import guarded
+from finx_sync.venues.base.guarded import guarded
 
 __all__ = ["Pipeline"]
 

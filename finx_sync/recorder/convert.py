@@ -31,8 +31,8 @@ from finx_sync.session.parts import SessionParts
 from finx_sync.session.subscriptions import Subscriptions
 from finx_sync.state import StateChange
 from finx_sync.venues.base import Decoded, Dialect
-from finx_sync.venues.columns import TableFormat
-from finx_sync.venues.guarded import guarded
+from finx_sync.venues.base.columns import TableFormat
+from finx_sync.venues.base.guarded import guarded
 
 __all__ = ["Converted", "Form", "convert"]
 

@@ -9,7 +9,7 @@ from finx_sync.notices import Gap
 from finx_sync.recorder.damage import Damage
 from finx_sync.recorder.format import Changed, Closed, Header, Lost, Opened, Received, Started, Wished
 from finx_sync.recorder.sinks import Sink, Table
-from finx_sync.venues.columns import Columns
+from finx_sync.venues.base.columns import Columns
 
 __all__ = ["EVENTS", "Events"]
 

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Final, Protocol
 
 from finx_sync.errors import InvalidInputError, MissingExtraError
 from finx_sync.recorder.extras import duckdb
-from finx_sync.venues.columns import Columns, ColumnType, Row, as_json
+from finx_sync.venues.base.columns import Columns, ColumnType, Row, as_json
 
 __all__ = ["Csv", "DuckDb", "Parquet", "Sink", "Table", "pyarrow"]
 

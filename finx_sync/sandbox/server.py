@@ -2,7 +2,8 @@
 
 Two threads meet here: the caller's and the one named "finx-sync sandbox". The caller's binds the port, so a taken one
 raises where it can be caught, and afterwards only hands coroutines to the loop and waits for their result. Everything
-on a socket happens on the loop. Venues are added in `_application`, each with its routes, all from the same market.
+on a socket happens on the loop. Venues are
+those of the registry, each with its paths, all from the same market.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
+import logging
 import socket
 import ssl
 import threading
@@ -19,27 +21,17 @@ from typing import Any, Final, TypeVar
 
 from aiohttp import web
 
-from finx_sync.errors import ConfigError, InvalidInputError, StreamTimeoutError, UsageError
-from finx_sync.sandbox.bitmex import BitmexVenue
-from finx_sync.sandbox.bitmex_controls import BitmexControls
-from finx_sync.sandbox.bus import LocalBus, RedisBus
-from finx_sync.sandbox.codec import dumps, tick_row
+from finx_sync.errors import ConfigError, FinxSyncError, InvalidInputError, StreamTimeoutError, UsageError
 from finx_sync.sandbox.connection import BACKLOG_LIMIT, Limits
-from finx_sync.sandbox.deribit import DeribitVenue, Pace
-from finx_sync.sandbox.deribit_controls import DeribitControls
-from finx_sync.sandbox.finx import FinxVenue, Settings
-from finx_sync.sandbox.finx_functions import Functions
-from finx_sync.sandbox.finx_grid import FinxGrid
-from finx_sync.sandbox.finx_rest import FinxRest
-from finx_sync.sandbox.ftx import FtxVenue
-from finx_sync.sandbox.ftx_controls import FtxControls
-from finx_sync.sandbox.history import History, day_start
+from finx_sync.sandbox.history import History
+from finx_sync.sandbox.host import SandboxHost, SandboxVenue, dumps
 from finx_sync.sandbox.hub import ConnectionInfo, Hub
-from finx_sync.sandbox.ime import ImeVenue
-from finx_sync.sandbox.ime_controls import ImeControls
-from finx_sync.sandbox.market import Market, SpotTrade, check_pair
+from finx_sync.sandbox.market import Market
+from finx_sync.venues.registry import find, load_all
 
 __all__ = ["Sandbox"]
+
+logger = logging.getLogger("finx_sync.sandbox")
 
 THREAD_NAME: Final = "finx-sync sandbox"
 CALL_TIMEOUT: Final = 10.0
@@ -50,7 +42,7 @@ _T = TypeVar("_T")
 
 
 class Sandbox:
-    """A local market-data server, HTTP and WebSocket on one port; see `finx_sync.sandbox.finx` for what it speaks.
+    """A local market-data server, HTTP and WebSocket on one port, that speaks the protocols of all venues.
 
     Args:
         host: address to listen on.
@@ -108,27 +100,27 @@ class Sandbox:
         self._port = port
         self._ssl_context = ssl_context
         self._keys = _checked_keys(keys)
-        self._settings = Settings(contract_interval, spot_interval, numbered)
         self._clock = clock
         self._market = Market(seed)
         self._history = History(seed, self._market.path)
         self._hub = Hub(Limits(idle_timeout, backlog_limit))
         self._secret = secret
-        self._bitmex = BitmexVenue(
-            self._hub, self._market, self._secret_of, self._now, exchange_interval, robots=robots
-        )
-        self._ftx = FtxVenue(self._hub, self._market, self._secret_of, self._now, exchange_interval, robots=robots)
-        self._deribit = DeribitVenue(
-            self._hub, self._market, Pace(contract_interval, spot_interval), self._secret_of, self._now
-        )
-        self._ime = ImeVenue(
-            self._hub,
-            self._market,
-            LocalBus() if redis_url is None else RedisBus(redis_url),
-            accepts=self._accepts,
+        services = SandboxHost(
+            hub=self._hub,
+            market=self._market,
+            history=self._history,
             now=self._now,
-            interval=exchange_interval,
+            accepts=self._accepts,
+            secret_of=self._secret_of,
+            contract_interval=contract_interval,
+            spot_interval=spot_interval,
+            exchange_interval=exchange_interval,
+            robots=robots,
+            numbered=numbered,
+            redis_url=redis_url,
+            call=self._call,
         )
+        self._venues = _venues(services)
         # Guards the fields below against two threads that start or stop at once; never held while waiting for the loop.
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -299,25 +291,16 @@ class Sandbox:
         """
         return self._call(self._hub.publish(name, texts), timeout=None)
 
-    @property
-    def bitmex(self) -> BitmexControls:
-        """The BitMEX service: its tables, its accounts."""
-        return BitmexControls(self._bitmex, self._run_there)
+    def controls(self, venue: str) -> Any:
+        """What a venue's half lets tests do, like ``sandbox.controls("bitmex").place("XBTUSD", "buy", 100)``.
 
-    @property
-    def ftx(self) -> FtxControls:
-        """The FTX service: its books, its accounts."""
-        return FtxControls(self._ftx, self._run_there)
-
-    @property
-    def deribit(self) -> DeribitControls:
-        """The Deribit service: its heartbeats, its errors."""
-        return DeribitControls(self._deribit, self._run_there)
-
-    @property
-    def ime(self) -> ImeControls:
-        """The IME service: its channels, its refusals."""
-        return ImeControls(self._ime, self._call)
+        Raises:
+            ConfigError: there is no such venue, or it has no half in the sandbox.
+        """
+        if venue not in self._venues:
+            find(venue)  # says why, where it cannot be imported
+            raise ConfigError(f"the venue {venue!r} has no half in the sandbox")
+        return self._venues[venue].controls
 
     def disconnect_all(self, code: int = 1001, reason: str = "") -> int:
         """Close every websocket and wait until they are gone; return how many there were."""
@@ -326,30 +309,6 @@ class Sandbox:
     def abort_all(self) -> int:
         """Reset every websocket's TCP connection, without a close frame; return how many there were."""
         return self._call(self._hub.abort_all())
-
-    def set_history(self, pair: str, date: str, rows: Iterable[tuple[int, str, float]]) -> None:
-        """Let a day have other ticks, for tests of histories: bursts, ties, empty days.
-
-        Args:
-            pair: like ``BTC:USD``.
-            date: like ``2022-06-15``.
-            rows: (milliseconds of the day, exchange, price), in any order.
-
-        Raises:
-            InvalidInputError: no such pair or date, or a time beyond the day.
-        """
-        start = day_start(date)
-        trades = [SpotTrade(check_pair(pair), start + at, exchange, price) for at, exchange, price in rows]
-        self._history.set_day(pair, start, trades)
-
-    def history_table(self, pair: str, date: str) -> list[dict[str, str]]:
-        """Return all the rows that `tickHistory` can give for a day, in the order of time.
-
-        Args:
-            pair: e.g. ``BTC:USD``.
-            date: ``YYYY-MM-DD``; of today only what has happened by now, of a day to come nothing.
-        """
-        return [tick_row(trade) for trade in self._history.day(check_pair(pair), day_start(date), self._now())]
 
     # the caller's thread
 
@@ -385,12 +344,6 @@ class Sandbox:
             pending.cancel()
             raise StreamTimeoutError(f"the sandbox did not answer within {timeout} s") from None
 
-    def _run_there(self, function: Callable[[], _T]) -> _T:
-        async def run() -> _T:
-            return function()
-
-        return self._call(run())
-
     # the sandbox's thread
 
     def _run(self, listener: socket.socket, ready: concurrent.futures.Future[None]) -> None:
@@ -420,24 +373,15 @@ class Sandbox:
         finally:
             # A closing loop takes calls in and never runs them. Take no more, and let those already taken begin, so
             # that the end of `asyncio.run` cancels them and nobody waits for ever.
-            self._bitmex.close()
             with self._lock:
                 self._loop = self._stopping = None
             await asyncio.sleep(0)
             await runner.cleanup()
 
     def _application(self) -> web.Application:
-        functions = Functions(self._market, self._history, self._now)
         app = web.Application(middlewares=[_forget_the_departed])
-        FinxGrid(self._hub, functions, self._accepts).add_routes(app.router)
-        FinxRest(functions, self._history, self._accepts, self._now).add_routes(app.router)
-        FinxVenue(self._hub, self._market, functions, self._settings, accepts=self._accepts, now=self._now).add_routes(
-            app.router
-        )
-        self._bitmex.add_routes(app.router)
-        self._ftx.add_routes(app.router)
-        self._deribit.add_routes(app.router)
-        self._ime.add_to(app)
+        for venue in self._venues.values():
+            venue.add_to(app)
         return app
 
     def _secret_of(self, key: str) -> str | None:
@@ -458,6 +402,20 @@ async def _forget_the_departed(request: web.Request, handler: Callable[..., Any]
     except ConnectionError:
         return web.Response()
     return response
+
+
+def _venues(host: SandboxHost) -> dict[str, SandboxVenue]:
+    """The halves of all venues; one that cannot be made is a warning, so that it disturbs no other."""
+    made: dict[str, SandboxVenue] = {}
+    for venue in load_all(lambda error: logger.warning("the sandbox goes without a venue: %s", error)):
+        try:
+            if venue.sandbox is not None:
+                made[venue.name] = venue.sandbox(host)
+        except FinxSyncError:  # a setting that cannot be right, which the caller can change
+            raise
+        except Exception:  # whatever a package's code raises
+            logger.exception("the sandbox goes without the venue %s, whose half of it failed", venue.name)
+    return made
 
 
 def _checked_keys(keys: Iterable[str]) -> frozenset[str]:

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from finx_sync import forks
+from finx_sync import embedded, forks
 from finx_sync.config import Account, check_secrecy
 from finx_sync.errors import FinxSyncError
 from finx_sync.interrupts import Notifier
@@ -66,11 +66,21 @@ class Stream(Lifecycle):
         self._venue_changes = Notifier()  # of changes to that which others may be waiting for
         self._venue = self._new_venue(None)  # of the present run, or the first one to come
         self._live_venue: VenueState | None = None  # of the last live run
+        self._lease = embedded.SandboxLease()
         self._init_lifecycle()
         self._iterators = OpenIterators()
         self._sinks = Sinks()
         self._recording = None
         forks.watch(self)
+
+    # The embedded sandbox runs while a stream to it does.
+
+    def _before_start(self) -> None:
+        if self._account.base_url is None:
+            self._dialect.go_to(self._lease.begin())
+
+    def _after_end(self) -> None:
+        self._lease.end()
 
     # What a run works with
 

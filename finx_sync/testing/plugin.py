@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 if TYPE_CHECKING:
-    from finx_sync.manager import StreamManager
+    from finx_sync import StreamManager
     from finx_sync.sandbox import Sandbox
     from finx_sync.testing.proxy import FaultProxy
 
@@ -85,7 +85,7 @@ def finx_stream_options() -> dict[str, Any]:
 @pytest.fixture
 def finx_stream(fault_proxy: FaultProxy, finx_stream_options: dict[str, Any]) -> Iterator[StreamManager]:
     """A connected `finx_sync.StreamManager`, subscribed to one contract and one pair, through `fault_proxy`."""
-    from finx_sync.manager import StreamManager
+    from finx_sync import StreamManager
 
     stream = StreamManager(KEY, url=fault_proxy.url, **finx_stream_options)
     stream.subscribe_contract(CONTRACT)

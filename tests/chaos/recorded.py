@@ -105,11 +105,11 @@ def _ftx(url: str) -> Stream:
 
 def _bitmex(url: str) -> Stream:
     channels = ("instrument", "quote", "trade", "orderBookL2", "orderBook10")
-    return BitmexStream(url, ("XBTUSD", "ETHUSD"), channels=channels, **KEYS, **OPTIONS)
+    return BitmexStream(("XBTUSD", "ETHUSD"), url=url, channels=channels, **KEYS, **OPTIONS)
 
 
 def _ime(url: str) -> Stream:
-    return ImeStream(url, names=["ContractA", "ContractB"], ids="24680", auth="sandbox-key", **OPTIONS)
+    return ImeStream(url=url, names=["ContractA", "ContractB"], ids="24680", auth="sandbox-key", **OPTIONS)
 
 
 @dataclass(frozen=True)

@@ -42,10 +42,10 @@ def running(venue: str) -> Iterator[Trial]:
 def test_a_row_that_is_not_the_servers_is_noticed() -> None:
     """A run would call a wrong table well."""
     with running("bitmex") as trial:
-        trial.sandbox.bitmex.pause()
+        trial.sandbox.controls("bitmex").pause()
         storage = cast(BitmexTrial, trial).stream.storage
         assert wait_until(lambda: not trial.compare())
-        trial.sandbox.bitmex.pause()
+        trial.sandbox.controls("bitmex").pause()
         assert wait_until(lambda: agrees(cast(BitmexTrial, trial).stream, trial.sandbox, "quote"))
         storage.data["margin"][0]["walletBalance"] += 1
         assert trial.compare() == ["the table margin is not the server's"]

@@ -124,7 +124,7 @@ class BitmexTrial(Trial):
     stream: BitmexStream
 
     def new_stream(self, url: str) -> Stream:
-        stream = BitmexStream(url, self.symbols, channels=self.channels, **KEYS, **TIMERS)
+        stream = BitmexStream(self.symbols, url=url, channels=self.channels, **KEYS, **TIMERS)
         stream.on_table(self._row)
         return stream
 
@@ -132,15 +132,15 @@ class BitmexTrial(Trial):
         self.spoke(f"{item.table} {item.symbol}")
 
     def trade(self, number: int) -> None:
-        self.sandbox.bitmex.place("XBTUSD", "buy", 100, price=1000.0 + number)
+        self.sandbox.controls("bitmex").place("XBTUSD", "buy", 100, price=1000.0 + number)
 
     def compare(self) -> list[str]:
-        self.sandbox.bitmex.pause()
+        self.sandbox.controls("bitmex").pause()
         try:
             wrong = [table for table in self.tables if not wait_until(partial(self._agrees, table), self.patience)]
             self.compared += sum(len(rows) for rows in self.stream.storage.data.values())
         finally:
-            self.sandbox.bitmex.resume()
+            self.sandbox.controls("bitmex").resume()
         return [f"the table {table} is not the server's" for table in wrong] + self._crossed()
 
     def _agrees(self, table: str) -> bool:
@@ -169,7 +169,7 @@ class FtxTrial(Trial):
     stream: FtxStream
 
     def new_stream(self, url: str) -> Stream:
-        self.sandbox.ftx.replay(100_000)
+        self.sandbox.controls("ftx").replay(100_000)
         self.trades = 0
         self.fills: list[FtxFill] = []
         self.orders: list[FtxOrder] = []
@@ -189,8 +189,8 @@ class FtxTrial(Trial):
 
     def trade(self, number: int) -> None:
         self.trades += 1  # one order that is filled at once, and one that is opened and closed
-        self.sandbox.ftx.place("BTC-PERP", "buy" if number % 2 else "sell", 0.01 * (number + 1))
-        self.sandbox.ftx.cancel(self.sandbox.ftx.place("ETH/USD", "buy", 1.0, price=100.0).id)
+        self.sandbox.controls("ftx").place("BTC-PERP", "buy" if number % 2 else "sell", 0.01 * (number + 1))
+        self.sandbox.controls("ftx").cancel(self.sandbox.controls("ftx").place("ETH/USD", "buy", 1.0, price=100.0).id)
 
     def compare(self) -> list[str]:
         wrong = []
@@ -199,17 +199,19 @@ class FtxTrial(Trial):
             assert book is not None
             assert book.time is not None
             self.compared += len(book.bids) + len(book.asks)
-            if (book.bids, book.asks, book.checksum) != self.sandbox.ftx.book(market, book.time):
+            if (book.bids, book.asks, book.checksum) != self.sandbox.controls("ftx").book(market, book.time):
                 wrong.append(f"the book of {market} is not the server's")
         return wrong
 
     def compare_end(self) -> list[str]:
         wait_until(lambda: len(self.fills) >= self.trades and len(self.orders) >= 4 * self.trades, self.patience)
         self.compared += len(self.fills) + len(self.orders)
-        wrong = []
-        if len(self.fills) != self.trades or not _ends_with(self.fills, self.sandbox.ftx.events("fills")):
+        wrong, ftx = [], self.sandbox.controls("ftx")
+        if len(self.fills) != self.trades or not _ends_with(self.fills, ftx.events("fills")):
             wrong.append(f"{len(self.fills)} fills were handled, not the server's {self.trades}")
-        if len(self.orders) != 4 * self.trades or not _ends_with(self.orders, self.sandbox.ftx.events("orders")):
+        if len(self.orders) != 4 * self.trades or not _ends_with(
+            self.orders, self.sandbox.controls("ftx").events("orders")
+        ):
             wrong.append(f"{len(self.orders)} orders were handled, not the server's {4 * self.trades}")
         if not self.stream.duplicates:
             wrong.append("the server sent no event again, so nothing was tried")
@@ -262,7 +264,7 @@ class ImeTrial(Trial):
 
     def new_stream(self, url: str) -> Stream:
         self._newest: dict[str, str] = {}
-        stream = ImeStream(url, names=["ContractA", "ContractB"], ids="24680", auth="sandbox-key", **TIMERS)
+        stream = ImeStream(url=url, names=["ContractA", "ContractB"], ids="24680", auth="sandbox-key", **TIMERS)
         stream.on_contract(self._contract)
         return stream
 

@@ -115,9 +115,9 @@ def run_the_program(source: str, market: Sandbox, keys: dict[str, str], python: 
     try:
         assert program.line()["instrument"]["symbol"] == "XBTUSD"
         if keys:
-            market.bitmex.place("XBTUSD", "buy", 100, price=1000.0, client_id="mine-1")
-            market.bitmex.place("XBTUSD", "buy", 100, price=1001.0, client_id="other")
-            market.bitmex.place("XBTUSD", "sell", 300)
+            market.controls("bitmex").place("XBTUSD", "buy", 100, price=1000.0, client_id="mine-1")
+            market.controls("bitmex").place("XBTUSD", "buy", 100, price=1001.0, client_id="other")
+            market.controls("bitmex").place("XBTUSD", "sell", 300)
         seen = program.line()
         deadline = time.monotonic() + 20
         while keys and (seen["positions"], seen["orders"]) != ([-300], ["mine-1"]) and time.monotonic() < deadline:
@@ -167,7 +167,7 @@ def test_the_program_runs_through_twenty_cuts(market: Sandbox) -> None:
         for number in range(20):
             program.line()
             (market.abort_all if number % 2 else market.disconnect_all)()
-            market.bitmex.place("XBTUSD", "buy", 100, price=1000.0 + number, client_id=f"mine-{number}")
+            market.controls("bitmex").place("XBTUSD", "buy", 100, price=1000.0 + number, client_id=f"mine-{number}")
         deadline = time.monotonic() + 30
         while len(program.line()["orders"]) < 20:
             assert time.monotonic() < deadline

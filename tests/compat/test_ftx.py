@@ -42,10 +42,10 @@ def test_answers_have_the_shapes_of_the_original(client: FtxWebsocketClient, san
     assert client.get_orderbook_timestamp("ETH/USD") > 1e9
     assert client.get_orderbook_timestamp("SOL/USD") == 0.0
     assert (client.get_fills(), client.get_orders()) == ([], {})
-    order = sandbox.ftx.place("BTC-PERP", "buy", 1.0)
+    order = sandbox.controls("ftx").place("BTC-PERP", "buy", 1.0)
     assert wait_until(client.get_fills)
-    assert client.get_fills() == sandbox.ftx.events("fills")
-    assert client.get_orders() == {int(order.id): sandbox.ftx.events("orders")[-1]}
+    assert client.get_fills() == sandbox.controls("ftx").events("fills")
+    assert client.get_orders() == {int(order.id): sandbox.controls("ftx").events("orders")[-1]}
     assert wait_until(lambda: client.get_trades("BTC-PERP"))
     assert set(client.get_trades("BTC-PERP")[0][0]) == {"id", "price", "size", "side", "liquidation", "time"}
 
@@ -92,7 +92,7 @@ def test_everything_goes_on_through_cuts(client: FtxWebsocketClient, sandbox: Sa
                 and sandbox.wait_for_subscribers("fills", timeout=0)
             )
         )
-        sandbox.ftx.place("BTC-PERP", "buy" if number % 2 else "sell", 1.0)
+        sandbox.controls("ftx").place("BTC-PERP", "buy" if number % 2 else "sell", 1.0)
         assert wait_until(lambda number=number: len(client.get_fills()) == number)
         time = client.get_ticker("BTC-PERP")["time"]
         assert wait_until(lambda time=time: client.get_ticker("BTC-PERP")["time"] > time)
@@ -144,7 +144,7 @@ def test_closing_ends_a_wait(sandbox: Sandbox) -> None:
     """A program would not end while one of its threads waits for a book."""
     client = FtxWebsocketClient(url=sandbox.url, timeout=30)
     client.get_orderbook("BTC-PERP")
-    sandbox.ftx.spoil("BTC-PERP", 1_000_000)
+    sandbox.controls("ftx").spoil("BTC-PERP", 1_000_000)
     assert wait_until(lambda: client.get_orderbook_timestamp("BTC-PERP") == 0)
     failures: list[BaseException] = []
 

@@ -67,9 +67,9 @@ def busy_day(count: int, seed: int = 1, burst: int = 2000) -> list[tuple[int, st
 @pytest.mark.parametrize("form", FORMS)
 def test_a_day_is_complete(sandbox: Sandbox, form: Any) -> None:
     """Rows would be lost, doubled or changed on their way."""
-    sandbox.set_history(PAIR, DATE, busy_day(6000))
+    sandbox.controls("finx").set_history(PAIR, DATE, busy_day(6000))
     history = manager(sandbox.url, request_form=form).get_tick_history(PAIR, dt.date(2022, 6, 15))
-    assert ticks_of(history) == rows_of(sandbox.history_table(PAIR, DATE))
+    assert ticks_of(history) == rows_of(sandbox.controls("finx").history_table(PAIR, DATE))
     assert history.complete
     assert [tick.datetime for tick in history] == sorted(tick.datetime for tick in history)
 
@@ -77,7 +77,7 @@ def test_a_day_is_complete(sandbox: Sandbox, form: Any) -> None:
 @pytest.mark.parametrize("count", [0, 1, 1000, 2000])
 def test_days_that_end_with_a_page(sandbox: Sandbox, count: int) -> None:
     """An exact multiple of a page would lose its last row, or never end."""
-    sandbox.set_history(PAIR, DATE, [(place * 30_000 + 5, "FTX", 1.0) for place in range(count)])
+    sandbox.controls("finx").set_history(PAIR, DATE, [(place * 30_000 + 5, "FTX", 1.0) for place in range(count)])
     history = manager(sandbox.url).get_tick_history(PAIR, DATE)
     assert len(history) == count
     assert history.complete
@@ -87,8 +87,10 @@ def test_a_span_of_days_in_parts_has_every_tick_once(sandbox: Sandbox) -> None:
     """Ticks at the seams would be lost or doubled."""
     stream = manager(sandbox.url)
     for day in (14, 15, 16):
-        sandbox.set_history(PAIR, f"2022-06-{day}", busy_day(1500, day, burst=0))
-    whole = rows_of([row for day in (14, 15, 16) for row in sandbox.history_table(PAIR, f"2022-06-{day}")])
+        sandbox.controls("finx").set_history(PAIR, f"2022-06-{day}", busy_day(1500, day, burst=0))
+    whole = rows_of(
+        [row for day in (14, 15, 16) for row in sandbox.controls("finx").history_table(PAIR, f"2022-06-{day}")]
+    )
     assert ticks_of(stream.get_tick_history(PAIR, "2022-06-14", end="2022-06-16")) == whole
     halves = [
         stream.get_tick_history(PAIR, "2022-06-14", end="2022-06-15T12:00"),
@@ -115,7 +117,7 @@ def test_limit_every_and_exchange(sandbox: Sandbox) -> None:
 
 def test_a_page_is_still_to_be_had(sandbox: Sandbox) -> None:
     """A program that pages by itself could not go on."""
-    table = sandbox.history_table(PAIR, DATE)[:1000]
+    table = sandbox.controls("finx").history_table(PAIR, DATE)[:1000]
     rows = manager(sandbox.url).get_tick_history_page(PAIR, DATE)
     assert ticks_of(rows) == rows_of(table)
 
@@ -123,7 +125,7 @@ def test_a_page_is_still_to_be_had(sandbox: Sandbox) -> None:
 def test_iterating_gives_the_same(sandbox: Sandbox) -> None:
     """A span too large for memory would come otherwise than a small one."""
     stream = manager(sandbox.url)
-    sandbox.set_history(PAIR, DATE, busy_day(9000))
+    sandbox.controls("finx").set_history(PAIR, DATE, busy_day(9000))
     whole = stream.get_tick_history(PAIR, DATE)
     assert list(stream.iter_tick_history(PAIR, DATE)) == list(whole)
     assert list(stream.iter_tick_history(PAIR, DATE, limit=2500)) == list(whole[:2500])
@@ -147,14 +149,14 @@ def test_without_a_manager(sandbox: Sandbox) -> None:
 
 def test_connections_that_are_cut_cost_nothing_but_time(sandbox: Sandbox) -> None:
     """One cut connection of many would lose a day's work."""
-    sandbox.set_history(PAIR, DATE, busy_day(12_000))
+    sandbox.controls("finx").set_history(PAIR, DATE, busy_day(12_000))
     with FaultProxy(sandbox.url) as proxy:
         for _ in range(12):
             proxy.arm(Delay(0.001), times=3)
             proxy.arm(Cut())
         reports: list[Progress] = []
         history = manager(proxy.url).get_tick_history(PAIR, DATE, progress=reports.append)
-    assert ticks_of(history) == rows_of(sandbox.history_table(PAIR, DATE))
+    assert ticks_of(history) == rows_of(sandbox.controls("finx").history_table(PAIR, DATE))
     assert history.complete
     assert reports[-1].retries > 0
     assert reports[-1].fraction == 1.0
@@ -162,13 +164,13 @@ def test_connections_that_are_cut_cost_nothing_but_time(sandbox: Sandbox) -> Non
 
 def test_damaged_pages_are_fetched_again(sandbox: Sandbox) -> None:
     """Garbage on the line would end the fetch."""
-    sandbox.set_history(PAIR, DATE, busy_day(3000))
+    sandbox.controls("finx").set_history(PAIR, DATE, busy_day(3000))
     with FaultProxy(sandbox.url) as proxy:
         for _ in range(3):
             proxy.arm(Delay(0.001), times=1)
             proxy.arm(Corrupt("json"))
         history = manager(proxy.url).get_tick_history(PAIR, DATE)
-    assert ticks_of(history) == rows_of(sandbox.history_table(PAIR, DATE))
+    assert ticks_of(history) == rows_of(sandbox.controls("finx").history_table(PAIR, DATE))
 
 
 def test_several_at_once_are_faster(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,7 +189,7 @@ def test_several_at_once_are_faster(sandbox: Sandbox, monkeypatch: pytest.Monkey
                 running -= 1
 
     monkeypatch.setattr("finx_sync.functions.backend.exchange", counted)
-    sandbox.set_history(PAIR, DATE, busy_day(15_000, burst=0))
+    sandbox.controls("finx").set_history(PAIR, DATE, busy_day(15_000, burst=0))
     with FaultProxy(sandbox.url) as proxy:
         proxy.arm(Delay(0.05, "to_client"), times=None)
         for workers, least in ((1, 1), (8, 4)):
@@ -296,7 +298,7 @@ def test_ctrl_c_ends_it_at_once() -> None:
 def test_past_days_are_kept(sandbox: Sandbox, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A month would be fetched again at each run; or a damaged file be believed."""
     stream, cache = manager(sandbox.url), tmp_path / "cache"
-    sandbox.set_history(PAIR, DATE, busy_day(1500, burst=0))
+    sandbox.controls("finx").set_history(PAIR, DATE, busy_day(1500, burst=0))
     first = stream.get_tick_history(PAIR, DATE, cache=cache)
     asked = len(sandbox.requests)
     assert stream.get_tick_history(PAIR, DATE, cache=cache) == first

@@ -81,7 +81,7 @@ def _ftx() -> Stream:
 
 
 def _ime() -> Stream:
-    return ImeStream(ADDRESS, names=["ContractA"], ids=[7], auth="sandbox-key")
+    return ImeStream(url=ADDRESS, names=["ContractA"], ids=[7], auth="sandbox-key")
 
 
 def _note(channel: str, data: Any) -> dict[str, Any]:

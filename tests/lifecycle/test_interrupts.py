@@ -16,8 +16,8 @@ from finx_sync.interrupts import Flag, Notifier, Task, uninterrupted
 from finx_sync.pipeline.iterator import MessageIterator
 from finx_sync.pipeline.queue import DroppingQueue
 from finx_sync.state import State, StateBox
-from finx_sync.streams.ftx import FtxStream
 from finx_sync.venues.ftx.requests import subscription_to
+from finx_sync.venues.ftx.stream import FtxStream
 
 
 @dataclass

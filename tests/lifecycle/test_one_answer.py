@@ -9,26 +9,28 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from finx_sync.pipeline.worker import Worker
+from finx_sync.session.lookout import Lookout
 
 from finx_sync import StaleDataError, StreamManager
 from finx_sync.errors import InvalidInputError
 from finx_sync.pipeline.dispatcher import Dispatcher
 from finx_sync.session.health import HealthMonitor
 from finx_sync.stream import Stream
-from finx_sync.streams.bitmex import BitmexStream
-from finx_sync.streams.ftx import FtxStream
-from finx_sync.streams.ime import ImeStream
 from finx_sync.venues.bitmex.messages import TableItem, TableUpdate
+from finx_sync.venues.bitmex.stream import BitmexStream
+from finx_sync.venues.ftx.stream import FtxStream
 from finx_sync.venues.ime.messages import read_contract
+from finx_sync.venues.ime.stream import ImeStream
 from tests.scripted import ScriptedServer, text
 from tests.waiting import NAME, stream_to, wait_until
 
 FUNDING = TableUpdate(table="funding", action="insert", data=[])
 STREAMS: dict[str, Callable[[], Stream]] = {
     "finx": lambda: StreamManager("sandbox-key", url="ws://127.0.0.1:1"),
-    "bitmex": lambda: BitmexStream(endpoint="ws://127.0.0.1:1"),
+    "bitmex": lambda: BitmexStream(url="ws://127.0.0.1:1"),
     "ftx": lambda: FtxStream(url="ws://127.0.0.1:1"),
-    "ime": lambda: ImeStream("ws://127.0.0.1:1", auth="sandbox-key"),
+    "ime": lambda: ImeStream(url="ws://127.0.0.1:1", auth="sandbox-key"),
 }
 
 

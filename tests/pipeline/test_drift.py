@@ -13,9 +13,9 @@ import pytest
 from finx_sync import ContractTick
 from finx_sync.notices import Drift
 from finx_sync.pipeline.drift import DriftMonitor
-from finx_sync.venues.bitmex.dialect import BitmexDialect
+from finx_sync.venues.bitmex.codec import BitmexDialect
 from finx_sync.venues.finx import FinxDialect
-from finx_sync.venues.ftx.dialect import FtxDialect
+from finx_sync.venues.ftx.codec import FtxDialect
 from finx_sync.venues.ime.messages import read_contract
 
 SAMPLED = 0.1

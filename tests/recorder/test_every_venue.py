@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from finx_sync.session.tapped import Asked, LineOpened, Look, Wish
 
 from finx_sync import Backoff, Gap, StateChange, StreamManager
 from finx_sync.errors import (
@@ -143,7 +144,7 @@ def ftx(url: str) -> FtxStream:
 
 def play_ftx(stream: Any, log: Log, sandbox: Sandbox) -> None:
     """Refusals, a wrong checksum and its repair, a lost connection after which events come again, an unsubscription."""
-    sandbox.ftx.replay(100)
+    sandbox.controls("ftx").replay(100)
     stream.subscribe_ticker("BTC-PERP", "BTCUSDT", "ETH-PERP")
     stream.subscribe_trades("BTC-PERP")
     stream.subscribe_orderbook("BTC-PERP", "ETH-PERP")
@@ -154,9 +155,9 @@ def play_ftx(stream: Any, log: Log, sandbox: Sandbox) -> None:
     stream.start()
     assert wait_until(lambda: log.count("SubscriptionRefusedError") == 1, 30)
     assert wait_until(lambda: stream.order_book("BTC-PERP") and stream.order_book("ETH-PERP"), 30)
-    sandbox.ftx.place("BTC-PERP", "buy", 0.5, client_id="mine")
+    sandbox.controls("ftx").place("BTC-PERP", "buy", 0.5, client_id="mine")
     assert wait_until(lambda: log.count("FtxFill") == 1, 30)
-    sandbox.ftx.spoil("BTC-PERP", 1)
+    sandbox.controls("ftx").spoil("BTC-PERP", 1)
     assert wait_until(lambda: log.count("ChecksumError") == 1, 30)
     assert wait_until(lambda: stream.order_book("BTC-PERP"), 30)
     stream.subscribe_trades("NOPE")
@@ -165,7 +166,7 @@ def play_ftx(stream: Any, log: Log, sandbox: Sandbox) -> None:
     assert wait_until(lambda: log.count("UnreadableMessageError") == 1, 30)
     sandbox.abort_all()
     assert wait_until(lambda: stream.duplicates > 0, 30)
-    sandbox.ftx.place("BTC-PERP", "sell", 0.5)
+    sandbox.controls("ftx").place("BTC-PERP", "sell", 0.5)
     assert wait_until(lambda: log.count("FtxFill") == 2, 30)
     assert wait_until(lambda: stream.order_book("ETH-PERP"), 30)
     stream.unsubscribe_orderbook("ETH-PERP")
@@ -174,7 +175,7 @@ def play_ftx(stream: Any, log: Log, sandbox: Sandbox) -> None:
 
 def bitmex(url: str) -> BitmexStream:
     """BitMEX's stream; deleted rows too, as a conversion has them."""
-    return BitmexStream(url, deletes=True, **KEYS, **OPTIONS)
+    return BitmexStream(url=url, deletes=True, **KEYS, **OPTIONS)
 
 
 def play_bitmex(stream: Any, log: Log, sandbox: Sandbox) -> None:
@@ -183,8 +184,8 @@ def play_bitmex(stream: Any, log: Log, sandbox: Sandbox) -> None:
     stream.start()
     assert wait_until(lambda: log.count("SubscriptionRefusedError") == 1, 30)
     stream.wait_until_filled(timeout=30)
-    sandbox.bitmex.place("XBTUSD", "buy", 100, price=1000.0)
-    sandbox.bitmex.place("XBTUSD", "buy", 100)
+    sandbox.controls("bitmex").place("XBTUSD", "buy", 100, price=1000.0)
+    sandbox.controls("bitmex").place("XBTUSD", "buy", 100)
     assert wait_until(lambda: any(one.table == "execution" for one in list(log.messages)), 30)
     wrong = {"symbol": "XBTUSD", "id": 1, "side": "Buy", "size": 5}
     sandbox.publish("orderBookL2:XBTUSD", {"table": "orderBookL2", "action": "update", "data": [wrong]})
@@ -201,7 +202,7 @@ def play_bitmex(stream: Any, log: Log, sandbox: Sandbox) -> None:
 
 def ime(url: str) -> ImeStream:
     """IME's stream."""
-    return ImeStream(url, names=["ContractA"], ids="24680", auth="sandbox-key", **OPTIONS)
+    return ImeStream(url=url, names=["ContractA"], ids="24680", auth="sandbox-key", **OPTIONS)
 
 
 def play_ime(stream: Any, log: Log, sandbox: Sandbox) -> None:
@@ -251,7 +252,7 @@ class Session:
     def player(self) -> Any:
         """A stream that is never started and has subscribed nothing."""
         if self.venue == "ime":
-            return ImeStream("ws://127.0.0.1:9", auth="sandbox-key", **OPTIONS)
+            return ImeStream(url="ws://127.0.0.1:9", auth="sandbox-key", **OPTIONS)
         return CASES[self.venue].make("ws://127.0.0.1:9")
 
 
@@ -505,7 +506,7 @@ def test_the_tables_of_a_real_capture_come_from_its_recording(tmp_path: Path) ->
     """The real exchange's rows have fields and types that no simulator has."""
     path = tmp_path / "capture.finxrec"
     captured(path, "BitMEX", [], "bitmex-2021-07-22.txt")
-    stream = BitmexStream("ws://127.0.0.1:9", deletes=True, **OPTIONS)
+    stream = BitmexStream(url="ws://127.0.0.1:9", deletes=True, **OPTIONS)
     items: list[TableItem] = []
     stream.on_table(items.append)
     stream.replay(path, speed="max")
@@ -562,7 +563,7 @@ def test_a_replay_distrusts_tables_whenever_the_live_stream_did(tmp_path: Path) 
         recording.put(Batch([text.encode()], moment, moment, connection))
         recording.put(TimerFired(moment + 5, moment + 5))
     recording.stop()
-    stream = BitmexStream("ws://127.0.0.1:9", **OPTIONS)
+    stream = BitmexStream(url="ws://127.0.0.1:9", **OPTIONS)
     items: list[TableItem] = []
     stream.on_table(items.append)
     stream.replay(path, speed="max")
@@ -592,7 +593,9 @@ def test_a_replay_beside_a_live_stream_leaves_its_books_and_tables_alone(session
             session.player().replay(session.path, speed="max")
             if session.venue == "ftx":
                 book = live.order_book("BTC-PERP")
-                assert book is None or (book.bids, book.asks, book.checksum) == sandbox.ftx.book("BTC-PERP", book.time)
+                assert book is None or (book.bids, book.asks, book.checksum) == sandbox.controls("ftx").book(
+                    "BTC-PERP", book.time
+                )
                 assert live.duplicates == 0
             else:
                 assert live.storage.keys.keys() == {"orderBookL2", "margin", "position", "order", "execution"}

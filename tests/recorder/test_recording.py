@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from finx_sync.session.tapped import LineOpened
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -411,7 +412,7 @@ def test_what_the_disk_cannot_take_is_labelled(tmp_path: Path, monkeypatch: pyte
 
 def test_other_venues(sandbox: Sandbox, tmp_path: Path) -> None:
     """Only FinX could be recorded."""
-    stream = BitmexStream("sandbox", api_key="sandbox-key", api_secret="sandbox-secret")
+    stream = BitmexStream(environment="sandbox", api_key="sandbox-key", api_secret="sandbox-secret")
     stream.subscribe("trade:XBTUSD", "quote:XBTUSD")
     rows: list[Any] = []
     stream.on_table(rows.append)
@@ -422,7 +423,7 @@ def test_other_venues(sandbox: Sandbox, tmp_path: Path) -> None:
             time.sleep(0.02)
         stream.stop(drain=True)
     assert b"sandbox-secret" not in (tmp_path / "bitmex.finxrec").read_bytes()
-    again = BitmexStream("sandbox", api_key="sandbox-key", api_secret="sandbox-secret")
+    again = BitmexStream(environment="sandbox", api_key="sandbox-key", api_secret="sandbox-secret")
     replayed: list[Any] = []
     again.on_table(replayed.append)
     again.replay(tmp_path / "bitmex.finxrec", speed="max")

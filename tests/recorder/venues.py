@@ -60,11 +60,11 @@ def _ftx(url: str) -> Stream:
 
 
 def _bitmex(url: str) -> Stream:
-    return BitmexStream(url, ("XBTUSD",), channels=("quote", "trade", "orderBook10"), **KEYS, **OPTIONS)
+    return BitmexStream(("XBTUSD",), url=url, channels=("quote", "trade", "orderBook10"), **KEYS, **OPTIONS)
 
 
 def _ime(url: str) -> Stream:
-    return ImeStream(url, names=["ContractA"], ids="24680", auth="sandbox-key", **OPTIONS)
+    return ImeStream(url=url, names=["ContractA"], ids="24680", auth="sandbox-key", **OPTIONS)
 
 
 LIVE: Final[dict[str, Callable[[str], Stream]]] = {
@@ -80,8 +80,8 @@ PLAYERS: Final[dict[str, Callable[[], Stream]]] = {
     "finx": lambda: StreamManager(environment="sandbox"),
     "deribit": lambda: StreamManager(environment="deribit"),
     "ftx": lambda: FtxStream(url="ws://127.0.0.1:9", **KEYS),
-    "bitmex": lambda: BitmexStream("ws://127.0.0.1:9", **KEYS),
-    "ime": lambda: ImeStream("ws://127.0.0.1:9", auth="sandbox-key"),
+    "bitmex": lambda: BitmexStream(url="ws://127.0.0.1:9", **KEYS),
+    "ime": lambda: ImeStream(url="ws://127.0.0.1:9", auth="sandbox-key"),
 }
 """Streams that are never started, and not subscribed to anything."""
 

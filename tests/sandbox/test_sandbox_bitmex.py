@@ -222,27 +222,27 @@ def test_orders_open_fill_and_close(connect: Connect) -> None:
         op(client, "subscribe", ["order", "execution", "position"])
         for _ in range(6):
             client.hear()
-        order = sandbox.bitmex.place("XBTUSD", "buy", 200, price=1000.0, client_id="mine")
-        assert [one.id for one in sandbox.bitmex.open_orders("XBTUSD")] == [order.id]
+        order = sandbox.controls("bitmex").place("XBTUSD", "buy", 200, price=1000.0, client_id="mine")
+        assert [one.id for one in sandbox.controls("bitmex").open_orders("XBTUSD")] == [order.id]
         inserted = hear_until(client, lambda frame: frame["table"] == "order")
         assert inserted["action"] == "insert"
         assert {**inserted["data"][0], "ordStatus": "New", "leavesQty": 200, "clOrdID": "mine", "price": 1000} == (
             inserted["data"][0]
         )
-        sandbox.bitmex.cancel(order.id)
+        sandbox.controls("bitmex").cancel(order.id)
         update = hear_until(client, lambda frame: frame["table"] == "order")
         assert update["action"] == "update"
         assert (update["data"][0]["ordStatus"], update["data"][0]["leavesQty"]) == ("Canceled", 0)
         assert "price" not in update["data"][0]
-        sandbox.bitmex.place("XBTUSD", "sell", 300)
+        sandbox.controls("bitmex").place("XBTUSD", "sell", 300)
         trade = hear_until(client, lambda f: f["table"] == "execution" and f["data"][0]["execType"] == "Trade")
         assert (trade["data"][0]["lastQty"], trade["data"][0]["ordStatus"]) == (300, "Filled")
         position = hear_until(client, lambda frame: frame["table"] == "position")["data"][0]
         assert (position["currentQty"], position["isOpen"]) == (-300, True)
         assert position["avgEntryPrice"] == pytest.approx(trade["data"][0]["lastPx"])
-        assert sandbox.bitmex.rows("order") == []
+        assert sandbox.controls("bitmex").rows("order") == []
         with pytest.raises(InvalidInputError):
-            sandbox.bitmex.place("XBTUSD", "buy", -1)
+            sandbox.controls("bitmex").place("XBTUSD", "buy", -1)
         client.close()
 
 
@@ -251,7 +251,7 @@ def test_the_dead_mans_switch_cancels_when_nobody_renews_it(connect: Connect) ->
     with Sandbox(robots=False, exchange_interval=0.01) as sandbox:
         client = Client(f"{sandbox.url}/realtime", header=credentials())
         client.hear()
-        sandbox.bitmex.place("XBTUSD", "buy", 200, price=1000.0)
+        sandbox.controls("bitmex").place("XBTUSD", "buy", 200, price=1000.0)
         op(client, "cancelAllAfter", 60_000)
         answer = client.hear()
         assert list(answer) == ["now", "cancelTime", "request"]
@@ -261,9 +261,9 @@ def test_the_dead_mans_switch_cancels_when_nobody_renews_it(connect: Connect) ->
         client.hear()
         client.close()
         deadline = time.monotonic() + 10
-        while sandbox.bitmex.open_orders() and time.monotonic() < deadline:
+        while sandbox.controls("bitmex").open_orders() and time.monotonic() < deadline:
             time.sleep(0.01)
-        assert sandbox.bitmex.open_orders() == []
+        assert sandbox.controls("bitmex").open_orders() == []
 
 
 def test_all_venues_show_one_market(connect: Connect) -> None:

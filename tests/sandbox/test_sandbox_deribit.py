@@ -171,7 +171,7 @@ def test_who_answers_test_requests_stays_and_who_does_not_goes(sandbox: Sandbox)
     with client_of(sandbox) as good, client_of(sandbox, "/ws/api/v2/") as bad:
         for client in (good, bad):
             assert client.ask("public/set_heartbeat", interval=10)["result"] == "ok"
-        sandbox.deribit.demand(within=0.3)
+        sandbox.controls("deribit").demand(within=0.3)
         for _ in range(3):
             good.read(lambda frame: frame.get("params") == {"type": "test_request"})
             assert "result" in good.ask("public/test")

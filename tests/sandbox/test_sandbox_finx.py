@@ -66,7 +66,7 @@ def test_shapes_of_the_functions_replies(connect: Connect) -> None:
 def test_history_agrees_with_the_table(connect: Connect, sandbox: Sandbox) -> None:
     """Tests that judge a client's backfill by `history_table` would judge by the wrong table."""
     client = connect()
-    table = sandbox.history_table("BTC:USD", "2022-06-15")
+    table = sandbox.controls("finx").history_table("BTC:USD", "2022-06-15")
     page = client.ask(functionName="tickHistory", pair="BTC:USD", date="2022-06-15")
     assert sorted(map(str, page.values())) == sorted(map(str, table[:1000]))
     snap = client.ask(functionName="tickSnap", pair="BTC:USD", date="2022-06-15", time=table[300]["time"])

@@ -14,8 +14,8 @@ import pytest
 
 from finx_sync.errors import InvalidInputError
 from finx_sync.sandbox import Sandbox
-from finx_sync.sandbox.ftx_market import MARKETS, FtxMarket, checksum
 from finx_sync.sandbox.market import Market
+from finx_sync.venues.ftx.sandbox.market import MARKETS, FtxMarket, checksum
 from tests.sandbox.sandbox_client import Client
 
 Connect = Callable[..., Client]
@@ -203,7 +203,7 @@ def test_orders_open_fill_and_close(connect: Connect, sandbox: Sandbox) -> None:
     client = logged_in(connect)
     for channel in ("orders", "fills"):
         ask(client, "subscribe", channel=channel)
-    order = sandbox.ftx.place("BTC-PERP", "buy", 0.25, client_id="mine")
+    order = sandbox.controls("ftx").place("BTC-PERP", "buy", 0.25, client_id="mine")
     frames = [client.hear() for _ in range(3)]
     assert [frame["channel"] for frame in frames] == ["orders", "orders", "fills"]
     new, closed, fill = (frame["data"] for frame in frames)
@@ -213,25 +213,25 @@ def test_orders_open_fill_and_close(connect: Connect, sandbox: Sandbox) -> None:
         int(order.id), 0.25, "taker", "BTC-PERP",
     )  # fmt: skip
     assert fill["fee"] == pytest.approx(fill["price"] * fill["size"] * fill["feeRate"])
-    resting = sandbox.ftx.place("BTC/USD", "buy", 1.0, price=1000.0)
-    sandbox.ftx.cancel(resting.id)
+    resting = sandbox.controls("ftx").place("BTC/USD", "buy", 1.0, price=1000.0)
+    sandbox.controls("ftx").cancel(resting.id)
     statuses = [client.hear()["data"]["status"] for _ in range(2)]
     assert statuses == ["new", "closed"]
-    assert [event["id"] for event in sandbox.ftx.events("fills")] == [fill["id"]]
+    assert [event["id"] for event in sandbox.controls("ftx").events("fills")] == [fill["id"]]
 
 
 def test_accounts_are_apart_and_events_can_be_replayed(connect: Connect, sandbox: Sandbox) -> None:
     """One account would see another's orders; or a client's memory of events could not be tried."""
     desk = logged_in(connect, subaccount="desk 1")
     ask(desk, "subscribe", channel="fills")
-    sandbox.ftx.place("BTC-PERP", "buy", 0.25)
-    sandbox.ftx.replay(10)
+    sandbox.controls("ftx").place("BTC-PERP", "buy", 0.25)
+    sandbox.controls("ftx").replay(10)
     main = logged_in(connect)
     ask(main, "subscribe", channel="fills")
     assert main.hear()["data"]["size"] == 0.25
     assert ask(desk, "ping") == {"type": "pong"}
     with pytest.raises(InvalidInputError):
-        sandbox.ftx.place("BTCUSDT", "buy", 1.0)
+        sandbox.controls("ftx").place("BTCUSDT", "buy", 1.0)
 
 
 def test_the_login_is_not_recorded(connect: Connect, sandbox: Sandbox) -> None:
@@ -245,7 +245,7 @@ def test_restart_is_announced(connect: Connect, sandbox: Sandbox) -> None:
     """A client's answer to a restart could not be tried."""
     client = connect("/ws/")
     ask(client, "ping")
-    sandbox.ftx.restart()
+    sandbox.controls("ftx").restart()
     assert client.hear()["code"] == 20001
 
 

@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 from finx_sync.errors import InvalidInputError
 from finx_sync.pricing import black76, parse_instrument
 from finx_sync.sandbox.chain import years_to_expiry
-from finx_sync.sandbox.codec import contract_object, dumps, js_number, spot_object, tick_row
 from finx_sync.sandbox.history import PAGE_ROWS, TIME_IS_INCLUSIVE, History, day_start, time_of_day
+from finx_sync.sandbox.host import dumps
 from finx_sync.sandbox.market import EXCHANGES, PAIRS, Market
 from finx_sync.sandbox.prices import DAY_MS
+from finx_sync.venues.finx.sandbox.codec import contract_object, js_number, spot_object, tick_row
 
 # FinX docs, streams page.
 # fmt: off

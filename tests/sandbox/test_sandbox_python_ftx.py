@@ -68,7 +68,7 @@ def test_python_ftx_works_against_the_sandbox() -> None:
         refused = take(lambda frame: frame["type"] == "error")
         assert refused == {"type": "error", "code": 404, "msg": "No such market: BTCUSDT"}
         assert sandbox.wait_for_subscribers("orders")
-        order = sandbox.ftx.place("BTC-PERP", "sell", 0.75)
+        order = sandbox.controls("ftx").place("BTC-PERP", "sell", 0.75)
         new = take(lambda frame: frame.get("channel") == "orders" and "data" in frame)["data"]
         assert (new["id"], new["status"]) == (int(order.id), "new")
         fill = take(lambda frame: frame.get("channel") == "fills" and "data" in frame)["data"]

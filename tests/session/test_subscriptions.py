@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from finx_sync.session.subscriptions import Subscriptions
 from finx_sync.venues.base import Request, Subscription
-from finx_sync.venues.bitmex.dialect import BitmexDialect
+from finx_sync.venues.bitmex.codec import BitmexDialect
 from finx_sync.venues.finx import FinxDialect
 
 NAMES = st.sampled_from("ABCD")

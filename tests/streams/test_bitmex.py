@@ -49,7 +49,7 @@ def open_stream(market: Sandbox) -> Iterator[Callable[..., BitmexStream]]:
     streams: list[BitmexStream] = []
 
     def make(*symbols: str, **options: Any) -> BitmexStream:
-        streams.append(BitmexStream(market.url, symbols or None, **{**QUICK, **options}))
+        streams.append(BitmexStream(symbols or None, url=market.url, **{**QUICK, **options}))
         return streams[-1]
 
     yield make
@@ -69,11 +69,11 @@ def eventually(satisfied: Callable[[], object], timeout: float = 20.0) -> bool:
 
 def test_symbols_and_credentials_subscribe_what_the_seed_says(market: Sandbox) -> None:
     """A program written after the documentation would wait for tables that never come."""
-    public = BitmexStream(market.url, "XBTUSD")
+    public = BitmexStream("XBTUSD", url=market.url)
     assert public.topics == ["instrument:XBTUSD", "quote:XBTUSD", "trade:XBTUSD", "tradeBin1m:XBTUSD"]
-    private = BitmexStream(market.url, **KEYS)
+    private = BitmexStream(url=market.url, **KEYS)
     assert private.topics == ["margin", "position", "order", "execution"]
-    both = BitmexStream(market.url, iter(["XBTUSD", "ETHUSD"]), channels=["quote", "chat"], **KEYS)
+    both = BitmexStream(iter(["XBTUSD", "ETHUSD"]), url=market.url, channels=["quote", "chat"], **KEYS)
     assert both.topics == ["quote:XBTUSD", "chat", "quote:ETHUSD", "margin", "position", "order", "execution"]
     assert "sandbox" not in repr(both)
 
@@ -81,19 +81,19 @@ def test_symbols_and_credentials_subscribe_what_the_seed_says(market: Sandbox) -
 @pytest.mark.parametrize(
     ("arguments", "options", "error"),
     [
-        (("mainnet2",), {}, ConfigError),
-        (("http://host",), {}, ConfigError),
-        (("mainnet",), {"api_key": "k"}, ConfigError),
-        (("mainnet",), {"api_secret": "s"}, ConfigError),
-        (("mainnet",), {"dead_mans_switch": True}, ConfigError),
-        (("mainnet",), {**KEYS, "dead_mans_switch": 15}, ConfigError),
-        (("mainnet",), {**KEYS, "dead_mans_switch": float("nan")}, ConfigError),
-        (("mainnet",), {**KEYS, "dead_mans_switch": "60"}, ConfigError),
-        (("mainnet", "XBTUSD"), {"channels": "two words"}, InvalidInputError),
-        (("mainnet", "XBT USD"), {}, InvalidInputError),
-        (("mainnet", ["XBTUSD", ""]), {"channels": ["trade:"]}, InvalidInputError),
-        (("mainnet", "XBTUSD"), {"channels": ["order"]}, ConfigError),
-        (("mainnet",), {"queue_size": 0}, ConfigError),
+        ((), {"environment": "mainnet2"}, ConfigError),
+        ((), {"url": "http://host"}, ConfigError),
+        ((), {"api_key": "k"}, ConfigError),
+        ((), {"api_secret": "s"}, ConfigError),
+        ((), {"dead_mans_switch": True}, ConfigError),
+        ((), {**KEYS, "dead_mans_switch": 15}, ConfigError),
+        ((), {**KEYS, "dead_mans_switch": float("nan")}, ConfigError),
+        ((), {**KEYS, "dead_mans_switch": "60"}, ConfigError),
+        (("XBTUSD",), {"channels": "two words"}, InvalidInputError),
+        (("XBT USD",), {}, InvalidInputError),
+        ((["XBTUSD", ""],), {"channels": ["trade:"]}, InvalidInputError),
+        (("XBTUSD",), {"channels": ["order"]}, ConfigError),
+        ((), {"queue_size": 0}, ConfigError),
     ],
 )
 def test_bad_arguments_fail_at_once(arguments: Any, options: dict[str, Any], error: type[Exception]) -> None:
@@ -159,8 +159,8 @@ def test_deleted_rows_are_handed_on_only_when_asked_for(
         stream.on_table(items.put)
         with stream:
             stream.wait_until_filled()
-            market.bitmex.pause()
-            row = market.bitmex.rows("orderBookL2", "XBTUSD")[0]
+            market.controls("bitmex").pause()
+            row = market.controls("bitmex").rows("orderBookL2", "XBTUSD")[0]
             key = {name: row[name] for name in ("symbol", "id", "side")}
             for action, data in (("delete", key), ("insert", row)):
                 market.publish("orderBookL2:XBTUSD", {"table": "orderBookL2", "action": action, "data": [data]})
@@ -168,7 +168,7 @@ def test_deleted_rows_are_handed_on_only_when_asked_for(
             while seen[-1] != (row, "XBTUSD", "orderBookL2", "insert"):
                 seen.append(items.get(timeout=10))
             assert ((row, "XBTUSD", "orderBookL2", "delete") in seen) == deletes
-            market.bitmex.resume()
+            market.controls("bitmex").resume()
 
 
 def test_ws_is_the_app_while_connected(open_stream: Callable[..., BitmexStream], market: Sandbox) -> None:
@@ -313,7 +313,7 @@ class SlowServer(CommandServer):
 
 def test_an_image_that_comes_after_its_topic_was_given_up_is_dropped() -> None:
     """Its rows would stay for ever and look alive."""
-    with SlowServer() as server, BitmexStream(server.url, "XBTUSD", channels=["quote"], **QUICK) as stream:
+    with SlowServer() as server, BitmexStream("XBTUSD", url=server.url, channels=["quote"], **QUICK) as stream:
         stream.unsubscribe("quote:XBTUSD")
         stream.subscribe("trade:XBTUSD")
         stream.wait_until_filled(timeout=10)
@@ -325,7 +325,7 @@ def test_an_image_that_comes_after_its_topic_was_given_up_is_dropped() -> None:
 
 def test_a_busy_server_is_asked_again() -> None:
     """A rate limit would be taken for a refusal, and the table never come."""
-    with BusyServer(2) as server, BitmexStream(server.url, "XBTUSD", channels=["quote"], **QUICK) as stream:
+    with BusyServer(2) as server, BitmexStream("XBTUSD", url=server.url, channels=["quote"], **QUICK) as stream:
         errors: list[Exception] = []
         stream.on_error(errors.append)
         stream.wait_until_filled(timeout=10)
@@ -379,7 +379,7 @@ def test_a_change_that_does_not_fit_brings_a_new_image(
     images.get(timeout=10)
     assert "asking again for orderBookL2:XBTUSD" in caplog.text
     assert all(isinstance(error, UnreadableMessageError) for error in errors)
-    market.bitmex.pause()
+    market.controls("bitmex").pause()
     assert eventually(lambda: agrees(stream, market, "orderBookL2"))
 
 
@@ -394,7 +394,7 @@ def test_dropped_messages_bring_new_images(open_stream: Callable[..., BitmexStre
     assert eventually(lambda: stream.stats().messages.dropped > 5)
     gate.set()
     assert gaps.get(timeout=10).reason == "slow consumer"
-    market.bitmex.pause()
+    market.controls("bitmex").pause()
     assert eventually(lambda: agrees(stream, market, "orderBookL2"))
 
 
@@ -434,7 +434,7 @@ def test_an_image_that_does_not_come_is_a_timeout(open_stream: Callable[..., Bit
 
 def test_the_embedded_sandbox_needs_nothing() -> None:
     """A newcomer could not try it."""
-    with BitmexStream("sandbox", "XBTUSD", **KEYS) as stream:
+    with BitmexStream("XBTUSD", environment="sandbox", **KEYS) as stream:
         stream.wait_until_filled()
         assert stream.storage.data["margin"][0]["walletBalance"] > 0
     assert stream.storage.data["margin"]  # to look at afterwards
@@ -461,13 +461,13 @@ def test_after_every_fault_the_tables_are_the_servers_own(
         threading.Event().wait(rng.uniform(0, 0.1))
         rng.choice(faults)()
         if number % 3 == 0:
-            market.bitmex.place("XBTUSD", "buy", 100, price=1000.0 + number)
+            market.controls("bitmex").place("XBTUSD", "buy", 100, price=1000.0 + number)
         if number % 5 == 4:
             assert eventually(lambda: stream.is_connected)
-            market.bitmex.pause()
+            market.controls("bitmex").pause()
             for table in TABLES:
                 assert eventually(lambda table=table: agrees(stream, market, table)), (number, table)
-            market.bitmex.resume()
+            market.controls("bitmex").resume()
     stream.stop()
     books = stream.stats().messages
     assert books.received == (

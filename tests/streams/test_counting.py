@@ -29,7 +29,7 @@ def ftx(url: str) -> FtxStream:
 
 def bitmex(url: str) -> BitmexStream:
     """A stream of several tables."""
-    return BitmexStream(url, "XBTUSD", channels=["quote", "trade", "orderBookL2"], **KEYS)
+    return BitmexStream("XBTUSD", url=url, channels=["quote", "trade", "orderBookL2"], **KEYS)
 
 
 @pytest.mark.parametrize("make", [ftx, bitmex])

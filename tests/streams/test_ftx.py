@@ -134,7 +134,7 @@ def test_every_channel_reaches_its_handler(sandbox: Sandbox) -> None:
     stream.subscribe_orders()
     with stream:
         assert sandbox.wait_for_subscribers("orders")
-        sandbox.ftx.place("BTC-PERP", "buy", 0.5, client_id="mine")
+        sandbox.controls("ftx").place("BTC-PERP", "buy", 0.5, client_id="mine")
         wanted = {FtxTicker, FtxTrade, FtxOrderBook, FtxGroupedOrderBook, FtxFill, FtxOrder, FtxMarkets}
         seen: dict[type, Any] = {}
         while set(seen) != wanted:
@@ -156,12 +156,12 @@ def test_order_book_is_the_servers(sandbox: Sandbox) -> None:
     assert stream.order_book("BTC/USD") is None
     with stream:
         for book in stream.take(100, "BTC/USD", timeout=10):
-            bids, asks, checksum = sandbox.ftx.book("BTC/USD", book.time)
+            bids, asks, checksum = sandbox.controls("ftx").book("BTC/USD", book.time)
             assert (book.bids, book.asks, book.checksum) == (bids, asks, checksum)
         wait_until(lambda: stream.order_book("SOL-PERP"), "no book")
         now = stream.order_book("SOL-PERP")
         assert now is not None
-        assert (now.bids, now.asks) == sandbox.ftx.book("SOL-PERP", now.time or 0.0)[:2]
+        assert (now.bids, now.asks) == sandbox.controls("ftx").book("SOL-PERP", now.time or 0.0)[:2]
         stream.unsubscribe_orderbook("SOL-PERP")
         assert stream.order_book("SOL-PERP") is None
     assert stream.order_book("BTC/USD") is None, "a book without a connection grows old"
@@ -179,7 +179,7 @@ def test_grouped_book_follows_its_updates(sandbox: Sandbox) -> None:
         def agrees() -> bool:
             book, ticker = stream.order_book_grouped("BTC-PERP"), stream.latest("BTC-PERP")
             assert book is not None
-            return (book.bids, book.asks) == sandbox.ftx.book("BTC-PERP", ticker.time, 20)[:2]
+            return (book.bids, book.asks) == sandbox.controls("ftx").book("BTC-PERP", ticker.time, 20)[:2]
 
         wait_until(agrees, "the grouped book is not the server's")
 
@@ -192,7 +192,7 @@ def test_wrong_checksum_is_told_and_mended_at_once(sandbox: Sandbox) -> None:
     stream.subscribe_orderbook("BTC-PERP", "ETH-PERP")
     with stream:
         wait_until(lambda: stream.order_book("BTC-PERP") and stream.order_book("ETH-PERP"), "no book")
-        sandbox.ftx.spoil("BTC-PERP", 1)
+        sandbox.controls("ftx").spoil("BTC-PERP", 1)
         error = get(errors)
         assert isinstance(error, ChecksumError)
         assert error.market == "BTC-PERP"
@@ -210,8 +210,8 @@ def test_private_channels_of_a_subaccount(sandbox: Sandbox) -> None:
     stream.subscribe_fills()
     with stream:
         assert sandbox.wait_for_subscribers("fills")
-        sandbox.ftx.place("BTC-PERP", "buy", 1.0)
-        sandbox.ftx.place("BTC-PERP", "sell", 2.0, subaccount="desk 1")
+        sandbox.controls("ftx").place("BTC-PERP", "buy", 1.0)
+        sandbox.controls("ftx").place("BTC-PERP", "sell", 2.0, subaccount="desk 1")
         assert get(fills).size == 2.0
     assert fills.empty()
 
@@ -250,7 +250,7 @@ def test_restart_of_the_server_brings_everything_back(sandbox: Sandbox) -> None:
     stream.subscribe_orders()
     with stream:
         wait_until(lambda: stream.order_book("BTC-PERP"), "no book")
-        sandbox.ftx.restart()
+        sandbox.controls("ftx").restart()
         asked = [
             {"op": "subscribe", "channel": "orderbook", "market": "BTC-PERP"},
             {"op": "subscribe", "channel": "orders"},
@@ -284,7 +284,7 @@ def test_an_outage_is_one_gap() -> None:
 
 def test_embedded_sandbox() -> None:
     """The first thing that a newcomer tries would need a server."""
-    with FtxStream(url="sandbox") as stream:
+    with FtxStream(environment="sandbox") as stream:
         stream.subscribe_ticker("BTC-PERP")
         (ticker,) = stream.take(1, timeout=10)
     assert ticker.ask > ticker.bid > 0
@@ -435,16 +435,16 @@ def test_an_error_that_belongs_to_nothing_is_told() -> None:
 @pytest.mark.parametrize(
     "wrong",
     [
-        lambda: FtxStream("sandbox-key"),
-        lambda: FtxStream(api_secret="sandbox-secret"),
-        lambda: FtxStream(subaccount="desk"),
-        lambda: FtxStream(KEY, SECRET, ""),
+        lambda: FtxStream("sandbox-key", environment="sandbox"),
+        lambda: FtxStream(api_secret="sandbox-secret", environment="sandbox"),
+        lambda: FtxStream(subaccount="desk", environment="sandbox"),
+        lambda: FtxStream(KEY, SECRET, "", environment="sandbox"),
         lambda: FtxStream(url="http://host"),
         lambda: FtxStream(url="host"),
-        lambda: FtxStream().subscribe_fills(),
-        lambda: FtxStream().subscribe_orders(),
-        lambda: FtxStream().subscribe_ftxpay(),
-        lambda: FtxStream(queue_size=0),
+        lambda: FtxStream(environment="sandbox").subscribe_fills(),
+        lambda: FtxStream(environment="sandbox").subscribe_orders(),
+        lambda: FtxStream(environment="sandbox").subscribe_ftxpay(),
+        lambda: FtxStream(environment="sandbox", queue_size=0),
     ],
 )
 def test_settings_that_cannot_be_right_fail_at_the_call(wrong: Callable[[], object]) -> None:
@@ -471,7 +471,7 @@ def test_settings_that_cannot_be_right_fail_at_the_call(wrong: Callable[[], obje
 def test_names_that_cannot_be_right_fail_at_the_call(wrong: Callable[[Any], object]) -> None:
     """A misspelt argument would travel to the server."""
     with pytest.raises(InvalidInputError):
-        wrong(FtxStream())
+        wrong(FtxStream(environment="sandbox"))
 
 
 def test_unsubscribing_reaches_the_server(sandbox: Sandbox) -> None:
@@ -572,7 +572,7 @@ def test_another_key_logs_in_on_a_new_connection(sandbox: Sandbox) -> None:
         stream.rotate_key("other-key", SECRET)
         wait_until(lambda: [one.id for one in sandbox.connections()] not in ([], [first.id]), "it did not reconnect")
         assert sandbox.wait_for_subscribers("fills")
-        sandbox.ftx.place("BTC-PERP", "buy", 1.0, key="other-key", subaccount="desk 1")
+        sandbox.controls("ftx").place("BTC-PERP", "buy", 1.0, key="other-key", subaccount="desk 1")
         assert get(fills).size == 1.0
     anonymous = FtxStream(url=sandbox.url)
     with anonymous, pytest.raises(UsageError):

@@ -32,7 +32,7 @@ def sandbox() -> Iterator[Sandbox]:
 
 def ime(sandbox: Sandbox, **options: Any) -> ImeStream:
     """A stream of the sandbox's IME."""
-    return ImeStream(sandbox.url, **{"auth": "sandbox-key", "reconnect": FAST, "overlap": 0.3, **options})
+    return ImeStream(url=sandbox.url, **{"auth": "sandbox-key", "reconnect": FAST, "overlap": 0.3, **options})
 
 
 def test_contracts_by_name_and_by_id(sandbox: Sandbox) -> None:
@@ -59,7 +59,7 @@ def test_only_changes_are_sent_and_nothing_is_no_value(sandbox: Sandbox) -> None
     """A contract without data would be traded at zero."""
     with ime(sandbox, names="ContractA") as stream, stream.ticks("ContractA", timeout=10) as feed:
         assert sandbox.wait_for_subscribers("ContractA")
-        sandbox.ime.publish("ContractA", NOTHING)
+        sandbox.controls("ime").publish("ContractA", NOTHING)
         message = next(item for item in feed if item["data"] == NOTHING)
         assert (message.best.buy_price, message.allowed.highest, message.aggregate.date) == (None, None, None)
 
@@ -92,7 +92,7 @@ def test_a_refusal_is_fatal_and_says_what_was_asked_for(
     sandbox: Sandbox, wrong: dict[str, Any], accept_first: bool
 ) -> None:
     """The stream would ask again for ever for what it cannot get, and nobody would know which contract is wrong."""
-    sandbox.ime.accept_first(accept_first)
+    sandbox.controls("ime").accept_first(accept_first)
     stream = ime(sandbox, **{"names": "ContractA", **wrong})
     with pytest.raises(AuthorizationError, match="1008" if accept_first else "403") as caught:
         stream.start()
@@ -159,13 +159,13 @@ def test_another_contract_that_is_refused_leaves_the_others_alone(sandbox: Sandb
     stream.on_error(errors)
     with stream:
         assert stream.take(1, timeout=10)
-        sandbox.ime.accept_first(accept_first)
+        sandbox.controls("ime").accept_first(accept_first)
         stream.subscribe_name("ContractZ")
         (error,) = errors.wait(len)
         assert isinstance(error, AuthorizationError)
         assert "ContractZ" in str(error)
         assert stream.take(2, "ContractA", timeout=10)
-        sandbox.ime.accept_first(False)
+        sandbox.controls("ime").accept_first(False)
         stream.subscribe_name("ContractB")  # without the refused one
         assert stream.take(1, "ContractB", timeout=10)
         assert stream.stats().reconnects == 0
@@ -204,25 +204,25 @@ def test_a_new_token_is_taken_over_without_a_hole(sandbox: Sandbox) -> None:
 def test_what_cannot_be_right_is_refused_at_once() -> None:
     """A mistake would show up only after the connection, or never."""
     with pytest.raises(ConfigError, match="wss://"):
-        ImeStream("ime.example.com")
+        ImeStream(url="ime.example.com")
     with pytest.raises(ConfigError, match="token"):
-        ImeStream("ws://127.0.0.1", auth=5)  # type: ignore[arg-type]
+        ImeStream(url="ws://127.0.0.1", auth=5)  # type: ignore[arg-type]
     for bad in ("", " ", "a\n"):
         with pytest.raises(InvalidInputError):
-            ImeStream("ws://127.0.0.1", names=bad)
-    stream = ImeStream("ws://127.0.0.1", names="5")
+            ImeStream(url="ws://127.0.0.1", names=bad)
+    stream = ImeStream(url="ws://127.0.0.1", names="5")
     with pytest.raises(InvalidInputError, match="by name and by id"):
         stream.subscribe_id(5)
     stream.unsubscribe_name("5")
     stream.subscribe_id(5)
     assert stream._options.ping_interval == stream._options.ping_timeout == 20
-    assert ImeStream("ws://127.0.0.1", ping_interval=3)._options.ping_interval == 3
-    assert "secret" not in repr(ImeStream("ws://127.0.0.1", auth=Credentials("secret")))
+    assert ImeStream(url="ws://127.0.0.1", ping_interval=3)._options.ping_interval == 3
+    assert "secret" not in repr(ImeStream(url="ws://127.0.0.1", auth=Credentials("secret")))
 
 
 def test_the_embedded_sandbox_needs_nothing() -> None:
     """Nobody could try it offline."""
-    with ImeStream("sandbox", names="ContractA") as stream:
+    with ImeStream(environment="sandbox", names="ContractA") as stream:
         assert stream.take(1, timeout=10)
 
 

@@ -24,7 +24,7 @@ from finx_sync.venues.base import (
     Unreadable,
 )
 from finx_sync.venues.bitmex import BitmexCredentials, BitmexDialect, Storage, TableUpdate
-from finx_sync.venues.bitmex.dialect import ENDPOINTS, sign
+from finx_sync.venues.bitmex.codec import ENVIRONMENTS, sign
 from finx_sync.venues.bitmex.topics import parse_topic
 from tests.material import material
 
@@ -74,16 +74,16 @@ def test_headers_are_signed_for_the_moment_of_the_connect() -> None:
 @pytest.mark.parametrize(
     ("given", "main", "platform"),
     [
-        (("wss://host",), "wss://host/realtime", "wss://host/realtimePlatform"),
-        (("wss://host:1/realtime?subscribe=x",), "wss://host:1/realtime", "wss://host:1/realtimePlatform"),
-        (("ws://host/proxy/realtime/",), "ws://host/proxy/realtime", "ws://host/proxy/realtimePlatform"),
-        (ENDPOINTS["mainnet"], "wss://ws.bitmex.com/realtime", "wss://www.bitmex.com/realtimePlatform"),
-        (ENDPOINTS["testnet"], "wss://ws.testnet.bitmex.com/realtime", "wss://testnet.bitmex.com/realtimePlatform"),
+        ("wss://host", "wss://host/realtime", "wss://host/realtimePlatform"),
+        ("wss://host:1/realtime?subscribe=x", "wss://host:1/realtime", "wss://host:1/realtimePlatform"),
+        ("ws://host/proxy/realtime/", "ws://host/proxy/realtime", "ws://host/proxy/realtimePlatform"),
+        (ENVIRONMENTS["production"], "wss://ws.bitmex.com/realtime", "wss://www.bitmex.com/realtimePlatform"),
+        (ENVIRONMENTS["test"], "wss://ws.testnet.bitmex.com/realtime", "wss://testnet.bitmex.com/realtimePlatform"),
     ],
 )
-def test_addresses(given: tuple[str, ...], main: str, platform: str) -> None:
+def test_addresses(given: str, main: str, platform: str) -> None:
     """It would connect to a path that does not exist."""
-    dialect = BitmexDialect(*given)
+    dialect = BitmexDialect(given)
     assert dialect.url(None, dialect.endpoint_of(parse_topic("trade:XBTUSD"))) == main
     assert dialect.url(None, dialect.endpoint_of(parse_topic("chat"))) == platform
 

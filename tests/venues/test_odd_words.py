@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 import finx_sync
 from finx_sync.errors import UnreadableMessageError
 from finx_sync.venues.base import Dialect
-from finx_sync.venues.bitmex.dialect import BitmexDialect
-from finx_sync.venues.deribit.dialect import DeribitDialect
+from finx_sync.venues.bitmex.codec import BitmexDialect
+from finx_sync.venues.deribit.codec import DeribitDialect
 from finx_sync.venues.finx import FinxDialect, parse_reply
-from finx_sync.venues.ftx.dialect import FtxDialect
-from finx_sync.venues.ime.dialect import ImeDialect
+from finx_sync.venues.ftx.codec import FtxDialect
+from finx_sync.venues.ime.codec import ImeDialect
 
 VENUES = Path(finx_sync.__file__).parent / "venues"
 DIALECTS: dict[str, tuple[Callable[[], Dialect], str]] = {

@@ -1,4 +1,4 @@
-"""BitMEX: the dialect, its messages, the keyed tables; and the stream, which is made above and found here.
+"""BitMEX: the dialect, its messages, the keyed tables, and the stream.
 
 ::
 
@@ -7,14 +7,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-from finx_sync.venues.bitmex.dialect import BitmexCredentials, BitmexDialect
+from finx_sync.venues.bitmex.codec import BitmexCredentials, BitmexDialect
 from finx_sync.venues.bitmex.messages import Level, OrderBook, TableItem, TableUpdate
 from finx_sync.venues.bitmex.storage import Storage
-
-if TYPE_CHECKING:
-    from finx_sync.streams.bitmex import BitmexStream
+from finx_sync.venues.bitmex.stream import BitmexStream
 
 __all__ = [
     "BitmexCredentials",
@@ -26,12 +22,3 @@ __all__ = [
     "TableItem",
     "TableUpdate",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    """Fetch the stream from the layer above when it is asked for: the dialect itself needs nothing of it."""
-    if name == "BitmexStream":
-        from finx_sync.streams.bitmex import BitmexStream
-
-        return BitmexStream
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from finx_sync.venues.base import Decoded
+from finx_sync.venues.base.columns import Columns, ColumnType, Row, TableFormat, as_json
 from finx_sync.venues.bitmex.messages import TableItem, TableUpdate
 from finx_sync.venues.bitmex.state import rows_of
-from finx_sync.venues.columns import Columns, ColumnType, Row, TableFormat, as_json
 
 __all__ = ["formats"]
 

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from finx_sync.venues.deribit.dialect import DeribitDialect, Interval
+from finx_sync.venues.deribit.codec import DeribitDialect, Interval
 from finx_sync.venues.deribit.tickers import EXCHANGE, ChannelUpdate
 
 __all__ = ["EXCHANGE", "ChannelUpdate", "DeribitDialect", "Interval"]

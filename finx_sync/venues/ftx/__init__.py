@@ -1,4 +1,4 @@
-"""FTX: the dialect, its messages, the order book; and the stream, which is made above and found here.
+"""FTX: the dialect, its messages, the order book, and the stream.
 
 ::
 
@@ -7,10 +7,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from finx_sync.venues.ftx.book import Book
-from finx_sync.venues.ftx.dialect import FtxDialect
+from finx_sync.venues.ftx.codec import FtxDialect
 from finx_sync.venues.ftx.messages import (
     FtxFill,
     FtxGroupedOrderBook,
@@ -22,9 +20,7 @@ from finx_sync.venues.ftx.messages import (
     FtxTrade,
 )
 from finx_sync.venues.ftx.requests import FtxCredentials
-
-if TYPE_CHECKING:
-    from finx_sync.streams.ftx import FtxStream
+from finx_sync.venues.ftx.stream import FtxStream
 
 __all__ = [
     "Book",
@@ -40,12 +36,3 @@ __all__ = [
     "FtxTicker",
     "FtxTrade",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    """Fetch the stream from the layer above when it is asked for: the dialect itself needs nothing of it."""
-    if name == "FtxStream":
-        from finx_sync.streams.ftx import FtxStream
-
-        return FtxStream
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

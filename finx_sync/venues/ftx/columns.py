@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from itertools import count
 from typing import Any, Final
 
-from finx_sync.venues.columns import Columns, Row, TableFormat, as_json, of_message
+from finx_sync.venues.base.columns import Columns, Row, TableFormat, as_json, of_message
 from finx_sync.venues.ftx.messages import (
     BookUpdate,
     FtxFill,

@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from finx_sync.venues.columns import Columns, Row, TableFormat, as_json, columns_of
+from finx_sync.venues.base.columns import Columns, Row, TableFormat, as_json, columns_of
 from finx_sync.venues.ime.messages import Aggregate, AllowedRange, ContractInfo, ImeContract, Limit
 
 __all__ = ["formats"]

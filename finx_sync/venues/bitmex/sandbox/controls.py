@@ -1,0 +1,77 @@
+"""What tests may ask of the sandbox's BitMEX, from any thread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from finx_sync.sandbox.account import Order, Side
+from finx_sync.venues.bitmex.sandbox.market import Row
+from finx_sync.venues.bitmex.sandbox.server import BitmexServer
+
+__all__ = ["BitmexControls"]
+
+_T = TypeVar("_T")
+
+KEY = "sandbox-key"
+
+
+class BitmexControls:
+    """Looks at the service and moves it; each call runs on the sandbox's thread and returns when it is done.
+
+    Args:
+        venue: the service.
+        run: runs a function there.
+    """
+
+    def __init__(self, venue: BitmexServer, run: Callable[[Callable[[], Any]], Any]) -> None:
+        self._venue = venue
+        self._run = run
+
+    def rows(self, table: str, symbol: str | None = None, key: str = KEY) -> list[Row]:
+        """The rows of a table as the server has them, those of its last message: of a symbol, or all."""
+        return self._do(lambda: self._venue.table(table, key).rows(symbol))
+
+    def pause(self) -> None:
+        """Let the market's time stand still: nothing changes but what `place` and `cancel` do."""
+        self._do(self._venue.pause)
+
+    def resume(self) -> None:
+        """Let the market go on."""
+        self._do(self._venue.resume)
+
+    def place(self, symbol: str, side: Side, size: float, *, key: str = KEY, **options: Any) -> Order:
+        """Send an order; see `finx_sync.sandbox.account.Account.place` for its options.
+
+        Raises:
+            InvalidInputError: an order that cannot be.
+        """
+
+        def place() -> Order:
+            order = self._venue.trader(key).account.place(symbol, side, size, now=self._venue.now(), **options)
+            self._venue.flush()
+            return order
+
+        return self._do(place)
+
+    def cancel(self, order_id: str, *, key: str = KEY) -> Order:
+        """Cancel an order.
+
+        Raises:
+            InvalidInputError: there is none of that id.
+        """
+
+        def cancel() -> Order:
+            order = self._venue.trader(key).account.cancel(order_id, now=self._venue.now())
+            self._venue.flush()
+            return order
+
+        return self._do(cancel)
+
+    def open_orders(self, symbol: str | None = None, *, key: str = KEY) -> list[Order]:
+        """Orders that can still fill, oldest first."""
+        return self._do(lambda: self._venue.trader(key).account.open_orders(symbol))
+
+    def _do(self, function: Callable[[], _T]) -> _T:
+        result: _T = self._run(function)
+        return result

@@ -1,0 +1,33 @@
+"""FinX: contracts and spot rates. Its stream is `finx_sync.StreamManager`; this is its protocol."""
+
+from __future__ import annotations
+
+from finx_sync.venues.finx.codec import (
+    CONTRACT,
+    SPOT,
+    FinxDialect,
+    History,
+    NameList,
+    Path,
+    Raw,
+    Reply,
+    parse_reply,
+    read_contracts,
+    read_tick,
+    request,
+)
+
+__all__ = [
+    "CONTRACT",
+    "SPOT",
+    "FinxDialect",
+    "History",
+    "NameList",
+    "Path",
+    "Raw",
+    "Reply",
+    "parse_reply",
+    "read_contracts",
+    "read_tick",
+    "request",
+]

@@ -1,0 +1,109 @@
+"""IME live data: two endpoints whose URLs name the contracts; the server pushes, and is told nothing.
+
+Source: IME Live Data WebSocket documentation. Where it is silent, chosen here: an object with an ``error`` or
+``detail`` is the server's word on what went wrong, as its web framework would say it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, Literal
+from urllib.parse import quote, urlencode
+
+import msgspec
+
+from finx_sync.errors import UnreadableMessageError
+from finx_sync.venues.base import Decoded, Dialect, Periodic, ServerError, Subscription, Unknown, Unreadable, words
+from finx_sync.venues.base.columns import TableFormat
+from finx_sync.venues.ime.auth import checked_credentials
+from finx_sync.venues.ime.columns import formats
+from finx_sync.venues.ime.messages import ImeContract, read_contract
+
+__all__ = ["ImeDialect", "Line"]
+
+Line = Literal["name", "id"]
+"""The two endpoints, each with a connection of its own."""
+
+PATHS: Final = {
+    "name": ("/live/data/websocket/contract/name", "contract_names"),
+    "id": ("/live/data/websocket/contract/id", "contract_id"),
+}
+"""Each endpoint's path, and the query parameter that is repeated for each contract."""
+CONTRACT: Final = "contract"
+"""The kind of every subscription."""
+
+
+class ImeDialect(Dialect):
+    """IME's protocol, for one stream.
+
+    Args:
+        base_url: ``wss://host``.
+
+    Attributes:
+        ids: the contracts that are asked for by their id; all others go by their name.
+    """
+
+    venue = "IME"
+    message_types = (ImeContract,)
+    kinds = {ImeContract: CONTRACT}  # noqa: RUF012  # a ClassVar of the base
+    can_overlap = True
+    asks_by_url = True
+
+    def __init__(self, base_url: str) -> None:
+        self.base_url = base_url
+        self.ids: set[str] = set()
+
+    @property
+    def has_main_endpoint(self) -> bool:
+        return False
+
+    def endpoint_of(self, subscription: Subscription) -> str:
+        return "id" if subscription.name in self.ids else "name"
+
+    def formats(self, decoded: Iterable[Decoded]) -> Sequence[TableFormat]:
+        return formats()
+
+    def url(self, key: Any, endpoint: str) -> str:
+        return self.url_for(key, endpoint, [])
+
+    def url_for(self, key: Any, endpoint: str, subscriptions: Sequence[Subscription]) -> str:
+        path, parameter = PATHS[endpoint]
+        credentials = checked_credentials(key)
+        pairs = [(parameter, subscription.name) for subscription in subscriptions]
+        pairs += [] if credentials is None else list(credentials.query().items())
+        return f"{self.base_url.rstrip('/')}{path}?{urlencode(pairs, quote_via=quote)}"
+
+    def headers(self, key: Any, endpoint: str, now: float) -> dict[str, str]:
+        credentials = checked_credentials(key)
+        return {} if credentials is None else credentials.headers()
+
+    def opening(self, key: Any, now: float) -> Sequence[str]:
+        return []
+
+    def subscribe(self, key: Any, subscription: Subscription) -> str | None:
+        return None
+
+    def unsubscribe(self, key: Any, subscription: Subscription) -> str | None:
+        return None
+
+    def periodic(self, key: Any) -> Sequence[Periodic]:
+        return []
+
+    def decode(self, payloads: Sequence[bytes]) -> list[Decoded]:
+        return [_read(payload) for payload in payloads]
+
+
+_decode = msgspec.json.Decoder().decode
+
+
+def _read(payload: bytes) -> Decoded:
+    text = str(payload, "utf-8", "replace")  # the transport has checked it; a replay may not have
+    try:
+        frame = _decode(text)
+        if isinstance(frame, dict) and "data" in frame:
+            return read_contract(frame)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        return Unreadable(UnreadableMessageError(str(error), text))
+    if isinstance(frame, dict) and (said := frame.get("error", frame.get("detail"))) is not None:
+        return ServerError(words(said))
+    return Unknown()
