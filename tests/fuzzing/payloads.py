@@ -63,7 +63,7 @@ def _deribit() -> Stream:
 
 def _bitmex() -> Stream:
     return BitmexStream(
-        ADDRESS, "XBTUSD", channels=["quote", "trade", "orderBookL2", "orderBook10", "chat"], deletes=True, **KEYS
+        "XBTUSD", url=ADDRESS, channels=["quote", "trade", "orderBookL2", "orderBook10", "chat"], deletes=True, **KEYS
     )
 
 

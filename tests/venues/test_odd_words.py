@@ -22,7 +22,7 @@ from finx_sync.venues.ime.codec import ImeDialect
 
 VENUES = Path(finx_sync.__file__).parent / "venues"
 DIALECTS: dict[str, tuple[Callable[[], Dialect], str]] = {
-    "finx": (lambda: FinxDialect("ws://x"), "finx*.py"),
+    "finx": (lambda: FinxDialect("ws://x"), "finx/*.py"),
     "bitmex": (lambda: BitmexDialect("ws://x"), "bitmex/*.py"),
     "deribit": (lambda: DeribitDialect("ws://x"), "deribit/*.py"),
     "ftx": (FtxDialect, "ftx/*.py"),
@@ -82,7 +82,7 @@ def test_no_reply_of_a_function_is_a_riddle() -> None:
     """A blocking call would raise KeyError from inside the library."""
 
     @settings(max_examples=settings.default.max_examples * 2, suppress_health_check=list(HealthCheck))
-    @given(payloads(vocabulary("finx*.py")))
+    @given(payloads(vocabulary("finx/*.py")))
     def attack(payload: bytes) -> None:
         try:
             parse_reply(payload.decode("utf-8", "replace"))

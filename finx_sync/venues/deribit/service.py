@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, ClassVar, Final
 from finx_sync.config import SANDBOX, Account, KeySource, address_of, read_address, read_environment
 from finx_sync.errors import UnsupportedError
 from finx_sync.functions.backend import Functions
-from finx_sync.functions.deribit import DeribitBackend
 from finx_sync.functions.rest import RestBackend
 from finx_sync.pipeline.backfill import History
 from finx_sync.session.options import Options
 from finx_sync.venues.deribit.codec import DeribitDialect, Interval
+from finx_sync.venues.deribit.functions import DeribitBackend
 from finx_sync.venues.finx.service import Between, Service
 
 if TYPE_CHECKING:
