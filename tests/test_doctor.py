@@ -24,6 +24,7 @@ from finx_sync.doctor.findings import judge_certificate, judge_clock, judge_plai
 from finx_sync.errors import MissingKeyError
 from finx_sync.sandbox import Sandbox
 from finx_sync.transport import dial
+from finx_sync.venues import registry
 from tests.scripted import ScriptedServer, text
 from tests.servers import (
     HTTP_AGREED,
@@ -72,6 +73,17 @@ def test_all_is_well_in_the_sandbox(sandbox: Sandbox) -> None:
     verdicts = {step: one.verdict for step, one in found.items()}
     assert verdicts == {step: "skipped" if step in ("proxy", "TLS") else "ok" for step in STEPS}
     assert all(one.seconds is not None for step, one in found.items() if one.verdict == "ok" and step != "clock")
+
+
+@pytest.mark.parametrize("name", registry.installed())
+def test_all_is_well_at_every_venue(name: str) -> None:
+    """`--venue` would find faults where there are none: in another protocol, or in a subscription by URL."""
+    venue = registry.find(name)
+    stream = venue.open(environment="sandbox")
+    venue.subscribe(stream, venue.example.split()[:1])
+    found = examine(stream, lambda finding: None)
+    assert [one for one in found if one.verdict == "failed"] == []
+    assert {one.step: one.verdict for one in found}["tick"] == "ok"
 
 
 # Each step with its fault. A case opens what it needs on a stack, and returns the URL and the options.

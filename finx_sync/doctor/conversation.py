@@ -21,17 +21,24 @@ from finx_sync.redaction import excerpt
 from finx_sync.session.failures import judged
 from finx_sync.stream import Stream
 from finx_sync.transport.app import WebSocketApp, as_finx_error, quiet_thread
-from finx_sync.venues.base import Authentication, KeepAliveReply, ServerError
+from finx_sync.venues.base import MAIN_ENDPOINT, Authentication, KeepAliveReply, Refused, ServerError, Subscription
 from finx_sync.venues.base.guarded import guarded
 
-__all__ = ["Conversation"]
+__all__ = ["Conversation", "first_connection"]
 
 CONSENT: Final = 1.0
 """Seconds of silence after which a key counts as taken; see docs/choices.md."""
 PATIENCE: Final = 5.0
 """Seconds that the server may take to answer a keepAlive or a ping."""
-CHECK_KEY: Final = "check it, and that it has not expired: FinX changes keys every 24 hours"
+CHECK_KEY: Final = "check it, and that it has not expired (FinX changes keys every 24 hours)"
 CHECK_NAMES: Final = "check the names (finx-sync contracts), and that their market is open"
+
+
+def first_connection(stream: Stream) -> tuple[str, list[Subscription]]:
+    """The name of the connection that the first subscription needs, and all subscriptions that it serves."""
+    endpoint_of, wanted = stream._dialect.endpoint_of, stream._subscriptions.desired()
+    endpoint = endpoint_of(wanted[0]) if wanted else MAIN_ENDPOINT
+    return endpoint, [subscription for subscription in wanted if endpoint_of(subscription) == endpoint]
 
 
 class Conversation:
@@ -50,7 +57,7 @@ class Conversation:
         self._connect_timeout = stream._options.connect_timeout
         self._app = WebSocketApp(
             url,
-            header=stream._dialect.headers(key, "", time.time()),
+            header=stream._dialect.headers(key, first_connection(stream)[0], time.time()),
             socket=sock,
             on_open=self._opened,
             on_batch=self._received,
@@ -107,11 +114,9 @@ class Conversation:
 
     def _accepted(self, text: str) -> None:
         self._passed(text)
-        subscriptions = self._stream._subscriptions.desired()
-        for subscription in subscriptions:
-            message = self._stream._dialect.subscribe(self._key, subscription)
-            if message is not None:
-                self._app.send(message)
+        _, subscriptions = first_connection(self._stream)
+        for request in self._stream._dialect.subscribe_all(self._key, subscriptions, 0):
+            self._app.send(request.text)
         if not subscriptions:
             self._quiet("nothing is subscribed", "")
             return
@@ -159,7 +164,7 @@ class Conversation:
             elif isinstance(message, ServerError) and self._step == "key":
                 said = excerpt(message.said, LONGEST_COMPLAINT).replace(";", ",")
                 self._fail(AuthorizationError(f"the server refused the key and said {said!r}; {CHECK_KEY}"))
-            elif isinstance(message, ServerError) and self._step == "tick":
+            elif isinstance(message, (ServerError, Refused)) and self._step == "tick":
                 error = ServerRefusedError("subscribe", message.said)
                 self._next(Finding("tick", "failed", f"the server said {error.said!r}", CHECK_NAMES, error=error))
                 self._probe()

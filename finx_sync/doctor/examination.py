@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
-from finx_sync.doctor.conversation import Conversation
+from finx_sync.doctor.conversation import Conversation, first_connection
 from finx_sync.doctor.findings import STEPS, Finding, Report, Step, failure, judge_certificate, judge_plain
 from finx_sync.doctor.greeting import KEY_REMEDY, greet
 from finx_sync.errors import FinxSyncError, MissingKeyError, NameResolutionError
@@ -109,7 +109,7 @@ class _Examination:
             key = stream._account.current_key()
         except MissingKeyError as error:  # much can be examined without one
             key, self._missing = "", error
-        url = stream._dialect.url(key, "")
+        url = stream._dialect.url_for(key, *first_connection(stream))
         if proxy is None:
             address = proxy_for(url, host=None, port=None, no_proxy=None, auth=None, kind=None)
         else:

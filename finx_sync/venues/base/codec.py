@@ -58,7 +58,7 @@ class Dialect(abc.ABC):
         idle_ping: seconds without a message from the server, and the text to send then; None for none.
         reflex: given every batch on the io thread, returns texts to send at once, for a server that wants an answer
             however slow the handlers are; must be cheap. None, the usual case, costs nothing.
-        base_url: the server's address.
+        base_url: the server's address, without a slash at its end.
     """
 
     venue: ClassVar[str]
@@ -68,11 +68,13 @@ class Dialect(abc.ABC):
     can_overlap: ClassVar[bool] = False
     asks_by_url: ClassVar[bool] = False
     reflex: Callable[[Sequence[bytes]], Sequence[str]] | None = None
-    base_url: str = ""
+
+    def __init__(self, base_url: str = "") -> None:
+        self.go_to(base_url)
 
     def go_to(self, url: str) -> None:
         """Connect there from now on; the embedded sandbox has an address once it runs."""
-        self.base_url = url
+        self.base_url = url.rstrip("/")
 
     def endpoint_of(self, subscription: Subscription) -> str:
         """The name of the connection that serves `subscription`; one for all unless the venue needs more."""
@@ -95,13 +97,13 @@ class Dialect(abc.ABC):
         """HTTP headers of the handshake."""
         return {}
 
-    @abc.abstractmethod
     def opening(self, key: Any, now: float) -> Sequence[str]:
-        """What to send first on a new connection; subscriptions follow."""
+        """What to send first on a new connection, such as a login; subscriptions follow."""
+        return []
 
-    @abc.abstractmethod
     def subscribe(self, key: Any, subscription: Subscription) -> str | None:
         """The message that asks for a stream; None where the URL asks for it."""
+        return None
 
     def subscribe_all(self, key: Any, subscriptions: Sequence[Subscription], first: int) -> list[Request]:
         """The requests for several streams of one connection; for venues that take many in one message.
@@ -114,17 +116,17 @@ class Dialect(abc.ABC):
         texts = [(self.subscribe(key, one), one) for one in subscriptions]
         return [Request(text, "subscribe", (one,)) for text, one in texts if text is not None]
 
-    @abc.abstractmethod
     def unsubscribe(self, key: Any, subscription: Subscription) -> str | None:
         """The message that ends a stream; None where the venue knows none."""
+        return None
 
     def probe(self, key: Any) -> str | None:
         """A message that the server answers with `KeepAliveReply`; None where the venue knows none."""
         return None
 
-    @abc.abstractmethod
     def periodic(self, key: Any) -> Sequence[Periodic]:
         """What to send regularly while a connection is open."""
+        return []
 
     @abc.abstractmethod
     def decode(self, payloads: Sequence[bytes]) -> list[Decoded]:

@@ -116,7 +116,7 @@ class BitmexDialect(Dialect):
 
     def __init__(self, url: str, switch_after: int | None = None) -> None:
         self._switch = None if switch_after is None else _command("cancelAllAfter", switch_after)
-        self.go_to(url)
+        super().__init__(url)
 
     def go_to(self, url: str) -> None:
         parts = urlsplit(url)

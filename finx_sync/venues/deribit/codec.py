@@ -23,7 +23,6 @@ from finx_sync.venues.base import (
     Dialect,
     Ignored,
     KeepAliveReply,
-    Periodic,
     Reconnect,
     Request,
     ServerError,
@@ -104,7 +103,7 @@ class DeribitDialect(Dialect):
     def __init__(self, base_url: str, interval: Interval = "100ms") -> None:
         if interval not in get_args(Interval):
             raise ConfigError(f"interval is '100ms', 'agg2' or 'raw', not {interval!r}")
-        self.base_url = base_url
+        super().__init__(base_url)
         self._interval = interval
 
     def new_state(
@@ -142,9 +141,6 @@ class DeribitDialect(Dialect):
 
     def probe(self, key: Any) -> str | None:
         return rpc(TEST_ID, "public/test")
-
-    def periodic(self, key: Any) -> Sequence[Periodic]:
-        return []
 
     def _ask(self, number: int, subscriptions: tuple[Subscription, ...]) -> Request:
         text = rpc(number, "public/subscribe", channels=[self._channel(subscription) for subscription in subscriptions])

@@ -254,7 +254,7 @@ class FinxDialect(Dialect):
     can_overlap = True
 
     def __init__(self, base_url: str, path: Path = "streaming", *, stream_per_url: bool = False) -> None:
-        self.base_url = base_url.rstrip("/")
+        super().__init__(base_url)
         self._path = path
         self._stream_per_url = stream_per_url
 
@@ -282,9 +282,6 @@ class FinxDialect(Dialect):
         if subscription.kind == CONTRACT:
             return request(key, "getDeribitContractStream", instrumentName=subscription.name)
         return request(key, "getSpotRates", pair=subscription.name)
-
-    def unsubscribe(self, key: str, subscription: Subscription) -> str | None:
-        return None
 
     def probe(self, key: str) -> str | None:
         return request(key, "keepAlive")

@@ -125,7 +125,7 @@ class FtxDialect(Dialect):
     }
 
     def __init__(self, url: str = EXAMPLE) -> None:
-        self.go_to(url)
+        super().__init__(url)
         self.groupings: dict[str, float] = {}
 
     def go_to(self, url: str) -> None:

@@ -13,7 +13,7 @@ from urllib.parse import quote, urlencode
 import msgspec
 
 from finx_sync.errors import UnreadableMessageError
-from finx_sync.venues.base import Decoded, Dialect, Periodic, ServerError, Subscription, Unknown, Unreadable, words
+from finx_sync.venues.base import Decoded, Dialect, ServerError, Subscription, Unknown, Unreadable, words
 from finx_sync.venues.base.columns import TableFormat
 from finx_sync.venues.ime.auth import checked_credentials
 from finx_sync.venues.ime.columns import formats
@@ -50,7 +50,7 @@ class ImeDialect(Dialect):
     asks_by_url = True
 
     def __init__(self, base_url: str) -> None:
-        self.base_url = base_url
+        super().__init__(base_url)
         self.ids: set[str] = set()
 
     @property
@@ -71,23 +71,11 @@ class ImeDialect(Dialect):
         credentials = checked_credentials(key)
         pairs = [(parameter, subscription.name) for subscription in subscriptions]
         pairs += [] if credentials is None else list(credentials.query().items())
-        return f"{self.base_url.rstrip('/')}{path}?{urlencode(pairs, quote_via=quote)}"
+        return f"{self.base_url}{path}?{urlencode(pairs, quote_via=quote)}"
 
     def headers(self, key: Any, endpoint: str, now: float) -> dict[str, str]:
         credentials = checked_credentials(key)
         return {} if credentials is None else credentials.headers()
-
-    def opening(self, key: Any, now: float) -> Sequence[str]:
-        return []
-
-    def subscribe(self, key: Any, subscription: Subscription) -> str | None:
-        return None
-
-    def unsubscribe(self, key: Any, subscription: Subscription) -> str | None:
-        return None
-
-    def periodic(self, key: Any) -> Sequence[Periodic]:
-        return []
 
     def decode(self, payloads: Sequence[bytes]) -> list[Decoded]:
         return [_read(payload) for payload in payloads]
