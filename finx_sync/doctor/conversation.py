@@ -169,7 +169,8 @@ class Conversation:
                 self._next(Finding("tick", "failed", f"the server said {error.said!r}", CHECK_NAMES, error=error))
                 self._probe()
             elif isinstance(message, Message) and self._step == "tick":
-                self._passed(f"the first is of {getattr(message, 'name', type(message).__name__)}")
+                name_of = getattr(message, "name_of", lambda one: type(one).__name__)
+                self._passed(f"the first is of {name_of(message)}")
                 self._probe()
             elif isinstance(message, KeepAliveReply) and self._step == "keepAlive":
                 self._passed("answered")
