@@ -24,7 +24,7 @@ from finx_sync.session.session import Session
 from finx_sync.stream import Stream
 from finx_sync.venues.bitmex import BitmexStream
 from finx_sync.venues.ftx import FtxStream
-from finx_sync.venues.ftx.book import MAX_LEVELS, Book
+from finx_sync.venues.ftx.book import MAX_LEVELS, FtxBook
 from finx_sync.venues.ftx.codec import FtxDialect
 from finx_sync.venues.ftx.messages import BookUpdate
 from finx_sync.venues.ftx.state import FtxState
@@ -310,7 +310,7 @@ def test_an_image_of_many_rows_ends_with_a_stop() -> None:
 @pytest.mark.parametrize("rising", [False, True])
 def test_an_order_book_has_bounds(rising: bool) -> None:
     """A server could fill the memory with levels, and each one more would take longer to put in its place."""
-    book = Book()
+    book = FtxBook()
     for part in range(3):
         prices = [float(number) for number in range(part * 10**6 + 1, part * 10**6 + 3 * MAX_LEVELS)]
         levels = [(price, 1.0) for price in (prices if rising else reversed(prices))]

@@ -1,6 +1,6 @@
 """A simulated trading account: orders that open, fill and close against the simulated market, positions, a balance.
 
-It knows no venue and no wire. A venue says what a symbol is worth (`Terms`) and what the market shows (`quote`),
+It knows no venue and no wire. A venue says what a symbol is worth (`TradingTerms`) and what the market shows (`quote`),
 listens to what happens (`listen`), and spells it in its own codec. No I/O and no clock: times are handed in,
 milliseconds since 1970. On one thread only, the sandbox's event loop.
 
@@ -19,7 +19,7 @@ from typing import Final, Literal
 
 from finx_sync.errors import InvalidInputError
 
-__all__ = ["Account", "Event", "Fill", "Order", "Position", "Quote", "Side", "Status", "Terms"]
+__all__ = ["Event", "Fill", "Position", "Quote", "Side", "Status", "TradingAccount", "TradingOrder", "TradingTerms"]
 
 Side = Literal["buy", "sell"]
 Status = Literal["open", "filled", "cancelled"]
@@ -42,7 +42,7 @@ class Quote:
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class TradingTerms:
     """What one unit of a symbol means in the account's currency.
 
     Attributes:
@@ -61,7 +61,7 @@ class Terms:
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class TradingOrder:
     """An order at one moment; the account keeps a new one after each change.
 
     Attributes:
@@ -99,7 +99,7 @@ class Fill:
     """One execution of an order, as it stood right after; `fee` is in the account's currency."""
 
     number: int
-    order: Order
+    order: TradingOrder
     size: float
     price: float
     fee: float
@@ -125,12 +125,12 @@ class Position:
     fees: float = 0.0
 
 
-Event = Order | Fill | Position
+Event = TradingOrder | Fill | Position
 """What listeners are told of, in order: an order's change, then its fill, then the position."""
 
 
 @dataclass
-class Account:
+class TradingAccount:
     """One trader's account.
 
     Args:
@@ -142,12 +142,12 @@ class Account:
     """
 
     number: int
-    terms: Mapping[str, Terms]
+    terms: Mapping[str, TradingTerms]
     quote: Callable[[str, int], Quote]
     new_id: Callable[[], str]
     balance: float
-    _open: dict[str, Order] = field(default_factory=dict)
-    _closed: deque[Order] = field(default_factory=lambda: deque(maxlen=CLOSED_KEPT))
+    _open: dict[str, TradingOrder] = field(default_factory=dict)
+    _closed: deque[TradingOrder] = field(default_factory=lambda: deque(maxlen=CLOSED_KEPT))
     _fills: deque[Fill] = field(default_factory=lambda: deque(maxlen=FILLS_KEPT))
     _positions: dict[str, Position] = field(default_factory=dict)
     _listeners: list[Callable[[Event], None]] = field(default_factory=list)
@@ -159,11 +159,11 @@ class Account:
         """Call `listener` with every event from now on, at once and in order."""
         self._listeners.append(listener)
 
-    def open_orders(self, symbol: str | None = None) -> list[Order]:
+    def open_orders(self, symbol: str | None = None) -> list[TradingOrder]:
         """Orders that can still fill, oldest first: of one symbol, or all."""
         return [order for order in self._open.values() if symbol in (None, order.symbol)]
 
-    def closed_orders(self) -> list[Order]:
+    def closed_orders(self) -> list[TradingOrder]:
         """The latest closed orders, oldest first."""
         return list(self._closed)
 
@@ -208,7 +208,7 @@ class Account:
         post_only: bool = False,
         reduce_only: bool = False,
         ioc: bool = False,
-    ) -> Order:
+    ) -> TradingOrder:
         """Send an order; it may be filled or cancelled when this returns.
 
         Args:
@@ -236,7 +236,7 @@ class Account:
             now
         ):
             raise InvalidInputError("the account has insufficient available balance for this order")
-        order = Order(
+        order = TradingOrder(
             self.new_id(), client_id, symbol, side, size, price, "open", now, now,
             post_only=post_only, reduce_only=reduce_only, ioc=ioc,
         )  # fmt: skip
@@ -247,7 +247,7 @@ class Account:
             self._close(order, "cancelled", now)
         return self.order(order.id)
 
-    def order(self, order_id: str) -> Order:
+    def order(self, order_id: str) -> TradingOrder:
         """An order as it is now.
 
         Raises:
@@ -260,7 +260,7 @@ class Account:
                 return order
         raise InvalidInputError(f"there is no order {order_id!r}")
 
-    def cancel(self, order_id: str, *, now: int) -> Order:
+    def cancel(self, order_id: str, *, now: int) -> TradingOrder:
         """Cancel what is left of an order; one that is closed stays as it is.
 
         Raises:
@@ -271,7 +271,7 @@ class Account:
             self._close(order, "cancelled", now)
         return self.order(order_id)
 
-    def cancel_all(self, symbol: str | None = None, *, now: int) -> list[Order]:
+    def cancel_all(self, symbol: str | None = None, *, now: int) -> list[TradingOrder]:
         """Cancel every open order, or those of a symbol; returns them as they ended."""
         return [self.cancel(order.id, now=now) for order in self.open_orders(symbol)]
 
@@ -287,7 +287,7 @@ class Account:
 
     # what happens
 
-    def _take(self, order: Order, now: int) -> None:
+    def _take(self, order: TradingOrder, now: int) -> None:
         """Fill what crosses the market at once."""
         quote = self.quote(order.symbol, now)
         best, standing = (quote.ask, quote.ask_size) if order.side == "buy" else (quote.bid, quote.bid_size)
@@ -299,7 +299,7 @@ class Account:
             else:
                 self._fill(order, min(order.remaining, standing), best, is_maker=False, now=now)
 
-    def _fill(self, order: Order, size: float, price: float, *, is_maker: bool, now: int) -> None:
+    def _fill(self, order: TradingOrder, size: float, price: float, *, is_maker: bool, now: int) -> None:
         if size <= _DUST:
             return
         terms = self.terms[order.symbol]
@@ -338,11 +338,11 @@ class Account:
         self._positions[symbol] = position
         self._notify(position)
 
-    def _keep(self, order: Order) -> None:
+    def _keep(self, order: TradingOrder) -> None:
         self._open[order.id] = order
         self._notify(order)
 
-    def _close(self, order: Order, status: Status, now: int) -> None:
+    def _close(self, order: TradingOrder, status: Status, now: int) -> None:
         self._open.pop(order.id, None)
         order = replace(order, status=status, updated_at=now)
         self._closed.append(order)

@@ -1,8 +1,8 @@
 """One websocket of the sandbox: a reader, a bounded queue with a writer, streams by timer, an orderly end.
 
 All of it runs on the sandbox's event loop; `hub` is what other threads talk to. Only the handler task
-(`Connection.run`) closes the websocket, after the reader has stopped: aiohttp drops the closing handshake when another
-task closes during a receive.
+(`ClientConnection.run`) closes the websocket, after the reader has stopped: aiohttp drops the closing handshake when
+another task closes during a receive.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from aiohttp import WSMsgType, web
 
-__all__ = ["BACKLOG_LIMIT", "CLOSE_TIMEOUT", "Connection", "Limits", "Session"]
+__all__ = ["BACKLOG_LIMIT", "CLOSE_TIMEOUT", "ClientConnection", "Limits", "ServerSession"]
 
 logger = logging.getLogger("finx_sync.sandbox")
 
@@ -35,7 +35,7 @@ ROOM_TIMEOUT: Final = 1.0
 _LINGER_OFF: Final = struct.pack("ii", 1, 0)
 
 
-class Session(Protocol):
+class ServerSession(Protocol):
     """A venue's side of one connection."""
 
     def opened(self) -> None:
@@ -78,7 +78,7 @@ class _Stream:
         self.timer: asyncio.TimerHandle | None = None
 
 
-class Connection:
+class ClientConnection:
     """An accepted websocket; every method belongs to the event loop's thread.
 
     Args:
@@ -208,7 +208,7 @@ class Connection:
 
     # life
 
-    async def run(self, session: Session) -> None:
+    async def run(self, session: ServerSession) -> None:
         """Serve the connection until either side ends it."""
         reader = self._loop.create_task(self._read(session))
         writer = self._loop.create_task(self._write())
@@ -230,7 +230,7 @@ class Connection:
                 await self._close(*self._end.result())
             self.gone.set()
 
-    async def _read(self, session: Session) -> None:
+    async def _read(self, session: ServerSession) -> None:
         async for message in self._websocket:
             if self._end.done():
                 return

@@ -26,7 +26,7 @@ from finx_sync.errors import InvalidInputError
 from finx_sync.sandbox.market import EXCHANGES, SpotTrade, check_pair, spot_price
 from finx_sync.sandbox.prices import DAY_MS, PricePath
 
-__all__ = ["PAGE_ROWS", "TIME_IS_INCLUSIVE", "History", "day_start", "time_of_day"]
+__all__ = ["PAGE_ROWS", "TIME_IS_INCLUSIVE", "PriceHistory", "day_start", "time_of_day"]
 
 PAGE_ROWS: Final = 1000
 """At most this many rows per call (FinX docs, functions page)."""
@@ -73,7 +73,7 @@ def time_of_day(text: str) -> int:
     return ((int(hours) * 60 + int(minutes)) * 60 + int(seconds)) * 1000 + int(fraction.ljust(3, "0"))
 
 
-class History:
+class PriceHistory:
     """Deterministic tick tables.
 
     Args:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 if TYPE_CHECKING:
     from aiohttp import web
 
-    from finx_sync.sandbox.history import History
+    from finx_sync.sandbox.history import PriceHistory
     from finx_sync.sandbox.hub import Hub
     from finx_sync.sandbox.market import Market
 
@@ -47,7 +47,7 @@ class SandboxHost:
 
     hub: Hub
     market: Market
-    history: History
+    history: PriceHistory
     now: Callable[[], int]
     accepts: Callable[[str], bool]
     secret_of: Callable[[str], str | None]

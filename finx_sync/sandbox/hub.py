@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from finx_sync.sandbox.connection import Connection, Limits, Session
+from finx_sync.sandbox.connection import ClientConnection, Limits, ServerSession
 
 __all__ = ["ConnectionInfo", "Hub"]
 
@@ -57,7 +57,7 @@ class Hub:
         self._limits = limits
         self._numbers = itertools.count(1)
         self._changed = threading.Condition()
-        self._open: dict[int, tuple[Connection, float]] = {}
+        self._open: dict[int, tuple[ClientConnection, float]] = {}
         self._subscriptions: dict[int, list[str]] = {}
         self._requests: deque[tuple[int, Any]] = deque(maxlen=REQUESTS_KEPT)
         self._sent: dict[int, Counter[str]] = {}
@@ -68,7 +68,7 @@ class Hub:
 
     async def accept(
         self, request: web.Request, path: str, *, idle_timeout: float | None = None
-    ) -> tuple[Connection, web.WebSocketResponse]:
+    ) -> tuple[ClientConnection, web.WebSocketResponse]:
         """Complete the upgrade; the connection is listed from here until `serve` returns.
 
         Args:
@@ -88,13 +88,15 @@ class Hub:
         def written(name: str | None, numbered: bool) -> None:
             self._count(number, name, numbered)
 
-        connection = Connection(number, path, websocket=websocket, transport=transport, limits=limits, written=written)
+        connection = ClientConnection(
+            number, path, websocket=websocket, transport=transport, limits=limits, written=written
+        )
         with self._changed:
             self._open[number] = (connection, time.time())
             self._sent[number], self._numbered[number] = Counter(), {}
         return connection, websocket
 
-    async def serve(self, connection: Connection, session: Session) -> None:
+    async def serve(self, connection: ClientConnection, session: ServerSession) -> None:
         """Run a connection to its end."""
         try:
             await connection.run(session)
@@ -105,7 +107,7 @@ class Hub:
                 self._forget_oldest()
                 self._changed.notify_all()
 
-    def note_request(self, connection: Connection, message: Any) -> None:
+    def note_request(self, connection: ClientConnection, message: Any) -> None:
         """Record a parsed message, without its key."""
         if isinstance(message, dict) and "APIKey" in message:
             message = {**message, "APIKey": "***"}
@@ -113,7 +115,7 @@ class Hub:
             self._requests.append((connection.number, message))
             self._changed.notify_all()
 
-    def note_subscriptions(self, connection: Connection) -> None:
+    def note_subscriptions(self, connection: ClientConnection) -> None:
         """Record the names that a connection streams now."""
         with self._changed:
             self._subscriptions[connection.number] = list(connection.subscriptions)
@@ -143,7 +145,7 @@ class Hub:
         await _gone(connections)
         return len(connections)
 
-    def _connections(self) -> list[Connection]:
+    def _connections(self) -> list[ClientConnection]:
         with self._changed:
             return [connection for connection, _ in self._open.values()]
 
@@ -210,5 +212,5 @@ class Hub:
             return self._changed.wait_for(lambda: len(self._open) == count, timeout)
 
 
-async def _gone(connections: list[Connection]) -> None:
+async def _gone(connections: list[ClientConnection]) -> None:
     await asyncio.gather(*(connection.gone.wait() for connection in connections))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from finx_sync.sandbox.account import Account, Order, Side
+from finx_sync.sandbox.account import Side, TradingAccount, TradingOrder
 
 __all__ = ["Robot"]
 
@@ -29,7 +29,7 @@ class Robot:
     """
 
     def __init__(
-        self, account: Account, symbol: str, size: float, *, interval: int, on_tick: Callable[[float], float]
+        self, account: TradingAccount, symbol: str, size: float, *, interval: int, on_tick: Callable[[float], float]
     ) -> None:
         self._account = account
         self._symbol = symbol
@@ -38,7 +38,7 @@ class Robot:
         self._on_tick = on_tick
         self._next_at: int | None = None
         self._count = 0
-        self._waiting: Order | None = None
+        self._waiting: TradingOrder | None = None
 
     def step(self, now: int) -> None:
         """Do what is due at `now`, milliseconds since 1970; the first call only starts the clock."""
@@ -68,5 +68,5 @@ class Robot:
     def _side(self) -> Side:
         return "sell" if self._count // 4 % 2 else "buy"
 
-    def _place(self, side: Side, price: float, now: int) -> Order:
+    def _place(self, side: Side, price: float, now: int) -> TradingOrder:
         return self._account.place(self._symbol, side, self._size, price=price, client_id="robot", now=now)

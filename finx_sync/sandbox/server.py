@@ -23,7 +23,7 @@ from aiohttp import web
 
 from finx_sync.errors import ConfigError, FinxSyncError, InvalidInputError, StreamTimeoutError, UsageError
 from finx_sync.sandbox.connection import BACKLOG_LIMIT, Limits
-from finx_sync.sandbox.history import History
+from finx_sync.sandbox.history import PriceHistory
 from finx_sync.sandbox.host import SandboxHost, SandboxVenue, dumps
 from finx_sync.sandbox.hub import ConnectionInfo, Hub
 from finx_sync.sandbox.market import Market
@@ -102,7 +102,7 @@ class Sandbox:
         self._keys = _checked_keys(keys)
         self._clock = clock
         self._market = Market(seed)
-        self._history = History(seed, self._market.path)
+        self._history = PriceHistory(seed, self._market.path)
         self._hub = Hub(Limits(idle_timeout, backlog_limit))
         self._secret = secret
         services = SandboxHost(

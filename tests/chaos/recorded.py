@@ -12,7 +12,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 from pathlib import Path
@@ -20,18 +20,16 @@ from typing import Any, Final
 
 import msgspec
 
-from finx_sync import Backoff, State, StateChange, StreamManager
+from finx_sync import Backoff, State, StateChange
 from finx_sync.messages import Message
 from finx_sync.notices import Gap
 from finx_sync.recorder import reasons
 from finx_sync.sandbox import Sandbox
 from finx_sync.stream import Stream
 from finx_sync.testing import Cut, FaultProxy, random_script
-from finx_sync.venues.bitmex import BitmexStream
-from finx_sync.venues.ftx import FtxStream
-from finx_sync.venues.ime import ImeStream
+from finx_sync.venues import registry
 from tests.chaos.server import KINDS, SURVIVED
-from tests.recorder.venues import PLAYERS
+from tests.recorder.venues import player, stream_of
 from tests.waiting import wait_until
 
 RECOVERY_LIMIT: Final = 20.0
@@ -49,7 +47,6 @@ OPTIONS: Final[Mapping[str, Any]] = {
     "flight_recorder": False,
     "proxy": "",
 }
-KEYS: Final = {"api_key": "sandbox-key", "api_secret": "sandbox-secret"}
 
 
 class Log:
@@ -79,59 +76,32 @@ def _values(item: Any) -> str:
     return f"{getattr(item, 'received_at', None)!r} {msgspec.json.encode(shown, enc_hook=str).decode()}"
 
 
-def _finx(url: str) -> Stream:
-    stream = StreamManager("sandbox-key", url=url, **OPTIONS)
-    stream.subscribe_contract("BTC-26AUG22-20000-C", "BTC-PERPETUAL", "ETH-PERPETUAL")
-    stream.subscribe_spot("BTC:USDC", "ETH:USD")
-    return stream
-
-
-def _deribit(url: str) -> Stream:
-    stream = StreamManager(environment="deribit", url=url, **OPTIONS)
-    stream.subscribe_contract("BTC-26AUG22-20000-C", "BTC-PERPETUAL", "ETH-PERPETUAL")
-    stream.subscribe_spot("BTC:USD")
-    return stream
-
-
-def _ftx(url: str) -> Stream:
-    stream = FtxStream(url=url, **KEYS, **OPTIONS)
-    stream.subscribe_ticker("BTC-PERP", "ETH/USD")
-    stream.subscribe_trades("BTC-PERP")
-    stream.subscribe_orderbook("BTC-PERP", "ETH/USD")
-    stream.subscribe_fills()
-    stream.subscribe_orders()
-    return stream
-
-
-def _bitmex(url: str) -> Stream:
-    channels = ("instrument", "quote", "trade", "orderBookL2", "orderBook10")
-    return BitmexStream(("XBTUSD", "ETHUSD"), url=url, channels=channels, **KEYS, **OPTIONS)
-
-
-def _ime(url: str) -> Stream:
-    return ImeStream(url=url, names=["ContractA", "ContractB"], ids="24680", auth="sandbox-key", **OPTIONS)
-
-
 @dataclass(frozen=True)
-class Venue:
+class Recipe:
     """How a venue is recorded.
 
     Attributes:
-        make: its stream to a URL, subscribed.
+        names: what is subscribed, as on the command line.
         skipped: kinds of fault that mean nothing here.
     """
 
-    make: Callable[[str], Stream]
+    names: tuple[str, ...]
     skipped: frozenset[str] = frozenset()
 
 
+CONTRACTS: Final = ("BTC-26AUG22-20000-C", "BTC-PERPETUAL", "ETH-PERPETUAL")
+SYMBOLS: Final = ("XBTUSD", "ETHUSD")
+TABLES: Final = ("instrument", "quote", "trade", "orderBookL2", "orderBook10")
+ACCOUNT: Final = ("margin", "position", "order", "execution")
 VENUES: Final = {
-    "finx": Venue(_finx),
-    "deribit": Venue(_deribit),
-    "ftx": Venue(_ftx),
-    "bitmex": Venue(_bitmex),
+    "finx": Recipe((*CONTRACTS, "BTC:USDC", "ETH:USD")),
+    "deribit": Recipe((*CONTRACTS, "BTC:USD")),
+    "ftx": Recipe(
+        ("BTC-PERP", "ETH/USD", "trades:BTC-PERP", "orderbook:BTC-PERP", "orderbook:ETH/USD", "fills", "orders")
+    ),
+    "bitmex": Recipe((*(f"{table}:{symbol}" for table in TABLES for symbol in SYMBOLS), *ACCOUNT)),
     # Nothing can be asked of this service, so a feed that is only silent is not told from a quiet market.
-    "ime": Venue(_ime, frozenset({"mute"})),
+    "ime": Recipe(("ContractA", "ContractB", "24680"), frozenset({"mute"})),
 }
 
 
@@ -178,7 +148,8 @@ def run(venue: str, folder: Path, *, seconds: float, each: int, seed: int) -> Ou
     path = folder / f"{venue}.finxrec"
     with Sandbox(contract_interval=0.02, spot_interval=0.02, exchange_interval=0.02) as sandbox:
         with FaultProxy(sandbox.url, seed=seed) as proxy:
-            stream = recipe.make(proxy.url)
+            stream = stream_of(venue, proxy.url, **OPTIONS)
+            registry.find(venue).subscribe(stream, recipe.names)
             live = Log(stream)
             begin = time.monotonic()
             with stream.record(path, rotate_bytes=1024 * 1024) as recording:
@@ -191,7 +162,7 @@ def run(venue: str, folder: Path, *, seconds: float, each: int, seed: int) -> Ou
             outcome.seconds = time.monotonic() - begin
         if recording.lost:
             outcome.faults.append(f"the recorder left {recording.lost} messages out")
-        again = PLAYERS[venue]()  # subscribed to nothing: all is the recording's
+        again = player(venue)  # subscribed to nothing: all is the recording's
         replayed = Log(again)
         replay = again.replay(path, speed="max")
     outcome.faults += [str(one) for one in replay.damage]

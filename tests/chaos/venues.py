@@ -18,18 +18,20 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any, ClassVar
 
-from finx_sync import Backoff, ContractTick, SpotTick, State, StreamManager
+from finx_sync import Backoff, ContractTick, SpotTick, State
 from finx_sync.errors import ChecksumError, UnreadableMessageError
 from finx_sync.messages import Message
 from finx_sync.sandbox import Sandbox
 from finx_sync.sandbox.market import Market
 from finx_sync.stream import Stream
 from finx_sync.testing import FaultProxy, random_script
+from finx_sync.venues import registry
 from finx_sync.venues.bitmex import BitmexStream, TableItem
 from finx_sync.venues.ftx import FtxFill, FtxOrder, FtxOrderBook, FtxStream
-from finx_sync.venues.ime import ImeContract, ImeStream
+from finx_sync.venues.ime import ImeContract
 from tests.chaos.resources import Resources, differences, imbalance
 from tests.chaos.server import KINDS, SURVIVED
+from tests.recorder.venues import stream_of
 from tests.tables import agrees
 from tests.waiting import wait_until
 
@@ -47,13 +49,13 @@ TIMERS: dict[str, Any] = {
     "flight_recorder": False,
     "proxy": "",
 }
-KEYS = {"api_key": "sandbox-key", "api_secret": "sandbox-secret"}
 
 
 class Trial(abc.ABC):
     """One venue's stream, and how to compare it with the sandbox.
 
     Attributes:
+        venue: its name.
         sandbox_options: what the sandbox is made with.
         skipped: kinds of fault that mean nothing here.
         told: errors that a damaged message may bring.
@@ -63,6 +65,7 @@ class Trial(abc.ABC):
         patience: seconds that the last messages may take to come.
     """
 
+    venue: ClassVar[str]
     patience = 10.0
     sandbox_options: ClassVar[dict[str, Any]] = {"exchange_interval": 0.02}
     skipped: ClassVar[frozenset[str]] = frozenset()
@@ -77,6 +80,12 @@ class Trial(abc.ABC):
         self._changed = threading.Condition()
         self.stream = self.new_stream(url)
         self.stream.on_error(self.error)
+
+    def subscribed(self, url: str, *names: str) -> Any:
+        """The venue's stream, subscribed by the names of the command line."""
+        stream = stream_of(self.venue, url, **TIMERS)
+        registry.find(self.venue).subscribe(stream, names)
+        return stream
 
     @abc.abstractmethod
     def new_stream(self, url: str) -> Stream:
@@ -114,6 +123,7 @@ class Trial(abc.ABC):
 class BitmexTrial(Trial):
     """Tables, row by row."""
 
+    venue = "bitmex"
     symbols = ("XBTUSD", "ETHUSD")
     channels = ("instrument", "quote", "trade", "tradeBin1m", "orderBookL2", "orderBookL2_25", "orderBook10", "funding")
     tables = (*channels, "margin", "position", "order", "execution")
@@ -124,7 +134,8 @@ class BitmexTrial(Trial):
     stream: BitmexStream
 
     def new_stream(self, url: str) -> Stream:
-        stream = BitmexStream(self.symbols, url=url, channels=self.channels, **KEYS, **TIMERS)
+        topics = [f"{channel}:{symbol}" for symbol in self.symbols for channel in self.channels]
+        stream = self.subscribed(url, *topics, "margin", "position", "order", "execution")
         stream.on_table(self._row)
         return stream
 
@@ -162,6 +173,7 @@ class FtxTrial(Trial):
     them, at each subscription, so what the client makes of that is seen.
     """
 
+    venue = "ftx"
     markets = ("BTC-PERP", "ETH/USD")
     sandbox_options: ClassVar[dict[str, Any]] = {"exchange_interval": 0.01, "robots": False}
     told: ClassVar[tuple[type[Exception], ...]] = (UnreadableMessageError, ChecksumError)  # an update was damaged
@@ -173,13 +185,10 @@ class FtxTrial(Trial):
         self.trades = 0
         self.fills: list[FtxFill] = []
         self.orders: list[FtxOrder] = []
-        stream = FtxStream(url=url, **KEYS, **TIMERS)
+        stream = self.subscribed(url, *(f"orderbook:{market}" for market in self.markets), "fills", "orders")
         stream.on_fill(self.fills.append)
         stream.on_order(self.orders.append)
         stream.on_orderbook(self._book)
-        stream.subscribe_orderbook(*self.markets)
-        stream.subscribe_fills()
-        stream.subscribe_orders()
         return stream
 
     def _book(self, book: FtxOrderBook) -> None:
@@ -226,17 +235,16 @@ def _ends_with(mine: Sequence[Message], kept: list[dict[str, Any]]) -> bool:
 class DeribitTrial(Trial):
     """Every ticker is what the market was at its time, and none goes back in time."""
 
+    venue = "deribit"
     sandbox_options: ClassVar[dict[str, Any]] = {"seed": SEED, "contract_interval": 0.02, "spot_interval": 0.02}
     names: ClassVar[frozenset[str]] = frozenset({"BTC-26AUG22-20000-C", "BTC-PERPETUAL", "ETH-PERPETUAL", "BTC:USD"})
 
     def new_stream(self, url: str) -> Stream:
         self._market = Market(SEED)
         self._newest: dict[str, int] = {}
-        stream = StreamManager(environment="deribit", url=url, **TIMERS)
+        stream = self.subscribed(url, *self.names)
         stream.on_contract(self._contract)
         stream.on_spot(self._spot)
-        stream.subscribe_contract(*(name for name in self.names if ":" not in name))
-        stream.subscribe_spot("BTC:USD")
         return stream
 
     def _spot(self, tick: SpotTick) -> None:
@@ -258,13 +266,14 @@ class DeribitTrial(Trial):
 class ImeTrial(Trial):
     """Contracts by name and by id, none of which goes back in time."""
 
+    venue = "ime"
     # Nothing can be asked of this service, so a feed that is only silent is not told from a quiet market.
     skipped: ClassVar[frozenset[str]] = frozenset({"mute"})
     names: ClassVar[frozenset[str]] = frozenset({"ContractA", "ContractB", "24680"})
 
     def new_stream(self, url: str) -> Stream:
         self._newest: dict[str, str] = {}
-        stream = ImeStream(url=url, names=["ContractA", "ContractB"], ids="24680", auth="sandbox-key", **TIMERS)
+        stream = self.subscribed(url, *self.names)
         stream.on_contract(self._contract)
         return stream
 
@@ -277,7 +286,7 @@ class ImeTrial(Trial):
         self.compared += 1
 
 
-TRIALS: dict[str, type[Trial]] = {"bitmex": BitmexTrial, "ftx": FtxTrial, "deribit": DeribitTrial, "ime": ImeTrial}
+TRIALS: dict[str, type[Trial]] = {trial.venue: trial for trial in (BitmexTrial, FtxTrial, DeribitTrial, ImeTrial)}
 
 
 @dataclass

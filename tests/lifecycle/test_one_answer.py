@@ -9,8 +9,6 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from finx_sync.pipeline.worker import Worker
-from finx_sync.session.lookout import Lookout
 
 from finx_sync import StaleDataError, StreamManager
 from finx_sync.errors import InvalidInputError

@@ -21,7 +21,7 @@ from finx_sync.recorder import writer
 from finx_sync.recorder.format import HEAD, OVERHEAD, Closed, blocks
 from finx_sync.recorder.replay import Replay
 from finx_sync.stream import Stream
-from tests.recorder.venues import LIVE, PLAYERS, raw, record_all
+from tests.recorder.venues import SUBSCRIBED, player, raw, record_all
 
 V1: Final = Path(__file__).parent / "data"
 """A recording of FinX in three files, as version 1 wrote it: two replacements and a lost connection."""
@@ -60,7 +60,7 @@ class Played:
     """A replay, and what its handlers were given."""
 
     def __init__(self, venue: str, path: Any) -> None:
-        self.stream: Stream = PLAYERS[venue]()
+        self.stream: Stream = player(venue)
         self.texts: list[str] = []
         self.gaps: list[Gap] = []
         self.stream.on_message(self.texts.append)
@@ -80,7 +80,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Sound]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(writer, "FLUSH_INTERVAL", 0.05)
         paths = record_all(tmp_path_factory.mktemp("recordings"))
-    found = {venue: Sound(venue, paths[venue]) for venue in LIVE}
+    found = {venue: Sound(venue, paths[venue]) for venue in SUBSCRIBED}
     found["version 1"] = Sound("finx", list(V1.glob("*.finxrec")), is_old=True)
     return found.__getitem__
 
@@ -223,7 +223,7 @@ def check(truth: Sound, path: Any) -> None:
             ), "coverage() does not know of a gap"
 
 
-@pytest.mark.parametrize("venue", [*LIVE, "version 1"])
+@pytest.mark.parametrize("venue", [*SUBSCRIBED, "version 1"])
 @settings(max_examples=max(10, settings.default.max_examples // 4))
 @given(damage=wounds, how=st.sampled_from(["file", "folder", "list"]))
 def test_no_damage_hides_what_is_missing(
@@ -239,7 +239,7 @@ def test_no_damage_hides_what_is_missing(
         check(truth, written(files, Path(folder) / "hurt", how))
 
 
-@pytest.mark.parametrize("venue", [*LIVE, "version 1"])
+@pytest.mark.parametrize("venue", [*SUBSCRIBED, "version 1"])
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("kind", ["flip", "cut"])
 def test_every_place_in_every_file(

@@ -28,7 +28,7 @@ from finx_sync.sandbox import Sandbox
 from finx_sync.stream import Stream
 from finx_sync.venues.base import Request, Subscription
 from finx_sync.venues.bitmex import BitmexStream, TableItem
-from finx_sync.venues.ftx import Book, FtxOrderBook, FtxStream
+from finx_sync.venues.ftx import FtxBook, FtxOrderBook, FtxStream
 from finx_sync.venues.ftx.messages import BookUpdate
 from finx_sync.venues.ime import ImeStream
 from tests.material import material
@@ -395,14 +395,14 @@ def check_ftx(tables: dict[str, list[dict[str, Any]]], live: Log) -> None:
 
 def rebuilt(rows: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
     """The books that updates of levels make."""
-    books: dict[str, Book] = {}
+    books: dict[str, FtxBook] = {}
     seen = []
     updates: dict[int, list[dict[str, Any]]] = {}
     for row in rows:
         updates.setdefault(row["message"], []).append(row)
     for levels in updates.values():
         first = levels[0]
-        book = books.setdefault(first["market"], Book())
+        book = books.setdefault(first["market"], FtxBook())
         bids, asks = ([(one["price"], one["size"]) for one in levels if one["side"] == side] for side in ("bid", "ask"))
         update = BookUpdate(
             market=first["market"],

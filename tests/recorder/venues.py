@@ -5,21 +5,19 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
 from websockets.exceptions import ConnectionClosed
 
-from finx_sync import Backoff, StreamManager
+from finx_sync import Backoff
 from finx_sync.recorder.format import Received
 from finx_sync.recorder.reader import RecordingReader
 from finx_sync.sandbox import Sandbox
 from finx_sync.stream import Stream
 from finx_sync.testing import Cut, FaultProxy
-from finx_sync.venues.bitmex import BitmexStream
-from finx_sync.venues.ftx import FtxStream
-from finx_sync.venues.ime import ImeStream
+from finx_sync.venues import registry
 from tests.scripted import ScriptedServer
 from tests.waiting import wait_until
 
@@ -29,7 +27,7 @@ OPTIONS: Final[dict[str, Any]] = {
     "flight_recorder": False,
     "proxy": "",
 }
-KEYS: Final = {"api_key": "sandbox-key", "api_secret": "sandbox-secret"}
+SECRETS: Final = ("sandbox-key", "sandbox-secret")
 ROTATE_BYTES: Final = {"finx": 8000, "deribit": 5000, "ftx": 5000, "bitmex": 5000, "ime": 1200}
 """So that each has several files of several blocks."""
 PATIENCE: Final = 30.0
@@ -37,53 +35,35 @@ CONTRACT_NAME: Final = "BTC-PERPETUAL"
 PAIR: Final = "BTC:USDC"
 
 
-def _finx(url: str) -> Stream:
-    stream = StreamManager("sandbox-key", url=url, **OPTIONS)
-    stream.subscribe_contract(CONTRACT_NAME)
-    stream.subscribe_spot(PAIR)
-    return stream
-
-
-def _deribit(url: str) -> Stream:
-    stream = StreamManager(environment="deribit", url=url, **OPTIONS)
-    stream.subscribe_contract("BTC-PERPETUAL", "ETH-PERPETUAL")
-    stream.subscribe_spot("BTC:USD")
-    return stream
-
-
-def _ftx(url: str) -> Stream:
-    stream = FtxStream(url=url, **KEYS, **OPTIONS)
-    stream.subscribe_ticker("BTC-PERP")
-    stream.subscribe_trades("BTC-PERP")
-    stream.subscribe_orderbook("BTC-PERP")
-    return stream
-
-
-def _bitmex(url: str) -> Stream:
-    return BitmexStream(("XBTUSD",), url=url, channels=("quote", "trade", "orderBook10"), **KEYS, **OPTIONS)
-
-
-def _ime(url: str) -> Stream:
-    return ImeStream(url=url, names=["ContractA"], ids="24680", auth="sandbox-key", **OPTIONS)
-
-
-LIVE: Final[dict[str, Callable[[str], Stream]]] = {
-    "finx": _finx,
-    "deribit": _deribit,
-    "ftx": _ftx,
-    "bitmex": _bitmex,
-    "ime": _ime,
+SUBSCRIBED: Final[dict[str, tuple[str, ...]]] = {
+    "finx": (CONTRACT_NAME, PAIR),
+    "deribit": ("BTC-PERPETUAL", "ETH-PERPETUAL", "BTC:USD"),
+    "ftx": ("BTC-PERP", "trades:BTC-PERP", "orderbook:BTC-PERP"),
+    "bitmex": ("quote:XBTUSD", "trade:XBTUSD", "orderBook10:XBTUSD", "margin", "position", "order", "execution"),
+    "ime": ("ContractA", "24680"),
 }
-"""Streams to a URL, subscribed."""
+"""What is recorded of each venue, by the names of the command line."""
 
-PLAYERS: Final[dict[str, Callable[[], Stream]]] = {
-    "finx": lambda: StreamManager(environment="sandbox"),
-    "deribit": lambda: StreamManager(environment="deribit"),
-    "ftx": lambda: FtxStream(url="ws://127.0.0.1:9", **KEYS),
-    "bitmex": lambda: BitmexStream(url="ws://127.0.0.1:9", **KEYS),
-    "ime": lambda: ImeStream(url="ws://127.0.0.1:9", auth="sandbox-key"),
-}
-"""Streams that are never started, and not subscribed to anything."""
+
+def stream_of(name: str, url: str, **options: Any) -> Any:
+    """A venue's stream with the sandbox's credentials, as the registry has it; not subscribed to anything."""
+    venue = registry.find(name)
+    stream = venue.stream(url=url, **dict(zip(venue.credentials, SECRETS, strict=False)), **options)
+    venue.subscribe(stream, ())
+    return stream
+
+
+def live(name: str, url: str) -> Stream:
+    """A stream to a URL, subscribed."""
+    stream: Stream = stream_of(name, url, **OPTIONS)
+    registry.find(name).subscribe(stream, SUBSCRIBED[name])
+    return stream
+
+
+def player(name: str) -> Stream:
+    """A stream that is never started."""
+    stream: Stream = stream_of(name, "ws://127.0.0.1:9")
+    return stream
 
 
 def record_all(folder: Path) -> dict[str, list[Path]]:
@@ -97,7 +77,7 @@ def record_all(folder: Path) -> dict[str, list[Path]]:
         except BaseException as error:  # noqa: BLE001  # it is raised where it is waited for
             failures.append(error)
 
-    threads = [threading.Thread(target=record, args=(venue,)) for venue in LIVE]
+    threads = [threading.Thread(target=record, args=(venue,)) for venue in SUBSCRIBED]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -166,7 +146,7 @@ def _server(venue: str) -> Iterator[str]:
 def _record(venue: str, path: Path) -> list[Path]:
     seen: list[str] = []
     with _server(venue) as url, FaultProxy(url) as proxy:
-        stream = LIVE[venue](proxy.url)
+        stream = live(venue, proxy.url)
         stream.on_message(seen.append)
         # The sandbox's connections do not all bring the same messages, so IME's are not compared.
         replace = (lambda: proxy.inject(Cut())) if venue == "ime" else stream.reconnect_now

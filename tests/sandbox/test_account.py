@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from finx_sync.errors import InvalidInputError
-from finx_sync.sandbox.account import Account, Event, Fill, Order, Position, Quote, Terms
+from finx_sync.sandbox.account import Event, Fill, Position, Quote, TradingAccount, TradingOrder, TradingTerms
 from finx_sync.sandbox.robot import Robot
 
-LINEAR = Terms(worth=float, price=float, maker_fee=0.0002, taker_fee=0.0007, initial_margin=0.1)
-INVERSE = Terms(
+LINEAR = TradingTerms(worth=float, price=float, maker_fee=0.0002, taker_fee=0.0007, initial_margin=0.1)
+INVERSE = TradingTerms(
     worth=lambda price: -1 / price, price=lambda worth: -1 / worth, maker_fee=0, taker_fee=0, initial_margin=0.01
 )
 QUOTE = Quote(bid=99.0, bid_size=5.0, ask=101.0, ask_size=5.0, mark=100.0)
@@ -25,10 +25,12 @@ QUOTE = Quote(bid=99.0, bid_size=5.0, ask=101.0, ask_size=5.0, mark=100.0)
 class Market:
     """A market that stands where it is put."""
 
-    def __init__(self, terms: Terms = LINEAR, balance: float = 10_000.0) -> None:
+    def __init__(self, terms: TradingTerms = LINEAR, balance: float = 10_000.0) -> None:
         self.quote = QUOTE
         numbers = itertools.count(1)
-        self.account = Account(1, {"X": terms}, lambda symbol, now: self.quote, lambda: f"o{next(numbers)}", balance)
+        self.account = TradingAccount(
+            1, {"X": terms}, lambda symbol, now: self.quote, lambda: f"o{next(numbers)}", balance
+        )
         self.events: list[Event] = []
         self.account.listen(self.events.append)
 
@@ -69,7 +71,15 @@ def test_a_resting_order_fills_in_parts_at_its_own_price_as_the_market_comes() -
         (5, 95, True, "open"),
         (3, 95, True, "filled"),
     ]
-    assert [type(event) for event in market.events] == [Order, Order, Fill, Position, Order, Fill, Position]
+    assert [type(event) for event in market.events] == [
+        TradingOrder,
+        TradingOrder,
+        Fill,
+        Position,
+        TradingOrder,
+        Fill,
+        Position,
+    ]
 
 
 def test_cancelling_closes_what_is_left_and_only_once() -> None:

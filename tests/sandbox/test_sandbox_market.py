@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from finx_sync.errors import InvalidInputError
 from finx_sync.pricing import black76, parse_instrument
 from finx_sync.sandbox.chain import years_to_expiry
-from finx_sync.sandbox.history import PAGE_ROWS, TIME_IS_INCLUSIVE, History, day_start, time_of_day
+from finx_sync.sandbox.history import PAGE_ROWS, TIME_IS_INCLUSIVE, PriceHistory, day_start, time_of_day
 from finx_sync.sandbox.host import dumps
 from finx_sync.sandbox.market import EXCHANGES, PAIRS, Market
 from finx_sync.sandbox.prices import DAY_MS
@@ -36,7 +36,7 @@ OPTION_ONLY = {"underlying_price", "underlying_index", "mark_iv", "interest_rate
 OPTION_ONLY |= {"vega", "theta", "rho", "gamma", "delta"}
 NOW = 1_786_000_000_000
 MARKET = Market(20220805)
-HISTORY = History(20220805, MARKET.path)
+HISTORY = PriceHistory(20220805, MARKET.path)
 OPTIONS = [name for name in MARKET.names(NOW) if parse_instrument(name).kind == "option"]
 
 
@@ -183,8 +183,8 @@ def test_a_day_is_deterministic_and_large() -> None:
     """Pages of one day would not fit together, or would all fit into one."""
     start = day_start("2022-06-15")
     rows = HISTORY.day("BTC:USD", start, NOW)
-    assert rows == History(20220805, Market(20220805).path).day("BTC:USD", start, NOW)
-    assert rows != History(1, Market(1).path).day("BTC:USD", start, NOW)
+    assert rows == PriceHistory(20220805, Market(20220805).path).day("BTC:USD", start, NOW)
+    assert rows != PriceHistory(1, Market(1).path).day("BTC:USD", start, NOW)
     assert 19_000 < len(rows) < 62_000
     assert {row.exchange for row in rows} == set(EXCHANGES)
     times = [row.timestamp for row in rows]

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from finx_sync.sandbox import Sandbox
-from finx_sync.venues.ftx import Book
+from finx_sync.venues.ftx import FtxBook
 from finx_sync.venues.ftx.messages import BookUpdate
 from tests.foreign import INSTALL_TIMEOUT, foreign_python
 from tests.sandbox.sandbox_client import KEY
@@ -59,7 +59,7 @@ def test_python_ftx_works_against_the_sandbox() -> None:
         assert 0 < ticker["bid"] < ticker["ask"]
         frame = take(lambda frame: frame.get("channel") == "orderbook" and frame["type"] == "partial")
         image = frame["data"]
-        book = Book()
+        book = FtxBook()
         assert book.apply(
             BookUpdate(
                 market="BTC-PERP", action="partial", bids=image["bids"], asks=image["asks"], checksum=image["checksum"]

@@ -29,7 +29,7 @@ from finx_sync.venues.base import (
     Unreadable,
 )
 from finx_sync.venues.ftx import (
-    Book,
+    FtxBook,
     FtxCredentials,
     FtxDialect,
     FtxFill,
@@ -39,8 +39,8 @@ from finx_sync.venues.ftx import (
     FtxTicker,
     FtxTrade,
 )
-from finx_sync.venues.ftx.conversation import Conversation
-from finx_sync.venues.ftx.messages import BookUpdate, Events, FtxAnswer, FtxOrderBook, GroupedBookUpdate
+from finx_sync.venues.ftx.conversation import FtxConversation
+from finx_sync.venues.ftx.messages import BookUpdate, FtxAnswer, FtxEvents, FtxOrderBook, GroupedBookUpdate
 from finx_sync.venues.ftx.requests import CHANNELS, sign, subscription_to
 from finx_sync.venues.ftx.state import FtxState
 from tests.material import material
@@ -86,7 +86,7 @@ def error(message: str, code: int = 400) -> dict[str, Any]:
 def read(frame: dict[str, Any]) -> Any:
     """The one message of a frame."""
     (message,) = decode(FtxDialect(), frame)
-    if isinstance(message, Events):
+    if isinstance(message, FtxEvents):
         (message,) = message.events
     return message
 
@@ -462,16 +462,16 @@ def test_capture_is_read_whole_and_every_checksum_is_right() -> None:
         "FtxAnswer": 30,
         "Trades": 6,
     }
-    books: dict[str, Book] = {}
+    books: dict[str, FtxBook] = {}
     right = 0
     for message, payload in zip(messages, payloads, strict=True):
-        if isinstance(message, (FtxTicker, Events)):
+        if isinstance(message, (FtxTicker, FtxEvents)):
             data = json.loads(bytes(payload))["data"]
             rows = [message] if isinstance(message, FtxTicker) else message.events
             rest = [{name: value for name, value in row.items() if name != "market"} for row in rows]
             assert rest == ([data] if isinstance(data, dict) else data)
         if isinstance(message, BookUpdate):
-            book = books.setdefault(message.market, Book())
+            book = books.setdefault(message.market, FtxBook())
             right += message.checksum is not None and book.apply(message)
             assert not book.is_crossed
             assert max(len(book.bids()), len(book.asks())) <= 100
@@ -505,6 +505,6 @@ def test_an_order_book_knows_its_market_and_its_time() -> None:
 
 def test_a_login_that_nobody_waits_for_is_no_answer() -> None:
     """A late word about a login would be taken for the answer to a subscription."""
-    conversation = Conversation()
+    conversation = FtxConversation()
     assert conversation.answered(FtxAnswer("error", message="Already logged in")) == Authentication(True)
     assert conversation.answered(FtxAnswer("error", said="no")) == ServerError("no")

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from finx_sync.venues.ftx.book import Book
+from finx_sync.venues.ftx.book import FtxBook
 from finx_sync.venues.ftx.messages import BookUpdate
 from finx_sync.venues.ftx.repair import REPAIR_INTERVAL, Once, Repairs
 from tests.material import material
@@ -26,9 +26,9 @@ def change(
     return BookUpdate(market="A", action=action, bids=bids, asks=asks, checksum=checksum)
 
 
-def filled(bids: Levels, asks: Levels) -> Book:
+def filled(bids: Levels, asks: Levels) -> FtxBook:
     """A book that has had its image."""
-    book = Book()
+    book = FtxBook()
     assert book.apply(change(bids, asks, "partial"))
     return book
 
@@ -67,7 +67,7 @@ def test_recorded_books() -> None:
 
 def test_updates_before_the_image_are_ignored() -> None:
     """A book would be made of changes alone, and a bot trade on it."""
-    book = Book()
+    book = FtxBook()
     assert book.apply(change([(1.0, 1.0)], [], checksum=1))
     assert not book.is_valid
     assert book.bids() == []
@@ -92,7 +92,7 @@ changes = st.lists(st.tuples(prices, sizes), max_size=40)
 @given(st.lists(st.tuples(changes, changes), min_size=1, max_size=10))
 def test_book_is_that_of_a_plain_dictionary(steps: list[tuple[Levels, Levels]]) -> None:
     """Some order of changes would leave a level that is gone, or the wrong order, or the wrong checksum."""
-    book = Book()
+    book = FtxBook()
     sides: tuple[dict[float, float], dict[float, float]] = ({}, {})
     for number, step in enumerate(steps):
         for side, levels in zip(sides, step, strict=True):

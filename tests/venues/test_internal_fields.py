@@ -12,7 +12,7 @@ import pytest
 
 from finx_sync.messages import Message
 from finx_sync.venues.finx import parse_reply
-from finx_sync.venues.ftx.messages import Events
+from finx_sync.venues.ftx.messages import FtxEvents
 from tests.fuzzing.payloads import VENUES, Venue
 from tests.scripted import CONTRACT, TICK
 
@@ -47,7 +47,7 @@ def with_internal(value: Any, extra: dict[str, Any], at: tuple[str, ...] = ()) -
 
 def messages_of(message: Any) -> list[Message]:
     """It, and those inside."""
-    return [message, *message.events] if isinstance(message, Events) else [message]
+    return [message, *message.events] if isinstance(message, FtxEvents) else [message]
 
 
 def test_there_are_such_fields() -> None:

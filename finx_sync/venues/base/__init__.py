@@ -5,7 +5,6 @@ from __future__ import annotations
 from finx_sync.venues.base.codec import MAIN_ENDPOINT, Dialect, Periodic
 from finx_sync.venues.base.commands import (
     NOTHING,
-    Answer,
     Authentication,
     Changed,
     Command,
@@ -21,6 +20,7 @@ from finx_sync.venues.base.commands import (
     Refused,
     Report,
     Request,
+    RequestAnswer,
     Resubscribe,
     ServerError,
     Several,
@@ -35,7 +35,6 @@ from finx_sync.venues.base.state import VenueState
 __all__ = [
     "MAIN_ENDPOINT",
     "NOTHING",
-    "Answer",
     "Authentication",
     "Changed",
     "Command",
@@ -53,6 +52,7 @@ __all__ = [
     "Refused",
     "Report",
     "Request",
+    "RequestAnswer",
     "Resubscribe",
     "ServerError",
     "Several",

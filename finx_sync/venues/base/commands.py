@@ -13,7 +13,6 @@ from finx_sync.messages import Message
 
 __all__ = [
     "NOTHING",
-    "Answer",
     "Authentication",
     "Changed",
     "Command",
@@ -29,6 +28,7 @@ __all__ = [
     "Refused",
     "Report",
     "Request",
+    "RequestAnswer",
     "Resubscribe",
     "ServerError",
     "Several",
@@ -170,7 +170,7 @@ class Unknown:
 
 
 @dataclass(frozen=True)
-class Answer:
+class RequestAnswer:
     """What the server says to a request, where its meaning depends on what was asked: the venue's state knows."""
 
 
@@ -188,7 +188,7 @@ class Unreadable:
 Control = (
     Authentication | KeepAliveReply | ServerError | Confirmed | Refused | Postponed | Reconnect | Ignored | Several
 )
-Decoded = Message | Control | Answer | Unknown | Unreadable
+Decoded = Message | Control | RequestAnswer | Unknown | Unreadable
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from finx_sync.errors import InvalidInputError
 from finx_sync.venues.bitmex.messages import Level, OrderBook, Row, TableUpdate
-from finx_sync.venues.bitmex.tables import BOOKS, KeyedTable, Table, new_table
+from finx_sync.venues.bitmex.tables import BOOKS, KeyedTable, MergedTable, new_table
 
 __all__ = ["Storage"]
 
@@ -59,7 +59,7 @@ class Storage:
 
     def __init__(self, lock: AbstractContextManager[Any] | None = None) -> None:
         self._lock = nullcontext() if lock is None else lock
-        self._tables: dict[str, Table] = {}
+        self._tables: dict[str, MergedTable] = {}
         self._finished: deque[tuple[float, Row]] = deque()
         self.lost: set[tuple[str, str | None]] = set()
         self.data: Mapping[str, list[Row]] = _Tables(self)

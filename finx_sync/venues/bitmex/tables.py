@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from finx_sync.venues.bitmex.messages import Row
 
-__all__ = ["BOOKS", "Key", "KeyedTable", "LogTable", "Table", "new_table"]
+__all__ = ["BOOKS", "Key", "KeyedTable", "LogTable", "MergedTable", "new_table"]
 
 ROWS_KEPT: Final = 200
 """For each table and symbol, as in BitMEX's own client; orders and books are kept whole."""
@@ -22,12 +22,12 @@ Key = Any
 """The value of a row's key field, or a tuple of several."""
 
 
-def new_table(name: str, keys: list[str]) -> Table:
+def new_table(name: str, keys: list[str]) -> MergedTable:
     """The kind of table that fits the keys which a partial names."""
     return KeyedTable(name, keys) if keys else LogTable(name)
 
 
-class Table(abc.ABC):
+class MergedTable(abc.ABC):
     """What both kinds share.
 
     Args:
@@ -100,7 +100,7 @@ class Table(abc.ABC):
         """Remove rows; returns them as they were, and adds the keys of those that were not there to `lost`."""
 
 
-class KeyedTable(Table):
+class KeyedTable(MergedTable):
     """Rows by symbol where the keys have one, then by key: each step costs the same whatever the table holds."""
 
     def __init__(self, name: str, keys: list[str]) -> None:
@@ -168,7 +168,7 @@ class KeyedTable(Table):
                     del part[key]
 
 
-class LogTable(Table):
+class LogTable(MergedTable):
     """Rows without keys, which are only ever added: quotes, trades and their bins. The newest of each symbol stay."""
 
     def __init__(self, name: str) -> None:

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
 from finx_sync.venues.base import (
-    Answer,
     Command,
     Confirmed,
     Ignored,
     Outcome,
     Refused,
     Request,
+    RequestAnswer,
     ServerError,
     Several,
     Subscription,
@@ -28,7 +28,7 @@ KEPT: Final = 1024
 
 
 @dataclass(frozen=True)
-class RpcAnswer(Answer):
+class RpcAnswer(RequestAnswer):
     """The answer to a request that subscribes.
 
     Attributes:

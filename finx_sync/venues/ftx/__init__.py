@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from finx_sync.venues.ftx.book import Book
+from finx_sync.venues.ftx.book import FtxBook
 from finx_sync.venues.ftx.codec import FtxDialect
 from finx_sync.venues.ftx.messages import (
     FtxFill,
@@ -23,7 +23,7 @@ from finx_sync.venues.ftx.requests import FtxCredentials
 from finx_sync.venues.ftx.stream import FtxStream
 
 __all__ = [
-    "Book",
+    "FtxBook",
     "FtxCredentials",
     "FtxDialect",
     "FtxFill",

@@ -15,7 +15,7 @@ from typing import Final
 
 from finx_sync.venues.ftx.messages import BookUpdate, Level
 
-__all__ = ["DEPTH", "Book"]
+__all__ = ["DEPTH", "FtxBook"]
 
 DEPTH: Final = 100
 """Levels a side that the server sends, and that the checksum is of."""
@@ -69,7 +69,7 @@ class _Side:
         return self._order[0] * self._sign if self._order else None
 
 
-class Book:
+class FtxBook:
     """One market's book; not safe from several threads at once.
 
     Attributes:

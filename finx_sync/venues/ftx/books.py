@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from finx_sync.venues.base import Subscription
-from finx_sync.venues.ftx.book import Book
+from finx_sync.venues.ftx.book import FtxBook
 from finx_sync.venues.ftx.messages import BookUpdate, FtxGroupedOrderBook, FtxOrderBook, GroupedBookUpdate
 from finx_sync.venues.ftx.repair import Repairs
 from finx_sync.venues.ftx.requests import subscription_to
@@ -25,14 +25,14 @@ class Books:
     """The books of one run. Not safe from several threads at once. Times are seconds on any clock that goes forward."""
 
     def __init__(self) -> None:
-        self._books: dict[tuple[Kind, str], Book] = {}
+        self._books: dict[tuple[Kind, str], FtxBook] = {}
         self._repairs: Repairs[tuple[Kind, str]] = Repairs()
 
     def want(self, subscription: Subscription, now: float) -> None:
         """Keep a market's book, if that is what the subscription is of; its image is about to be asked for."""
         kind = CHANNELS.get(subscription.kind)
         if kind is not None and (what := (kind, subscription.name)) not in self._books:
-            self._books[what] = Book()
+            self._books[what] = FtxBook()
             self._repairs.expected(what, now)
 
     def forget(self, subscription: Subscription) -> None:

@@ -20,7 +20,7 @@ from finx_sync.venues.base import (
 )
 from finx_sync.venues.ftx.messages import FtxAnswer
 
-__all__ = ["Conversation"]
+__all__ = ["FtxConversation"]
 
 BAD_LOGIN: Final = "Invalid login credentials"
 LOGGED_IN: Final = "Already logged in"
@@ -31,7 +31,7 @@ NO_MARKET: Final = "No such market: "
 OPERATIONS: Final = {"subscribed": "subscribe", "unsubscribed": "unsubscribe"}
 
 
-class Conversation:
+class FtxConversation:
     """The open requests of one connection, and what the server's answers to them mean.
 
     Attributes:

@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 import msgspec
 
 from finx_sync.messages import UTC, InternalText, Message, Number, unix_seconds, wire_fields
-from finx_sync.venues.base import Answer
+from finx_sync.venues.base import RequestAnswer
 
 __all__ = [
     "BookUpdate",
-    "Events",
     "Fills",
     "FtxAnswer",
+    "FtxEvents",
     "FtxFill",
     "FtxGroupedOrderBook",
     "FtxMarkets",
@@ -387,7 +387,7 @@ class GroupedBookUpdate(BookUpdate, frozen=True, kw_only=True, gc=False):
 
 
 @wire_fields
-class Events(Message, frozen=True, kw_only=True, gc=False):
+class FtxEvents(Message, frozen=True, kw_only=True, gc=False):
     """A frame of trades, fills, orders or payments; the stream hands them on one by one.
 
     Attributes:
@@ -401,7 +401,7 @@ class Events(Message, frozen=True, kw_only=True, gc=False):
     name_of = operator.attrgetter("name")
 
 
-class Trades(Events, frozen=True, kw_only=True, gc=False):
+class Trades(FtxEvents, frozen=True, kw_only=True, gc=False):
     """Trades of a market."""
 
     @property
@@ -410,20 +410,20 @@ class Trades(Events, frozen=True, kw_only=True, gc=False):
         return self.events[-1].venue_time if self.events else None
 
 
-class Fills(Events, frozen=True, kw_only=True, gc=False):
+class Fills(FtxEvents, frozen=True, kw_only=True, gc=False):
     """Fills of the account."""
 
 
-class Orders(Events, frozen=True, kw_only=True, gc=False):
+class Orders(FtxEvents, frozen=True, kw_only=True, gc=False):
     """Orders of the account."""
 
 
-class Payments(Events, frozen=True, kw_only=True, gc=False):
+class Payments(FtxEvents, frozen=True, kw_only=True, gc=False):
     """Payments of the account."""
 
 
 @dataclass(frozen=True)
-class FtxAnswer(Answer):
+class FtxAnswer(RequestAnswer):
     """The server's answer to a request, which it does not name; `conversation` finds out which one it is about.
 
     Attributes:

@@ -24,12 +24,12 @@ from finx_sync.venues.base import (
     VenueState,
 )
 from finx_sync.venues.ftx.books import BOOKS, Books
-from finx_sync.venues.ftx.conversation import Conversation
+from finx_sync.venues.ftx.conversation import FtxConversation
 from finx_sync.venues.ftx.messages import (
     BookUpdate,
-    Events,
     Fills,
     FtxAnswer,
+    FtxEvents,
     FtxFill,
     FtxOrder,
     FtxOrderBook,
@@ -70,8 +70,8 @@ class FtxState(VenueState):
     def __init__(self, lock: AbstractContextManager[Any] | None = None, seen: Once | None = None) -> None:
         self._lock = nullcontext() if lock is None else lock
         self._books = Books()
-        self._conversations: dict[Hashable, Conversation] = {}
-        self._newest = Conversation()
+        self._conversations: dict[Hashable, FtxConversation] = {}
+        self._newest = FtxConversation()
         self.seen = Once() if seen is None else seen
         self.duplicates = 0
 
@@ -121,17 +121,17 @@ class FtxState(VenueState):
             self._books.drop(now)
         return NOTHING
 
-    def _conversation(self, connection: Hashable) -> Conversation:
+    def _conversation(self, connection: Hashable) -> FtxConversation:
         """A connection's; the first word on one makes it the newest."""
         found = self._conversations.get(connection)
         if found is None:
-            found = self._newest = self._conversations[connection] = Conversation()
+            found = self._newest = self._conversations[connection] = FtxConversation()
         return found
 
     def take(self, message: Any, connection: Hashable | None, now: float, wanted: Container[Topic]) -> Outcome:
         if isinstance(message, BookUpdate):
             return self._merge(message, now, wanted)
-        if isinstance(message, Events):
+        if isinstance(message, FtxEvents):
             return self._take_apart(message, wanted)
         with self._lock:
             conversation = self._conversation(connection)
@@ -158,7 +158,7 @@ class FtxState(VenueState):
         commands: list[Command] = [] if fits else [Report(ChecksumError(update.market))]
         return Outcome(commands=[*commands, Resubscribe(due)] if due else commands)
 
-    def _take_apart(self, frame: Events, wanted: Container[Topic]) -> Outcome:
+    def _take_apart(self, frame: FtxEvents, wanted: Container[Topic]) -> Outcome:
         """Hand the events of a frame on one by one; what was handed on before is not handed on again."""
         messages: list[tuple[Topic, Any]] = []
         for event in frame.events:

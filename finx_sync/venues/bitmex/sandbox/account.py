@@ -10,18 +10,18 @@ from collections import deque
 from typing import Final
 from uuid import UUID
 
-from finx_sync.sandbox.account import Account, Event, Fill, Order, Position
+from finx_sync.sandbox.account import Event, Fill, Position, TradingAccount, TradingOrder
 from finx_sync.venues.bitmex.sandbox.market import PRODUCTS, BitmexMarket, Row, blank, iso, minimal
-from finx_sync.venues.bitmex.sandbox.tables import ROWS_KEPT, Change, Table, changed
+from finx_sync.venues.bitmex.sandbox.tables import ROWS_KEPT, Change, ServedTable, changed
 
-__all__ = ["Trader"]
+__all__ = ["BitmexTrader"]
 
 START_BALANCE: Final = 1_000_000_000
 """Satoshis, that is ten bitcoins."""
 FIRST_NUMBER: Final = 100_001
 
 
-class Trader:
+class BitmexTrader:
     """One key's account and its tables.
 
     Args:
@@ -40,7 +40,7 @@ class Trader:
         self.number: Final = FIRST_NUMBER + index
         self._random = random.Random(self.number)
         terms = {symbol: product.terms() for symbol, product in PRODUCTS.items()}
-        self.account: Final = Account(self.number, terms, market.quote, self._guid, START_BALANCE)
+        self.account: Final = TradingAccount(self.number, terms, market.quote, self._guid, START_BALANCE)
         self.account.listen(self._happened)
         self.switch_at: int | None = None
         self._opened_at = now
@@ -49,7 +49,7 @@ class Trader:
         self._positions = _Rows()
         self._margin = _Rows()
         wallet = {"account": self.number, "currency": "XBt", "amount": START_BALANCE, "timestamp": iso(now)}
-        self.tables: Final[dict[str, Table]] = {
+        self.tables: Final[dict[str, ServedTable]] = {
             "order": self._orders,
             "execution": self._executions,
             "position": self._positions,
@@ -77,7 +77,7 @@ class Trader:
         return str(UUID(int=self._random.getrandbits(128)))
 
     def _happened(self, event: Event) -> None:
-        if isinstance(event, Order):
+        if isinstance(event, TradingOrder):
             self._orders.put(event.id, self._order_row(event), ("orderID", "clOrdID", "account", "symbol"))
             if event.status != "open":
                 self._orders.finish(event.id)
@@ -86,7 +86,7 @@ class Trader:
         elif isinstance(event, Fill):
             self._execute(event.order, event)
 
-    def _order_row(self, order: Order) -> Row:
+    def _order_row(self, order: TradingOrder) -> Row:
         product = PRODUCTS[order.symbol]
         return blank("order") | minimal(
             orderID=order.id, clOrdID=order.client_id, account=self.number, symbol=order.symbol,
@@ -101,7 +101,7 @@ class Trader:
             transactTime=iso(order.updated_at), timestamp=iso(order.updated_at),
         )  # fmt: skip
 
-    def _execute(self, order: Order, fill: Fill | None) -> None:
+    def _execute(self, order: TradingOrder, fill: Fill | None) -> None:
         """Add a row to `execution`: for a fill, or for an order's beginning or end."""
         row = blank("execution")
         row |= {name: value for name, value in self._order_row(order).items() if name in row}
@@ -207,13 +207,13 @@ class _Rows:
         return changes
 
 
-def _status(order: Order) -> str:
+def _status(order: TradingOrder) -> str:
     if order.status != "open":
         return {"filled": "Filled", "cancelled": "Canceled"}[order.status]
     return "PartiallyFilled" if order.filled else "New"
 
 
-def _text(order: Order) -> str:
+def _text(order: TradingOrder) -> str:
     submitted = "Submitted via API."
     return f"Canceled: Canceled via API.\n{submitted}" if order.status == "cancelled" else submitted
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from finx_sync.sandbox.account import Order, Side
+from finx_sync.sandbox.account import Side, TradingOrder
 from finx_sync.venues.bitmex.sandbox.market import Row
 from finx_sync.venues.bitmex.sandbox.server import BitmexServer
 
@@ -40,35 +40,35 @@ class BitmexControls:
         """Let the market go on."""
         self._do(self._venue.resume)
 
-    def place(self, symbol: str, side: Side, size: float, *, key: str = KEY, **options: Any) -> Order:
+    def place(self, symbol: str, side: Side, size: float, *, key: str = KEY, **options: Any) -> TradingOrder:
         """Send an order; see `finx_sync.sandbox.account.Account.place` for its options.
 
         Raises:
             InvalidInputError: an order that cannot be.
         """
 
-        def place() -> Order:
+        def place() -> TradingOrder:
             order = self._venue.trader(key).account.place(symbol, side, size, now=self._venue.now(), **options)
             self._venue.flush()
             return order
 
         return self._do(place)
 
-    def cancel(self, order_id: str, *, key: str = KEY) -> Order:
+    def cancel(self, order_id: str, *, key: str = KEY) -> TradingOrder:
         """Cancel an order.
 
         Raises:
             InvalidInputError: there is none of that id.
         """
 
-        def cancel() -> Order:
+        def cancel() -> TradingOrder:
             order = self._venue.trader(key).account.cancel(order_id, now=self._venue.now())
             self._venue.flush()
             return order
 
         return self._do(cancel)
 
-    def open_orders(self, symbol: str | None = None, *, key: str = KEY) -> list[Order]:
+    def open_orders(self, symbol: str | None = None, *, key: str = KEY) -> list[TradingOrder]:
         """Orders that can still fill, oldest first."""
         return self._do(lambda: self._venue.trader(key).account.open_orders(symbol))
 

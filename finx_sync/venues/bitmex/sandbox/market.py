@@ -15,12 +15,12 @@ from datetime import datetime, timezone
 from typing import Any, Final
 from uuid import UUID
 
-from finx_sync.sandbox.account import Quote, Terms
+from finx_sync.sandbox.account import Quote, TradingTerms
 from finx_sync.sandbox.market import Market
 from finx_sync.sandbox.prices import unit_noise
 from finx_sync.venues.bitmex.sandbox.schema import TABLES
 
-__all__ = ["INDICES", "PERIODS", "PRODUCTS", "BitmexMarket", "Product", "Row", "blank", "iso", "minimal"]
+__all__ = ["INDICES", "PERIODS", "PRODUCTS", "BitmexMarket", "BitmexProduct", "Row", "blank", "iso", "minimal"]
 
 Row = dict[str, Any]
 
@@ -36,7 +36,7 @@ NO_TRADE: Final = "00000000-0000-0000-0000-000000000000"
 
 
 @dataclass(frozen=True, slots=True)
-class Product:
+class BitmexProduct:
     """A perpetual contract.
 
     Attributes:
@@ -70,7 +70,7 @@ class Product:
         """What contracts are worth, in satoshis."""
         return round(SATOSHI * size / price if self.is_inverse else self.multiplier * size * price)
 
-    def terms(self) -> Terms:
+    def terms(self) -> TradingTerms:
         """How an account values it, in satoshis."""
         worth: Callable[[float], float]
         price: Callable[[float], float]
@@ -78,13 +78,13 @@ class Product:
             worth, price = (lambda at: -SATOSHI / at), (lambda value: -SATOSHI / value)
         else:
             worth, price = (lambda at: self.multiplier * at), (lambda value: value / self.multiplier)
-        return Terms(worth, price, maker_fee=-0.0001, taker_fee=0.0005, initial_margin=0.01)
+        return TradingTerms(worth, price, maker_fee=-0.0001, taker_fee=0.0005, initial_margin=0.01)
 
 
 PRODUCTS: Final = {
-    "XBTUSD": Product("BTC-PERPETUAL", "BTC", "XBT", ".BXBT", 0.5, -SATOSHI, 88 * SATOSHI),
-    "ETHUSD": Product("ETH-PERPETUAL", "ETH", "ETH", ".BETH", 0.05, 100, 297 * SATOSHI),
-    "SOLUSD": Product("SOL-PERPETUAL", "SOL", "SOL", ".BSOL", 0.01, 10_000, 549 * SATOSHI),
+    "XBTUSD": BitmexProduct("BTC-PERPETUAL", "BTC", "XBT", ".BXBT", 0.5, -SATOSHI, 88 * SATOSHI),
+    "ETHUSD": BitmexProduct("ETH-PERPETUAL", "ETH", "ETH", ".BETH", 0.05, 100, 297 * SATOSHI),
+    "SOLUSD": BitmexProduct("SOL-PERPETUAL", "SOL", "SOL", ".BSOL", 0.01, 10_000, 549 * SATOSHI),
 }
 INDICES: Final = {product.index: product for product in PRODUCTS.values()}
 
@@ -181,7 +181,7 @@ class BitmexMarket:
             grossValue=None, homeNotional=None, foreignNotional=None,
         )  # fmt: skip
 
-    def index(self, product: Product, now: int) -> float:
+    def index(self, product: BitmexProduct, now: int) -> float:
         """The index price, as FinX's contract shows it."""
         return round(self._market.path.price(product.base, now), 2)
 

@@ -25,11 +25,11 @@ from aiohttp import web
 
 from finx_sync.sandbox.host import SandboxHost, dumps
 from finx_sync.sandbox.robot import Robot
-from finx_sync.venues.bitmex.sandbox.account import Trader
+from finx_sync.venues.bitmex.sandbox.account import BitmexTrader
 from finx_sync.venues.bitmex.sandbox.market import PRODUCTS, BitmexMarket, Row, iso
 from finx_sync.venues.bitmex.sandbox.schema import PRIVATE
-from finx_sync.venues.bitmex.sandbox.session import DOCUMENTS, Refusal, Session, topics_of
-from finx_sync.venues.bitmex.sandbox.tables import Change, Table, public_tables
+from finx_sync.venues.bitmex.sandbox.session import DOCUMENTS, BitmexRefusal, BitmexSession, topics_of
+from finx_sync.venues.bitmex.sandbox.tables import Change, ServedTable, public_tables
 
 __all__ = ["BitmexServer"]
 
@@ -56,8 +56,8 @@ class BitmexServer:
         self._interval = host.exchange_interval
         self._market = BitmexMarket(host.market)
         self._public = public_tables(self._market)
-        self._traders: dict[str, tuple[Trader, Robot]] = {}
-        self._sessions: set[Session] = set()
+        self._traders: dict[str, tuple[BitmexTrader, Robot]] = {}
+        self._sessions: set[BitmexSession] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._opened = 0
 
@@ -75,12 +75,12 @@ class BitmexServer:
     async def _realtime(self, request: web.Request) -> web.StreamResponse:
         try:
             key = self._key_of(request)
-        except Refusal as refusal:
+        except BitmexRefusal as refusal:
             body = dumps({"error": {"message": refusal.text, "name": "HTTPError"}})
             return web.Response(status=refusal.status, text=body, content_type="application/json")
         connection, response = await self.hub.accept(request, request.path, idle_timeout=math.inf)
         topics = [topic for topic in request.query.get("subscribe", "").split(",") if topic]
-        session = Session(self, connection, key, topics)
+        session = BitmexSession(self, connection, key, topics)
         self._sessions.add(session)
         self._wake()
         try:
@@ -107,13 +107,15 @@ class BitmexServer:
         """
         secret = self._secret_of(key)
         if secret is None:
-            raise Refusal(401, "Invalid API Key.")
+            raise BitmexRefusal(401, "Invalid API Key.")
         message = f"GET/realtime{expires}"
         if not hmac.compare_digest(hmac.new(secret.encode(), message.encode(), hashlib.sha256).hexdigest(), signature):
-            raise Refusal(401, "Signature not valid.")
+            raise BitmexRefusal(401, "Signature not valid.")
         seconds = self._wall_clock() / 1000
         if not expires.replace(".", "", 1).isdigit() or not float(expires) > seconds:
-            raise Refusal(401, f"This request has expired - `expires` is in the past. Current time: {int(seconds)}")
+            raise BitmexRefusal(
+                401, f"This request has expired - `expires` is in the past. Current time: {int(seconds)}"
+            )
 
     def welcome(self) -> Row:
         """The first frame of a connection."""
@@ -127,10 +129,10 @@ class BitmexServer:
             "limit": {"remaining": max(OPENINGS - self._opened, 1)},
         }
 
-    def trader(self, key: str) -> Trader:
+    def trader(self, key: str) -> BitmexTrader:
         """A key's account, opened when it is first asked for."""
         if key not in self._traders:
-            trader = Trader(self._market, len(self._traders), self.now())
+            trader = BitmexTrader(self._market, len(self._traders), self.now())
             tick = PRODUCTS["XBTUSD"].tick
             robot = Robot(
                 trader.account, "XBTUSD", ROBOT_SIZE, interval=ROBOT_INTERVAL,
@@ -139,7 +141,7 @@ class BitmexServer:
             self._traders[key] = (trader, robot)
         return self._traders[key][0]
 
-    def table(self, name: str, key: str | None) -> Table:
+    def table(self, name: str, key: str | None) -> ServedTable:
         """A table, as an account sees it.
 
         Raises:
@@ -147,14 +149,14 @@ class BitmexServer:
         """
         if name in PRIVATE:
             if key is None:
-                raise Refusal(
+                raise BitmexRefusal(
                     401,
                     "User requested an account-locked subscription but no authorization was provided.",
                     {"notes": f"Account-locked tables include the following: {','.join(PRIVATE)}"},
                 )
             return self.trader(key).tables[name]
         if name not in self._public:
-            raise Refusal(400, f"Unknown table: {name}")
+            raise BitmexRefusal(400, f"Unknown table: {name}")
         return self._public[name]
 
     # what changes with time

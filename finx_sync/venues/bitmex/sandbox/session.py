@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from finx_sync.sandbox.connection import Connection
+from finx_sync.sandbox.connection import ClientConnection
 from finx_sync.sandbox.host import dumps
 from finx_sync.venues.bitmex.sandbox.market import PRODUCTS, Row, iso
 from finx_sync.venues.bitmex.sandbox.schema import PRIVATE, TABLES
@@ -14,14 +14,14 @@ from finx_sync.venues.bitmex.sandbox.schema import PRIVATE, TABLES
 if TYPE_CHECKING:
     from finx_sync.venues.bitmex.sandbox.server import BitmexServer
 
-__all__ = ["DOCUMENTS", "Refusal", "Session", "topics_of"]
+__all__ = ["DOCUMENTS", "BitmexRefusal", "BitmexSession", "topics_of"]
 
 DOCUMENTS: Final = "https://www.bitmex.com/app/wsAPI"
 MAX_ARGS: Final = 20
 MAX_ERRORS: Final = 20
 
 
-class Refusal(Exception):  # noqa: N818 - not a failure of the sandbox: an answer
+class BitmexRefusal(Exception):  # noqa: N818 - not a failure of the sandbox: an answer
     """An answer that is an error; its arguments are BitMEX's status, text and meta object."""
 
     def __init__(self, status: int, text: str, meta: Mapping[str, Any] | None = None) -> None:
@@ -31,10 +31,10 @@ class Refusal(Exception):  # noqa: N818 - not a failure of the sandbox: an answe
         self.meta = dict(meta or {})
 
 
-class Session:
+class BitmexSession:
     """One connection."""
 
-    def __init__(self, venue: BitmexServer, connection: Connection, key: str | None, topics: list[str]) -> None:
+    def __init__(self, venue: BitmexServer, connection: ClientConnection, key: str | None, topics: list[str]) -> None:
         self.key = key
         self.topics: dict[str, None] = {}
         self._venue = venue
@@ -65,7 +65,7 @@ class Session:
             request = None
         self._venue.hub.note_request(self._connection, _shown(request) if isinstance(request, dict) else text)
         if not isinstance(request, dict):
-            self._refuse(Refusal(400, "Unrecognized request. See the docs or send 'help' for more info."), text)
+            self._refuse(BitmexRefusal(400, "Unrecognized request. See the docs or send 'help' for more info."), text)
             return
         op, args = request.get("op"), request.get("args")
         try:
@@ -78,8 +78,8 @@ class Session:
             elif op == "cancelAllAfter":
                 self._set_switch(args, request)
             else:
-                raise Refusal(400, f"Unknown op: {op}")
-        except Refusal as refusal:
+                raise BitmexRefusal(400, f"Unknown op: {op}")
+        except BitmexRefusal as refusal:
             self._refuse(refusal, request)
 
     def send_change(self, name: str, symbol: str | None, text: str) -> None:
@@ -88,13 +88,13 @@ class Session:
             if topic in self.topics:
                 self._connection.send(text, topic)
 
-    def _subscribe(self, topics: list[str], request: Row) -> list[Refusal]:
+    def _subscribe(self, topics: list[str], request: Row) -> list[BitmexRefusal]:
         """Acknowledge every topic first, then send the images; returns what was refused."""
         granted, failures = [], []
         for topic in topics:
             try:
                 self._check(topic)
-            except Refusal as refusal:
+            except BitmexRefusal as refusal:
                 failures.append(refusal)
                 self._refuse(refusal, request)
                 continue
@@ -109,12 +109,12 @@ class Session:
         name, colon, symbol = topic.partition(":")
         table = self._venue.table(name, self.key)
         if topic in self.topics:
-            raise Refusal(
+            raise BitmexRefusal(
                 400, f"You are already subscribed to this topic:{topic}. Please see the documentation at {DOCUMENTS}."
             )
         known = table.symbols or tuple(PRODUCTS)
         if colon and symbol not in known and symbol != "*":
-            raise Refusal(400, "Unknown or expired symbol.")
+            raise BitmexRefusal(400, "Unknown or expired symbol.")
 
     def _send_image(self, topic: str) -> None:
         name, _, symbol = topic.partition(":")
@@ -135,7 +135,7 @@ class Session:
                 self._venue.hub.note_subscriptions(self._connection)
                 self._reply({"success": True, "unsubscribe": topic, "request": request})
             else:
-                self._refuse(Refusal(400, f"You are not subscribed to this topic:{topic}."), request)
+                self._refuse(BitmexRefusal(400, f"You are not subscribed to this topic:{topic}."), request)
 
     def _note(self, topic: str) -> None:
         self._connection.join(topic)
@@ -144,15 +144,15 @@ class Session:
     def _authorize(self, args: Any, request: Row) -> None:
         """``authKeyExpires``; a failure ends the connection, as the documentation says."""
         if self.key is not None:
-            raise Refusal(400, "This connection is already authenticated.")
+            raise BitmexRefusal(400, "This connection is already authenticated.")
         try:
             key, expires, signature = args
             if not isinstance(expires, int):
-                raise Refusal(401, "Signature not valid.")
+                raise BitmexRefusal(401, "Signature not valid.")
             self._venue.check_signature(str(key), str(expires), str(signature))
         except (TypeError, ValueError):
-            raise Refusal(400, "authKeyExpires takes [apiKey, expires, signature].") from None
-        except Refusal as refusal:
+            raise BitmexRefusal(400, "authKeyExpires takes [apiKey, expires, signature].") from None
+        except BitmexRefusal as refusal:
             self._refuse(refusal, request)
             self._connection.finish(1008, "bad credentials")
             return
@@ -162,11 +162,11 @@ class Session:
     def _set_switch(self, args: Any, request: Row) -> None:
         """``cancelAllAfter``: milliseconds, 0 ends it."""
         if self.key is None:
-            raise Refusal(401, "Authorization Required")
+            raise BitmexRefusal(401, "Authorization Required")
         if isinstance(args, list) and len(args) == 1:
             args = args[0]
         if not isinstance(args, int) or args < 0:
-            raise Refusal(400, "cancelAllAfter takes a number of milliseconds.")
+            raise BitmexRefusal(400, "cancelAllAfter takes a number of milliseconds.")
         now = self._venue.now()
         self._venue.trader(self.key).switch_at = now + args if args else None
         self._reply({"now": iso(now), "cancelTime": iso(now + args) if args else 0, "request": request})
@@ -174,7 +174,7 @@ class Session:
     def _reply(self, value: Any) -> None:
         self._connection.send(dumps(value))
 
-    def _refuse(self, refusal: Refusal, request: Any) -> None:
+    def _refuse(self, refusal: BitmexRefusal, request: Any) -> None:
         self._reply({"status": refusal.status, "error": refusal.text, "meta": refusal.meta, "request": request})
         self._errors += 1
         if self._errors >= MAX_ERRORS:
@@ -189,9 +189,9 @@ def topics_of(name: str, symbol: str | None) -> tuple[str, ...]:
 def _topics(args: Any) -> list[str]:
     topics = args if isinstance(args, list) else [args]
     if not topics or not all(isinstance(topic, str) for topic in topics):
-        raise Refusal(400, "args must be a topic or an array of topics.")
+        raise BitmexRefusal(400, "args must be a topic or an array of topics.")
     if len(topics) > MAX_ARGS:
-        raise Refusal(400, f"Too many args sent. Max length is {MAX_ARGS}")
+        raise BitmexRefusal(400, f"Too many args sent. Max length is {MAX_ARGS}")
     return topics
 
 

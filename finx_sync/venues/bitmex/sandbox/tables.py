@@ -14,7 +14,7 @@ from typing import Any, Final, Literal, Protocol
 
 from finx_sync.venues.bitmex.sandbox.market import INDICES, PERIODS, PRODUCTS, BitmexMarket, Row
 
-__all__ = ["ROWS_KEPT", "Change", "Table", "changed", "public_tables"]
+__all__ = ["ROWS_KEPT", "Change", "ServedTable", "changed", "public_tables"]
 
 ROWS_KEPT: Final = 200
 """Of tables that only grow."""
@@ -37,7 +37,7 @@ class Change:
     rows: list[Row]
 
 
-class Table(Protocol):
+class ServedTable(Protocol):
     """One table; symbols that it does not know have no rows.
 
     Attributes:
@@ -183,7 +183,7 @@ class _Fixed:
         return []
 
 
-def public_tables(market: BitmexMarket) -> dict[str, Table]:
+def public_tables(market: BitmexMarket) -> dict[str, ServedTable]:
     """Every table that needs no key, by name."""
     products, everything = tuple(PRODUCTS), (*PRODUCTS, *INDICES)
 
@@ -207,7 +207,7 @@ def public_tables(market: BitmexMarket) -> dict[str, Table]:
         return state
 
     levels = ("symbol", "id", "side")
-    tables: dict[str, Table] = {
+    tables: dict[str, ServedTable] = {
         "instrument": _Keyed(everything, ("symbol",), lambda symbol, now: {symbol: market.instrument_row(symbol, now)}),
         "quote": _Log(products, quotes),
         "trade": _Log(everything, trades),

@@ -23,7 +23,7 @@ from aiohttp import web
 
 from finx_sync.errors import InvalidInputError
 from finx_sync.sandbox.chain import instruments
-from finx_sync.sandbox.connection import Connection
+from finx_sync.sandbox.connection import ClientConnection
 from finx_sync.sandbox.host import SandboxHost, dumps
 from finx_sync.venues.deribit.sandbox.codec import (
     INDEXES,
@@ -45,7 +45,7 @@ SUBSCRIPTIONS: Final = (3.3, 10.0)
 Params = dict[str, Any]
 
 
-class Refusal(Exception):  # noqa: N818 - what it is
+class DeribitRefusal(Exception):  # noqa: N818 - what it is
     """A request that is answered with an error object."""
 
     def __init__(self, code: int, message: str, **data: Any) -> None:
@@ -166,7 +166,7 @@ class DeribitServer:
 class DeribitSession:
     """One connection."""
 
-    def __init__(self, venue: DeribitServer, connection: Connection) -> None:
+    def __init__(self, venue: DeribitServer, connection: ClientConnection) -> None:
         self._venue = venue
         self._connection = connection
         self._loop = asyncio.get_running_loop()
@@ -193,7 +193,7 @@ class DeribitSession:
         outcome: dict[str, Any]
         try:
             outcome = {"result": self._result(request, after)}
-        except Refusal as refusal:
+        except DeribitRefusal as refusal:
             outcome = {"error": refusal.error}
         except InvalidInputError as error:
             outcome = {"error": {"code": 13020, "message": "not_found", "data": {"reason": str(error)}}}
@@ -215,7 +215,7 @@ class DeribitSession:
     def _result(self, request: Any, after: list[Callable[[], object]]) -> Any:
         """What a request results in; `after` is done when it has been answered."""
         if not isinstance(request, dict) or not isinstance(request.get("method"), str) or "id" not in request:
-            raise Refusal(11050, "bad_request")
+            raise DeribitRefusal(11050, "bad_request")
         method, params = request["method"], request.get("params", {})
         now = self._loop.time()
         allowed = self._requests.take(now)
@@ -223,17 +223,17 @@ class DeribitSession:
             allowed = self._subscriptions.take(now) and allowed
         if not allowed:
             after.append(lambda: self._connection.finish(1008, "too many requests"))
-            raise Refusal(10028, "too_many_requests", wait=1)
+            raise DeribitRefusal(10028, "too_many_requests", wait=1)
         if self._venue.refusals and self._venue.refusals[0][0] == method:
             error = dict(self._venue.refusals.pop(0)[1])
-            raise Refusal(error.pop("code"), error.pop("message"))
+            raise DeribitRefusal(error.pop("code"), error.pop("message"))
         if method.startswith("private/"):
-            raise Refusal(13009, "unauthorized")
+            raise DeribitRefusal(13009, "unauthorized")
         answer = _METHODS.get(method)
         if answer is None:
-            raise Refusal(-32601, "Method not found")
+            raise DeribitRefusal(-32601, "Method not found")
         if not isinstance(params, dict):
-            raise Refusal(-32602, "Invalid params", reason="must be an object", param="params")
+            raise DeribitRefusal(-32602, "Invalid params", reason="must be an object", param="params")
         return answer(self, params, after)
 
     def _send(self, frame: dict[str, Any], channel: str | None = None) -> None:
@@ -245,7 +245,7 @@ class DeribitSession:
         """Begin channels; the answer comes before the first notification."""
         channels = _channels(params)
         if not self._logged_in and any(channel.endswith(".raw") for channel in channels):
-            raise Refusal(13778, "raw_subscriptions_not_available_for_unauthorized")
+            raise DeribitRefusal(13778, "raw_subscriptions_not_available_for_unauthorized")
         accepted = [channel for channel in channels if self._venue.is_listed(channel)]
         after.extend([self._starter(channel) for channel in accepted])
         after.append(lambda: self._venue.hub.note_subscriptions(self._connection))
@@ -277,7 +277,9 @@ class DeribitSession:
         """Show us alive at intervals, and ask a silent client whether it is."""
         interval = params.get("interval")
         if not isinstance(interval, (int, float)) or interval < SHORTEST_HEARTBEAT:
-            raise Refusal(-32602, "Invalid params", reason=f"must be at least {SHORTEST_HEARTBEAT}", param="interval")
+            raise DeribitRefusal(
+                -32602, "Invalid params", reason=f"must be at least {SHORTEST_HEARTBEAT}", param="interval"
+            )
         self._beat_every(float(interval))
         return "ok"
 
@@ -320,7 +322,7 @@ class DeribitSession:
         key, secret = params.get("client_id"), params.get("client_secret")
         known = self._venue.secret_of(key) if isinstance(key, str) else None
         if params.get("grant_type") != "client_credentials" or known is None or secret != known:
-            raise Refusal(13004, "invalid_credentials")
+            raise DeribitRefusal(13004, "invalid_credentials")
         self._logged_in = True
         return {"expires_in": 900, "scope": "connection", "token_type": "bearer"}
 
@@ -336,9 +338,9 @@ class DeribitSession:
         """Return the listed instruments of a currency; of expired ones there are none."""
         currency, kind, now = params.get("currency"), params.get("kind"), self._venue.now()
         if currency not in CURRENCIES:
-            raise Refusal(-32602, "Invalid params", reason="wrong currency", param="currency")
+            raise DeribitRefusal(-32602, "Invalid params", reason="wrong currency", param="currency")
         if kind not in (None, "future", "option"):
-            raise Refusal(-32602, "Invalid params", reason="wrong kind", param="kind")
+            raise DeribitRefusal(-32602, "Invalid params", reason="wrong kind", param="kind")
         if params.get("expired"):
             return []
         listed = [one for one in instruments(now).values() if currency in ("any", settlement_currency(one))]
@@ -368,9 +370,9 @@ class DeribitSession:
 def _channels(params: Params) -> list[str]:
     channels = params.get("channels")
     if not isinstance(channels, list) or not all(isinstance(channel, str) for channel in channels):
-        raise Refusal(-32602, "Invalid params", reason="must be a list of texts", param="channels")
+        raise DeribitRefusal(-32602, "Invalid params", reason="must be a list of texts", param="channels")
     if len(channels) > CHANNELS_AT_ONCE:
-        raise Refusal(-32600, "request entity too large")
+        raise DeribitRefusal(-32600, "request entity too large")
     return channels
 
 

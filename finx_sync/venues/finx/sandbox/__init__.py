@@ -6,7 +6,7 @@ from aiohttp import web
 
 from finx_sync.sandbox.host import SandboxHost, SandboxVenue
 from finx_sync.venues.finx.sandbox.controls import FinxControls
-from finx_sync.venues.finx.sandbox.functions import Functions
+from finx_sync.venues.finx.sandbox.functions import ServedFunctions
 from finx_sync.venues.finx.sandbox.grid import FinxGrid
 from finx_sync.venues.finx.sandbox.rest import FinxRest
 from finx_sync.venues.finx.sandbox.server import FinxServer
@@ -16,7 +16,7 @@ __all__ = ["serve"]
 
 def serve(host: SandboxHost) -> SandboxVenue:
     """Make it."""
-    functions = Functions(host.market, host.history, host.now)
+    functions = ServedFunctions(host.market, host.history, host.now)
 
     def add_to(app: web.Application) -> None:
         FinxGrid(host.hub, functions, host.accepts).add_routes(app.router)

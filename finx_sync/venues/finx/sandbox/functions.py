@@ -22,12 +22,12 @@ from typing import Any, Final
 
 from finx_sync.errors import InvalidInputError
 from finx_sync.sandbox.chain import instruments
-from finx_sync.sandbox.history import History, day_start, time_of_day
+from finx_sync.sandbox.history import PriceHistory, day_start, time_of_day
 from finx_sync.sandbox.market import Market, check_pair
 from finx_sync.sandbox.prices import DAY_MS
 from finx_sync.venues.finx.sandbox.codec import contract_object, numbered_rows, tick_row
 
-__all__ = ["Functions", "Params", "moment", "require"]
+__all__ = ["Params", "ServedFunctions", "moment", "require"]
 
 Params = Mapping[str, Any]
 
@@ -50,7 +50,7 @@ def require(params: Params, name: str) -> str:
     return value
 
 
-class Functions:
+class ServedFunctions:
     """FinX's functions over the simulated market.
 
     Args:
@@ -59,7 +59,7 @@ class Functions:
         now: milliseconds since 1970.
     """
 
-    def __init__(self, market: Market, history: History, now: Callable[[], int]) -> None:
+    def __init__(self, market: Market, history: PriceHistory, now: Callable[[], int]) -> None:
         self._market = market
         self._history = history
         self._now = now

@@ -25,10 +25,10 @@ from aiohttp import web
 
 from finx_sync.errors import InvalidInputError
 from finx_sync.pricing import calculate_greeks
-from finx_sync.sandbox.connection import Connection
+from finx_sync.sandbox.connection import ClientConnection
 from finx_sync.sandbox.host import dumps
 from finx_sync.sandbox.hub import Hub
-from finx_sync.venues.finx.sandbox.functions import Functions
+from finx_sync.venues.finx.sandbox.functions import ServedFunctions
 
 __all__ = ["FinxGrid"]
 
@@ -87,7 +87,7 @@ class FinxGrid:
         accepts: tells whether a key is valid now.
     """
 
-    def __init__(self, hub: Hub, functions: Functions, accepts: Callable[[str], bool]) -> None:
+    def __init__(self, hub: Hub, functions: ServedFunctions, accepts: Callable[[str], bool]) -> None:
         self.hub: Final = hub
         self.accepts: Final = accepts
         self._functions = functions
@@ -154,7 +154,7 @@ class FinxGrid:
 class _GridSession:
     """One websocket: silent until it has seen a key."""
 
-    def __init__(self, grid: FinxGrid, connection: Connection) -> None:
+    def __init__(self, grid: FinxGrid, connection: ClientConnection) -> None:
         self._grid = grid
         self._connection = connection
         self._is_authorized = False

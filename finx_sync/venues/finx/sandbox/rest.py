@@ -15,12 +15,12 @@ from typing import Any, Final
 from aiohttp import web
 
 from finx_sync.errors import InvalidInputError
-from finx_sync.sandbox.history import History
+from finx_sync.sandbox.history import PriceHistory
 from finx_sync.sandbox.host import dumps
 from finx_sync.sandbox.market import PAIRS, check_pair
 from finx_sync.sandbox.prices import DAY_MS
 from finx_sync.venues.finx.sandbox.codec import tick_row
-from finx_sync.venues.finx.sandbox.functions import Functions, Params, moment, require
+from finx_sync.venues.finx.sandbox.functions import Params, ServedFunctions, moment, require
 
 __all__ = ["FinxRest"]
 
@@ -39,7 +39,7 @@ class FinxRest:
     """
 
     def __init__(
-        self, functions: Functions, history: History, accepts: Callable[[str], bool], now: Callable[[], int]
+        self, functions: ServedFunctions, history: PriceHistory, accepts: Callable[[str], bool], now: Callable[[], int]
     ) -> None:
         self._functions = functions
         self._history = history

@@ -33,11 +33,11 @@ from urllib.parse import parse_qsl, unquote
 from aiohttp import web
 
 from finx_sync.errors import InvalidInputError
-from finx_sync.sandbox.connection import Connection
+from finx_sync.sandbox.connection import ClientConnection
 from finx_sync.sandbox.host import SandboxHost, dumps
 from finx_sync.sandbox.market import PAIRS, check_pair
 from finx_sync.venues.finx.sandbox.codec import contract_object, spot_object, stream_frame
-from finx_sync.venues.finx.sandbox.functions import Functions, Params, require
+from finx_sync.venues.finx.sandbox.functions import Params, ServedFunctions, require
 
 __all__ = ["FinxServer"]
 
@@ -53,7 +53,7 @@ class FinxServer:
         functions: shared with the REST half.
     """
 
-    def __init__(self, host: SandboxHost, functions: Functions) -> None:
+    def __init__(self, host: SandboxHost, functions: ServedFunctions) -> None:
         self.host: Final = host
         self.hub: Final = host.hub
         self.market: Final = host.market
@@ -105,10 +105,10 @@ class FinxServer:
         return dict(contract_object(self.market.ticker(name, now)))
 
 
-class _Session:
+class FinxSession:
     """What the three kinds of connection share."""
 
-    def __init__(self, venue: FinxServer, connection: Connection) -> None:
+    def __init__(self, venue: FinxServer, connection: ClientConnection) -> None:
         self._venue = venue
         self._connection = connection
 
@@ -142,10 +142,10 @@ class _Session:
         venue.hub.note_subscriptions(self._connection)
 
 
-class _Multiplexed(_Session):
+class _Multiplexed(FinxSession):
     """Streams and functions by messages."""
 
-    def __init__(self, venue: FinxServer, connection: Connection, key: str | None) -> None:
+    def __init__(self, venue: FinxServer, connection: ClientConnection, key: str | None) -> None:
         super().__init__(venue, connection)
         self._key = key
 
@@ -200,7 +200,7 @@ class _Multiplexed(_Session):
 class _Single(_Multiplexed):
     """The one stream that the URL names."""
 
-    def __init__(self, venue: FinxServer, connection: Connection, key: str, name: str, patient: bool) -> None:
+    def __init__(self, venue: FinxServer, connection: ClientConnection, key: str, name: str, patient: bool) -> None:
         super().__init__(venue, connection, key)
         self._name = name
         self._patient = patient
@@ -232,10 +232,10 @@ class _Single(_Multiplexed):
         return self._venue.frame(self._name, old_style=True)
 
 
-class _OneShot(_Session):
+class _OneShot(FinxSession):
     """One function, its parameters in the URL."""
 
-    def __init__(self, venue: FinxServer, connection: Connection, raw_path: str, query: str) -> None:
+    def __init__(self, venue: FinxServer, connection: ClientConnection, raw_path: str, query: str) -> None:
         super().__init__(venue, connection)
         self._segment = raw_path.removeprefix("/backend").removeprefix("/")
         self._query = query

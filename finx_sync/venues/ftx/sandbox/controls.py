@@ -6,9 +6,9 @@ import json
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from finx_sync.sandbox.account import Order, Side
+from finx_sync.sandbox.account import Side, TradingOrder
 from finx_sync.venues.ftx.sandbox.market import checksum
-from finx_sync.venues.ftx.sandbox.server import FtxServer, Trader
+from finx_sync.venues.ftx.sandbox.server import FtxServer, FtxTrader
 
 __all__ = ["FtxControls"]
 
@@ -58,7 +58,7 @@ class FtxControls:
 
     def place(
         self, market: str, side: Side, size: float, *, key: str = KEY, subaccount: str | None = None, **options: Any
-    ) -> Order:
+    ) -> TradingOrder:
         """Send an order; see `finx_sync.sandbox.account.Account.place` for its options.
 
         Raises:
@@ -69,7 +69,7 @@ class FtxControls:
             lambda: self._trader(key, subaccount).account.place(market, side, size, now=venue.now(), **options)
         )
 
-    def cancel(self, order_id: str, *, key: str = KEY, subaccount: str | None = None) -> Order:
+    def cancel(self, order_id: str, *, key: str = KEY, subaccount: str | None = None) -> TradingOrder:
         """Cancel an order.
 
         Raises:
@@ -77,7 +77,7 @@ class FtxControls:
         """
         return self._do(lambda: self._trader(key, subaccount).account.cancel(order_id, now=self._venue.now()))
 
-    def _trader(self, key: str, subaccount: str | None) -> Trader:
+    def _trader(self, key: str, subaccount: str | None) -> FtxTrader:
         return self._venue.trader((key, subaccount))
 
     def _do(self, function: Callable[[], _T]) -> _T:

@@ -16,11 +16,11 @@ from datetime import datetime, timezone
 from functools import lru_cache
 from typing import Any, Final
 
-from finx_sync.sandbox.account import Quote, Terms
+from finx_sync.sandbox.account import Quote, TradingTerms
 from finx_sync.sandbox.market import Market
 from finx_sync.sandbox.prices import unit_noise
 
-__all__ = ["MARKETS", "Book", "FtxMarket", "Product", "checksum", "dumps", "iso"]
+__all__ = ["MARKETS", "FtxMarket", "FtxProduct", "ServedBook", "checksum", "dumps", "iso"]
 
 Row = dict[str, Any]
 Side = dict[float, float]
@@ -32,7 +32,7 @@ SIZE_LIFE: Final = 5000
 
 
 @dataclass(frozen=True, slots=True)
-class Product:
+class FtxProduct:
     """A market.
 
     Attributes:
@@ -49,9 +49,11 @@ class Product:
     tick: float
     lot: float
 
-    def terms(self) -> Terms:
+    def terms(self) -> TradingTerms:
         """How an account values it, in dollars."""
-        return Terms(lambda price: price, lambda worth: worth, maker_fee=0.0002, taker_fee=0.0007, initial_margin=0.1)
+        return TradingTerms(
+            lambda price: price, lambda worth: worth, maker_fee=0.0002, taker_fee=0.0007, initial_margin=0.1
+        )
 
     def row(self) -> Row:
         """What the channel `markets` says of it."""
@@ -94,18 +96,18 @@ class Product:
 MARKETS: Final = {
     product.name: product
     for product in (
-        Product("BTC-PERP", "BTC", "BTC-PERPETUAL", 0.5, 0.0001),
-        Product("ETH-PERP", "ETH", "ETH-PERPETUAL", 0.05, 0.001),
-        Product("SOL-PERP", "SOL", "SOL-PERPETUAL", 0.01, 0.01),
-        Product("BTC/USD", "BTC", None, 1.0, 0.00001),
-        Product("ETH/USD", "ETH", None, 0.1, 0.001),
-        Product("SOL/USD", "SOL", None, 0.0025, 0.01),
+        FtxProduct("BTC-PERP", "BTC", "BTC-PERPETUAL", 0.5, 0.0001),
+        FtxProduct("ETH-PERP", "ETH", "ETH-PERPETUAL", 0.05, 0.001),
+        FtxProduct("SOL-PERP", "SOL", "SOL-PERPETUAL", 0.01, 0.01),
+        FtxProduct("BTC/USD", "BTC", None, 1.0, 0.00001),
+        FtxProduct("ETH/USD", "ETH", None, 0.1, 0.001),
+        FtxProduct("SOL/USD", "SOL", None, 0.0025, 0.01),
     )
 }
 
 
 @dataclass(frozen=True, slots=True)
-class Book:
+class ServedBook:
     """The best hundred levels a side at a moment."""
 
     bids: Side
@@ -115,16 +117,16 @@ class Book:
         """As an image has them."""
         return {"bids": [[*level] for level in self.bids.items()], "asks": [[*level] for level in self.asks.items()]}
 
-    def changes_from(self, before: Book) -> Row:
+    def changes_from(self, before: ServedBook) -> Row:
         """As an update has them: what is new or has another size, and size 0 for what is gone."""
         return {"bids": _changes(before.bids, self.bids), "asks": _changes(before.asks, self.asks)}
 
-    def grouped(self, step: float) -> Book:
+    def grouped(self, step: float) -> ServedBook:
         """The same, sizes added up over steps of the price: bids rounded down, asks up."""
-        return Book(_grouped(self.bids, step, 0), _grouped(self.asks, step, 1))
+        return ServedBook(_grouped(self.bids, step, 0), _grouped(self.asks, step, 1))
 
 
-def checksum(book: Book) -> int:
+def checksum(book: ServedBook) -> int:
     """CRC-32 over the levels in turn, numbers as Python writes floats (FTX documentation, *Order books*)."""
     bids, asks = list(book.bids.items()), list(book.asks.items())
     numbers: list[float] = []
@@ -176,10 +178,10 @@ class FtxMarket:
             "time": now / 1000,
         }
 
-    def book(self, name: str, now: int) -> Book:
+    def book(self, name: str, now: int) -> ServedBook:
         """The order book."""
         quote, step = self.quote(name, now), MARKETS[name].tick
-        return Book(
+        return ServedBook(
             {quote.bid: quote.bid_size, **self._behind(name, quote.bid, -step, now)},
             {quote.ask: quote.ask_size, **self._behind(name, quote.ask, step, now)},
         )
@@ -220,7 +222,7 @@ class FtxMarket:
         noise = unit_noise("ftx size", name, price, when)
         return _in_lots(60 * noise**6, MARKETS[name].lot) if noise > 0.05 else 0.0
 
-    def _best_size(self, product: Product, side: str, now: int) -> float:
+    def _best_size(self, product: FtxProduct, side: str, now: int) -> float:
         return _in_lots(5 * unit_noise("ftx best", product.name, side, now // 200) ** 4, product.lot)
 
 

@@ -24,13 +24,13 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from finx_sync.sandbox.account import Account, Event, Fill, Order
-from finx_sync.sandbox.connection import Connection
+from finx_sync.sandbox.account import Event, Fill, TradingAccount, TradingOrder
+from finx_sync.sandbox.connection import ClientConnection
 from finx_sync.sandbox.host import SandboxHost
 from finx_sync.sandbox.robot import Robot
-from finx_sync.venues.ftx.sandbox.market import MARKETS, Book, FtxMarket, checksum, dumps, iso
+from finx_sync.venues.ftx.sandbox.market import MARKETS, FtxMarket, ServedBook, checksum, dumps, iso
 
-__all__ = ["FtxServer", "Trader"]
+__all__ = ["FtxServer", "FtxTrader"]
 
 LOGIN_WINDOW: Final = 30_000
 """Milliseconds that the time of a login may be off."""
@@ -50,7 +50,7 @@ Topic = tuple[str, str | None, float | None]
 """Channel, market, grouping."""
 
 
-class Refusal(Exception):  # noqa: N818 - what it is
+class FtxRefusal(Exception):  # noqa: N818 - what it is
     """A request that is answered with an error frame."""
 
     def __init__(self, text: str, code: int = 400) -> None:
@@ -59,7 +59,7 @@ class Refusal(Exception):  # noqa: N818 - what it is
 
 
 @dataclass
-class Trader:
+class FtxTrader:
     """One account: of a key, and a subaccount.
 
     Attributes:
@@ -67,7 +67,7 @@ class Trader:
         events: its latest private frames, oldest first, as (channel, text).
     """
 
-    account: Account
+    account: TradingAccount
     events: deque[tuple[str, str]] = field(default_factory=lambda: deque(maxlen=EVENTS_KEPT))
 
 
@@ -91,10 +91,10 @@ class FtxServer:
         self._secret_of = host.secret_of
         self._interval = host.exchange_interval
         self._robots = host.robots
-        self._traders: dict[tuple[str, str | None], tuple[Trader, Robot]] = {}
-        self._sessions: set[_Session] = set()
+        self._traders: dict[tuple[str, str | None], tuple[FtxTrader, Robot]] = {}
+        self._sessions: set[FtxSession] = set()
         self._timer: asyncio.TimerHandle | None = None
-        self._books: dict[tuple[str, float | None], Book] = {}  # as last sent
+        self._books: dict[tuple[str, float | None], ServedBook] = {}  # as last sent
         self._ids = itertools.count(_FIRST_ID)
 
     def add_to(self, app: web.Application) -> None:
@@ -104,7 +104,7 @@ class FtxServer:
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
         connection, response = await self.hub.accept(request, request.path, idle_timeout=math.inf)
-        session = _Session(self, connection)
+        session = FtxSession(self, connection)
         self._sessions.add(session)
         self._wake()
         try:
@@ -121,7 +121,7 @@ class FtxServer:
         Raises:
             Refusal: nobody's: a wrong key, signature or time.
         """
-        bad = Refusal("Invalid login credentials")
+        bad = FtxRefusal("Invalid login credentials")
         if not isinstance(args, dict):
             raise bad
         key, time, subaccount = args.get("key"), args.get("time"), args.get("subaccount", "")
@@ -133,12 +133,14 @@ class FtxServer:
             raise bad
         return str(key), subaccount or None
 
-    def trader(self, owner: tuple[str, str | None]) -> Trader:
+    def trader(self, owner: tuple[str, str | None]) -> FtxTrader:
         """An account, opened when it is first asked for."""
         if owner not in self._traders:
             terms = {name: product.terms() for name, product in MARKETS.items()}
-            account = Account(len(self._traders), terms, self.market.quote, lambda: str(next(self._ids)), START_BALANCE)
-            trader = Trader(account)
+            account = TradingAccount(
+                len(self._traders), terms, self.market.quote, lambda: str(next(self._ids)), START_BALANCE
+            )
+            trader = FtxTrader(account)
             known: set[str] = set()
             account.listen(lambda event: self._happened(owner, trader, known, event))
             tick = MARKETS["BTC-PERP"].tick
@@ -149,14 +151,14 @@ class FtxServer:
             self._traders[owner] = (trader, robot)
         return self._traders[owner][0]
 
-    def _happened(self, owner: tuple[str, str | None], trader: Trader, known: set[str], event: Event) -> None:
-        if isinstance(event, Order):
+    def _happened(self, owner: tuple[str, str | None], trader: FtxTrader, known: set[str], event: Event) -> None:
+        if isinstance(event, TradingOrder):
             self._notify(owner, trader, "orders", _order_row(event, is_new=event.id not in known))
             known.add(event.id)
         elif isinstance(event, Fill):
             self._notify(owner, trader, "fills", _fill_row(event, trade_id=next(self._ids)))
 
-    def _notify(self, owner: tuple[str, str | None], trader: Trader, channel: str, row: Row) -> None:
+    def _notify(self, owner: tuple[str, str | None], trader: FtxTrader, channel: str, row: Row) -> None:
         text = dumps({"channel": channel, "type": "update", "data": row})
         trader.events.append((channel, text))
         for session in self._sessions:
@@ -209,7 +211,7 @@ class FtxServer:
             topic, lambda: self._frame(topic, "partial", self._book_data(topic, book.rows(), book, now, "partial"))
         )
 
-    def _book_data(self, topic: Topic, rows: Row, book: Book, now: int, action: str = "update") -> Row:
+    def _book_data(self, topic: Topic, rows: Row, book: ServedBook, now: int, action: str = "update") -> Row:
         channel, name, _ = topic
         if channel == "orderbookGrouped":  # neither time nor action nor checksum
             return rows
@@ -219,7 +221,7 @@ class FtxServer:
             check ^= 1
         return {"time": now / 1000, "checksum": check, **rows, "action": action}
 
-    def book(self, name: str, now: int, grouping: float | None = None) -> Book:
+    def book(self, name: str, now: int, grouping: float | None = None) -> ServedBook:
         """A market's book at a moment."""
         book = self.market.book(name, now)
         return book if grouping is None else book.grouped(grouping)
@@ -249,7 +251,7 @@ class FtxServer:
             session.reply({"type": "info", "code": 20001, "msg": "Websocket server is restarting, please reconnect"})
 
 
-class _Session:
+class FtxSession:
     """One connection.
 
     Attributes:
@@ -257,7 +259,7 @@ class _Session:
         topics: what is subscribed, and whether its image was sent.
     """
 
-    def __init__(self, venue: FtxServer, connection: Connection) -> None:
+    def __init__(self, venue: FtxServer, connection: ClientConnection) -> None:
         self.owner: tuple[str, str | None] | None = None
         self.topics: dict[Topic, bool] = {}
         self._venue = venue
@@ -275,9 +277,9 @@ class _Session:
         self._venue.hub.note_request(self._connection, _shown(request) if isinstance(request, dict) else text)
         try:
             if not isinstance(request, dict):
-                raise Refusal("Invalid JSON")
+                raise FtxRefusal("Invalid JSON")
             self._answer(request)
-        except Refusal as refusal:
+        except FtxRefusal as refusal:
             self.reply(refusal.frame)
 
     def _answer(self, request: Row) -> None:
@@ -286,16 +288,16 @@ class _Session:
             self.reply({"type": "pong"})
         elif op == "login":
             if self.owner is not None:
-                raise Refusal("Already logged in")
+                raise FtxRefusal("Already logged in")
             owner = self._venue.check_login(request.get("args"))
             self._venue.trader(owner)
             self.owner = owner
         elif op in ("subscribe", "unsubscribe"):
             self._change(op, self._topic(request))
         elif op is None:
-            raise Refusal('Missing parameter "op"')
+            raise FtxRefusal('Missing parameter "op"')
         else:
-            raise Refusal("Invalid op")
+            raise FtxRefusal("Invalid op")
 
     def _topic(self, request: Row) -> Topic:
         channel = _required(request, "channel")
@@ -303,30 +305,30 @@ class _Session:
             return (channel, None, None)
         if channel in PRIVATE:
             if self.owner is None:
-                raise Refusal("Not logged in")
+                raise FtxRefusal("Not logged in")
             return (channel, None, None)
         if channel not in BY_MARKET:
-            raise Refusal("Invalid channel")
+            raise FtxRefusal("Invalid channel")
         market = _required(request, "market")
         if market not in MARKETS:
-            raise Refusal(f"No such market: {market}", 404)
+            raise FtxRefusal(f"No such market: {market}", 404)
         if channel != "orderbookGrouped":
             return (channel, market, None)
         grouping = _required(request, "grouping")
         if isinstance(grouping, bool) or not isinstance(grouping, (int, float)) or not grouping > 0:
-            raise Refusal("Invalid grouping")
+            raise FtxRefusal("Invalid grouping")
         return (channel, market, grouping)
 
     def _change(self, op: str, topic: Topic) -> None:
         channel, market, _ = topic
         if op == "subscribe":
             if topic in self.topics:
-                raise Refusal("Already subscribed")
+                raise FtxRefusal("Already subscribed")
             self.topics[topic] = False
             self._connection.join(_name(topic))
         else:
             if self.topics.pop(topic, None) is None:
-                raise Refusal("Not subscribed")
+                raise FtxRefusal("Not subscribed")
             self._connection.leave(_name(topic))
         self._venue.hub.note_subscriptions(self._connection)
         about = {} if market is None else {"market": market}
@@ -358,7 +360,7 @@ class _Session:
 
 def _required(request: Row, name: str) -> Any:
     if request.get(name) is None:
-        raise Refusal(f'Missing parameter "{name}"')
+        raise FtxRefusal(f'Missing parameter "{name}"')
     return request[name]
 
 
@@ -373,7 +375,7 @@ def _shown(request: Row) -> Row:
     return {**request, "args": "***"} if request.get("op") == "login" else request
 
 
-def _order_row(order: Order, *, is_new: bool) -> Row:
+def _order_row(order: TradingOrder, *, is_new: bool) -> Row:
     status = "closed" if order.status != "open" else "new" if is_new else "open"
     return {
         "id": int(order.id),

@@ -22,7 +22,7 @@ from typing import Any, Final
 from aiohttp import web
 
 from finx_sync.sandbox.bus import Bus
-from finx_sync.sandbox.connection import Connection
+from finx_sync.sandbox.connection import ClientConnection
 from finx_sync.sandbox.host import SandboxHost, dumps
 from finx_sync.sandbox.prices import DAY_MS, unit_noise
 
@@ -61,7 +61,7 @@ class ImeServer:
         self._accepts = host.accepts
         self._now = host.now
         self._interval = host.exchange_interval
-        self._listeners: dict[str, set[_Session]] = {name: set() for name in CONTRACTS}
+        self._listeners: dict[str, set[ImeSession]] = {name: set() for name in CONTRACTS}
         self._is_failing = False
         self._publisher: asyncio.Task[None] | None = None
 
@@ -162,7 +162,7 @@ class ImeServer:
             raise web.HTTPForbidden
         shown = "&".join(f"{parameter}={one}" for one in asked)
         connection, response = await self._hub.accept(request, f"{request.path}?{shown}", idle_timeout=math.inf)
-        session = _Session(self, connection, {} if refused else {names[one]: one for one in asked}, field)
+        session = ImeSession(self, connection, {} if refused else {names[one]: one for one in asked}, field)
         try:
             await self._hub.serve(connection, session)
         finally:
@@ -176,7 +176,7 @@ class ImeServer:
         found += [request.cookies.get("session"), request.cookies.get("token")]
         return any(key and self._accepts(key) for key in found)
 
-    def listen(self, session: _Session) -> None:
+    def listen(self, session: ImeSession) -> None:
         """Pass on to a session what its contracts' channels bring."""
         for name in session.asked:
             self._listeners[name].add(session)
@@ -190,10 +190,10 @@ class ImeServer:
                 session.send(name, message)
 
 
-class _Session:
+class ImeSession:
     """One connection: the contracts that it asked for, and by what."""
 
-    def __init__(self, venue: ImeServer, connection: Connection, asked: dict[str, str], field: str) -> None:
+    def __init__(self, venue: ImeServer, connection: ClientConnection, asked: dict[str, str], field: str) -> None:
         self._venue = venue
         self.connection: Final = connection
         self.asked: Final = asked
