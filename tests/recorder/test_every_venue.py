@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from finx_sync.session.tapped import Asked, LineOpened, Look, Wish
 
 from finx_sync import Backoff, Gap, StateChange, StreamManager
 from finx_sync.errors import (

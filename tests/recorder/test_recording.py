@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from finx_sync.session.tapped import LineOpened
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
