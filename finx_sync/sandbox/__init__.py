@@ -6,13 +6,10 @@
         print(sandbox.url)   # ws://127.0.0.1:PORT, the key is "sandbox-key", the secret "sandbox-secret"
 
 From the market to the socket: `prices` (index prices) → `chain` (what is listed) → `market` (tickers and trades),
-`history` (past days) → `codec` (FinX's text) → `finx_functions`, `finx_rest`, `finx_grid`, `finx` (paths and messages)
-→ `connection`, `hub` (websockets and their record) → `server` (the thread). It has codecs of its own: shared ones would
-let a mistake cancel itself out.
-
-Exchanges have accounts (`account`, and a `robot` that trades). BitMEX: `bitmex_schema`, `bitmex_market` (public rows),
-`bitmex_account` (an account's rows), `bitmex_tables` (what changes) → `bitmex` (upgrade), `bitmex_session` (commands).
-FTX: `ftx_market` (tickers, books, checksums) → `ftx` (requests, logins, accounts).
+`history` (past days), `account` (orders and positions, with a `robot` that trades) → each venue's own half, in its folder
+(`finx_sync/venues/NAME/sandbox/`) → `connection`, `hub` (websockets and their record) → `server` (the thread, which
+mounts the halves that the registry finds). `host` says what a half is given. The halves have codecs of their own: shared
+ones would let a mistake cancel itself out.
 """
 
 from __future__ import annotations
