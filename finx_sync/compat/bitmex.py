@@ -45,10 +45,12 @@ class BitMEXWebsocket:
     """The tables of one symbol, and of an account; connected when the constructor returns.
 
     Args:
-        endpoint: like "wss://ws.testnet.bitmex.com/realtime"; the ``https://.../api/v1`` of older versions serves too.
+        endpoint: like "wss://ws.testnet.bitmex.com/realtime"; the ``https://.../api/v1`` of older versions works too.
+            None with an `environment`.
         symbol: like "XBTUSD".
         api_key, api_secret: both or none.
         subscriptions: names of tables.
+        environment: "production", "test" or "sandbox" (embedded), instead of an endpoint.
         timeout: seconds that connecting, and later each look at a table that is being filled, may take.
         options: what every stream takes; see `finx_sync.session.options.Options`.
 
@@ -68,12 +70,13 @@ class BitMEXWebsocket:
 
     def __init__(
         self,
-        endpoint: str,
+        endpoint: str | None,
         symbol: str,
         api_key: str | None = None,
         api_secret: str | None = None,
         subscriptions: Iterable[str] = DEFAULT_SUBS,
         *,
+        environment: str | None = None,
         timeout: float = 10.0,
         **options: Unpack[StreamOptions],
     ) -> None:
@@ -88,7 +91,13 @@ class BitMEXWebsocket:
         self.exited = False
         self._timeout = timeout
         self._refused: dict[str, SubscriptionRefusedError] = {}
-        self.stream = BitmexStream(url=_address(endpoint), api_key=api_key, api_secret=api_secret, **options)
+        self.stream = BitmexStream(
+            environment=environment,
+            url=None if endpoint is None else _address(endpoint),
+            api_key=api_key,
+            api_secret=api_secret,
+            **options,
+        )
         self.stream.unsubscribe(*self.stream.topics)
         for name in subscriptions:
             if api_key is not None or name not in PRIVATE_TABLES:

@@ -43,7 +43,8 @@ class FtxWebsocketClient:
         api_key, api_secret: for orders and fills. A subclass may set `_api_key` and `_api_secret` instead, as the
             original wants its source edited.
         subaccount: to log in to; None for the main account.
-        url: of the websocket; None for the class's `_ENDPOINT`.
+        url: of the websocket; None for the class's `_ENDPOINT`, unless there is an `environment`.
+        environment: "sandbox" (embedded).
         timeout: seconds that each call may take.
         options: what every stream takes; see `finx_sync.session.options.Options`.
     """
@@ -57,6 +58,7 @@ class FtxWebsocketClient:
         subaccount: str | None = None,
         *,
         url: str | None = None,
+        environment: str | None = None,
         timeout: float = 5.0,
         **options: Unpack[StreamOptions],
     ) -> None:
@@ -64,6 +66,7 @@ class FtxWebsocketClient:
         self._api_secret = api_secret
         self._subaccount = subaccount
         self._url = url
+        self._environment = environment
         self._timeout = timeout
         self._stream_options = options
         self._lock = threading.Lock()  # held while connecting, so that two threads open one stream
@@ -164,7 +167,8 @@ class FtxWebsocketClient:
                     self._api_key or None,
                     self._api_secret or None,
                     self._subaccount,
-                    url=self._url or self._ENDPOINT,
+                    url=self._url or (None if self._environment else self._ENDPOINT),
+                    environment=self._environment,
                     **self._stream_options,
                 )
                 stream.start()
@@ -180,8 +184,10 @@ class FtxWebsocketClient:
 class _Keeper(FtxStream):
     """A stream that keeps what has come; `changed` guards it all."""
 
-    def __init__(self, *credentials: str | None, url: str, **options: Unpack[StreamOptions]) -> None:
-        super().__init__(*credentials, url=url, **options)
+    def __init__(
+        self, *credentials: str | None, url: str | None, environment: str | None, **options: Unpack[StreamOptions]
+    ) -> None:
+        super().__init__(*credentials, url=url, environment=environment, **options)
         self.changed = threading.RLock()
         self.tickers: dict[str, Row] = {}
         self.trades: defaultdict[str, deque[list[Row]]] = defaultdict(lambda: deque(maxlen=KEPT))

@@ -6,10 +6,10 @@
         print(sandbox.url)   # ws://127.0.0.1:PORT, the key is "sandbox-key", the secret "sandbox-secret"
 
 From the market to the socket: `prices` (index prices) → `chain` (what is listed) → `market` (tickers and trades),
-`history` (past days), `account` (orders and positions, with a `robot` that trades) → each venue's own half, in its folder
-(`finx_sync/venues/NAME/sandbox/`) → `connection`, `hub` (websockets and their record) → `server` (the thread, which
-mounts the halves that the registry finds). `host` says what a half is given. The halves have codecs of their own: shared
-ones would let a mistake cancel itself out.
+`history` (past days), `account` (orders and positions, with a `robot` that trades) → each venue's own half, in its
+folder (`finx_sync/venues/NAME/sandbox/`) → `connection`, `hub` (websockets and their record) → `server` (the thread,
+which mounts the halves that the registry finds). `host` says what a half is given. The halves have codecs of their own:
+shared ones would let a mistake cancel itself out.
 """
 
 from __future__ import annotations

@@ -229,3 +229,14 @@ def test_faults_that_the_original_hides_are_raised(market: Sandbox) -> None:
             ws.get_ticker()
     finally:
         ws.exit()
+
+
+def test_an_environment_instead_of_an_endpoint() -> None:
+    """The sandbox would be named in another way here than by every other stream."""
+    ws = BitMEXWebsocket(None, "XBTUSD", subscriptions=["trade"], environment="sandbox")
+    try:
+        assert ws.recent_trades()
+    finally:
+        ws.exit()
+    with pytest.raises(ConfigError, match="did you mean 'sandbox'"):
+        BitMEXWebsocket(None, "XBTUSD", environment="sandbax")

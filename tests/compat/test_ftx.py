@@ -163,3 +163,14 @@ def test_closing_ends_a_wait(sandbox: Sandbox) -> None:
     assert not waiting.is_alive()
     assert len(failures) <= 1  # none where it had not begun to wait: then it connected anew
     client.close()
+
+
+def test_an_environment_instead_of_an_address() -> None:
+    """The sandbox would be named in another way here than by every other stream."""
+    client = FtxWebsocketClient(environment="ftx-sandbox", timeout=10)
+    try:
+        assert client.get_ticker("BTC-PERP")["bid"] > 0
+    finally:
+        client.close()
+    with pytest.raises(ConfigError, match="did you mean 'sandbox'"):
+        FtxWebsocketClient(environment="sandbax").connect()
