@@ -13,7 +13,7 @@ import ipaddress
 import os
 import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -34,6 +34,7 @@ __all__ = [
     "check_secrecy",
     "checked_url",
     "is_loopback",
+    "nearest",
     "read_account",
     "read_address",
     "read_environment",
@@ -124,9 +125,8 @@ def address_of(
     """
     chosen = PRODUCTION if environment in (None, venue) else str(environment).removeprefix(f"{venue}-")
     names = ", ".join(repr(name) for name in environments)
-    if environment is not None and chosen not in environments and not (chosen == PRODUCTION and url):
-        close = difflib.get_close_matches(chosen, environments, n=1)
-        meant = f"; did you mean {close[0]!r}?" if close else ""
+    if environment is not None and chosen not in environments:
+        meant = nearest(chosen, environments)
         raise ConfigError(f"{venue} has no environment {environment!r}{meant}; choose one of {names}, or give url=")
     if url is not None:
         return checked_url(url, example)
@@ -210,6 +210,12 @@ def read_settings(*names: str) -> list[str | None]:
     """The values of environment variables, else of ``.env``; None where one is not set or is empty, or has no name."""
     settings = _Settings()
     return [(settings.get(name) or None) if name else None for name in names]
+
+
+def nearest(name: object, known: Iterable[str]) -> str:
+    """The end of an error's first sentence: what was probably meant, if that can be told."""
+    found = difflib.get_close_matches(str(name).lower(), list(known), n=1)
+    return f"; did you mean {found[0]!r}?" if found else ""
 
 
 def check_secrecy(url: str | None, credentials: object, *, allow_insecure: bool) -> None:

@@ -11,14 +11,13 @@ somebody asks for a venue, and only what is asked for: a package that cannot be 
 
 from __future__ import annotations
 
-import difflib
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from typing import TYPE_CHECKING, Any, Final
 
-from finx_sync.config import SANDBOX, SANDBOX_KEY, SANDBOX_SECRET, KeySource, read_settings
+from finx_sync.config import SANDBOX, SANDBOX_KEY, SANDBOX_SECRET, KeySource, nearest, read_settings
 from finx_sync.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     from finx_sync.stream import Stream
     from finx_sync.venues.finx.service import Service
 
-__all__ = ["GROUP", "Show", "Venue", "find", "installed", "load_all", "nearest", "service_at"]
+__all__ = ["GROUP", "Show", "Venue", "find", "installed", "load_all", "service_at"]
 
 GROUP: Final = "finx_sync.venues"
 """The entry points' group."""
@@ -83,7 +82,7 @@ class Venue:
         Raises:
             ConfigError: no such environment, missing credentials, or an option that cannot be right.
         """
-        in_sandbox = environment in (SANDBOX, f"{self.name}-{SANDBOX}") and not url
+        in_sandbox = environment in (SANDBOX, f"{self.name}-{SANDBOX}")  # where a real key has no business
         found: dict[str, KeySource | None] = dict(
             zip(self.credentials, (SANDBOX_KEY, SANDBOX_SECRET), strict=False)
             if in_sandbox
@@ -178,12 +177,6 @@ def load_all(on_error: Callable[[ConfigError], object]) -> Iterator[Venue]:
             on_error(error)
         else:
             yield venue
-
-
-def nearest(name: object, known: Sequence[str]) -> str:
-    """The end of an error's first sentence: what was probably meant, if that can be told."""
-    found = difflib.get_close_matches(str(name).lower(), known, n=1)
-    return f"; did you mean {found[0]!r}?" if found else ""
 
 
 def _package(entry: metadata.EntryPoint) -> str:

@@ -90,6 +90,8 @@ def test_the_key_that_is_given_wins(monkeypatch: pytest.MonkeyPatch) -> None:
     venue = registry.find("bitmex")
     keys = [venue.open(url="ws://127.0.0.1:1", api_key=given)._account.key.key for given in (None, "given-key")]
     assert keys == ["some-key", "given-key"]
+    stream = venue.open(environment="sandbox", url="ws://127.0.0.1:1")
+    assert stream._account.key.key == "sandbox-key", "a real key has no business in the sandbox"
 
 
 def test_importing_finx_sync_looks_for_no_venue() -> None:
