@@ -212,7 +212,7 @@ class Succeeded(msgspec.Struct, tag="succeed", array_like=True, frozen=True):
 
 
 class Timed(msgspec.Struct, tag="look", array_like=True, frozen=True):
-    """The stream timer at what is taken to flow, and at replacements that are due."""
+    """The timer fired: the stream looked at what is taken to flow, and at replacements that are due."""
 
     at: float
     arrived: float
