@@ -73,7 +73,9 @@ class Day:
         self._server = Server() if server is None else server
         self._eager = eager
         self._known = Known()
-        self._second: int | None = None  # the last millisecond of the second reading's first segment
+        # Where the second reading is split: after the first row, so that no page of it has the same rows as the first
+        # page, and in the middle of that page, so that the pages after it end elsewhere.
+        self._splits: list[int] = []
         self._disputes: Disputes | None = None
         self._settled: Columns | None = None
         self._asked: int | None = None  # where the snap before the first row was asked for
@@ -83,9 +85,10 @@ class Day:
         self._begins = self._ends = False  # whether the beginning, and the end, have been judged
         self._restarts = 0
         self._is_wrong = False
-        self.readings = [self._reading(window.first, window.last)]
+        self.readings: list[Reading] = []
+        self.readings.append(self._reading(window.first, window.last))
 
-    def _reading(self, first: int, last: int, middle: int | None = None) -> Reading:
+    def _reading(self, first: int, last: int, splits: Sequence[int] = ()) -> Reading:
         return Reading(
             first,
             last,
@@ -94,8 +97,21 @@ class Day:
             known=self._known,
             keep=self._wanted,
             next_wanted=self._next_wanted,
-            middle=middle,
+            asks_from=self._own_question(first) if first == self.window.first else first,
+            splits=splits,
         )
+
+    def _own_question(self, first: int) -> int:
+        """Where a reading of the window asks from: each from another millisecond, so that no two ask the same question.
+
+        An answer that is always wrong would otherwise be in two readings, which would agree on it.
+        """
+        number, known = len(self.readings), self._known.first
+        if first % DAY_MS:
+            return max(first // DAY_MS * DAY_MS, first - number)
+        if number == 0 or first in (known, self.window.last):
+            return first  # no other question brings a tick of midnight
+        return first + 1 if number == 1 or known is None else known
 
     # What is wanted
 
@@ -124,9 +140,10 @@ class Day:
         position = segment.position
         self._note(position, page)
         segment.reading.take(segment, page)
-        if self._second is None and page.columns.stamps and segment.reading is self.readings[0]:
-            first, last = (page.columns.stamps[place] // MILLISECOND for place in (0, -1))
-            self._second = (max(position, first) + last) // 2
+        stamps = page.columns.between(self.window.first * MILLISECOND, 2**62).stamps
+        if not self._splits and stamps and segment.reading is self.readings[0]:
+            first, last = (stamps[place] // MILLISECOND for place in (0, -1))
+            self._splits = [first, (first + last) // 2]
 
     def _note(self, position: int, page: DayPage) -> None:
         rows = page.columns.between(self.window.first * MILLISECOND, 2**62)
@@ -158,8 +175,8 @@ class Day:
         """See what is left to be asked; when nothing is, put the day together."""
         if self.finished is not None:
             return
-        if len(self.readings) == 1 and (self.readings[0].done or (self._eager and self._second is not None)):
-            self.readings.append(self._reading(self.window.first, self.window.last, self._second))
+        if len(self.readings) == 1 and (self.readings[0].done or (self._eager and self._splits)):
+            self.readings.append(self._reading(self.window.first, self.window.last, self._splits))
         for reading in self.readings:
             reading.ask_again()
         if not all(reading.done for reading in self.readings):
@@ -215,7 +232,7 @@ class Day:
         if self._is_wrong or first == window.first or not (from_midnight or silent or not self._server.in_order):
             self._begins = True
             return
-        self._ask_snap(window.last if first is None or self._probes else first - 1)
+        self._ask_snap(window.last if first is None else first if self._probes else first - 1)
 
     @property
     def _first(self) -> int | None:
@@ -234,11 +251,11 @@ class Day:
             return
         if self._probes:
             self._begins = True
-            if at is None or first is None or not first <= at <= window.last:
+            if at is None or at != first:
                 self._believe_pages()
             return
-        if at is None and not snap.failed and not silent and self._may_be_newest:
-            self._probes = True  # is there any tick that this server's snaps know of?
+        if at is None and not snap.failed and not silent and (self._may_be_newest or midnight == window.first):
+            self._probes, self._snaps = True, 0  # do this server's snaps know the tick that a page has?
             return
         self._begins = True
         if at is None:
@@ -279,7 +296,8 @@ class Day:
             return
         self._restarts += 1
         self._known.note(at, at)
-        self.readings, self._settled, self._disputes = [self._reading(self.window.first, self.window.last)], None, None
+        self.readings, self._settled, self._disputes = [], None, None
+        self.readings.append(self._reading(self.window.first, self.window.last))
         self._begins, self._snaps = False, 0
 
     def _look_after(self) -> None:
@@ -304,7 +322,13 @@ class Day:
         window, rows = self.window, self._settled
         assert rows is not None
         for reading in self.readings:
-            self.unproven.update(one for one in reading.unproven if one[0] <= window.last and one[1] >= window.first)
+            self.unproven.update(reading.unproven)
+        # The second reading asks from before the window.
+        self.unproven = {
+            (max(first, window.first), last)
+            for first, last in self.unproven
+            if first <= window.last and last >= window.first
+        }
         if not rows.stamps and self.discarded:
             self._is_wrong = True
         if self._is_wrong:
@@ -366,7 +390,7 @@ class Day:
             if not pieces or [first - 1 for first, *_ in pieces] != ends[:-1] or ends[-1] != self.window.last:
                 return
             if number == len(self.readings):
-                self.readings.append(self._reading(self.window.first, self.window.last))
+                self.readings.append(self._reading(self.window.first, self.window.last, self._splits))
             self.readings[number].resume(pieces)
 
     @property

@@ -58,7 +58,11 @@ class Disputes:
     def _read(self, first: int, last: int, rounds: int) -> Reading:
         before = self._one.between(0, first * MILLISECOND).stamps
         margin = rounds * MARGIN
-        return self._again(before[-margin] // MILLISECOND if len(before) >= margin else 0, last)
+        if len(before) >= margin:
+            return self._again(before[-margin] // MILLISECOND, last)
+        # Not from the first row, where both readings began: a page that is always wrong would be agreed with.
+        behind = [stamp // MILLISECOND for stamp in before if stamp > before[0]]
+        return self._again([*behind, first][len(behind) // (rounds + 1)], last)
 
     @property
     def are_over(self) -> bool:

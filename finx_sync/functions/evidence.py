@@ -1,17 +1,20 @@
-"""What proves a history: the one place that says so. Pure: no thread, no I/O.
+"""What proves a history complete: the one place that says so. Pure: no thread, no I/O.
 
-A server is believed as far as two of its answers agree, each over a connection of its own:
+A server is believed as far as two of its answers to different questions agree, each over a connection of its own:
 
-- Rows: a day is read twice, by different pages but for the first, whose question is the same in both. Where the two
-  readings differ, that part is read again until two readings agree on it; where none do, the server chooses its rows as
-  it likes, and nothing of the day is proven. The same wrong answer in both readings cannot be told from a right one.
-- Absence: an answer without rows proves nothing, however often it comes. That nothing follows is proven by an answer
-  that begins with the last row and has no later one, in both readings; that a stretch is empty, by a later row of the
-  same day. Where the day shows no row at all, a tick snap has to give a tick from before it.
-- The beginning: pages cannot show what comes before their first row if the server takes "00:00" for exclusive, or if it
-  returns the newest rows. A tick snap from just before the first row gives an earlier tick, or none, which has to be
-  said twice; after a single full page, which could be the newest rows, by a server whose snaps know the last one.
-- What no page can reach (more rows on one millisecond than a page has), and what was no tick, is labelled.
+- Rows: a day is read twice, by different questions, so that an answer that is always wrong is in one reading only: the
+  second asks from another millisecond, again from just after the first row, and again from the middle of the first
+  page. Where the two readings differ, that part is read again, by yet another question, until two readings agree on it;
+  where none do, the server chooses its rows as it likes, and nothing of the day is proven. Both readings ask the one
+  question that brings ticks at 00:00:00.000, and the one from the last row on, whose rows the pages before it have too.
+  Past several hundred rows on one millisecond, pages of both may end there, and the questions after it be the same.
+- Absence: an answer without rows proves nothing, however often it comes. The end of a day is proven by an answer that
+  begins with the last row and has no later one, in both readings; an empty stretch, by a later row of the same day.
+  Where a day shows no row at all, a tick snap has to return a tick from before it.
+- The beginning: pages cannot show what comes before their first row if the server takes "00:00" as exclusive, or if it
+  returns the newest rows. A tick snap from just before the first row returns an earlier tick, or none, which has to be
+  said twice, by a server whose snap at the first row returns that row.
+- What no page can reach (more rows on one millisecond than fit in a page), and what was no tick, is labelled.
 """
 
 from __future__ import annotations

@@ -54,7 +54,8 @@ class Reading:
         server, known: what is known so far; see `evidence`.
         keep: what is wanted of some rows.
         next_wanted: where to go on after rows that are complete before a millisecond.
-        middle: the last millisecond of the first segment, if there are to be two.
+        asks_from: the position of the first question, where it is not `start`.
+        splits: the last millisecond of each segment but the final one.
     """
 
     def __init__(
@@ -67,11 +68,15 @@ class Reading:
         known: Known,
         keep: Callable[[Columns], Columns],
         next_wanted: Callable[[Columns, int], int],
-        middle: int | None = None,
+        asks_from: int | None = None,
+        splits: Sequence[int] = (),
     ) -> None:
         self.start = start
         self.end = end
-        self.segments = [Segment(start, end, start, self)]
+        self._asks_from = start if asks_from is None else asks_from
+        ends = [*sorted({one for one in splits if start <= one < end}), end]
+        begins = [start, *(one + 1 for one in ends[:-1])]
+        self.segments = [self._segment(*stretch) for stretch in zip(begins, ends, strict=True)]
         self.unproven: list[Stretch] = []
         self.silent = False
         """Whether nothing but an answer without rows says that there is none from its start on."""
@@ -82,9 +87,9 @@ class Reading:
         self._known = known
         self._keep_of = keep
         self._next_wanted = next_wanted
-        if middle is not None and start <= middle < end:
-            self.segments[0].end = middle
-            self.segments.append(Segment(middle + 1, end, middle + 1, self))
+
+    def _segment(self, first: int, last: int) -> Segment:
+        return Segment(first, last, self._asks_from if first == self.start else first, self)
 
     @property
     def done(self) -> bool:
@@ -94,7 +99,7 @@ class Reading:
     def take(self, segment: Segment, page: DayPage) -> None:
         """The answer to a segment's question, from its `position` on."""
         position = segment.position
-        rows = page.columns.between(position * MILLISECOND, 2**62)
+        rows = page.columns.between(max(position, segment.start) * MILLISECOND, 2**62)
         last = page.last_from(position)
         if last is None:
             self._nothing(segment, page)
@@ -209,7 +214,7 @@ class Reading:
         middle = (soon + segment.end) // 2
         if not segment.position < middle < segment.end:
             return None
-        later = Segment(middle + 1, segment.end, middle + 1, self)
+        later = self._segment(middle + 1, segment.end)
         segment.end = middle
         self.segments.append(later)
         return later
@@ -245,7 +250,7 @@ class Reading:
         """Go on from what an earlier reading had. The last millisecond of each piece is asked for again."""
         self.segments = []
         for first, last, rows in pieces:
-            segment = Segment(first, last, first, self)
+            segment = self._segment(first, last)
             if rows.stamps:
                 segment.position = rows.stamps[-1] // MILLISECOND
                 segment.parts = [rows.between(0, segment.position * MILLISECOND)]
