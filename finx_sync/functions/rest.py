@@ -8,21 +8,19 @@ import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import msgspec
 
 from finx_sync.config import Account
 from finx_sync.errors import InvalidInputError, NotPublishedError, UnexpectedReplyError
 from finx_sync.functions.backend import DEFAULT_TIMEOUT
+from finx_sync.functions.http import HttpClient
 from finx_sync.functions.inputs import checked_name, checked_pair, checked_timeout
 from finx_sync.messages import ContractTick, Tick
 from finx_sync.moments import Moment, read_moment
 from finx_sync.redaction import excerpt
 from finx_sync.venues.finx import read_contracts, read_tick
-
-if TYPE_CHECKING:
-    from finx_sync.functions.http import HttpClient  # requests is slow to import: only for calls
 
 __all__ = ["FinxRestFunctions", "Moment", "RestBackend", "http_url"]
 

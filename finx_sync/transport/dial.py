@@ -69,6 +69,7 @@ class Target:
         tls: the context for wss, None for ws.
         server_hostname: the name that the certificate must carry; the host where None.
         proxy: None for none.
+        tunnel: whether the proxy is asked for a connection to `host`; else what is sent is for the proxy to read.
         socket_options: further (level, option, value) triples.
     """
 
@@ -77,6 +78,7 @@ class Target:
     tls: ssl.SSLContext | None = None
     server_hostname: str | None = None
     proxy: ProxyAddress | None = None
+    tunnel: bool = True
     socket_options: tuple[tuple[Any, ...], ...] = field(default=())
 
 
@@ -180,7 +182,7 @@ def dial(target: Target, attempt: Attempt) -> socket.socket:
     proxy = target.proxy
     sock = open_tcp(target.host, target.port, attempt) if proxy is None else reach_proxy(proxy, attempt)
     try:
-        if proxy is not None:
+        if proxy is not None and target.tunnel:
             pass_through(proxy, sock, target, attempt)
         for option in (*SOCKET_OPTIONS, *target.socket_options):
             sock.setsockopt(*option)

@@ -65,6 +65,13 @@ class ProxyAddress:
         """Whether the proxy is given the host's name, rather than an address that was looked up here."""
         return self.scheme in ("http", "socks4a", "socks5h")
 
+    def login_header(self) -> dict[str, str]:
+        """The HTTP header with the login; none without one."""
+        if not self.user:
+            return {}
+        login = base64.b64encode(f"{self.user}:{self.password}".encode()).decode()
+        return {"Proxy-Authorization": f"Basic {login}"}
+
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{self.scheme}://{host}:{self.port}"
@@ -133,9 +140,7 @@ def talk(proxy: ProxyAddress, host: str, port: int) -> Talk:
 def _http(proxy: ProxyAddress, host: str, port: int) -> Talk:
     where = f"[{host}]:{port}" if ":" in host else f"{_wire_name(host).decode()}:{port}"
     lines = [f"CONNECT {where} HTTP/1.1", f"Host: {where}"]
-    if proxy.user:
-        login = base64.b64encode(f"{proxy.user}:{proxy.password}".encode()).decode()
-        lines.append(f"Proxy-Authorization: Basic {login}")
+    lines += [f"{name}: {value}" for name, value in proxy.login_header().items()]
     yield "\r\n".join([*lines, "", ""]).encode()
     answer = bytearray()
     # Byte by byte, since what follows the answer is the server's and not ours to take.
