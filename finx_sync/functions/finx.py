@@ -5,22 +5,14 @@ from __future__ import annotations
 import abc
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
 from finx_sync.errors import InvalidInputError, UnexpectedReplyError, UnsupportedError
 from finx_sync.functions.backend import DEFAULT_TIMEOUT, Answer, Backend, Functions
 from finx_sync.functions.exchange import Cancel
-from finx_sync.functions.history import (
-    DEFAULT_WORKERS,
-    CacheFolder,
-    End,
-    HistoryRequest,
-    Report,
-    fetch_history,
-    stream_history,
-)
+from finx_sync.functions.history import Report, fetch_history, stream_history
 from finx_sync.functions.inputs import (
     checked_day,
     checked_field,
@@ -31,14 +23,17 @@ from finx_sync.functions.inputs import (
     checked_start,
     checked_timeout,
 )
+from finx_sync.functions.query import HistoryOptions, HistoryQuery, with_history_options
 from finx_sync.functions.rest import FinxRestFunctions
 from finx_sync.messages import ContractTick, Tick
 from finx_sync.moments import Moment, TimeOfDay
 from finx_sync.redaction import excerpt
 from finx_sync.ticks import TickHistory
-from finx_sync.ticks.spans import Span
 from finx_sync.venues.base import Authentication
 from finx_sync.venues.finx import History, NameList, read_contracts
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = ["FinxFunctions"]
 
@@ -91,23 +86,15 @@ class FinxFunctions(FinxRestFunctions):
             raise _unexpected("tickSnap", answer)
         return answer.reply
 
+    @with_history_options
     def get_tick_history(
         self,
         pair: str,
         date: Moment,
         time: TimeOfDay | None = None,
         *,
-        # what
-        end: End | None = None,
-        limit: int | None = None,
-        every: Span | None = None,
-        exchange: str | None = None,
-        strict: bool = False,
-        # how
-        workers: int = DEFAULT_WORKERS,
         progress: Report = False,
-        cache: CacheFolder | None = None,
-        timeout: float | None = None,
+        **options: Unpack[HistoryOptions],
     ) -> TickHistory:
         """The prices of a pair from all exchanges: a complete day, or a span of days, sorted by time.
 
@@ -137,80 +124,40 @@ class FinxFunctions(FinxRestFunctions):
             FinxSyncError: pages could not be had, though they were asked for again; what there is by then is the
                 error's `history`.
         """
-        request = HistoryRequest.checked(
-            pair,
-            date,
-            time,
-            end,
-            limit=limit,
-            every=every,
-            exchange=exchange,
-            workers=workers,
-            strict=strict,
-            cache=cache,
-            timeout=timeout,
-        )
+        query = HistoryQuery(pair, date, time, **options)
         with self._backend() as backend:
-            return fetch_history(_with_pages(backend), request, progress)
+            return fetch_history(_with_pages(backend), query, progress)
 
     def _tick_history_between(self, pair: str, first: int, last: int, timeout: float, cancel: Cancel) -> TickHistory:
         """The ticks from one millisecond since the epoch to another, both in it; see `get_tick_history`."""
-        request = HistoryRequest.between(pair, first, last, timeout)
+        query = HistoryQuery.between(pair, first, last, timeout)
         with self._backend() as backend:
-            return fetch_history(_with_pages(backend), request, cancel=cancel)
+            return fetch_history(_with_pages(backend), query, cancel=cancel)
 
+    @with_history_options
     def iter_tick_history(
-        self,
-        pair: str,
-        date: Moment,
-        time: TimeOfDay | None = None,
-        *,
-        end: End | None = None,
-        limit: int | None = None,
-        every: Span | None = None,
-        exchange: str | None = None,
-        strict: bool = False,
-        workers: int = DEFAULT_WORKERS,
-        cache: CacheFolder | None = None,
-        timeout: float | None = None,
+        self, pair: str, date: Moment, time: TimeOfDay | None = None, **options: Unpack[HistoryOptions]
     ) -> Iterator[Tick]:
         """The same, tick by tick, with only some 50 000 rows in memory at a time, however long the span.
 
         Nothing runs between two stretches of rows, nor after the iterator was closed.
 
         Args:
-            pair: as in `get_tick_history`, and so are the others that nothing is said of.
+            pair: as in `get_tick_history`, and so are the others, but for these three.
             date: the first day, or the moment to begin at.
             time: only what ticked after this time of that day.
-            end: only what ticked until then.
-            limit: only the first so many.
-            every: only the first tick in each stretch.
-            exchange: only ticks of this one.
-            strict: raise IncompleteHistoryError at a stretch that is not proven complete; else a warning is logged.
-            workers: connections at once.
-            cache: folder in which whole past days are kept, and looked for; a day at a time is then in memory.
-            timeout: seconds for each stretch of rows; None takes 120 for each day of the span.
+            options: `strict` raises at a stretch that is not proven complete; else a warning is logged. With `cache`, a
+                day at a time is in memory. `timeout` is for each stretch of rows; None takes 120 s for each day of the
+                span.
 
         Raises:
             IncompleteHistoryError: see `strict`.
         """
-        request = HistoryRequest.checked(
-            pair,
-            date,
-            time,
-            end,
-            limit=limit,
-            every=every,
-            exchange=exchange,
-            workers=workers,
-            strict=strict,
-            cache=cache,
-            timeout=timeout,
-        )
+        query = HistoryQuery(pair, date, time, **options)
 
         def ticks() -> Iterator[Tick]:
             with self._backend() as backend:
-                yield from stream_history(_with_pages(backend), request)
+                yield from stream_history(_with_pages(backend), query)
 
         return ticks()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time as clock
 from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from finx_sync.functions.backend import Backend
 from finx_sync.functions.cache import DayCache
@@ -14,11 +14,9 @@ from finx_sync.functions.evidence import Server, Stretch, between
 from finx_sync.functions.exchange import Cancel
 from finx_sync.functions.fetch import Asker, Fetch, Progress
 from finx_sync.functions.paging import Plan
+from finx_sync.functions.query import HistoryQuery
 from finx_sync.ticks import Rejected, TickHistory, Unproven
 from finx_sync.ticks.columns import MILLISECOND, Columns, ExchangeNames, moment, thinned
-
-if TYPE_CHECKING:
-    from finx_sync.functions.history import HistoryRequest
 
 __all__ = ["Found", "Source"]
 
@@ -36,13 +34,13 @@ Found = tuple[Columns, list[Stretch]]
 class Source:
     """Days from the cache, and the rest from the server."""
 
-    def __init__(self, backend: Backend, request: HistoryRequest, cancel: Cancel | None = None) -> None:
+    def __init__(self, backend: Backend, query: HistoryQuery, cancel: Cancel | None = None) -> None:
         self._cancel = cancel
         self._backend = backend.with_one_key()
-        self._request = request
+        self._query = query
         self.names = ExchangeNames([None])
-        self._exchange = None if request.exchange is None else self.names[request.exchange]
-        self._cache = None if request.cache is None else DayCache(request.cache, backend.host, request.pair)
+        self._exchange = None if query.exchange is None else self.names[query.exchange]
+        self._cache = None if query.cache is None else DayCache(query.cache, backend.host, query.pair)
         self._server = Server()
         self._spelling: str | None = None
         self._others = 0  # rows of other exchanges
@@ -58,13 +56,13 @@ class Source:
             unproven: where they may not be all.
             is_all: whether these are all rows that the caller gets.
         """
-        request, discarded = self._request, dict(self._discarded)
+        query, discarded = self._query, dict(self._discarded)
         if is_all and not rows.stamps and self._others:
             # Not one row of this exchange, but of others: it may be written in another way.
             discarded["another exchange"] = self._others
-            unproven = [(request.first, request.last)]
+            unproven = [(query.first, query.last)]
         return TickHistory(
-            self._spelling or request.pair,
+            self._spelling or query.pair,
             rows,
             [Unproven(moment(first * MILLISECOND), moment(last * MILLISECOND)) for first, last in unproven],
             rejected=list(self._rejected.values()),
@@ -74,17 +72,17 @@ class Source:
     def interrupted(self) -> TickHistory:
         """What there is when an error ends the call."""
         rows, unproven = self._so_far()
-        return self.history(rows, unproven or [(self._request.first, self._request.last)], is_all=False)
+        return self.history(rows, unproven or [(self._query.first, self._query.last)], is_all=False)
 
     def fetch(self, days: list[Window], notify: Callable[[Progress], object] | None) -> Found:
         """The rows of some days, and where they are not proven complete."""
-        request = self._request
+        query = self._query
         if self._cache is None:
-            return self._ask(days, request.limit, notify)
+            return self._ask(days, query.limit, notify)
         cached = {day.date: self._cached(day) for day in days}
-        if request.limit is not None:
+        if query.limit is not None:
             # One after the other, so that nothing is asked for that the limit cuts off.
-            return self._one_by_one(days, cached, request.limit, notify)
+            return self._one_by_one(days, cached, query.limit, notify)
         missing = [day for day in days if cached[day.date] is None]
         plan = self._plan(missing, None)
         self._so_far = lambda: _together(days, cached, plan)
@@ -120,7 +118,7 @@ class Source:
             return
         first, length = day.first, FIRST_STRETCH
         while first <= day.last:
-            if (every := self._request.every) is not None:  # a stretch of theirs is not divided
+            if (every := self._query.period) is not None:  # a stretch of theirs is not divided
                 whole = -(-(first % DAY_MS + length) * MILLISECOND // every) * every // MILLISECOND
                 length = whole - first % DAY_MS
             last = min(day.last, first + length - 1)
@@ -146,8 +144,8 @@ class Source:
         return plan.result()
 
     def _plan(self, days: list[Window], limit: int | None) -> Plan:
-        request = self._request
-        plan = Plan(days, self.names, every=request.every, exchange=self._exchange, limit=limit, server=self._server)
+        query = self._query
+        plan = Plan(days, self.names, every=query.period, exchange=self._exchange, limit=limit, server=self._server)
         if self._cache is not None and limit is None:
             for day in plan.days:
                 if self._is_kept(day.window):
@@ -155,17 +153,17 @@ class Source:
         return plan
 
     def _run(self, plan: Plan, notify: Callable[[Progress], object] | None) -> None:
-        request = self._request
+        query = self._query
         cancel = self._cancel or Cancel()
-        asker = Asker(self._backend, request.pair, self.names, cancel)
+        asker = Asker(self._backend, query.pair, self.names, cancel)
         try:
             Fetch(
                 plan,
                 asker,
                 cancel,
-                workers=1 if request.limit is not None else request.workers,
-                deadline=clock.monotonic() + request.timeout,
-                timeout=request.timeout,
+                workers=1 if query.limit is not None else query.workers,
+                deadline=clock.monotonic() + query.time_limit,
+                timeout=query.time_limit,
             ).run(notify)
         finally:  # what there is is kept also when something failed
             self._note(plan)
@@ -180,8 +178,8 @@ class Source:
 
     def _is_kept(self, window: Window) -> bool:
         """Whether a day is one that the cache may have."""
-        request = self._request
-        if self._cache is None or request.every is not None or request.exchange is not None:
+        query = self._query
+        if self._cache is None or query.period is not None or query.exchange is not None:
             return False
         is_whole = window.first % DAY_MS == 0 and window.last - window.first == DAY_MS - 1
         return is_whole and window.last < clock.time() * 1000 - SETTLED_AFTER
@@ -194,7 +192,7 @@ class Source:
                 if saved := day.saved():
                     self._cache.write_part(day.window.date, saved, self.names)
             elif not day.unproven:
-                self._cache.write(day.window.date, day.finished, day.spelling or self._request.pair)
+                self._cache.write(day.window.date, day.finished, day.spelling or self._query.pair)
 
     def _cached(self, day: Window) -> Columns | None:
         found = None if self._cache is None else self._cache.read(day.date, self.names)
@@ -204,10 +202,10 @@ class Source:
         self._spelling = self._spelling or spelling
         rows = between(rows, day.first, day.last)
         if self._exchange is not None:
-            chosen = of_exchange(rows, self._request.exchange)
+            chosen = of_exchange(rows, self._query.exchange)
             self._others += len(rows) - len(chosen)
             rows = chosen
-        return rows if self._request.every is None else thinned(rows, self._request.every)
+        return rows if self._query.period is None else thinned(rows, self._query.period)
 
 
 def _together(days: list[Window], cached: dict[str, Columns | None], plan: Plan) -> Found:
