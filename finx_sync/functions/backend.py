@@ -84,14 +84,7 @@ class Backend:
             ConnectError, ConnectionLostError: no connection, or it ended before the answer.
             UnreadableMessageError: the answer is no message.
         """
-        reply, text = self.ask(function, params, timeout, reader(function))
-        if isinstance(reply, ServerError):
-            raise ServerRefusedError(function, reply.said)
-        if isinstance(reply, Authentication) and not reply.accepted:
-            raise AuthorizationError(
-                f"{function}: the server refused the key (isAuth: false); check it, and that it has not expired"
-            )
-        return Answer(reply, text)
+        return Answer(*self.ask(function, params, timeout, reader(function)))
 
     def ask(
         self,
@@ -101,9 +94,9 @@ class Backend:
         read: Callable[[str], Any],
         cancel: Cancel | None = None,
     ) -> tuple[Any, str]:
-        """The same with a reader of the caller's own, and without a judgement on what it read; see `exchange`."""
+        """The same with a reader of the caller's own; returns what it read, and the text. See `exchange`."""
         key = self._account.current_key()
-        return exchange(
+        reply, text = exchange(
             function,
             self._url(key, function, params),
             self._message(key, function, params),
@@ -112,6 +105,13 @@ class Backend:
             timeout=timeout,
             cancel=cancel,
         )
+        if isinstance(reply, ServerError):
+            raise ServerRefusedError(function, reply.said)
+        if isinstance(reply, Authentication) and not reply.accepted:
+            raise AuthorizationError(
+                f"{function}: the server refused the key (isAuth: false); check it, and that it has not expired"
+            )
+        return reply, text
 
     def with_one_key(self) -> Backend:
         """The same with the key that is current now: for many calls on several threads, which ask nobody for it."""

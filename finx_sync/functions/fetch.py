@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from finx_sync.errors import (
     AuthorizationError,
@@ -36,7 +36,6 @@ from finx_sync.redaction import excerpt
 from finx_sync.session.backoff import Backoff
 from finx_sync.ticks.columns import Columns, ExchangeNames, micros
 from finx_sync.ticks.page import DayPage, read_page, same_pair
-from finx_sync.venues.base import Authentication, ServerError
 from finx_sync.venues.finx import History, Reply
 
 __all__ = ["Asker", "Fetch", "Progress"]
@@ -68,7 +67,7 @@ class Progress:
 
     Attributes:
         fraction: of the time span, which is read twice, 0 to 1.
-        rows: fetched so far.
+        rows: there so far, those from the cache included.
         pages: asked for so far.
         retries: pages that had to be asked for again.
     """
@@ -95,13 +94,18 @@ class Asker:
         self._names = names
         self._cancel = cancel
 
+    def _ask(self, function: str, question: Question, timeout: float, read: Callable[[str], Any]) -> tuple[Any, str]:
+        params = {"pair": self._pair, "date": question.date}
+        if question.after is not None:
+            params["time"] = question.after
+        return self._backend.ask(function, params, timeout, read, self._cancel)
+
     def page(self, question: Question, timeout: float) -> DayPage:
         """A page of a day.
 
         Raises:
             FinxSyncError: as `Backend.call`; UnexpectedReplyError where it is no page.
         """
-        params = {"pair": self._pair, "date": question.date, "time": question.after}
         fallback = reader("tickHistory")
 
         def read(text: str) -> DayPage | Reply | None:
@@ -110,16 +114,9 @@ class Asker:
                 page = read_page(text, self._pair, question.date, self._names)
             return page or rows_of_page(text, self._pair, question.date, self._names) or fallback(text)
 
-        reply, text = self._backend.ask(
-            "tickHistory",
-            {name: value for name, value in params.items() if value is not None},
-            timeout,
-            read,
-            self._cancel,
-        )
+        reply, text = self._ask("tickHistory", question, timeout, read)
         if isinstance(reply, DayPage):
             return reply
-        _check("tickHistory", reply)
         raise UnexpectedReplyError(f"tickHistory: the server answered with another shape: {excerpt(text, 200)}")
 
     def snap(self, question: Question, timeout: float) -> Snap:
@@ -128,8 +125,7 @@ class Asker:
         Raises:
             FinxSyncError: as `Backend.call`; UnexpectedReplyError where it is no tick.
         """
-        params = {"pair": self._pair, "date": question.date, "time": question.after}
-        reply, text = self._backend.ask("tickSnap", params, timeout, reader("tickSnap"), self._cancel)
+        reply, text = self._ask("tickSnap", question, timeout, reader("tickSnap"))
         if isinstance(reply, Tick) and same_pair(reply.pair, self._pair):
             try:
                 row = (micros(reply.datetime), reply.exchange, reply.price)
@@ -138,17 +134,7 @@ class Asker:
             return Snap(Columns.of([row], self._names))
         if isinstance(reply, History) and not reply.rows:
             return Snap()
-        _check("tickSnap", reply)
         raise UnexpectedReplyError(f"tickSnap: the server answered with another shape: {excerpt(text, 200)}")
-
-
-def _check(function: str, reply: Reply) -> None:
-    if isinstance(reply, ServerError):
-        raise ServerRefusedError(function, reply.said)
-    if isinstance(reply, Authentication):
-        raise AuthorizationError(
-            f"{function}: the server refused the key (isAuth: false); check it, and that it has not expired"
-        )
 
 
 class Fetch:

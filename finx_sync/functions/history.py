@@ -47,7 +47,7 @@ def fetch_history(
     notify = bar or (report if callable(report) else None)
     source = Source(backend, query, cancel)
     try:
-        rows, unproven = source.fetch(_days(query), notify)
+        rows, unproven = source.fetch(_days(query), query.limit, notify)
     except FinxSyncError as error:
         error.history = source.interrupted()
         raise

@@ -6,6 +6,7 @@ does what is documented, is `reading`'s and `evidence`'s.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Final
 
@@ -50,6 +51,11 @@ class Plan:
         self._rest: Stretch | None = None  # what the limit has cut off of a day
         self.pages = 0
         self.rows = 0
+
+    def use(self, day: Day, rows: Columns) -> None:
+        """Take a day's rows, proven complete, from elsewhere."""
+        day.finished = rows
+        self.rows += len(rows)
 
     def next(self) -> Question | None:
         """The next question that nobody asks yet; None when there is none at the moment, or no more at all."""
@@ -107,8 +113,7 @@ class Plan:
     def _cut(self, day: Day) -> None:
         """The first reading has as many rows as are wanted: of the rest nothing needs to be known."""
         assert self._limit is not None
-        before = sum(len(one.finished) for one in self.days if one.finished is not None)
-        rows, left = day.rows(), self._limit - before
+        rows, left = day.rows(), self._limit - self._settled()
         if self._rest is None and len(rows) >= left:
             self._rest = (rows.stamps[left - 1] // MILLISECOND + 1, day.window.last)
             day.cut_at(self._rest[0] - 1)
@@ -120,7 +125,12 @@ class Plan:
             return True
         if self._limit is None:
             return False
-        return sum(len(day.finished) for day in self.days if day.finished is not None) >= self._limit
+        return self._settled() >= self._limit
+
+    def _settled(self) -> int:
+        """How many rows there are before the first day that is not finished."""
+        finished = itertools.takewhile(lambda rows: rows is not None, (day.finished for day in self.days))
+        return sum(len(rows or ()) for rows in finished)
 
     def result(self) -> tuple[Columns, list[Stretch]]:
         """All rows in order (at most `limit`), and where they may not be all; also while there is more to come."""

@@ -9,7 +9,7 @@ from typing import Final
 
 from finx_sync.functions.backend import Backend
 from finx_sync.functions.cache import DayCache
-from finx_sync.functions.day import DAY_MS, Window, of_exchange
+from finx_sync.functions.day import DAY_MS, Day, Window, of_exchange
 from finx_sync.functions.evidence import Server, Stretch, between
 from finx_sync.functions.exchange import Cancel
 from finx_sync.functions.fetch import Asker, Fetch, Progress
@@ -74,39 +74,13 @@ class Source:
         rows, unproven = self._so_far()
         return self.history(rows, unproven or [(self._query.first, self._query.last)], is_all=False)
 
-    def fetch(self, days: list[Window], notify: Callable[[Progress], object] | None) -> Found:
+    def fetch(self, days: list[Window], limit: int | None, notify: Callable[[Progress], object] | None = None) -> Found:
         """The rows of some days, and where they are not proven complete."""
-        query = self._query
-        if self._cache is None:
-            return self._ask(days, query.limit, notify)
-        cached = {day.date: self._cached(day) for day in days}
-        if query.limit is not None:
-            # One after the other, so that nothing is asked for that the limit cuts off.
-            return self._one_by_one(days, cached, query.limit, notify)
-        missing = [day for day in days if cached[day.date] is None]
-        plan = self._plan(missing, None)
-        self._so_far = lambda: _together(days, cached, plan)
-        if missing:
+        plan = self._plan(days, limit)
+        self._so_far = plan.result
+        if not plan.done:
             self._run(plan, notify)
-        return self._so_far()
-
-    def _one_by_one(
-        self,
-        days: list[Window],
-        cached: dict[str, Columns | None],
-        limit: int,
-        notify: Callable[[Progress], object] | None,
-    ) -> Found:
-        rows, unproven = Columns(self.names), list[Stretch]()
-        for day in days:
-            found = cached[day.date]
-            if found is None:
-                found, more = self._ask([day], limit - len(rows), notify, (rows, unproven))
-                unproven += more
-            rows.extend(found.part(0, limit - len(rows)))
-            if len(rows) == limit:
-                break
-        return rows, unproven
+        return plan.result()
 
     def stretches(self, day: Window, limit: int | None) -> Iterator[Found]:
         """A day in pieces, each with the intervals in which it is not proven complete."""
@@ -114,7 +88,7 @@ class Source:
             yield found.part(0, limit), []
             return
         if limit is None and self._is_kept(day):  # whole, since no less can be kept
-            yield self._ask([day], None, None)
+            yield self.fetch([day], None)
             return
         first, length = day.first, FIRST_STRETCH
         while first <= day.last:
@@ -122,7 +96,7 @@ class Source:
                 whole = -(-(first % DAY_MS + length) * MILLISECOND // every) * every // MILLISECOND
                 length = whole - first % DAY_MS
             last = min(day.last, first + length - 1)
-            rows, unproven = self._ask([Window(day.date, first, last)], limit, None)
+            rows, unproven = self.fetch([Window(day.date, first, last)], limit)
             yield rows, unproven
             first = last + 1
             if limit is not None:
@@ -131,30 +105,24 @@ class Source:
                     return
             length = round(length * min(4.0, max(0.25, STRETCH_ROWS / max(1, len(rows)))))
 
-    def _ask(
-        self,
-        days: list[Window],
-        limit: int | None,
-        notify: Callable[[Progress], object] | None,
-        before: Found | None = None,
-    ) -> Found:
-        plan = self._plan(days, limit)
-        self._so_far = lambda: plan.result() if before is None else _joined(before, plan.result())
-        self._run(plan, notify)
-        return plan.result()
-
     def _plan(self, days: list[Window], limit: int | None) -> Plan:
         query = self._query
         plan = Plan(days, self.names, every=query.period, exchange=self._exchange, limit=limit, server=self._server)
-        if self._cache is not None and limit is None:
-            for day in plan.days:
-                if self._is_kept(day.window):
-                    day.resume(self._cache.read_part(day.window.date, self.names))
+        if self._cache is None:
+            return plan
+        for day in plan.days:
+            if plan.done:  # the limit is reached: no later day need be looked for
+                break
+            if (rows := self._cached(day.window)) is not None:
+                plan.use(day, rows)
+            elif limit is None and self._is_kept(day.window):
+                day.resume(self._cache.read_part(day.window.date, self.names))
         return plan
 
     def _run(self, plan: Plan, notify: Callable[[Progress], object] | None) -> None:
         query = self._query
         cancel = self._cancel or Cancel()
+        missing = [day for day in plan.days if day.finished is None]
         asker = Asker(self._backend, query.pair, self.names, cancel)
         try:
             Fetch(
@@ -166,11 +134,11 @@ class Source:
                 timeout=query.time_limit,
             ).run(notify)
         finally:  # what there is is kept also when something failed
-            self._note(plan)
-            self._keep(plan)
+            self._note(missing)
+            self._keep(missing)
 
-    def _note(self, plan: Plan) -> None:
-        for day in plan.days:
+    def _note(self, days: list[Day]) -> None:
+        for day in days:
             self._spelling = self._spelling or day.spelling
             self._others += day.others
             self._discarded += day.discarded
@@ -184,8 +152,8 @@ class Source:
         is_whole = window.first % DAY_MS == 0 and window.last - window.first == DAY_MS - 1
         return is_whole and window.last < clock.time() * 1000 - SETTLED_AFTER
 
-    def _keep(self, plan: Plan) -> None:
-        for day in plan.days:
+    def _keep(self, days: list[Day]) -> None:
+        for day in days:
             if self._cache is None or not self._is_kept(day.window):
                 continue
             if day.finished is None:
@@ -206,22 +174,3 @@ class Source:
             self._others += len(rows) - len(chosen)
             rows = chosen
         return rows if self._query.period is None else thinned(rows, self._query.period)
-
-
-def _together(days: list[Window], cached: dict[str, Columns | None], plan: Plan) -> Found:
-    fetched = {day.window.date: day for day in plan.days}
-    rows, unproven = Columns(plan.names), list[Stretch]()
-    for day in days:
-        found = cached[day.date]
-        if found is None:
-            done = fetched[day.date]
-            found = done.rows()
-            unproven += sorted(done.unproven) if done.finished is not None else [(day.first, day.last)]
-        rows.extend(found)
-    return rows, unproven
-
-
-def _joined(before: Found, after: Found) -> Found:
-    rows = before[0].part(None, None)
-    rows.extend(after[0])
-    return rows, before[1] + after[1]
