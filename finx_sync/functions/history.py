@@ -1,4 +1,4 @@
-"""Tick history as it is wanted: whole days and spans of days, put together from pages."""
+"""Whole days and spans of days of tick history, put together from pages."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ Report = bool | Callable[[Progress], object]
 def fetch_history(
     backend: Backend, query: HistoryQuery, report: Report = False, *, cancel: Cancel | None = None
 ) -> TickHistory:
-    """All that is wanted, by several connections at once. On the caller's thread, until it is there.
+    """Fetch a history over several connections at once. Blocks the caller's thread.
 
     Args:
-        backend: where.
-        query: what.
-        report: progress.
-        cancel: ends it from another thread; it is used up then.
+        backend: the server.
+        query: what to fetch.
+        report: True draws a bar, a function is called with each `Progress`.
+        cancel: ends the call from another thread; not to be used again.
 
     Raises:
         ConnectionLostError: it was cancelled.
@@ -60,7 +60,7 @@ def fetch_history(
 
 
 def stream_history(backend: Backend, query: HistoryQuery) -> Iterator[Tick]:
-    """The same, one tick after the other, with so much in memory as a stretch of time needs.
+    """As `fetch_history`, one tick after the other, with the rows of a stretch of time in memory.
 
     Raises:
         IncompleteHistoryError: a stretch is not proven complete, and `strict` was asked for.
@@ -98,13 +98,13 @@ def _warn(history: TickHistory) -> None:
 
 
 def _days(query: HistoryQuery) -> list[Window]:
-    """What is wanted of each day; of today, what has happened: a day that goes on has no end that could be proven."""
+    """The windows of all days; of today, until now: the end of a day that goes on cannot be proven."""
     now = round(clock.time() * 1000)
     return windows(query.first, min(query.last, now) if query.first <= now else query.last)
 
 
 def _to_come(query: HistoryQuery) -> list[Stretch]:
-    """What has not happened yet, and is therefore not complete."""
+    """The part of the query that has not happened yet, and so is not complete."""
     now = round(clock.time() * 1000)
     return [(max(query.first, now + 1), query.last)] if query.last > now else []
 

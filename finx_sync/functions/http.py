@@ -1,7 +1,7 @@
 """HTTPS calls on the caller's own thread: pooled, retried, bounded in time and size, and silent about the key.
 
-FinX's REST paths take the key in the query, so whatever shows a URL shows the key: redirects to elsewhere are refused,
-and what other libraries raise is replaced by our errors, never chained to them.
+FinX's REST paths take the key in the query, so whatever shows a URL shows the key: redirects to other servers are
+refused, and errors of other libraries are replaced by our own, never chained to them.
 """
 
 from __future__ import annotations
@@ -58,10 +58,10 @@ class HttpClient:
         self._pool.close()
 
     def get(self, function: str, url: str, params: Mapping[str, str], timeout: float) -> Any:
-        """Ask for `url`, and return the JSON value that it answers with.
+        """Request `url`, and return the JSON value of the answer.
 
         Args:
-            function: what to call it in errors.
+            function: its name, for the texts of errors.
             url: without the query.
             params: the query, the key among them.
             timeout: seconds for the whole call, retries included.
@@ -69,16 +69,16 @@ class HttpClient:
         Raises:
             FunctionTimeoutError: it took longer.
             AuthorizationError: 401 or 403.
-            RateLimitedError: 429, and no time to wait as long as the server asks.
-            ServerRefusedError: another status, an error object, or a redirect to elsewhere.
-            ConnectError, ConnectionLostError: no connection, or it ended within the answer.
+            RateLimitedError: 429, and the call has no time for the pause that the server asks for.
+            ServerRefusedError: another status, an error object, or a redirect to another server.
+            ConnectError, ConnectionLostError: no connection, or it ended before the whole answer was here.
             UnexpectedReplyError: the answer is larger than the limit.
-            UnreadableMessageError: the answer is no JSON.
+            UnreadableMessageError: the answer is not JSON.
         """
         return self._call(function, "GET", f"{url}?{urlencode(params)}", timeout)
 
     def post(self, function: str, url: str, content: Mapping[str, Any], timeout: float) -> Any:
-        """Send a JSON object to `url`; otherwise as `get`. Only a failed connection is tried again."""
+        """Send a JSON object to `url`; otherwise as `get`. Tries again only if the connection fails."""
         return self._call(function, "POST", url, timeout, json.dumps(content).encode())
 
     def _call(self, function: str, method: str, url: str, timeout: float, content: bytes | None = None) -> Any:
@@ -96,7 +96,7 @@ class HttpClient:
         raise ServerRefusedError(function, f"more than {REDIRECTS} redirects")
 
     def _insist(self, method: str, url: str, content: bytes | None, deadline: Deadline) -> Answer:
-        """Ask again, after growing pauses, as long as that may help and there is time for it."""
+        """Repeat a request, after growing pauses, as long as that may help and there is time."""
         for failures in range(1, RETRIES + 1):
             pause = RETRY.delay(failures, random.random)
             try:
@@ -115,7 +115,7 @@ class HttpClient:
 
 
 def _followed(function: str, url: str, answer: Answer) -> str:
-    """Where a redirect leads, if it stays on the server."""
+    """The target of a redirect that stays on the server."""
     target = quote(urljoin(url, answer.headers.get("Location", "")), safe="%/:=&?~#+!$,;'@()*[]")
     if urlsplit(url)[:2] != urlsplit(target)[:2] or target == url:
         raise ServerRefusedError(
@@ -150,5 +150,5 @@ def _read(function: str, answer: Answer) -> Any:
 
 
 def _pause_of(answer: Answer) -> float | None:
-    """The seconds that the server asks to be left alone for; None where it does not."""
+    """The pause in seconds that the server asks for; None where it does not."""
     return read_retry_after(answer.headers.get("Retry-After", ""), time.time())

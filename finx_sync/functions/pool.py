@@ -1,7 +1,7 @@
 """HTTP/1.1 over the connections that streams use too (`transport.dial`), kept for the next call.
 
-A timeout of single reads does not bound a call: a server that sends a byte now and then would take for ever. So
-`http.client` is given a socket here that sets each read's timeout to what is left of the whole call.
+A timeout of single reads does not bound a call: a server that sends a byte now and then could take forever. So
+`http.client` gets a socket here that sets the timeout of each read to the time left for the whole call.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ __all__ = ["Answer", "Deadline", "Pool"]
 
 CHUNK: Final = 65_536
 KEPT: Final = 10
-"""Connections that wait for the next call, at most."""
+"""Most connections that are kept for later calls."""
 GZIP: Final = 16 + zlib.MAX_WBITS
 
 
@@ -92,12 +92,12 @@ class _Reader(io.RawIOBase):
 
 
 class _Connection:
-    """One connection; to `http.client`, which needs no more of it than these methods, it is a socket.
+    """One connection. `http.client` uses it as a socket, and needs no other methods than these.
 
     Args:
         sock: connected, TLS done.
-        proxy_headers: what each request carries for the HTTP proxy at the other end; None where there is none, so that
-            requests name no host.
+        proxy_headers: headers for the HTTP proxy that reads the requests; None where the server itself does, so that
+            requests do not name the host.
     """
 
     def __init__(self, sock: socket.socket, proxy_headers: dict[str, str] | None) -> None:
@@ -135,7 +135,7 @@ class _Connection:
 
 
 class Pool:
-    """Sends requests; from any thread, each over a connection that no other has at the time.
+    """Sends requests from any thread, each over a connection that no other request uses at the time.
 
     Args:
         options: TLS, proxy, the time to connect, and the size limit are taken from here.
@@ -143,8 +143,9 @@ class Pool:
 
     def __init__(self, options: Options) -> None:
         self._options = options
-        self._idle: deque[tuple[tuple[str, str], _Connection]] = deque()  # its appends and pops are atomic
-        weakref.finalize(self, _end_all, self._idle)  # whoever makes a call or two need not close anything
+        # No lock: a deque's appends and pops are atomic, and whoever pops a connection is the only one to have it.
+        self._idle: deque[tuple[tuple[str, str], _Connection]] = deque()
+        weakref.finalize(self, _end_all, self._idle)  # a script that makes a call or two need not close anything
         forks.watch(self)
 
     def forked(self) -> None:
@@ -161,11 +162,11 @@ class Pool:
         Raises:
             TimeoutError: the deadline.
             ConnectError: no connection.
-            ConnectionLostError: it ended before the answer did, or the answer is no HTTP.
+            ConnectionLostError: it ended before the answer did, or the answer is not HTTP.
             UnexpectedReplyError: the answer is larger than the limit.
         """
         parts = urlsplit(url)
-        # Whether a request on a connection that has just been closed was heard, nobody knows: a POST takes a new one.
+        # If a kept connection turns out to be closed, nobody knows whether it took the request: a POST opens a new one.
         while method == "GET" and (connection := self._take(parts)) is not None:
             try:
                 return self._talk(connection, method, parts, content, deadline)
@@ -189,7 +190,7 @@ class Pool:
         target, headers = target_for(address, self._options.proxy, self._options.ssl_context), None
         proxy = target.proxy
         if proxy is not None and proxy.scheme == "http" and target.tls is None:
-            # It is asked for the page itself: many let CONNECT through to HTTPS only.
+            # The proxy gets the request itself: many allow CONNECT for HTTPS only.
             target, headers = replace(target, tunnel=False), proxy.login_header()
         waker = Waker()
         try:

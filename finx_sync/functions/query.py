@@ -1,4 +1,4 @@
-"""What is wanted of a history: its arguments, spelled once, and checked before any I/O.
+"""The arguments of a history, spelled once, and checked before any I/O.
 
 FinX returns pages of one day, and announces for later: a number of observations, a frequency of ticks across the
 window, and an end (FinX documentation, page *Functions*, "Tick History"). These are `limit`, `every` and `end` here.
@@ -25,7 +25,7 @@ from finx_sync.ticks.spans import Span, read_span
 __all__ = ["DEFAULT_WORKERS", "HistoryOptions", "HistoryQuery", "with_history_options"]
 
 DEFAULT_WORKERS: Final = 8
-"""Connections at once."""
+"""Connections that a history opens at once."""
 MAX_WORKERS: Final = 64
 DAY_TIMEOUT: Final = 120.0
 """Seconds for each day, where the caller does not say how long it may take."""
@@ -51,18 +51,18 @@ class HistoryOptions(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class HistoryQuery:
-    """What is wanted of a history. The arguments are those of `FinxFunctions.get_tick_history`.
+    """A request for a history. The arguments are those of `FinxFunctions.get_tick_history`.
 
     Attributes:
         pair: like "BTC:USD".
         limit: rows at most.
-        exchange: only this one's rows.
+        exchange: only rows of this one.
         strict: whether a history that is not proven complete is an error.
         workers: connections at once.
-        cache: where past days are kept.
-        first, last: milliseconds since the epoch, both in it.
+        cache: the folder that keeps past days.
+        first, last: milliseconds since the epoch, both included.
         period: microseconds; only the first row of each.
-        time_limit: seconds.
+        time_limit: seconds for the whole call.
 
     Raises:
         InvalidInputError: what cannot be right.
@@ -90,7 +90,7 @@ class HistoryQuery:
     ) -> None:
         day, after = read_start(date, time)
         midnight = _millisecond(day)
-        # Nothing of the day is before its midnight: who begins there wants the tick of that moment too.
+        # No tick of the day is before its midnight: a history that begins there includes the tick of that moment.
         first = midnight if after is None else _after(_millisecond(day, after), midnight)
         last = midnight + DAY_MS - 1 if end is None else _end(end, date, day)
         if last < first:
@@ -99,9 +99,9 @@ class HistoryQuery:
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
                 raise InvalidInputError(f"{name} is a whole number above 0, not {value!r}")
             if value is not None and most is not None and value > most:
-                raise InvalidInputError(f"{name} is at most {most}: a server would take more for an attack")
+                raise InvalidInputError(f"{name} is at most {most}: a server would see more as an attack")
         if self.exchange is not None and (not isinstance(self.exchange, str) or not self.exchange):
-            raise InvalidInputError(f"{self.exchange!r} is no exchange; it looks like 'COINBASE'")
+            raise InvalidInputError(f"{self.exchange!r} is not an exchange; it looks like 'COINBASE'")
         _check_cache(self.cache)
         checked_pair(self.pair)
         days = (last - midnight) // DAY_MS + 1
@@ -113,7 +113,7 @@ class HistoryQuery:
 
     @classmethod
     def between(cls, pair: str, first: int, last: int, timeout: float) -> HistoryQuery:
-        """All ticks from one millisecond since the epoch to another, both in it.
+        """All ticks from one millisecond since the epoch to another, both included.
 
         Raises:
             InvalidInputError: what cannot be right.
@@ -123,7 +123,7 @@ class HistoryQuery:
 
 
 def with_history_options(function: T) -> T:
-    """Have `help` and `inspect` show each of `HistoryOptions` where a function takes them all as keywords."""
+    """Make `help` and `inspect` show each of `HistoryOptions` for a function that takes them as ``**options``."""
     signature = inspect.signature(function)
     own = [one for one in signature.parameters.values() if one.name != "options"]
     where = own.pop() if own[-1].kind is inspect.Parameter.VAR_KEYWORD else None
@@ -143,7 +143,9 @@ def _check_cache(cache: CacheFolder | None) -> None:
     except TypeError:
         folder = ""
     if folder is not None and (not isinstance(folder, str) or not folder or Path(folder).is_file()):
-        raise InvalidInputError(f"{cache!r} is no folder for a cache; it looks like 'ticks' or Path.home() / 'ticks'")
+        raise InvalidInputError(
+            f"{cache!r} is not a folder for a cache; it looks like 'ticks' or Path.home() / 'ticks'"
+        )
 
 
 def _millisecond(day: dt.date, clock: dt.time = dt.time()) -> int:
@@ -155,11 +157,11 @@ def _after(position: int, midnight: int) -> int:
 
 
 def _end(end: End, date: Moment, day: dt.date) -> int:
-    """The last millisecond that is wanted; of the beginning, as it was given, and of its day in UTC."""
+    """The last millisecond to include; `date` is the beginning as it was given, `day` its day in UTC."""
     found = read_any(end, EARLIEST_SECONDS)
     if isinstance(found, dt.time):
         given = read_any(date)
-        # A time with a zone is of the day that was named, not of the one that this is in UTC.
+        # A time with a zone belongs to the day that the caller named, not to the day that this is in UTC.
         local = given if isinstance(given, dt.date) and not isinstance(given, dt.datetime) else day
         return _millisecond(*on_day(day if found.tzinfo is None else local, found))
     if isinstance(found, dt.datetime):

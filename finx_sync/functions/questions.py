@@ -1,4 +1,4 @@
-"""What is wanted of a day, and what a server is asked for it. Pure."""
+"""The part of a day to fetch, and the questions to the server. Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["Question", "Window"]
 
 @dataclass(frozen=True)
 class Window:
-    """What is wanted of one day; milliseconds since the epoch, both ends in it."""
+    """The part of one day to fetch; milliseconds since the epoch, both ends included."""
 
     date: str
     first: int
@@ -25,14 +25,14 @@ class Window:
 
 @dataclass(frozen=True, eq=False)
 class Question:
-    """What to ask the server next.
+    """A question to the server.
 
     Attributes:
         kind: "page" for tickHistory, "snap" for tickSnap.
         date: the day.
-        position: the first millisecond that is wanted, since the epoch; of a snap, the moment.
-        day, segment: whose it is; not for the asker.
-        attempt: how often it was answered wrongly.
+        position: the first millisecond to fetch, since the epoch; for a snap, the moment.
+        day, segment: those that take the answer.
+        attempt: how many answers to it were wrong.
     """
 
     kind: Literal["page", "snap"]
@@ -44,7 +44,7 @@ class Question:
 
     @property
     def after(self) -> str | None:
-        """The `time` to ask with: a page's is exclusive, so one millisecond earlier; None for the whole day."""
+        """The `time` of the request; for a page it is exclusive, so a millisecond earlier. None for the whole day."""
         within = self.position % DAY_MS
         if self.kind == "page":
             if within == 0:

@@ -1,4 +1,4 @@
-"""Where the rows of a history come from: days from the cache, and the rest from the server."""
+"""The rows of a history: days from the cache, and the rest from the server."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from finx_sync.ticks.columns import MILLISECOND, Columns, ExchangeNames, moment,
 __all__ = ["Found", "Source"]
 
 SETTLED_AFTER: Final = 3_600_000
-"""Milliseconds after a day's end from which on it is kept: late rows have come by then, and clocks may differ."""
+"""Milliseconds after its end from which a day is kept: late rows have arrived by then, and clocks may differ."""
 STRETCH_ROWS: Final = 50_000
-"""Rows that a stream has in memory at a time."""
+"""Rows that an iterator has in memory at a time."""
 FIRST_STRETCH: Final = 300_000
-"""Milliseconds; from then on, as many as bring about so many rows."""
+"""Milliseconds; later stretches are as long as that many rows take."""
 
 Found = tuple[Columns, list[Stretch]]
 """Rows, and where they are not proven complete."""
 
 
 class Source:
-    """Days from the cache, and the rest from the server."""
+    """Fetches days from the cache, and the rest from the server."""
 
     def __init__(self, backend: Backend, query: HistoryQuery, cancel: Cancel | None = None) -> None:
         self._cancel = cancel
@@ -49,16 +49,16 @@ class Source:
         self._so_far: Callable[[], Found] = lambda: (Columns(self.names), [])
 
     def history(self, rows: Columns, unproven: list[Stretch], *, is_all: bool = True) -> TickHistory:
-        """What is returned to the caller.
+        """The object that the caller gets.
 
         Args:
             rows: sorted.
-            unproven: where they may not be all.
-            is_all: whether these are all rows that the caller gets.
+            unproven: where they are not proven complete.
+            is_all: whether the caller gets no other rows.
         """
         query, discarded = self._query, dict(self._discarded)
         if is_all and not rows.stamps and self._others:
-            # Not one row of this exchange, but of others: it may be written in another way.
+            # Rows of other exchanges only: this one may be spelled otherwise.
             discarded["another exchange"] = self._others
             unproven = [(query.first, query.last)]
         return TickHistory(
@@ -70,7 +70,7 @@ class Source:
         )
 
     def interrupted(self) -> TickHistory:
-        """What there is when an error ends the call."""
+        """What was fetched before an error ended the call."""
         rows, unproven = self._so_far()
         return self.history(rows, unproven or [(self._query.first, self._query.last)], is_all=False)
 
@@ -87,12 +87,12 @@ class Source:
         if (found := self._cached(day)) is not None:
             yield found.part(0, limit), []
             return
-        if limit is None and self._is_kept(day):  # whole, since no less can be kept
+        if limit is None and self._is_kept(day):  # in one piece, since only whole days are kept
             yield self.fetch([day], None)
             return
         first, length = day.first, FIRST_STRETCH
         while first <= day.last:
-            if (every := self._query.period) is not None:  # a stretch of theirs is not divided
+            if (every := self._query.period) is not None:  # a period is not divided
                 whole = -(-(first % DAY_MS + length) * MILLISECOND // every) * every // MILLISECOND
                 length = whole - first % DAY_MS
             last = min(day.last, first + length - 1)
@@ -133,7 +133,7 @@ class Source:
                 deadline=clock.monotonic() + query.time_limit,
                 timeout=query.time_limit,
             ).run(notify)
-        finally:  # what there is is kept also when something failed
+        finally:  # keep what was fetched, also when something failed
             self._note(missing)
             self._keep(missing)
 
@@ -145,7 +145,7 @@ class Source:
             self._rejected |= {text: Rejected(bad.row, bad.reason) for text, bad in day.bad.items()}
 
     def _is_kept(self, window: Window) -> bool:
-        """Whether a day is one that the cache may have."""
+        """Whether the cache may hold a day."""
         query = self._query
         if self._cache is None or query.period is not None or query.exchange is not None:
             return False

@@ -95,7 +95,7 @@ def read_proxy(url: str) -> ProxyAddress:
     if not host or parts.scheme not in DEFAULT_PORTS or "@" in rest.removeprefix(parts.netloc):
         kinds = ", ".join(f"{known}://" for known in DEFAULT_PORTS)
         raise ConfigError(
-            f"{_without_login(url)!r} is no proxy URL; it looks like http://host:port, and may begin with {kinds}"
+            f"{_without_login(url)!r} is not a proxy URL; it looks like http://host:port, and may begin with {kinds}"
             + ("; characters such as / # ? in its login are written %2F %23 %3F" if login else "")
         )
     return ProxyAddress(
@@ -220,7 +220,7 @@ def _wire_name(host: str) -> bytes:
     try:
         name = host.encode("idna")
     except UnicodeError as error:
-        raise NameResolutionError(f"{host!r} is no host name ({error}); check its spelling") from error
+        raise NameResolutionError(f"{host!r} is not a host name ({error}); check its spelling") from error
     if len(name) > 255:
         raise NameResolutionError(f"the host name {host[:40]!r}... is longer than 255 bytes; check its spelling")
     return name
