@@ -18,22 +18,15 @@ from finx_sync.functions.evidence import (
     patched,
     united,
 )
-from finx_sync.functions.questions import Question, Window
+from finx_sync.functions.questions import Question, RowFilter, Window
 from finx_sync.functions.reading import Reading, Segment
-from finx_sync.ticks.columns import MILLISECOND, Columns, ExchangeNames, stretch_start, thinned
+from finx_sync.ticks.columns import MILLISECOND, Columns
 from finx_sync.ticks.page import BadRow, DayPage
 
-__all__ = ["DAY_MS", "PAGE_ROWS", "Day", "Question", "Saved", "Window", "of_exchange"]
+__all__ = ["DAY_MS", "PAGE_ROWS", "Day", "Question", "Saved", "Window"]
 
 Saved = tuple[int, int, int, Columns]
 """A part of an interrupted reading: the reading's number, first and last millisecond, and the rows so far."""
-
-
-def of_exchange(rows: Columns, name: str | None) -> Columns:
-    """The rows of one exchange; the name's case does not matter."""
-    asked = (name or "").casefold()
-    codes = {code for code, one in enumerate(list(rows.names)) if one is not None and one.casefold() == asked}
-    return rows.chosen(code in codes for code in rows.codes)
 
 
 class Day:
@@ -41,23 +34,12 @@ class Day:
 
     Args:
         window: the part of the day to fetch.
-        names: of exchanges.
-        every: microseconds; keep only the first row of each such period. None keeps all.
-        exchange: keep only rows of this one, by its number; the name's case does not matter. None keeps all.
+        wanted: the rows to keep.
         server: what is known about the server.
         eager: whether the second reading may begin before the first has ended.
     """
 
-    def __init__(
-        self,
-        window: Window,
-        names: ExchangeNames,
-        every: int | None = None,
-        exchange: int | None = None,
-        server: Server | None = None,
-        *,
-        eager: bool = True,
-    ) -> None:
+    def __init__(self, window: Window, wanted: RowFilter, server: Server, *, eager: bool = True) -> None:
         self.window = window
         self.unproven: set[Stretch] = set()
         self.questions: list[Question] = []
@@ -65,12 +47,8 @@ class Day:
         self.bad: dict[str, BadRow] = {}
         self.discarded: Counter[str] = Counter()
         self.spelling: str | None = None
-        self.others = 0
-        """How many rows were of other exchanges than the requested one."""
-        self._names = names
-        self._every = every
-        self._exchange = exchange
-        self._server = Server() if server is None else server
+        self._wanted = wanted
+        self._server = server
         self._eager = eager
         self._known = Known()
         # Where the second reading is split: after the first row, so that no page of it has the same rows as the first
@@ -92,11 +70,9 @@ class Day:
         return Reading(
             first,
             last,
-            names=self._names,
+            wanted=self._wanted,
             server=self._server,
             known=self._known,
-            keep=self._wanted,
-            next_wanted=self._next_wanted,
             asks_from=self._own_question(first) if first == self.window.first else first,
             splits=splits,
         )
@@ -112,25 +88,6 @@ class Day:
         if number == 0 or first in (known, self.window.last):
             return first  # no other question returns ticks of midnight
         return first + 1 if number == 1 or known is None else known
-
-    # Filters
-
-    def _wanted(self, rows: Columns) -> Columns:
-        if self._exchange is not None:
-            chosen = of_exchange(rows, list(self._names)[self._exchange])
-            self.others += len(rows) - len(chosen)
-            rows = chosen
-        return rows if self._every is None else thinned(rows, self._every)
-
-    def _next_wanted(self, whole: Columns, last: int) -> int:
-        """Where to continue after rows that are complete before their `last` millisecond."""
-        if self._every is None:
-            return last
-        kept = self._wanted(whole)
-        stretch = stretch_start(last * MILLISECOND, self._every)
-        if not kept.stamps or kept.stamps[-1] < stretch:
-            return last
-        return (stretch + self._every) // MILLISECOND
 
     # Answers
 
@@ -194,27 +151,21 @@ class Day:
 
     def _compare(self) -> bool:
         """Whether the readings agree, or their differences are settled."""
-        one, other = (self._rows_of(reading) for reading in self.readings[:2])
+        one, other = (self._wanted.thin(reading.rows()) for reading in self.readings[:2])
         if self._disputes is None:
             labelled = [stretch for reading in self.readings for stretch in reading.unproven] + list(self.unproven)
             self._disputes = Disputes(one, other, labelled, self._again)
         else:
-            self._disputes.weigh(self._rows_of)
+            self._disputes.weigh(lambda reading: self._wanted.thin(reading.rows()))
         if not self._disputes.are_over:
             return False
         self._settled = self._disputes.outcome()
         self._is_wrong = self._is_wrong or self._disputes.are_hopeless
         return True
 
-    def _rows_of(self, reading: Reading) -> Columns:
-        rows = reading.rows()
-        return rows if self._every is None else thinned(rows, self._every)
-
     def _again(self, begin: int, last: int) -> Reading:
         """Begin another reading of a part."""
-        if self._every is not None:
-            begin = stretch_start(begin * MILLISECOND, self._every) // MILLISECOND
-        reading = self._reading(max(begin, self.window.first), last)
+        reading = self._reading(max(self._wanted.start(begin), self.window.first), last)
         self.readings.append(reading)
         return reading
 
@@ -286,8 +237,8 @@ class Day:
         """Add a tick that no page has: the server takes "00:00" as exclusive. There may be more at the same moment."""
         assert self._settled is not None
         self.unproven.add((self.window.first, self.window.first))
-        self._settled = patched(self._settled, self.window.first, self.window.first, self._wanted(row))
-        self._settled = self._settled if self._every is None else thinned(self._settled, self._every)
+        whole = patched(self._settled, self.window.first, self.window.first, self._wanted.keep(row))
+        self._settled = self._wanted.thin(whole)
 
     def _contradicted(self, at: int) -> None:
         """Handle a tick where the pages have none."""
@@ -333,7 +284,7 @@ class Day:
             self._is_wrong = True
         if self._is_wrong:
             self.unproven = {(window.first, window.last)}
-        self.finished = rows if self._every is None else thinned(rows, self._every)
+        self.finished = self._wanted.thin(rows)
         self.readings, self._disputes = [], None
 
     # Sharing, and the result so far
@@ -368,7 +319,7 @@ class Day:
         """The rows so far, in order."""
         if self.finished is not None:
             return self.finished
-        rows = Columns(self._names)
+        rows = Columns(self._wanted.names)
         for reading in self.readings[:2]:
             rows = united(rows, reading.rows())
         return rows

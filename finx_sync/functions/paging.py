@@ -12,8 +12,9 @@ from typing import Final
 
 from finx_sync.functions.day import DAY_MS, PAGE_ROWS, Day, Question, Window
 from finx_sync.functions.evidence import Server, Snap, Stretch
+from finx_sync.functions.questions import RowFilter
 from finx_sync.functions.reading import Segment
-from finx_sync.ticks.columns import MILLISECOND, Columns, ExchangeNames, moment
+from finx_sync.ticks.columns import MILLISECOND, Columns, moment
 from finx_sync.ticks.page import DayPage
 
 __all__ = ["Plan", "windows"]
@@ -27,8 +28,7 @@ class Plan:
 
     Args:
         windows: the days, in order.
-        names: of exchanges; those of the pages' columns.
-        every, exchange: see `Day`.
+        wanted: the rows to keep.
         limit: rows after which nothing more is requested; questions then come one after the other.
         server: what is known about the server.
     """
@@ -36,17 +36,15 @@ class Plan:
     def __init__(
         self,
         windows: Sequence[Window],
-        names: ExchangeNames,
+        wanted: RowFilter,
         *,
-        every: int | None = None,
-        exchange: int | None = None,
         limit: int | None = None,
         server: Server | None = None,
     ) -> None:
         server = Server() if server is None else server
-        self.days = [Day(window, names, every, exchange, server, eager=limit is None) for window in windows]
+        self.days = [Day(window, wanted, server, eager=limit is None) for window in windows]
         self._limit = limit
-        self.names = names
+        self._names = wanted.names
         self._asked = 0
         self._rest: Stretch | None = None  # the part of a day that the limit cuts off
         self.pages = 0
@@ -134,7 +132,7 @@ class Plan:
 
     def result(self) -> tuple[Columns, list[Stretch]]:
         """The rows in order (at most `limit`), and where they are not proven complete; valid before the end, too."""
-        rows = Columns(self.names)
+        rows = Columns(self._names)
         unproven: list[Stretch] = []
         for day in self.days:
             rows.extend(day.rows())

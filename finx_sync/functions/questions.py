@@ -1,4 +1,4 @@
-"""The part of a day to fetch, and the questions to the server. Pure."""
+"""The part of a day to fetch, the rows of it to keep, and the questions to the server. Pure."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from finx_sync.functions.evidence import DAY_MS
+from finx_sync.ticks.columns import MILLISECOND, Columns, ExchangeNames, stretch_start, thinned
 
 if TYPE_CHECKING:
     from finx_sync.functions.day import Day
     from finx_sync.functions.reading import Segment
 
-__all__ = ["Question", "Window"]
+__all__ = ["Question", "RowFilter", "Window"]
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,52 @@ class Window:
     date: str
     first: int
     last: int
+
+
+class RowFilter:
+    """Keeps the rows that a query wants. Not thread-safe: the caller holds a lock.
+
+    Args:
+        names: of exchanges.
+        every: microseconds; keep only the first row of each such period. None keeps all.
+        exchange: keep only rows of this one; the name's case does not matter. None keeps all.
+
+    Attributes:
+        others: how many rows were of other exchanges.
+    """
+
+    def __init__(self, names: ExchangeNames, every: int | None = None, exchange: str | None = None) -> None:
+        self.names = names
+        self.others = 0
+        self._every = every
+        self._exchange = None if exchange is None else exchange.casefold()
+
+    def keep(self, rows: Columns) -> Columns:
+        """The wanted ones of some rows."""
+        if self._exchange is not None:
+            names = enumerate(list(self.names))  # a copy: other threads add names meanwhile
+            codes = {code for code, name in names if name is not None and name.casefold() == self._exchange}
+            chosen = rows.chosen(map(codes.__contains__, rows.codes))
+            self.others += len(rows) - len(chosen)
+            rows = chosen
+        return self.thin(rows)
+
+    def thin(self, rows: Columns) -> Columns:
+        """The first row of each period; all rows without a period."""
+        return rows if self._every is None else thinned(rows, self._every)
+
+    def start(self, position: int) -> int:
+        """The first millisecond of the period that contains a millisecond; without a period, the same."""
+        if self._every is None:
+            return position
+        return stretch_start(position * MILLISECOND, self._every) // MILLISECOND
+
+    def next_wanted(self, whole: Columns, last: int) -> int:
+        """Where to continue after rows that are complete before their `last` millisecond."""
+        start, kept = self.start(last), self.keep(whole)
+        if self._every is None or not kept.stamps or kept.stamps[-1] < start * MILLISECOND:
+            return last
+        return start + self._every // MILLISECOND
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,11 +9,12 @@ asked for; the size of a page need not be known.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from finx_sync.functions.evidence import EMPTY_ANSWERS, Known, Server, Stretch, between, united
-from finx_sync.ticks.columns import MILLISECOND, Columns, ExchangeNames
+from finx_sync.functions.questions import RowFilter
+from finx_sync.ticks.columns import MILLISECOND, Columns
 from finx_sync.ticks.page import DayPage
 
 __all__ = ["Reading", "Segment"]
@@ -50,10 +51,8 @@ class Reading:
 
     Args:
         start, end: the first and last millisecond to read.
-        names: of exchanges.
+        wanted: the rows to keep.
         server, known: what is known so far; see `evidence`.
-        keep: returns those of some rows that the caller wants.
-        next_wanted: returns where to continue after rows that are complete before a millisecond.
         asks_from: the position of the first question, where it is not `start`.
         splits: the last millisecond of each segment but the final one.
     """
@@ -63,11 +62,9 @@ class Reading:
         start: int,
         end: int,
         *,
-        names: ExchangeNames,
+        wanted: RowFilter,
         server: Server,
         known: Known,
-        keep: Callable[[Columns], Columns],
-        next_wanted: Callable[[Columns, int], int],
         asks_from: int | None = None,
         splits: Sequence[int] = (),
     ) -> None:
@@ -82,11 +79,9 @@ class Reading:
         """Whether only an answer without rows says that there is no row from its start on."""
         self.doubtful: int | None = None
         """The millisecond after which only an answer without rows says that there are no more."""
-        self._names = names
+        self._wanted = wanted
         self._server = server
         self._known = known
-        self._keep_of = keep
-        self._next_wanted = next_wanted
 
     def _segment(self, first: int, last: int) -> Segment:
         return Segment(first, last, self._asks_from if first == self.start else first, self)
@@ -129,7 +124,7 @@ class Reading:
         whole = rows.between(0, last * MILLISECOND)
         self._keep(segment, whole)
         segment.tail, segment.stride = (last, between(rows, last, last)), 1
-        segment.position = self._next_wanted(whole, last)
+        segment.position = self._wanted.next_wanted(whole, last)
         segment.cut = segment.tail[1] if segment.position == last else None
         segment.done = segment.position > segment.end
 
@@ -203,7 +198,7 @@ class Reading:
             self.silent = first.done = False
 
     def _keep(self, segment: Segment, rows: Columns) -> None:
-        rows = self._keep_of(rows.between(0, (segment.end + 1) * MILLISECOND))
+        rows = self._wanted.keep(rows.between(0, (segment.end + 1) * MILLISECOND))
         if rows.stamps:
             segment.parts.append(rows)
 
@@ -229,7 +224,7 @@ class Reading:
 
     def rows(self) -> Columns:
         """The rows so far, in order."""
-        rows = Columns(self._names)
+        rows = Columns(self._wanted.names)
         for _, _, piece in self.pieces():
             rows.extend(piece)
         return rows
@@ -238,11 +233,11 @@ class Reading:
         """The rows so far by segment: first and last millisecond, and the rows."""
         found = []
         for segment in sorted(self.segments, key=lambda segment: segment.start):
-            rows = Columns(self._names)
+            rows = Columns(self._wanted.names)
             for part in segment.parts:
                 rows.extend(part)
             if segment.cut is not None and not segment.done:
-                rows.extend(self._keep_of(segment.cut))
+                rows.extend(self._wanted.keep(segment.cut))
             found.append((segment.start, segment.end, rows))
         return found
 

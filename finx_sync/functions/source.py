@@ -9,14 +9,15 @@ from typing import Final
 
 from finx_sync.functions.backend import Backend
 from finx_sync.functions.cache import DayCache
-from finx_sync.functions.day import DAY_MS, Day, Window, of_exchange
+from finx_sync.functions.day import DAY_MS, Day, Window
 from finx_sync.functions.evidence import Server, Stretch, between
 from finx_sync.functions.exchange import Cancel
 from finx_sync.functions.fetch import Asker, Fetch, Progress
 from finx_sync.functions.paging import Plan
 from finx_sync.functions.query import HistoryQuery
+from finx_sync.functions.questions import RowFilter
 from finx_sync.ticks import Rejected, TickHistory, Unproven
-from finx_sync.ticks.columns import MILLISECOND, Columns, ExchangeNames, moment, thinned
+from finx_sync.ticks.columns import MILLISECOND, Columns, ExchangeNames, moment
 
 __all__ = ["Found", "Source"]
 
@@ -39,11 +40,10 @@ class Source:
         self._backend = backend.with_one_key()
         self._query = query
         self.names = ExchangeNames([None])
-        self._exchange = None if query.exchange is None else self.names[query.exchange]
+        self._wanted = RowFilter(self.names, query.period, query.exchange)
         self._cache = None if query.cache is None else DayCache(query.cache, backend.host, query.pair)
         self._server = Server()
         self._spelling: str | None = None
-        self._others = 0  # rows of other exchanges
         self._rejected: dict[str, Rejected] = {}
         self._discarded: Counter[str] = Counter()
         self._so_far: Callable[[], Found] = lambda: (Columns(self.names), [])
@@ -57,9 +57,9 @@ class Source:
             is_all: whether the caller gets no other rows.
         """
         query, discarded = self._query, dict(self._discarded)
-        if is_all and not rows.stamps and self._others:
+        if is_all and not rows.stamps and self._wanted.others:
             # Rows of other exchanges only: this one may be spelled otherwise.
-            discarded["another exchange"] = self._others
+            discarded["another exchange"] = self._wanted.others
             unproven = [(query.first, query.last)]
         return TickHistory(
             self._spelling or query.pair,
@@ -106,8 +106,7 @@ class Source:
             length = round(length * min(4.0, max(0.25, STRETCH_ROWS / max(1, len(rows)))))
 
     def _plan(self, days: list[Window], limit: int | None) -> Plan:
-        query = self._query
-        plan = Plan(days, self.names, every=query.period, exchange=self._exchange, limit=limit, server=self._server)
+        plan = Plan(days, self._wanted, limit=limit, server=self._server)
         if self._cache is None:
             return plan
         for day in plan.days:
@@ -140,7 +139,6 @@ class Source:
     def _note(self, days: list[Day]) -> None:
         for day in days:
             self._spelling = self._spelling or day.spelling
-            self._others += day.others
             self._discarded += day.discarded
             self._rejected |= {text: Rejected(bad.row, bad.reason) for text, bad in day.bad.items()}
 
@@ -168,9 +166,4 @@ class Source:
             return None
         rows, spelling = found
         self._spelling = self._spelling or spelling
-        rows = between(rows, day.first, day.last)
-        if self._exchange is not None:
-            chosen = of_exchange(rows, self._query.exchange)
-            self._others += len(rows) - len(chosen)
-            rows = chosen
-        return rows if self._query.period is None else thinned(rows, self._query.period)
+        return self._wanted.keep(between(rows, day.first, day.last))

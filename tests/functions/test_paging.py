@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from finx_sync.functions.day import DAY_MS, Question, Window
 from finx_sync.functions.evidence import Snap
 from finx_sync.functions.paging import Plan, windows
+from finx_sync.functions.questions import RowFilter
 from finx_sync.ticks.columns import MILLISECOND, Columns, ExchangeNames, thinned
 from finx_sync.ticks.page import DayPage
 
@@ -81,7 +82,7 @@ def run(plan: Plan, server: Server, workers: int = 1, order: random.Random | Non
 
 def fetched(server: Server, workers: int = 1, seed: int = 1, part: Window = DAY) -> tuple[Table, list[object]]:
     """The rows of a day, and where they are not proven."""
-    plan = Plan([part], NAMES)
+    plan = Plan([part], RowFilter(NAMES))
     run(plan, server, workers, random.Random(seed))
     rows, unproven = plan.result()
     assert list(rows.stamps) == sorted(rows.stamps)
@@ -316,7 +317,7 @@ def test_a_part_of_a_day_has_both_its_ends() -> None:
 def test_a_limit_asks_for_no_more_than_it_needs() -> None:
     """A hundred rows would cost a whole day."""
     server = Server(day_of(20_000, 29))
-    plan = Plan(windows(MIDNIGHT, MIDNIGHT + 3 * DAY_MS), NAMES, limit=2500)
+    plan = Plan(windows(MIDNIGHT, MIDNIGHT + 3 * DAY_MS), RowFilter(NAMES), limit=2500)
     assert run(plan, server, 8) <= 9  # three pages, five more and a snap as evidence
     rows, unproven = plan.result()
     assert rows.rows() == columns(server.table[:2500]).rows()
@@ -328,7 +329,7 @@ def test_a_limit_asks_for_no_more_than_it_needs() -> None:
 def test_one_row_of_each_stretch(every: int, workers: int) -> None:
     """A sample by the minute would miss minutes, or take another row than the first."""
     server = Server(day_of(30_000, 31))
-    plan = Plan([DAY], NAMES, every=every * MILLISECOND)
+    plan = Plan([DAY], RowFilter(NAMES, every=every * MILLISECOND))
     asked = run(plan, server, workers)
     expected = thinned(columns(server.table), every * MILLISECOND)
     assert plan.result()[0].rows() == expected.rows()
@@ -339,11 +340,11 @@ def test_one_exchange_only() -> None:
     """Rows of other exchanges would be counted as what was asked for."""
     server = Server(day_of(5000, 37))
     mine = [row for row in server.table if row[1] == 1]
-    plan = Plan([DAY], NAMES, exchange=1)
+    plan = Plan([DAY], RowFilter(NAMES, exchange="B"))
     run(plan, server, 4)
     assert plan.result()[1] == []
     assert plan.result()[0].rows() == columns(mine).rows()
-    plan = Plan([DAY], NAMES, exchange=1, limit=1500)
+    plan = Plan([DAY], RowFilter(NAMES, exchange="B"), limit=1500)
     run(plan, server)
     assert plan.result()[0].rows() == columns(mine[:1500]).rows()
 
