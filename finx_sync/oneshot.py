@@ -1,7 +1,7 @@
 """FinX's functions without a stream: one call, one short-lived connection.
 
-`where` are the keyword arguments of `StreamManager` that say where and how to connect (`api_key`, `environment`,
-`url`, `request_form`, `proxy`, `ssl_context`); everything else, and what is raised, is described at its methods.
+`where` are the keyword arguments of `StreamManager` that say where and how to connect, like `api_key`, `environment`,
+`url`, `request_form`, `proxy` and `ssl_context`. Its methods describe everything else, and what is raised.
 """
 
 from __future__ import annotations

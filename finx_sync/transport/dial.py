@@ -1,4 +1,4 @@
-"""From a host name to a connected socket, TLS done: every step within one deadline, and abortable at any moment.
+"""From a host name to a connected socket with TLS: all steps share one deadline, and can be aborted at any moment.
 
 websocket-client's own connect cannot be interrupted and has no time limit over its steps, so the app hands it a socket
 that was opened here. Sockets are non-blocking from the start: each wait is a wait for the socket *or* the waker.
@@ -54,7 +54,7 @@ CERTIFICATE_REMEDIES: Final = {9: _CHECK_CLOCK, 10: _CHECK_CLOCK, 62: _CHECK_NAM
 
 
 class Aborted(BaseException):
-    """The caller was told to give up; never leaves the transport.
+    """`Attempt.abort` was called; never leaves the transport.
 
     No `Exception`, so that nothing on its way through websocket-client takes it for a failure and reports it.
     """
@@ -269,16 +269,18 @@ def pass_through(proxy: ProxyAddress, sock: socket.socket, target: Target, attem
 
 
 def _address_for(proxy: ProxyAddress, target: Target, attempt: Attempt) -> str:
-    """The address that a proxy is given that looks up no names."""
+    """The target's address, for a proxy that does not look up names."""
     addresses = resolve(target.host, target.port, attempt)
     wanted = [info for info in addresses if proxy.scheme != "socks4" or info[0] == socket.AF_INET]
     if not wanted:
-        raise NameResolutionError(f"{target.host} has no address that the proxy {proxy} could be given; use socks5h://")
+        raise NameResolutionError(
+            f"{target.host} has no address of a kind that the proxy {proxy} understands; use socks5h://"
+        )
     return str(wanted[0][4][0])
 
 
 def _converse(sock: socket.socket, proxy: ProxyAddress, conversation: Talk, attempt: Attempt) -> None:
-    """Have the talk with a proxy: send and read as it asks, until it ends."""
+    """Run the conversation with a proxy: send and read until it ends."""
     doing = f"talking to the proxy {proxy}"
     poller = Poller(sock, attempt.waker)
     answer = b""
