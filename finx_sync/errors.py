@@ -203,16 +203,23 @@ class StaleDataError(FinxSyncError):
 
     Attributes:
         name: whose.
-        age: its age in seconds; None where there is none.
+        age: its age in seconds; None where there is no message, or where it lacks the venue's time.
+        by: whose time the age is counted from: "receipt" or "venue".
     """
 
-    def __init__(self, name: str, age: float | None, max_age: float, by: str = "receipt") -> None:
+    def __init__(
+        self, name: str, age: float | None, max_age: float, by: str = "receipt", *, has_come: bool = False
+    ) -> None:
         self.name = name
         self.age = age
+        self.by = by
         whose = " by the venue's time" if by == "venue" else ""
-        what = "has not come yet" if age is None else f"is {age:.2f} s old{whose}"
-        if age is not None and age < 0:
+        if age is None:
+            what = "does not say when it was so" if has_come else "has not come yet"
+        elif age < 0:
             what = f"is dated {-age:.2f} s ahead of this machine's clock"
+        else:
+            what = f"is {age:.2f} s old{whose}"
         super().__init__(f"the newest message of {name} {what}; at most {max_age:g} s were allowed")
 
 

@@ -28,6 +28,7 @@ from finx_sync.errors import (
 )
 from finx_sync.functions.backend import DEFAULT_TIMEOUT
 from finx_sync.functions.exchange import exchange
+from finx_sync.functions.http import HttpClient
 from finx_sync.functions.inputs import checked_name, checked_timeout
 from finx_sync.functions.rest import http_url
 from finx_sync.moments import is_date_or_time, read_day
@@ -213,8 +214,6 @@ class Grid:
         return answer.get("data")
 
     def _post(self, base_url: str, content: dict[str, Any], timeout: float) -> Any:
-        from finx_sync.functions.http import HttpClient  # slow to import: only when asked for
-
         client = HttpClient(self._options)
         try:
             value = client.post(content["api_method"], f"{http_url(base_url)}/api/", content, timeout)

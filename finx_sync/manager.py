@@ -15,6 +15,7 @@ from finx_sync.functions.backend import DEFAULT_TIMEOUT, Backend, Functions, Req
 from finx_sync.functions.deribit import DeribitBackend
 from finx_sync.functions.finx import FinxFunctions
 from finx_sync.functions.gaps import SpotHistory
+from finx_sync.functions.http import HttpClient
 from finx_sync.functions.inputs import checked_name, checked_pair
 from finx_sync.functions.rest import RestBackend
 from finx_sync.messages import ContractTick, SpotTick
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from typing_extensions import Unpack
 
-    from finx_sync.functions.http import HttpClient
 
 __all__ = ["StreamManager"]
 
@@ -249,6 +249,4 @@ class StreamManager(FinxFunctions, Stream):
     @cached_property
     def _http(self) -> HttpClient:
         """Keeps connections from call to call. Two threads at first use may make one too many, which is let go."""
-        from finx_sync.functions.http import HttpClient  # slow to import: only when asked for
-
         return HttpClient(self._options)

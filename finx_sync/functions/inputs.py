@@ -1,4 +1,4 @@
-"""Arguments of the blocking functions, checked before any I/O and written the way FinX writes them."""
+"""Check the arguments of the blocking functions before any I/O, and write them the way FinX does."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _FIVE_MINUTES: Final = dt.timedelta(minutes=5)
 def checked_pair(pair: str) -> str:
     """A pair such as "BTC:USD"."""
     if not isinstance(pair, str) or not _PAIR.fullmatch(pair):
-        raise InvalidInputError(f"{pair!r} is no pair; it looks like 'BTC:USD'")
+        raise InvalidInputError(f"{pair!r} is not a pair; it looks like 'BTC:USD'")
     return pair
 
 
@@ -62,9 +62,9 @@ def checked_day(day: Moment) -> str:
 
 
 def checked_field(value: Any) -> Any:
-    """A field of a call by its wire name: a date or a time of a type of its own as text, anything else as it is.
+    """A field of a call by its wire name: a date or a time as text, anything else unchanged.
 
-    How a function wants a moment is not known here; it is refused rather than written in some way.
+    A moment is refused, since each function may expect it in another form.
     """
     if isinstance(value, dt.time):
         clock = read_time_alone(value)
@@ -73,9 +73,9 @@ def checked_field(value: Any) -> Any:
 
 
 def checked_start(date: Moment | None, time: TimeOfDay | None) -> tuple[str | None, str | None]:
-    """A day and the time of that day, both in UTC: "2022-06-15" and "21:27" or "21:27:40.453"; what is None stays None.
+    """A day and the time of that day, both in UTC: "2022-06-15" and "21:27" or "21:27:40.453"; None stays None.
 
-    A `date` that is a moment has its time with it.
+    A `date` that is a moment includes its time.
     """
     if date is None:
         clock = read_time_alone(time)
@@ -91,7 +91,7 @@ def checked_five_minutes(at: Moment) -> str:
     moment = read_moment(at)
     if (moment - dt.datetime.min.replace(tzinfo=moment.tzinfo)) % _FIVE_MINUTES:
         raise InvalidInputError(
-            f"{at!r} is no moment on the five-minute grid; it looks like '2022-08-04T04:05' or 'latest'"
+            f"{at!r} is not a moment on the five-minute grid; it looks like '2022-08-04T04:05' or 'latest'"
         )
     return moment.replace(tzinfo=None).isoformat(timespec="minutes")
 
@@ -99,5 +99,5 @@ def checked_five_minutes(at: Moment) -> str:
 def checked_timeout(timeout: float) -> float:
     """Seconds above 0."""
     if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not timeout > 0:
-        raise InvalidInputError(f"{timeout!r} is no timeout; it is a number of seconds above 0")
+        raise InvalidInputError(f"{timeout!r} is not a timeout; it is a number of seconds above 0")
     return float(timeout)

@@ -55,9 +55,9 @@ class Upkeep(Reading):
                 which also refuses what a slow feed brings, and needs a clock that is right.
 
         Raises:
-            StaleDataError: it is older, or there is none.
-            InvalidInputError: `max_age` is no number of seconds above 0; or `by` is "venue", and the message carries no
-                time, or one without a time zone (IME).
+            StaleDataError: it is older, there is none, or it lacks the venue's time that its kind has.
+            InvalidInputError: `max_age` is no number of seconds above 0; or `by` is "venue", and messages of this kind
+                carry no time, or one without a time zone (IME).
         """
         if not isinstance(max_age, (int, float)) or not max_age > 0:
             raise InvalidInputError(f"max_age is a number of seconds above 0, not {max_age!r}")

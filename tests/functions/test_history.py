@@ -325,6 +325,21 @@ def test_past_days_are_kept(sandbox: Sandbox, tmp_path: Path, caplog: pytest.Log
     assert len(list(cache.rglob("*"))) == 3  # two folders and a file: today is not kept, and no part is left
 
 
+@pytest.mark.parametrize("limit", [1, 30, 50, 51, 99, 100, 101, 150, 200])
+def test_a_limit_counts_from_the_first_day_also_where_later_ones_are_kept(
+    sandbox: Sandbox, tmp_path: Path, limit: int
+) -> None:
+    """The rows of a day that is in the cache would be taken for the first ones, before a day that is not."""
+    stream = manager(sandbox.url)
+    for day in ("2022-06-15", "2022-06-16", "2022-06-17"):
+        sandbox.set_history(PAIR, day, busy_day(50, burst=0))
+    stream.get_tick_history(PAIR, "2022-06-16", cache=tmp_path)
+    history = stream.get_tick_history(PAIR, "2022-06-15", end="2022-06-17", limit=limit, cache=tmp_path)
+    whole = stream.get_tick_history(PAIR, "2022-06-15", end="2022-06-17")
+    assert history == whole[:limit]
+    assert history.complete
+
+
 @pytest.mark.parametrize(
     "wrong",
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import gzip
 import json
 import logging
 import os
@@ -324,8 +325,34 @@ def test_a_connection_that_breaks_is_tried_again() -> None:
 
 def test_an_answer_that_is_cut_off() -> None:
     """Half an answer would be read as a whole one."""
-    with Scripted(lambda connection: connection.sendall(PAIRS[:-3])) as server:
+    cut = lambda connection: connection.sendall(PAIRS[:-3])  # noqa: E731
+    with Scripted(*[cut] * 4) as server:
         fails(manager(server.url).list_pairs, ConnectionLostError)
+    with Scripted(cut, PAIRS) as server:
+        assert manager(server.url).list_pairs() == ["BTC:USD"]
+
+
+def test_packed_answers() -> None:
+    """A server that packs its answers would be unreadable; or a small one would unpack to more than fits in memory."""
+    for body, max_size in ((b'["BTC:USD"]', 1000), (b"x" * 2_000_000, 100_000)):
+        packed = answer("200 OK", gzip.compress(body), "Content-Encoding: gzip")
+        with Scripted(packed) as server:
+            stream = manager(server.url, max_size=max_size)
+            if len(body) < max_size:
+                assert stream.list_pairs() == ["BTC:USD"]
+            else:
+                fails(stream.list_pairs, UnexpectedReplyError)
+    assert b"\r\nAccept-Encoding: gzip\r\n" in server.requests[0]
+    half = answer("200 OK", gzip.compress(b'["BTC:USD"]')[:-4], "Content-Encoding: gzip")
+    with Scripted(*[half] * 4) as server:
+        fails(manager(server.url).list_pairs, ConnectionLostError)
+
+
+def test_a_calculation_is_not_asked_for_twice() -> None:
+    """A POST whose answer got lost would be done twice."""
+    with Scripted(hang_up, PAIRS) as server:
+        fails(finx_sync.Grid(KEY, url=server.url, via="rest").list_functions, ConnectionLostError)
+    assert server.accepted == 1
 
 
 def drip(piece: bytes) -> Callable[[socket.socket], None]:
@@ -528,8 +555,9 @@ def test_a_socks_proxy_that_refuses_hangs_up_or_is_silent() -> None:
         fails(lambda: stream.list_pairs(timeout=0.3), FunctionTimeoutError)
     stream = manager("ws://finx.invalid", proxy="socks5h://127.0.0.1:1", allow_insecure=True)
     assert "cannot be reached" in str(fails(lambda: stream.list_pairs(timeout=5), ProxyError))
-    stream = manager("ws://no-such-host.invalid", proxy="socks5://127.0.0.1:1", allow_insecure=True)
-    fails(lambda: stream.list_pairs(timeout=5), NameResolutionError)
+    with Listener(silence, connections=4) as listener:
+        stream = manager("ws://no-such-host.invalid", proxy=f"socks5://127.0.0.1:{listener.port}", allow_insecure=True)
+        fails(lambda: stream.list_pairs(timeout=5), NameResolutionError)
 
 
 def test_tls() -> None:
