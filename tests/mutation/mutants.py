@@ -64,7 +64,8 @@ MUTANTS = (
         "finx_sync/session/subscriptions.py",
         "append(_Open(key, send, set(carried)))\n            self._ask(endpoint, self._of(endpoint))\n",
         "append(_Open(key, send, set(carried)))\n"
-        "            self._ask(endpoint, () if hasattr(self, 'once') else self._of(endpoint))\n            self.once = True\n",
+        "            self._ask(endpoint, () if hasattr(self, 'once') else self._of(endpoint))\n"
+        "            self.once = True\n",
         (f"{MANAGER_TESTS}::test_each_subscription_once_per_connection",),
     ),
     Mutant(
