@@ -30,7 +30,6 @@ from finx_sync.errors import (
     FunctionTimeoutError,
     InvalidInputError,
     NameResolutionError,
-    NotPublishedError,
     ProxyError,
     RateLimitedError,
     ServerRefusedError,
@@ -220,10 +219,9 @@ def test_from_many_threads(sandbox: Sandbox) -> None:
     assert all(asked == got for asked, got in answers)
 
 
-def test_ratings_data_say_why_there_are_none(sandbox: Sandbox) -> None:
-    """A user would search for a function that FinX has only announced."""
+def test_a_function_that_is_only_announced_is_named_in_the_refusal(sandbox: Sandbox) -> None:
+    """A user would not learn which function the server does not have."""
     stream = manager(sandbox.url)
-    assert "never published" in str(fails(lambda: stream.get_ratings_data("BTC"), NotPublishedError))
     assert "ratingsData" in str(fails(lambda: stream.call("ratingsData", securityId="BTC"), ServerRefusedError))
 
 
