@@ -21,6 +21,7 @@ from dotenv import dotenv_values
 
 from finx_sync.errors import ConfigError, MissingKeyError
 from finx_sync.redaction import redact, remember, secrets_of
+from finx_sync.spelling import did_you_mean
 
 __all__ = [
     "ENVIRONMENTS",
@@ -115,9 +116,8 @@ def read_account(api_key: KeySource | None = None, environment: str | None = Non
     """
     settings = _Settings(is_optional=api_key is not None)
     chosen = environment or settings.get("FINX_ENVIRONMENT") or "production"
-    if chosen not in ENVIRONMENTS:
-        names = ", ".join(repr(name) for name in ENVIRONMENTS)
-        raise ConfigError(f"there is no environment {chosen!r}; choose one of {names}, or give url=")
+    if not isinstance(chosen, str) or chosen not in ENVIRONMENTS:
+        raise ConfigError(f"there is no environment {chosen!r}{did_you_mean(chosen, ENVIRONMENTS)}")
     address = url if url is not None else (None if environment else settings.get("FINX_URL"))
     base_url = ENVIRONMENTS[chosen] if not address else checked_url(address)
     if chosen in DERIBIT:

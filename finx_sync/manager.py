@@ -20,7 +20,7 @@ from finx_sync.functions.inputs import checked_name, checked_pair
 from finx_sync.functions.rest import RestBackend
 from finx_sync.messages import ContractTick, SpotTick
 from finx_sync.moments import Moment
-from finx_sync.session.options import StreamOptions
+from finx_sync.session.options import StreamOptions, takes_options
 from finx_sync.stream import Stream
 from finx_sync.venues.base import Subscription
 from finx_sync.venues.deribit import DeribitDialect, Interval
@@ -50,15 +50,13 @@ class StreamManager(FinxFunctions, Stream):
         stream_per_url: one connection for each subscription, as FinX documented it before August 2022.
         request_form: how functions are called: "query", "segment" or "message".
         interval: how often Deribit may send a contract: "100ms" (default), "agg2" (2 s) or "raw".
-        options: timeouts, limits and guarantees, the same for every venue: `ping_interval`, `ping_timeout`,
-            `connect_timeout`, `reconnect`, `proxy`, `ssl_context`, `queue_size`, `max_size`, `overflow`, `max_lag`,
-            `stale_after`, `overlap`, `backfill`, `backfill_timeout`, `handler_errors`, `flight_recorder`; see
-            `finx_sync.session.options.Options`.
+        options: timeouts, limits and guarantees, the same for every venue; see `finx_sync.session.options.Options`.
 
     Raises:
         ConfigError: a missing key, an unknown environment, or an option that cannot be right.
     """
 
+    @takes_options()
     def __init__(
         self,
         api_key: KeySource | None = None,

@@ -21,7 +21,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from finx_sync.errors import ConfigError, FinxSyncError, SubscriptionRefusedError, UsageError
 from finx_sync.redaction import OwnFilter
-from finx_sync.session.options import StreamOptions
+from finx_sync.session.options import StreamOptions, takes_options
 from finx_sync.state import ENDED
 from finx_sync.streams.bitmex import BitmexStream
 from finx_sync.venues.bitmex.messages import Row
@@ -66,6 +66,7 @@ class BitMEXWebsocket:
 
     MAX_TABLE_LEN: Final = 200
 
+    @takes_options()
     def __init__(
         self,
         endpoint: str,

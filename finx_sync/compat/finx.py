@@ -29,7 +29,7 @@ from finx_sync.errors import ConfigError, InvalidInputError, MissingExtraError
 from finx_sync.functions.inputs import checked_pair, checked_start
 from finx_sync.manager import StreamManager
 from finx_sync.moments import Moment, TimeOfDay, read_moment
-from finx_sync.session.options import StreamOptions
+from finx_sync.session.options import StreamOptions, takes_options
 from finx_sync.state import ENDED
 
 if TYPE_CHECKING:
@@ -111,6 +111,7 @@ class TickPlant:
         ConfigError: an unknown environment.
     """
 
+    @takes_options()
     def __init__(
         self,
         finx_api_key: str = "public",
@@ -275,6 +276,7 @@ class Streamer:
         InvalidInputError: no pair.
     """
 
+    @takes_options()
     def __init__(
         self,
         payload: Mapping[str, str],

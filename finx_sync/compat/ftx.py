@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from finx_sync.errors import StreamTimeoutError, UsageError
 from finx_sync.messages import Message
-from finx_sync.session.options import StreamOptions
+from finx_sync.session.options import StreamOptions, takes_options
 from finx_sync.state import ENDED, State, StateChange
 from finx_sync.streams.ftx import FtxStream
 from finx_sync.venues.ftx.dialect import ENDPOINT
@@ -51,6 +51,7 @@ class FtxWebsocketClient:
 
     _ENDPOINT: ClassVar[str] = ENDPOINT
 
+    @takes_options()
     def __init__(
         self,
         api_key: str = "",

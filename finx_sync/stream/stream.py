@@ -18,7 +18,7 @@ from finx_sync.pipeline.iterator import OpenIterators
 from finx_sync.pipeline.latest import LastTable, LastValues
 from finx_sync.pipeline.sinks import Sinks
 from finx_sync.pipeline.staleness import StaleLimits
-from finx_sync.session.options import Options, StreamOptions
+from finx_sync.session.options import Options, StreamOptions, takes_options
 from finx_sync.session.parts import SessionParts
 from finx_sync.session.session import Session
 from finx_sync.session.subscriptions import Subscriptions
@@ -49,10 +49,11 @@ class Stream(Lifecycle):
         options: see `Options`.
 
     Raises:
-        ConfigError: an option that cannot be right, or credentials that would go over ws:// to another machine.
-        TypeError: an option that does not exist.
+        ConfigError: an option that does not exist or cannot be right, or credentials that would go over ws:// to another
+            machine.
     """
 
+    @takes_options()
     def __init__(self, dialect: Dialect, account: Account, **options: Unpack[StreamOptions]) -> None:
         self._dialect = dialect
         self._account = account

@@ -10,7 +10,7 @@ from finx_sync import embedded
 from finx_sync.config import SANDBOX, Account, checked_url
 from finx_sync.errors import ConfigError, StreamTimeoutError, UsageError
 from finx_sync.pipeline.iterator import MessageIterator
-from finx_sync.session.options import StreamOptions
+from finx_sync.session.options import StreamOptions, takes_options
 from finx_sync.state import ENDED
 from finx_sync.stream import Stream
 from finx_sync.venues.base import VenueState
@@ -60,6 +60,7 @@ class BitmexStream(Stream):
         InvalidInputError: no symbol, no table.
     """
 
+    @takes_options()
     def __init__(
         self,
         endpoint: str,

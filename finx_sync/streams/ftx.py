@@ -17,7 +17,7 @@ from finx_sync.errors import (
 )
 from finx_sync.pipeline.iterator import MessageIterator
 from finx_sync.pipeline.latest import LastTable
-from finx_sync.session.options import StreamOptions
+from finx_sync.session.options import StreamOptions, takes_options
 from finx_sync.state import ENDED
 from finx_sync.streams.ftx_handlers import FtxHandlers
 from finx_sync.venues.base import Subscription
@@ -65,6 +65,7 @@ class FtxStream(FtxHandlers):
         ConfigError: half of the credentials, no URL, or an option that cannot be right.
     """
 
+    @takes_options()
     def __init__(
         self,
         api_key: str | None = None,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 from finx_sync import embedded
 from finx_sync.config import SANDBOX, SANDBOX_KEY, Account, checked_url
 from finx_sync.errors import InvalidInputError
-from finx_sync.session.options import StreamOptions
+from finx_sync.session.options import StreamOptions, takes_options
 from finx_sync.stream import Stream
 from finx_sync.venues.base import Subscription
 from finx_sync.venues.ime.auth import Credentials, checked_credentials
@@ -53,6 +53,7 @@ class ImeStream(Stream):
         InvalidInputError: no contract.
     """
 
+    @takes_options(ping_interval=PING_INTERVAL, ping_timeout=PING_TIMEOUT)
     def __init__(
         self,
         base_url: str,
@@ -68,8 +69,6 @@ class ImeStream(Stream):
         self._ime = ImeDialect(url or "")
         self._lease = embedded.SandboxLease()
         self._choosing = threading.Lock()  # guards the choice between name and id
-        options.setdefault("ping_interval", PING_INTERVAL)
-        options.setdefault("ping_timeout", PING_TIMEOUT)
         super().__init__(self._ime, Account(url, auth if callable(auth) else checked_credentials(auth)), **options)
         self.subscribe_name(*([names] if isinstance(names, str) else names or ()))
         self.subscribe_id(*([ids] if isinstance(ids, (str, int)) else ids or ()))
