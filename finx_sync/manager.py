@@ -37,7 +37,7 @@ ContractHandler = TypeVar("ContractHandler", bound=Callable[[ContractTick], obje
 SpotHandler = TypeVar("SpotHandler", bound=Callable[[SpotTick], object])
 
 
-class StreamManager(FinxFunctions, Stream):
+class StreamManager(FinxFunctions, Stream[ContractTick | SpotTick]):
     """Streams from FinX, and its functions. Making one does no I/O.
 
     Args:

@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar
 from finx_sync import forks
 from finx_sync.errors import UsageError
 from finx_sync.interrupts import Task, is_inside_a_call, on_main_thread
-from finx_sync.pipeline.iterator import OpenIterators
+from finx_sync.pipeline.iterator import M, OpenIterators
 from finx_sync.recorder.playback import Playback, Speed
 from finx_sync.recorder.reader import RecordingReader
 from finx_sync.reporting import logger
@@ -26,7 +26,7 @@ from finx_sync.stream.run import Run
 __all__ = ["Lifecycle"]
 
 R = TypeVar("R", Session, Playback)
-S = TypeVar("S", bound="Lifecycle")
+S = TypeVar("S", bound="Lifecycle[Any]")
 T = TypeVar("T")
 
 STOP_TIMEOUT: Final = 5.0
@@ -55,7 +55,7 @@ class _Attempt:
     task: Task[Any] | None = None
 
 
-class Lifecycle(Recordable):
+class Lifecycle(Recordable[M]):
     """The part of a stream that starts and ends it."""
 
     _iterators: OpenIterators

@@ -11,6 +11,7 @@ from typing import Final
 from finx_sync.errors import InvalidInputError, UsageError
 from finx_sync.interrupts import uninterrupted
 from finx_sync.moments import Moment, read_moment
+from finx_sync.pipeline.iterator import M
 from finx_sync.pipeline.sinks import Sinks
 from finx_sync.recorder.convert import Converted, Form, convert
 from finx_sync.recorder.playback import Playback, Speed
@@ -26,7 +27,7 @@ FASTEST: Final = 1e6
 """A speed beyond this is "max"."""
 
 
-class Recordable(Upkeep):
+class Recordable(Upkeep[M]):
     """The part of a stream that records and replays."""
 
     _sinks: Sinks

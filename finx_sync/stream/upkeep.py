@@ -10,6 +10,7 @@ from finx_sync.errors import InvalidInputError, UsageError
 from finx_sync.interrupts import uninterrupted
 from finx_sync.moments import Moment, read_moment
 from finx_sync.notices import Interval
+from finx_sync.pipeline.iterator import M
 from finx_sync.session.options import Options
 from finx_sync.session.session import Session
 from finx_sync.state import ENDED
@@ -19,7 +20,7 @@ from finx_sync.stream.reading import Reading
 __all__ = ["Upkeep"]
 
 
-class Upkeep(Reading):
+class Upkeep(Reading[M]):
     """The part of a stream that looks after its connection and its data. Every method is for any thread."""
 
     _account: Account
@@ -32,7 +33,7 @@ class Upkeep(Reading):
 
     def last_message_age(self, name: str) -> float | None:
         """Seconds since the newest message of `name` was received; None when there was none yet."""
-        message = self.latest(name)
+        message: Any = self.latest(name)
         return None if message is None else max(0.0, self._wall() - message.received_at)
 
     def _wall(self) -> float:

@@ -37,7 +37,7 @@ SWITCH_MAXIMUM: Final = 86_400.0
 """Seconds; it is renewed every 15, and a day is no switch any more."""
 
 
-class BitmexStream(Stream):
+class BitmexStream(Stream[TableItem]):
     """Streams from BitMEX. Making one does no I/O.
 
     Handlers and iterators get a `TableItem`, which unpacks into ``(item, symbol, table, action)``: `item` is the whole
@@ -117,13 +117,9 @@ class BitmexStream(Stream):
             self._handlers.add(event, handler)
         return handler
 
-    def _fill(self, iterator: MessageIterator, names: tuple[str, ...]) -> None:
+    def _fill(self, iterator: MessageIterator[TableItem], names: tuple[str, ...]) -> None:
         for event in [rows_of(name) for name in names] or [ROWS]:
             self._handlers.add(event, iterator.put)
-
-    def __iter__(self) -> MessageIterator:
-        """Iterate over ``(item, symbol, table, action)``; as `ticks` without arguments."""
-        return self.ticks()
 
     # Subscriptions
 

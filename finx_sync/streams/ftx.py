@@ -19,7 +19,7 @@ from finx_sync.pipeline.iterator import MessageIterator
 from finx_sync.pipeline.latest import LastTable
 from finx_sync.session.options import StreamOptions, takes_options
 from finx_sync.state import ENDED
-from finx_sync.streams.ftx_handlers import FtxHandlers
+from finx_sync.streams.ftx_handlers import FtxHandlers, FtxMessage
 from finx_sync.venues.base import Subscription
 from finx_sync.venues.ftx.books import CHANNELS
 from finx_sync.venues.ftx.dialect import ENDPOINT, FtxDialect
@@ -244,10 +244,11 @@ class FtxStream(FtxHandlers):
             return None
         return cast("B | None", self._state.book(kind, market))
 
-    def latest(self, name: str) -> Any:
+    def latest(self, name: str) -> FtxMessage | None:
         """A market's newest ticker, or else trade, fill or order; None when there was none yet. Never waits."""
         for kind in (FtxTicker, *DERIVED):
-            if (message := self._latest[kind].get(name)) is not None:
+            message: FtxMessage | None = self._latest[kind].get(name)
+            if message is not None:
                 return message
         return None
 
@@ -262,7 +263,7 @@ class FtxStream(FtxHandlers):
         assert isinstance(self._venue, FtxState)
         return self._venue
 
-    def _fill(self, iterator: MessageIterator, names: tuple[str, ...]) -> None:
+    def _fill(self, iterator: MessageIterator[FtxMessage], names: tuple[str, ...]) -> None:
         for kind in TOLD:
             self._handlers.add(kind, iterator.put, names or None)
 

@@ -17,7 +17,10 @@ from finx_sync.venues.ftx.messages import (
     FtxTrade,
 )
 
-__all__ = ["FtxHandlers"]
+__all__ = ["FtxHandlers", "FtxMessage"]
+
+FtxMessage = FtxTicker | FtxTrade | FtxFill | FtxOrder | FtxPay | FtxMarkets | FtxOrderBook | FtxGroupedOrderBook
+"""What handlers and iterators get."""
 
 TickerHandler = TypeVar("TickerHandler", bound=Callable[[FtxTicker], object])
 TradeHandler = TypeVar("TradeHandler", bound=Callable[[FtxTrade], object])
@@ -29,7 +32,7 @@ MarketsHandler = TypeVar("MarketsHandler", bound=Callable[[FtxMarkets], object])
 PayHandler = TypeVar("PayHandler", bound=Callable[[FtxPay], object])
 
 
-class FtxHandlers(Stream):
+class FtxHandlers(Stream[FtxMessage]):
     """Registers handlers; they run on the dispatch thread."""
 
     @overload

@@ -30,7 +30,7 @@ PING_TIMEOUT: Final = 20.0
 EXAMPLE: Final = "wss://ime.example.com"
 
 
-class ImeStream(Stream):
+class ImeStream(Stream[ImeContract]):
     """Streams from an IME live data server. Making one does no I/O.
 
     The server knows no messages: a connection's URL names its contracts. So another contract takes another connection,
