@@ -244,6 +244,10 @@ class StreamManager(FinxFunctions, Stream[ContractTick | SpotTick]):
         with self._server() as base_url:
             yield RestBackend(base_url, self._account, self._http)
 
+    def _release(self) -> None:
+        if (http := self.__dict__.get("_http")) is not None:
+            http.close()
+
     @cached_property
     def _http(self) -> HttpClient:
         """Keeps connections from call to call. Two threads at first use may make one too many, which is let go."""

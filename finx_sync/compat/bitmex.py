@@ -107,6 +107,12 @@ class BitMEXWebsocket:
     def __repr__(self) -> str:
         return f"<BitMEXWebsocket {self.symbol} on {self.stream!r}>"
 
+    def __enter__(self) -> BitMEXWebsocket:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.exit()
+
     # What the original has.
 
     def exit(self) -> None:

@@ -91,7 +91,10 @@ class _Manager(StreamManager):
 
     def json(self, function: str, path: str, timeout: float, **params: str | None) -> Any:
         """The answer of a REST path."""
-        return self._get(function, path, timeout, **params)
+        try:
+            return self._get(function, path, timeout, **params)
+        finally:
+            self.close()
 
 
 class TickPlant:

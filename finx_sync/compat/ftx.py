@@ -74,6 +74,13 @@ class FtxWebsocketClient:
     def __repr__(self) -> str:
         return f"<FtxWebsocketClient on {self._stream!r}>"
 
+    def __enter__(self) -> FtxWebsocketClient:
+        self.connect()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def connect(self) -> None:
         """Connect, if that has not been done.
 

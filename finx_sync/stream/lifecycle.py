@@ -125,6 +125,7 @@ class Lifecycle(Recordable[M]):
             return
         session = self._session
         self._stop_and_wait(STOP_TIMEOUT, drain=False)
+        self._release()
         if error is None and session is not None and (failure := session.state.failure) is not None:
             raise failure
 
@@ -139,17 +140,29 @@ class Lifecycle(Recordable[M]):
             timeout: seconds.
             drain: let the handlers have what was received before; otherwise it is dropped, and counted.
         """
+        self._stop(sys._getframe().f_back, timeout, drain=drain)
+
+    def _stop(self, caller: FrameType | None, timeout: float, *, drain: bool) -> None:
         session = self._session
         if session is not None and session.dispatcher.on_this_thread():
             self._end(session, timeout, drain=drain)
-            return
-        caller = sys._getframe().f_back
-        if on_main_thread() and is_inside_a_call(caller):
+        elif on_main_thread() and is_inside_a_call(caller):
             self._stops += 1
             self._stopped_early = self._is_beginning(caller)
             self._begin_stop(timeout, drain)
         else:
             self._stop_and_wait(timeout, drain=drain)
+
+    def close(self) -> None:
+        """Stop, and close what is kept open between calls; any thread, as often as you like, not in signal handlers.
+
+        A `with` statement does it at its end. The stream can be used again. A recording goes on until its own `stop`.
+        """
+        self._stop(sys._getframe().f_back, STOP_TIMEOUT, drain=False)
+        self._release()
+
+    def _release(self) -> None:
+        """A venue closes what it keeps open between calls; it may be opened again."""
 
     # Starting
 
@@ -302,7 +315,7 @@ class Lifecycle(Recordable[M]):
     def _stop_at_exit(self) -> None:
         self._stop_present(1.0, drain=False)
 
-    def forked(self) -> None:
+    def _forked(self) -> None:
         """In the child of a fork, called by the interpreter: a stream that runs stays the parent's."""
         session = self._session
         self._preparing = threading.Lock()

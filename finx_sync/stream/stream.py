@@ -26,8 +26,7 @@ from finx_sync.session.subscriptions import Subscriptions
 from finx_sync.state import State, StateChange
 from finx_sync.stream.lifecycle import Lifecycle
 from finx_sync.stream.stats import Stats, handler_stats
-from finx_sync.transport.app import WebSocketApp
-from finx_sync.venues.base import MAIN_ENDPOINT, Dialect, Subscription, VenueState
+from finx_sync.venues.base import Dialect, Subscription, VenueState
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -79,7 +78,7 @@ class Stream(Lifecycle[M]):
         self._iterators = OpenIterators()
         self._sinks = Sinks()
         self._recording = None
-        forks.watch(self)
+        forks.watch(self, Stream._forked)
 
     # What a run works with
 
@@ -207,12 +206,6 @@ class Stream(Lifecycle[M]):
             return decorator
         self._handlers.add(kind, first, names or None)
         return first
-
-    @property
-    def ws(self) -> WebSocketApp | None:
-        """The websocket of the main connection while it is open, else None. To look at: sending is the stream's own."""
-        session = self._session
-        return session.connections.app(MAIN_ENDPOINT) if isinstance(session, Session) else None
 
     # Subscriptions
 

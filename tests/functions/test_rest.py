@@ -183,6 +183,18 @@ def test_a_series_uses_one_connection() -> None:
     assert [path.split("&")[2] for path in server.paths] == [f"unixTimeTarget={100 + 2 * n}" for n in range(5)]
 
 
+def test_close_lets_the_connection_go(sandbox: Sandbox) -> None:
+    """A program that asks many servers, one after the other, would run out of descriptors."""
+    with Proxy(socks5_greeting, SOCKS5_AGREED) as proxy:
+        stream = manager(sandbox.url, proxy=f"socks5h://127.0.0.1:{proxy.port}")
+        pairs = stream.list_pairs()
+        for _ in range(2):
+            stream.close()
+        assert stream.list_pairs() == pairs  # it can be used again
+        stream.close()
+    assert proxy.accepted == 2
+
+
 def test_what_is_sent() -> None:
     """The server would be asked for something else, in another way than its own SDK asks."""
     with Scripted(*[answer("200 OK", b"[]")] * 2, answer("200 OK", b"{}")) as server:
@@ -525,7 +537,7 @@ def test_through_a_socks_proxy(sandbox: Sandbox, kind: str, greet: Any, agreed: 
     with Proxy(greet, agreed) as proxy:
         stream = manager(sandbox.url, proxy=f"{kind}://127.0.0.1:{proxy.port}")
         assert stream.list_pairs() == stream.list_pairs()
-        stream._http.close()
+        stream.close()
     assert proxy.accepted == 1
 
 
@@ -535,7 +547,7 @@ def test_a_socks_proxy_from_the_environment(sandbox: Sandbox, monkeypatch: pytes
         monkeypatch.setenv("all_proxy", f"socks5h://127.0.0.1:{proxy.port}")
         stream = manager(sandbox.url)
         assert stream.list_pairs()
-        stream._http.close()
+        stream.close()
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     assert manager(sandbox.url).list_pairs()
 
