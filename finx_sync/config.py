@@ -206,6 +206,8 @@ def _key(given: KeySource | None, settings: _Settings) -> KeySource:
             "no API key: pass api_key=..., or set FINX_API_KEY in the environment or in .env"
             f"{settings.why_no_file()}; environment='sandbox' and environment='deribit' need none"
         )
+    if isinstance(key, str) and key in ENVIRONMENTS:
+        raise ConfigError(f"{key!r} is an environment, not a key: write environment={key!r}")
     if not isinstance(key, str) and not callable(key):
         raise ConfigError(f"api_key must be a string or a function that returns one, not {type(key).__name__}")
     return key

@@ -20,6 +20,7 @@ from finx_sync.recorder.reader import RecordingReader
 from finx_sync.reporting import logger
 from finx_sync.session.session import Session
 from finx_sync.state import ENDED, State
+from finx_sync.stream.checks import checked_wait
 from finx_sync.stream.recordings import Recordable
 from finx_sync.stream.run import Run
 
@@ -79,10 +80,12 @@ class Lifecycle(Recordable[M]):
             AuthorizationError: the key was refused.
             ConnectError: the first attempt failed; its kind says how. Nothing is left running.
             StreamTimeoutError: not open in time; nothing is left running.
+            InvalidInputError: no timeout.
             UsageError: it runs already or is being started, a handler of its last run has not returned, or this is the
                 dispatch thread.
             KeyboardInterrupt: Ctrl+C; nothing is left running.
         """
+        checked_wait(timeout)
         attempt = self._new_attempt()
         try:
             self._start(attempt, timeout)

@@ -8,11 +8,12 @@ from collections.abc import Callable
 from itertools import islice
 from typing import Final, Generic
 
-from finx_sync.errors import InvalidInputError, UsageError
-from finx_sync.pipeline.handlers import Handlers
+from finx_sync.errors import UsageError
+from finx_sync.pipeline.handlers import Handlers, check_handler
 from finx_sync.pipeline.iterator import M, MessageIterator, OpenIterators
 from finx_sync.pipeline.latest import LastValues
 from finx_sync.state import ENDED
+from finx_sync.stream.checks import checked_count, checked_names, checked_wait
 from finx_sync.stream.run import Run
 from finx_sync.venues.base import Dialect
 
@@ -34,7 +35,12 @@ class Reading(Generic[M]):
     _iterators: OpenIterators
 
     def latest(self, name: str) -> M | None:
-        """The newest message of a name, None when there was none yet. Never waits."""
+        """The newest message of a name, None when there was none yet. Never waits.
+
+        Raises:
+            InvalidInputError: no name.
+        """
+        checked_names((name,))
         for table in self._latest.values():
             message: M | None = table.get(name)
             if message is not None:
@@ -54,11 +60,14 @@ class Reading(Generic[M]):
 
         Raises:
             UsageError: the stream is not running, or this is the dispatch thread.
+            InvalidInputError: no name, timeout or size.
             StreamTimeoutError: (while iterating) none came in time.
             FinxSyncError: why the stream failed, before this call or while iterating.
         """
+        checked_names(names)
+        checked_count("size", size, 1)
         self._refuse_on_dispatch_thread("ticks")
-        iterator = MessageIterator[M](size, timeout, self._close_iterator)
+        iterator = MessageIterator[M](size, checked_wait(timeout), self._close_iterator)
         try:
             self._open_iterator(iterator, names)
         except BaseException:
@@ -102,10 +111,12 @@ class Reading(Generic[M]):
 
         Raises:
             StreamTimeoutError: one did not come in time.
+            InvalidInputError: no number of messages.
             UsageError, FinxSyncError: as `ticks`.
         """
-        if count < 0:
-            raise InvalidInputError("count is a number of messages, 0 or more")
+        checked_count("count", count, 0)
+        checked_names(names)
+        checked_wait(timeout)
         self._refuse_on_dispatch_thread("take")
         with MessageIterator[M](
             ITERATOR_SIZE, timeout, self._close_iterator
@@ -118,8 +129,12 @@ class Reading(Generic[M]):
 
         Raises:
             StreamTimeoutError: none in `timeout` seconds.
+            HandlerError: `predicate` is no function of one argument.
+            InvalidInputError: no timeout.
             UsageError, FinxSyncError: as `ticks`; UsageError also when the stream ends first.
         """
+        check_handler(predicate)
+        checked_wait(timeout)
         deadline = None if timeout is None else time.monotonic() + timeout
         self._refuse_on_dispatch_thread("wait_for")
         with MessageIterator[M](ITERATOR_SIZE, None, self._close_iterator) as iterator:

@@ -14,16 +14,16 @@ from finx_sync.messages import Message
 from finx_sync.notices import Drift, Gap, Lag, Stale
 from finx_sync.pipeline.backfill import History
 from finx_sync.pipeline.counters import Counters
-from finx_sync.pipeline.handlers import Handlers
+from finx_sync.pipeline.handlers import Handlers, check_handler
 from finx_sync.pipeline.iterator import M, OpenIterators
 from finx_sync.pipeline.latest import LastTable, LastValues
 from finx_sync.pipeline.sinks import Sinks
 from finx_sync.pipeline.staleness import StaleLimits
 from finx_sync.session.options import Options, StreamOptions, takes_options
 from finx_sync.session.parts import SessionParts
-from finx_sync.session.session import Session
 from finx_sync.session.subscriptions import Subscriptions
 from finx_sync.state import State, StateChange
+from finx_sync.stream.checks import checked_limit, names_of_handler
 from finx_sync.stream.lifecycle import Lifecycle
 from finx_sync.stream.stats import Stats, handler_stats
 from finx_sync.venues.base import Dialect, Subscription, VenueState
@@ -165,6 +165,7 @@ class Stream(Lifecycle[M]):
 
     def off(self, handler: Callable[..., object]) -> bool:
         """Remove a handler from wherever it is registered; returns whether it was."""
+        check_handler(handler)
         return self._handlers.remove(handler) > 0
 
     def on_gap(self, handler: GapHandler) -> GapHandler:
@@ -196,22 +197,31 @@ class Stream(Lifecycle[M]):
 
     def _register(self, kind: type[Message], first: Any, names: tuple[Any, ...]) -> Any:
         """`@on`, `@on("NAME", ...)`, `on(handler)` and `on(handler, "NAME", ...)` in one."""
+        wanted = names_of_handler((first, *names) if isinstance(first, str) else names)
+        for name in wanted:
+            self._check_name(kind, name)
         if isinstance(first, str):
-            wanted = (first, *names)
 
             def decorator(handler: H) -> H:
                 self._handlers.add(kind, handler, wanted)
                 return handler
 
             return decorator
-        self._handlers.add(kind, first, names or None)
+        self._handlers.add(kind, first, wanted or None)
         return first
+
+    def _check_name(self, kind: type[Message], name: str) -> None:
+        """Refuse a name that no subscription to messages of a type can have.
+
+        Raises:
+            InvalidInputError: it is one.
+        """
 
     # Subscriptions
 
     def _subscribe(self, *subscriptions: Subscription, stale_after: float | None = None) -> None:
         if stale_after is not None:
-            self._stale_limits.set(stale_after, *subscriptions)
+            self._stale_limits.set(checked_limit("stale_after", stale_after), *subscriptions)
         before = self._session
         if before is not None:
             before.add(*subscriptions)

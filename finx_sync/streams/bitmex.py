@@ -13,6 +13,7 @@ from finx_sync.pipeline.iterator import MessageIterator
 from finx_sync.session.options import StreamOptions, takes_options
 from finx_sync.state import ENDED
 from finx_sync.stream import Stream
+from finx_sync.stream.checks import checked_limit, checked_names, names_of_handler, several
 from finx_sync.venues.base import VenueState
 from finx_sync.venues.bitmex.dialect import ENDPOINTS, BitmexCredentials, BitmexDialect
 from finx_sync.venues.bitmex.messages import TableItem
@@ -79,8 +80,10 @@ class BitmexStream(Stream[TableItem]):
         self._bitmex = BitmexDialect(url or "", platform_url, _switch_after(dead_mans_switch, credentials))
         super().__init__(self._bitmex, Account(url, credentials), **options)
         self._lease = embedded.SandboxLease()
-        tables = [channels] if isinstance(channels, str) else list(channels)
-        for symbol in [symbols] if isinstance(symbols, str) else (symbols or ()):
+        tables = several(channels, "channels")
+        if not symbols and channels is not CHANNELS:
+            raise ConfigError("channels are subscribed for each symbol: give symbols, or call subscribe() for tables")
+        for symbol in several(symbols, "symbols"):
             for channel in tables:
                 self.subscribe(channel if channel in SYMBOLLESS_TABLES else f"{channel}:{symbol}")
         if credentials is not None:
@@ -92,7 +95,7 @@ class BitmexStream(Stream[TableItem]):
     def on_table(self, handler: TableHandler, /, *names: str) -> TableHandler: ...
     @overload
     def on_table(self, handler: str, /, *names: str) -> Callable[[TableHandler], TableHandler]: ...
-    def on_table(self, handler: Any, /, *names: Any) -> Any:
+    def on_table(self, handler: Any = None, /, *names: Any) -> Any:
         """Call a function with every row that changes (``@stream.on_table``), or with those of a table, or of symbols.
 
         ``@stream.on_table("order")`` is for a table, ``@stream.on_table("order", "XBTUSD")`` for a symbol in it. A
@@ -133,7 +136,7 @@ class BitmexStream(Stream[TableItem]):
             InvalidInputError: no topic.
             ConfigError: a table of the account, and the stream has no credentials.
         """
-        for subscription in [parse_topic(one) for one in topics]:
+        for subscription in [parse_topic(one) for one in checked_names(topics)]:
             table = subscription.name.partition(":")[0]
             if table in PRIVATE_TABLES and self._account.key is None:
                 raise ConfigError(f"the table {table} is an account's own: give api_key and api_secret")
@@ -141,7 +144,7 @@ class BitmexStream(Stream[TableItem]):
 
     def unsubscribe(self, *topics: str) -> None:
         """Want tables no more; their rows are dropped at once."""
-        for subscription in [parse_topic(one) for one in topics]:
+        for subscription in [parse_topic(one) for one in checked_names(topics)]:
             if self._subscriptions.wants(subscription):
                 self._state.forget(subscription.name)
             self._unsubscribe(subscription)
@@ -172,7 +175,7 @@ class BitmexStream(Stream[TableItem]):
 
     def latest(self, name: str) -> TableItem | None:
         """The row of a topic, like "quote:XBTUSD" or "margin", that changed last; None where there was none yet."""
-        return self._state.newest(name)
+        return self._state.newest(*checked_names((name,)))
 
     def wait_until_filled(self, *topics: str, timeout: float = 10.0) -> None:
         """Wait until the images of tables have come.
@@ -186,6 +189,8 @@ class BitmexStream(Stream[TableItem]):
             UsageError: the stream is not running, or this is the dispatch thread.
             FinxSyncError: why the stream failed.
         """
+        checked_names(topics)
+        checked_limit("timeout", timeout)
         self._refuse_on_dispatch_thread("wait_until_filled")
         deadline = time.monotonic() + timeout
         while True:
@@ -218,7 +223,7 @@ def _events(names: tuple[str, ...]) -> list[str]:
     Raises:
         InvalidInputError: no table, no symbol.
     """
-    table, *symbols = names or ("",)
+    table, *symbols = names_of_handler(names) or ("",)
     if not table:
         return [ROWS]
     topics = [f"{table}:{symbol}" for symbol in symbols] or [table]
@@ -230,6 +235,8 @@ def _credentials(api_key: str | None, api_secret: str | None) -> BitmexCredentia
         return None
     if not api_key or not api_secret:
         raise ConfigError("api_key and api_secret belong together: give both, or none for public data")
+    if not isinstance(api_key, str) or not isinstance(api_secret, str):
+        raise ConfigError("api_key and api_secret are text")
     return BitmexCredentials(api_key, api_secret)
 
 
