@@ -23,6 +23,7 @@ from finx_sync.state import ENDED, State
 from finx_sync.stream.checks import checked_wait
 from finx_sync.stream.recordings import Recordable
 from finx_sync.stream.run import Run
+from finx_sync.stream.termination import Termination
 
 __all__ = ["Lifecycle"]
 
@@ -94,13 +95,24 @@ class Lifecycle(Recordable[M]):
             raise
 
     def run(self) -> None:
-        """Start, and block until the stream ends: by `stop`, by Ctrl+C, or by a failure.
+        """Start, and block until the stream ends: by `stop`, by SIGTERM, by Ctrl+C, or by a failure.
+
+        SIGTERM on the main thread does what `stop` does, so this call returns, and the program goes on to its end:
+        unless the program handles or ignores that signal itself.
 
         Raises:
             FinxSyncError: as `start`; or why the stream failed later.
             KeyboardInterrupt: Ctrl+C, after the stream was stopped in order. So for whatever a signal handler raises.
         """
         attempt = self._new_attempt()
+        termination = Termination(self.stop, Lifecycle.run.__code__)
+        try:
+            termination.install()
+            self._run(attempt)
+        finally:
+            termination.restore()
+
+    def _run(self, attempt: _Attempt) -> None:
         try:
             session = self._start(attempt, None)
             session.state.wait(lambda state: state in ENDED, None)
