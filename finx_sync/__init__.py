@@ -134,7 +134,7 @@ __all__ = [
 
 __version__ = "0.1.0"
 
-PUBLIC_MODULES = frozenset(
+_PUBLIC_MODULES = frozenset(
     {
         *("analytics", "compat", "errors", "messages", "moments", "notices", "pricing", "sandbox", "testing", "ticks"),
         "venues",
@@ -144,4 +144,4 @@ PUBLIC_MODULES = frozenset(
 
 def __dir__() -> list[str]:
     """What programs may use: the names above, and of the submodules that are imported those that are public."""
-    return sorted({*__all__, *(name for name in globals() if name in PUBLIC_MODULES or name.startswith("__"))})
+    return sorted({*__all__, *(name for name in globals() if name in _PUBLIC_MODULES or name.startswith("__"))})
