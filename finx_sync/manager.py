@@ -22,7 +22,7 @@ from finx_sync.messages import ContractTick, Message, SpotTick
 from finx_sync.moments import Moment
 from finx_sync.session.options import StreamOptions, takes_options
 from finx_sync.stream import Stream
-from finx_sync.stream.checks import checked_names
+from finx_sync.stream.checks import checked_names, checked_switch
 from finx_sync.venues.base import Subscription
 from finx_sync.venues.deribit import DeribitDialect, Interval
 from finx_sync.venues.finx import CONTRACT, SPOT, FinxDialect, Path
@@ -77,6 +77,7 @@ class StreamManager(FinxFunctions, Stream[ContractTick | SpotTick]):
             raise ConfigError(f"path is 'streaming', 'streamer' or 'root', not {path!r}")
         if request_form not in ("query", "segment", "message"):
             raise ConfigError(f"request_form is 'query', 'segment' or 'message', not {request_form!r}")
+        checked_switch("stream_per_url", stream_per_url)
         account = read_account(api_key, environment, url)
         self._path: Path = path
         self._request_form: RequestForm = request_form

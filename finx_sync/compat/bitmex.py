@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit, urlunsplit
 
 from finx_sync.errors import ConfigError, FinxSyncError, SubscriptionRefusedError, UsageError
+from finx_sync.functions.inputs import checked_timeout
 from finx_sync.redaction import OwnFilter
 from finx_sync.session.options import StreamOptions, takes_options
 from finx_sync.state import ENDED
@@ -87,7 +88,7 @@ class BitMEXWebsocket:
         self.symbol = symbol
         self.api_key = api_key
         self.exited = False
-        self._timeout = timeout
+        self._timeout = checked_timeout(timeout)
         self._refused: dict[str, SubscriptionRefusedError] = {}
         self.stream = BitmexStream(_address(endpoint), api_key=api_key, api_secret=api_secret, **options)
         self.stream.unsubscribe(*self.stream.topics)

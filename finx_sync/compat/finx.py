@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, ParamSpec, T
 from urllib.parse import urlsplit
 
 from finx_sync.errors import ConfigError, InvalidInputError, MissingExtraError
-from finx_sync.functions.inputs import checked_pair, checked_start
+from finx_sync.functions.inputs import checked_pair, checked_start, checked_timeout
 from finx_sync.manager import StreamManager
 from finx_sync.moments import Moment, TimeOfDay, read_moment
 from finx_sync.session.options import StreamOptions, takes_options
@@ -127,7 +127,7 @@ class TickPlant:
         self.endpoint = f"wss://{host}/streamer/" if host else SANDBOX
         self.rest_endpoint = f"https://{host}/backend/" if host else SANDBOX
         self._key = (finx_api_key if host or finx_api_key != "public" else "") or None
-        self._timeout = timeout
+        self._timeout = checked_timeout(timeout)
         self._options = options
 
     def __repr__(self) -> str:

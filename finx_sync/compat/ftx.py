@@ -18,6 +18,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from finx_sync.errors import StreamTimeoutError, UsageError
+from finx_sync.functions.inputs import checked_timeout
 from finx_sync.messages import Message
 from finx_sync.session.options import StreamOptions, takes_options
 from finx_sync.state import ENDED, State, StateChange
@@ -66,7 +67,7 @@ class FtxWebsocketClient:
         self._api_secret = api_secret
         self._subaccount = subaccount
         self._url = url
-        self._timeout = timeout
+        self._timeout = checked_timeout(timeout)
         self._stream_options = options
         self._lock = threading.Lock()  # held while connecting, so that two threads open one stream
         self._stream: _Keeper | None = None

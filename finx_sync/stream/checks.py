@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable
 from typing import Any
 
-from finx_sync.errors import HandlerError, InvalidInputError
+from finx_sync.errors import ConfigError, HandlerError, InvalidInputError
 
-__all__ = ["checked_count", "checked_limit", "checked_names", "checked_wait", "names_of_handler", "several"]
+__all__ = [
+    "checked_count",
+    "checked_limit",
+    "checked_names",
+    "checked_path",
+    "checked_switch",
+    "checked_wait",
+    "names_of_handler",
+    "several",
+]
 
 
 def checked_names(names: tuple[Any, ...]) -> tuple[str, ...]:
@@ -81,6 +91,27 @@ def checked_limit(name: str, seconds: float) -> float:
     if not _is_number(seconds) or not 0 < seconds < math.inf:
         raise InvalidInputError(f"{name} is a number of seconds above 0, not {seconds!r}")
     return seconds
+
+
+def checked_path(path: Any) -> None:
+    """Refuse what is no file's path.
+
+    Raises:
+        InvalidInputError: it is none.
+    """
+    if not isinstance(path, (str, os.PathLike)) or not os.fspath(path):
+        raise InvalidInputError(f"{path!r} is no path; it looks like 'feed.finxrec' or Path('feed.finxrec')")
+
+
+def checked_switch(name: str, value: object) -> bool:
+    """True or False.
+
+    Raises:
+        ConfigError: it is neither; "no" would count as True.
+    """
+    if not isinstance(value, bool):
+        raise ConfigError(f"{name} is True or False, not {value!r}")
+    return value
 
 
 def checked_count(name: str, count: int, least: int) -> int:

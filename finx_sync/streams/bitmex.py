@@ -13,7 +13,7 @@ from finx_sync.pipeline.iterator import MessageIterator
 from finx_sync.session.options import StreamOptions, takes_options
 from finx_sync.state import ENDED
 from finx_sync.stream import Stream
-from finx_sync.stream.checks import checked_limit, checked_names, names_of_handler, several
+from finx_sync.stream.checks import checked_limit, checked_names, checked_switch, names_of_handler, several
 from finx_sync.venues.base import VenueState
 from finx_sync.venues.bitmex.dialect import ENDPOINTS, BitmexCredentials, BitmexDialect
 from finx_sync.venues.bitmex.messages import TableItem
@@ -76,7 +76,7 @@ class BitmexStream(Stream[TableItem]):
     ) -> None:
         credentials = _credentials(api_key, api_secret)
         url, platform_url = _addresses(endpoint)
-        self._deletes = deletes
+        self._deletes = checked_switch("deletes", deletes)
         self._bitmex = BitmexDialect(url or "", platform_url, _switch_after(dead_mans_switch, credentials))
         super().__init__(self._bitmex, Account(url, credentials), **options)
         self._lease = embedded.SandboxLease()

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from finx_sync import ConfigError, FinxSyncError, HandlerError, InvalidInputError, StreamManager
+from finx_sync.compat.bitmex import BitMEXWebsocket
+from finx_sync.compat.ftx import FtxWebsocketClient
 from finx_sync.venues.bitmex import BitmexStream
 from finx_sync.venues.ftx import FtxStream
 from finx_sync.venues.ime import ImeStream
@@ -73,6 +75,7 @@ FINX: list[Case] = [
     ("a list instead of a handler", lambda s: s.on_contract([OPTION]), HandlerError, "got list"),
     ("a handler of a pair among contracts", lambda s: s.on_contract("BTC:USDC"), InvalidInputError, "is a pair"),
     ("a handler of a contract among pairs", lambda s: s.on_spot(nothing, OPTION), InvalidInputError, "not a pair"),
+    ("a yes as text", lambda _: StreamManager(stream_per_url="yes"), ConfigError, "True or False"),  # type: ignore[arg-type]
     ("a handler of no name", lambda s: s.on_contract(""), InvalidInputError, "not an instrument name"),
 ]
 BITMEX: list[Case] = [
@@ -84,6 +87,8 @@ BITMEX: list[Case] = [
     ("a list to wait for", lambda s: s.wait_until_filled(["quote:XBTUSD"]), InvalidInputError, "one by one"),
     ("a wait below 0", lambda s: s.wait_until_filled(timeout=-1), InvalidInputError, "timeout"),
     ("a symbol that is none", lambda _: BitmexStream("sandbox", [None]), InvalidInputError, "symbols"),  # type: ignore[list-item]
+    ("a no as text", lambda _: BitmexStream("sandbox", deletes="no"), ConfigError, "True or False"),  # type: ignore[arg-type]
+    ("a client without time", lambda _: BitMEXWebsocket("", "", timeout=-1), InvalidInputError, "no timeout"),
     ("tables without a symbol", lambda _: BitmexStream("sandbox", channels="quote"), ConfigError, "symbols"),
     (
         "a key function",
@@ -106,6 +111,7 @@ FTX: list[Case] = [
     ("no market given up", lambda s: s.unsubscribe_ticker("BTC PERP"), InvalidInputError, "no market"),
     ("a yes as a step", lambda s: s.subscribe_orderbook_grouped("BTC-PERP", True), InvalidInputError, "grouping"),
     ("a wait that is no number", lambda s: s.wait_until_subscribed(math.nan), InvalidInputError, "timeout"),
+    ("a client without time", lambda _: FtxWebsocketClient(timeout=-1), InvalidInputError, "no timeout"),
     ("a key that is no text", lambda _: FtxStream(5, 6), ConfigError, "are text"),  # type: ignore[arg-type]
 ]
 IME: list[Case] = [
@@ -143,6 +149,12 @@ EVERY: list[Case] = [
     ("waiting for a name", lambda s: s.wait_for("NAME"), HandlerError, "callable"),
     ("wait_for: a wait that is no number", lambda s: s.wait_for(nothing, math.nan), InvalidInputError, "timeout"),
     ("wait_for: a yes as a wait", lambda s: s.wait_for(nothing, True), InvalidInputError, "timeout"),
+    ("recording to a number", lambda s: s.record(5), InvalidInputError, "no path"),
+    ("recording to nowhere", lambda s: s.record(""), InvalidInputError, "no path"),
+    ("a no as text", lambda s: s.record("a.finxrec", compress="no"), ConfigError, "True or False"),
+    ("a yes as a size", lambda s: s.record("a.finxrec", rotate_bytes=True), ConfigError, "bytes"),
+    ("replaying a number", lambda s: s.replay(5), InvalidInputError, "no path"),
+    ("replaying at no speed", lambda s: s.replay("a.finxrec", speed=None), InvalidInputError, "speed"),
     ("start: a wait below 0", lambda s: s.start(-1), InvalidInputError, "timeout"),
     ("start: a wait that is text", lambda s: s.start("5"), InvalidInputError, "timeout"),
 ]
