@@ -31,7 +31,7 @@ def checked_names(names: tuple[Any, ...]) -> tuple[str, ...]:
         if not isinstance(name, str) and isinstance(name, Iterable):
             raise InvalidInputError(f"names are passed one by one: write (*names), not ({name!r})")
         if not isinstance(name, str):
-            raise InvalidInputError(f"{name!r} is no name; it is text")
+            raise InvalidInputError(f"{name!r} is not a name; it is text")
     return names
 
 
@@ -100,7 +100,7 @@ def checked_path(path: Any) -> None:
         InvalidInputError: it is none.
     """
     if not isinstance(path, (str, os.PathLike)) or not os.fspath(path):
-        raise InvalidInputError(f"{path!r} is no path; it looks like 'feed.finxrec' or Path('feed.finxrec')")
+        raise InvalidInputError(f"{path!r} is not a path; it looks like 'feed.finxrec' or Path('feed.finxrec')")
 
 
 def checked_switch(name: str, value: object) -> bool:

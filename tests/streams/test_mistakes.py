@@ -55,7 +55,7 @@ FINX: list[Case] = [
         r"one by one.*\*names",
     ),
     ("a list of pairs", lambda s: s.subscribe_spot(["BTC:USDC"]), InvalidInputError, "one by one"),
-    ("no text", lambda s: s.subscribe_contract(5), InvalidInputError, "5 is no name"),
+    ("no text", lambda s: s.subscribe_contract(5), InvalidInputError, "5 is not a name"),
     ("an empty name", lambda s: s.subscribe_contract(""), InvalidInputError, "not an instrument name"),
     ("a silence below 0", lambda s: s.subscribe_contract(OPTION, stale_after=-1), InvalidInputError, "stale_after"),
     (
@@ -88,7 +88,7 @@ BITMEX: list[Case] = [
     ("a wait below 0", lambda s: s.wait_until_filled(timeout=-1), InvalidInputError, "timeout"),
     ("a symbol that is none", lambda _: BitmexStream("sandbox", [None]), InvalidInputError, "symbols"),  # type: ignore[list-item]
     ("a no as text", lambda _: BitmexStream("sandbox", deletes="no"), ConfigError, "True or False"),  # type: ignore[arg-type]
-    ("a client without time", lambda _: BitMEXWebsocket("", "", timeout=-1), InvalidInputError, "no timeout"),
+    ("a client without time", lambda _: BitMEXWebsocket("", "", timeout=-1), InvalidInputError, "not a timeout"),
     ("tables without a symbol", lambda _: BitmexStream("sandbox", channels="quote"), ConfigError, "symbols"),
     (
         "a key function",
@@ -111,7 +111,7 @@ FTX: list[Case] = [
     ("no market given up", lambda s: s.unsubscribe_ticker("BTC PERP"), InvalidInputError, "no market"),
     ("a yes as a step", lambda s: s.subscribe_orderbook_grouped("BTC-PERP", True), InvalidInputError, "grouping"),
     ("a wait that is no number", lambda s: s.wait_until_subscribed(math.nan), InvalidInputError, "timeout"),
-    ("a client without time", lambda _: FtxWebsocketClient(timeout=-1), InvalidInputError, "no timeout"),
+    ("a client without time", lambda _: FtxWebsocketClient(timeout=-1), InvalidInputError, "not a timeout"),
     ("a key that is no text", lambda _: FtxStream(5, 6), ConfigError, "are text"),  # type: ignore[arg-type]
 ]
 IME: list[Case] = [
@@ -124,9 +124,9 @@ IME: list[Case] = [
     ("no handler", lambda s: s.on_contract(), HandlerError, "pass a function"),
     ("a handler of no contract", lambda s: s.on_contract(" "), InvalidInputError, "no contract"),
     ("a list of names", lambda s: s.subscribe_name(["ContractA"]), InvalidInputError, "one by one"),
-    ("a yes as an id", lambda s: s.subscribe_id(True), InvalidInputError, "True is no name"),
-    ("a number as a name", lambda s: s.subscribe_name(5), InvalidInputError, "5 is no name"),
-    ("a number given up as a name", lambda s: s.unsubscribe_name(5), InvalidInputError, "5 is no name"),
+    ("a yes as an id", lambda s: s.subscribe_id(True), InvalidInputError, "True is not a name"),
+    ("a number as a name", lambda s: s.subscribe_name(5), InvalidInputError, "5 is not a name"),
+    ("a number given up as a name", lambda s: s.unsubscribe_name(5), InvalidInputError, "5 is not a name"),
     ("names that are none", lambda _: ImeStream("sandbox", names=5.5), InvalidInputError, "names"),  # type: ignore[arg-type]
 ]
 EVERY: list[Case] = [
@@ -134,8 +134,8 @@ EVERY: list[Case] = [
     ("an event handler of two", lambda s: s.on_gap(lambda one, two: None), HandlerError, "one argument"),
     ("no handler to remove", lambda s: s.off("print"), HandlerError, "callable"),
     ("the newest of a list", lambda s: s.latest(["NAME"]), InvalidInputError, "one by one"),
-    ("the newest of a number", lambda s: s.latest(5), InvalidInputError, "no name"),
-    ("coverage of nothing", lambda s: s.coverage(None), InvalidInputError, "no name"),
+    ("the newest of a number", lambda s: s.latest(5), InvalidInputError, "not a name"),
+    ("coverage of nothing", lambda s: s.coverage(None), InvalidInputError, "not a name"),
     ("age of a list", lambda s: s.last_message_age(["NAME"]), InvalidInputError, "one by one"),
     ("how many after the name", lambda s: s.take("NAME", 5), InvalidInputError, "count.*'NAME'"),
     ("a yes as how many", lambda s: s.take(True), InvalidInputError, "count"),
@@ -149,11 +149,11 @@ EVERY: list[Case] = [
     ("waiting for a name", lambda s: s.wait_for("NAME"), HandlerError, "callable"),
     ("wait_for: a wait that is no number", lambda s: s.wait_for(nothing, math.nan), InvalidInputError, "timeout"),
     ("wait_for: a yes as a wait", lambda s: s.wait_for(nothing, True), InvalidInputError, "timeout"),
-    ("recording to a number", lambda s: s.record(5), InvalidInputError, "no path"),
-    ("recording to nowhere", lambda s: s.record(""), InvalidInputError, "no path"),
+    ("recording to a number", lambda s: s.record(5), InvalidInputError, "not a path"),
+    ("recording to nowhere", lambda s: s.record(""), InvalidInputError, "not a path"),
     ("a no as text", lambda s: s.record("a.finxrec", compress="no"), ConfigError, "True or False"),
     ("a yes as a size", lambda s: s.record("a.finxrec", rotate_bytes=True), ConfigError, "bytes"),
-    ("replaying a number", lambda s: s.replay(5), InvalidInputError, "no path"),
+    ("replaying a number", lambda s: s.replay(5), InvalidInputError, "not a path"),
     ("replaying at no speed", lambda s: s.replay("a.finxrec", speed=None), InvalidInputError, "speed"),
     ("start: a wait below 0", lambda s: s.start(-1), InvalidInputError, "timeout"),
     ("start: a wait that is text", lambda s: s.start("5"), InvalidInputError, "timeout"),
