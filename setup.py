@@ -50,6 +50,7 @@ TOOLS = [
     "websockets>=13",
     "ruff>=0.6",
     "mypy>=1.11",
+    "basedpyright>=1.20",  # pyright, with a Node of its own
     "import-linter>=2.0",
     "requests>=2.33",
     "types-requests",

@@ -21,6 +21,7 @@ from dotenv import dotenv_values
 
 from finx_sync.errors import ConfigError, MissingKeyError
 from finx_sync.redaction import redact, remember, secrets_of
+from finx_sync.spelling import did_you_mean
 
 __all__ = [
     "ENVIRONMENTS",
@@ -115,9 +116,8 @@ def read_account(api_key: KeySource | None = None, environment: str | None = Non
     """
     settings = _Settings(is_optional=api_key is not None)
     chosen = environment or settings.get("FINX_ENVIRONMENT") or "production"
-    if chosen not in ENVIRONMENTS:
-        names = ", ".join(repr(name) for name in ENVIRONMENTS)
-        raise ConfigError(f"there is no environment {chosen!r}; choose one of {names}, or give url=")
+    if not isinstance(chosen, str) or chosen not in ENVIRONMENTS:
+        raise ConfigError(f"there is no environment {chosen!r}{did_you_mean(chosen, ENVIRONMENTS)}")
     address = url if url is not None else (None if environment else settings.get("FINX_URL"))
     base_url = ENVIRONMENTS[chosen] if not address else checked_url(address)
     if chosen in DERIBIT:
@@ -206,6 +206,8 @@ def _key(given: KeySource | None, settings: _Settings) -> KeySource:
             "no API key: pass api_key=..., or set FINX_API_KEY in the environment or in .env"
             f"{settings.why_no_file()}; environment='sandbox' and environment='deribit' need none"
         )
+    if isinstance(key, str) and key in ENVIRONMENTS:
+        raise ConfigError(f"{key!r} is an environment, not a key: write environment={key!r}")
     if not isinstance(key, str) and not callable(key):
         raise ConfigError(f"api_key must be a string or a function that returns one, not {type(key).__name__}")
     return key

@@ -34,8 +34,7 @@
         ├── ServerRefusedError              the server answered with an error object, or an HTTP status of one
         │   └── RateLimitedError            too many calls; carries how long to wait
         ├── UnexpectedReplyError            the server answered with a shape we do not know
-        ├── IncompleteHistoryError          a history that is not proven complete, and was wanted so
-        └── NotPublishedError(NotImplementedError)  announced by the service, but nobody knows how to ask for it
+        └── IncompleteHistoryError          a history that is not proven complete, and was wanted so
 
 Texts say what happened and what to do about it. Data is in attributes. No text ever holds a key, and each is one line:
 whatever came from outside passes `finx_sync.redaction` first, and every text passes it again in the root's constructor.
@@ -69,7 +68,6 @@ __all__ = [
     "MissingExtraError",
     "MissingKeyError",
     "NameResolutionError",
-    "NotPublishedError",
     "PeerTimeoutError",
     "ProtocolError",
     "ProxyError",
@@ -386,10 +384,6 @@ class RateLimitedError(ServerRefusedError):
         self.retry_after = retry_after
         if retry_after is not None:
             self.args = (f"{self.args[0]}; it may be called again in {retry_after:g} s",)
-
-
-class NotPublishedError(FunctionError, NotImplementedError):
-    """The service has announced a function, but no source says how to call it."""
 
 
 class UnexpectedReplyError(FunctionError):

@@ -33,7 +33,7 @@ from finx_sync.functions.inputs import checked_name, checked_timeout
 from finx_sync.functions.rest import http_url
 from finx_sync.moments import is_date_or_time, read_day
 from finx_sync.redaction import excerpt
-from finx_sync.session.options import Options
+from finx_sync.session.options import Options, takes_options
 from finx_sync.transport.app import WebSocketApp
 from finx_sync.transport.frames import DEFAULT_MAX_SIZE
 
@@ -97,6 +97,7 @@ class Grid:
         ConfigError: a missing key, an unknown environment, or an option that cannot be right.
     """
 
+    @takes_options()
     def __init__(
         self,
         api_key: KeySource | None = None,

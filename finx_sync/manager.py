@@ -16,12 +16,13 @@ from finx_sync.functions.deribit import DeribitBackend
 from finx_sync.functions.finx import FinxFunctions
 from finx_sync.functions.gaps import SpotHistory
 from finx_sync.functions.http import HttpClient
-from finx_sync.functions.inputs import checked_name, checked_pair
+from finx_sync.functions.inputs import checked_contract, checked_name, checked_pair
 from finx_sync.functions.rest import RestBackend
-from finx_sync.messages import ContractTick, SpotTick
+from finx_sync.messages import ContractTick, Message, SpotTick
 from finx_sync.moments import Moment
-from finx_sync.session.options import StreamOptions
+from finx_sync.session.options import StreamOptions, takes_options
 from finx_sync.stream import Stream
+from finx_sync.stream.checks import checked_names, checked_switch
 from finx_sync.venues.base import Subscription
 from finx_sync.venues.deribit import DeribitDialect, Interval
 from finx_sync.venues.finx import CONTRACT, SPOT, FinxDialect, Path
@@ -37,7 +38,7 @@ ContractHandler = TypeVar("ContractHandler", bound=Callable[[ContractTick], obje
 SpotHandler = TypeVar("SpotHandler", bound=Callable[[SpotTick], object])
 
 
-class StreamManager(FinxFunctions, Stream):
+class StreamManager(FinxFunctions, Stream[ContractTick | SpotTick]):
     """Streams from FinX, and its functions. Making one does no I/O.
 
     Args:
@@ -50,15 +51,13 @@ class StreamManager(FinxFunctions, Stream):
         stream_per_url: one connection for each subscription, as FinX documented it before August 2022.
         request_form: how functions are called: "query", "segment" or "message".
         interval: how often Deribit may send a contract: "100ms" (default), "agg2" (2 s) or "raw".
-        options: timeouts, limits and guarantees, the same for every venue: `ping_interval`, `ping_timeout`,
-            `connect_timeout`, `reconnect`, `proxy`, `ssl_context`, `queue_size`, `max_size`, `overflow`, `max_lag`,
-            `stale_after`, `overlap`, `backfill`, `backfill_timeout`, `handler_errors`, `flight_recorder`; see
-            `finx_sync.session.options.Options`.
+        options: timeouts, limits and guarantees, the same for every venue; see `finx_sync.session.options.Options`.
 
     Raises:
         ConfigError: a missing key, an unknown environment, or an option that cannot be right.
     """
 
+    @takes_options()
     def __init__(
         self,
         api_key: KeySource | None = None,
@@ -78,6 +77,7 @@ class StreamManager(FinxFunctions, Stream):
             raise ConfigError(f"path is 'streaming', 'streamer' or 'root', not {path!r}")
         if request_form not in ("query", "segment", "message"):
             raise ConfigError(f"request_form is 'query', 'segment' or 'message', not {request_form!r}")
+        checked_switch("stream_per_url", stream_per_url)
         account = read_account(api_key, environment, url)
         self._path: Path = path
         self._request_form: RequestForm = request_form
@@ -101,7 +101,7 @@ class StreamManager(FinxFunctions, Stream):
     def on_contract(self, handler: ContractHandler, /, *names: str) -> ContractHandler: ...
     @overload
     def on_contract(self, handler: str, /, *names: str) -> Callable[[ContractHandler], ContractHandler]: ...
-    def on_contract(self, handler: Any, /, *names: str) -> Any:
+    def on_contract(self, handler: Any = None, /, *names: str) -> Any:
         """Call a function with every ContractTick (``@stream.on_contract``), or some (``@stream.on_contract("NAME")``).
 
         A plain call works too, ``stream.on_contract(handler, "NAME")``, and returns the handler.
@@ -115,9 +115,12 @@ class StreamManager(FinxFunctions, Stream):
     def on_spot(self, handler: SpotHandler, /, *names: str) -> SpotHandler: ...
     @overload
     def on_spot(self, handler: str, /, *names: str) -> Callable[[SpotHandler], SpotHandler]: ...
-    def on_spot(self, handler: Any, /, *names: str) -> Any:
+    def on_spot(self, handler: Any = None, /, *names: str) -> Any:
         """Call a function with every SpotTick, or those of some pairs; used like `on_contract`."""
         return self._register(SpotTick, handler, names)
+
+    def _check_name(self, kind: type[Message], name: str) -> None:
+        (checked_contract if kind is ContractTick else checked_pair)(name)
 
     # Subscriptions
 
@@ -127,12 +130,14 @@ class StreamManager(FinxFunctions, Stream):
         Raises:
             InvalidInputError: no instrument name, like "BTC-26AUG22-20000-C".
         """
-        subscriptions = [Subscription(CONTRACT, checked_name(name)) for name in instrument_names]
+        names = checked_names(instrument_names)
+        subscriptions = [Subscription(CONTRACT, checked_contract(name)) for name in names]
         self._subscribe(*subscriptions, stale_after=stale_after)
 
     def subscribe_spot(self, *pairs: str, stale_after: float | None = None) -> None:
         """Ask for the spot rates of pairs, like "BTC:USDC"; otherwise as `subscribe_contract`."""
-        self._subscribe(*[Subscription(SPOT, checked_pair(pair)) for pair in pairs], stale_after=stale_after)
+        subscriptions = [Subscription(SPOT, checked_pair(pair)) for pair in checked_names(pairs)]
+        self._subscribe(*subscriptions, stale_after=stale_after)
 
     def unsubscribe_contract(self, *instrument_names: str) -> None:
         """Want contracts no more.
@@ -140,13 +145,13 @@ class StreamManager(FinxFunctions, Stream):
         Deribit is told. For FinX no source knows a message: what still comes is counted as unclaimed where no handler
         wants it, and the server stops sending at the next reconnect.
         """
-        for name in instrument_names:
-            self._unsubscribe(Subscription(CONTRACT, name))
+        for name in checked_names(instrument_names):
+            self._unsubscribe(Subscription(CONTRACT, checked_contract(name)))
 
     def unsubscribe_spot(self, *pairs: str) -> None:
         """Want pairs no more; see `unsubscribe_contract`."""
-        for pair in pairs:
-            self._unsubscribe(Subscription(SPOT, pair))
+        for pair in checked_names(pairs):
+            self._unsubscribe(Subscription(SPOT, checked_pair(pair)))
 
     # Options
 
@@ -245,6 +250,10 @@ class StreamManager(FinxFunctions, Stream):
             raise UnsupportedError("this function is one of FinX's REST paths, which Deribit has not; it needs FinX")
         with self._server() as base_url:
             yield RestBackend(base_url, self._account, self._http)
+
+    def _release(self) -> None:
+        if (http := self.__dict__.get("_http")) is not None:
+            http.close()
 
     @cached_property
     def _http(self) -> HttpClient:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterator
+from contextlib import closing
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from finx_sync.config import KeySource
@@ -62,7 +63,8 @@ class _HistoryCall(Where, HistoryOptions, total=False):
 
 def authenticate(*, timeout: float = DEFAULT_TIMEOUT, **where: Unpack[Where]) -> bool:
     """Ask whether the key is good; see `StreamManager.authenticate`."""
-    return StreamManager(**where).authenticate(timeout=timeout)
+    with closing(StreamManager(**where)) as manager:
+        return manager.authenticate(timeout=timeout)
 
 
 def get_tick_snap(
@@ -74,7 +76,8 @@ def get_tick_snap(
     **where: Unpack[Where],
 ) -> Tick:
     """One price of a pair; see `StreamManager.get_tick_snap`."""
-    return StreamManager(**where).get_tick_snap(pair, date, time, timeout=timeout)
+    with closing(StreamManager(**where)) as manager:
+        return manager.get_tick_snap(pair, date, time, timeout=timeout)
 
 
 @with_history_options
@@ -88,7 +91,8 @@ def get_tick_history(
 ) -> TickHistory:
     """The prices of a pair, complete; see `StreamManager.get_tick_history`."""
     manager, options = _for_history(where)
-    return manager.get_tick_history(pair, date, time, progress=progress, **options)
+    with closing(manager):
+        return manager.get_tick_history(pair, date, time, progress=progress, **options)
 
 
 @with_history_options
@@ -110,7 +114,8 @@ def list_contracts(
     *, as_of: Moment | None = None, timeout: float = DEFAULT_TIMEOUT, **where: Unpack[Where]
 ) -> list[str]:
     """The names of all contracts; see `StreamManager.list_contracts`."""
-    return StreamManager(**where).list_contracts(as_of=as_of, timeout=timeout)
+    with closing(StreamManager(**where)) as manager:
+        return manager.list_contracts(as_of=as_of, timeout=timeout)
 
 
 def get_reference_data(
@@ -121,12 +126,14 @@ def get_reference_data(
     **where: Unpack[Where],
 ) -> Any:
     """What FinX knows about a security; see `StreamManager.get_reference_data`."""
-    return StreamManager(**where).get_reference_data(security_id, via=via, timeout=timeout)
+    with closing(StreamManager(**where)) as manager:
+        return manager.get_reference_data(security_id, via=via, timeout=timeout)
 
 
 def list_pairs(*, timeout: float = DEFAULT_TIMEOUT, **where: Unpack[Where]) -> list[str]:
     """The names of all pairs; see `StreamManager.list_pairs`."""
-    return StreamManager(**where).list_pairs(timeout=timeout)
+    with closing(StreamManager(**where)) as manager:
+        return manager.list_pairs(timeout=timeout)
 
 
 def get_pair_quote(
@@ -138,7 +145,8 @@ def get_pair_quote(
     **where: Unpack[Where],
 ) -> Tick | None:
     """The quote of a pair; see `StreamManager.get_pair_quote`."""
-    return StreamManager(**where).get_pair_quote(pair, at, width=width, timeout=timeout)
+    with closing(StreamManager(**where)) as manager:
+        return manager.get_pair_quote(pair, at, width=width, timeout=timeout)
 
 
 def get_pair_quote_series(
@@ -152,15 +160,16 @@ def get_pair_quote_series(
     **where: Unpack[Where],
 ) -> dict[dt.datetime, Tick | None]:
     """Quotes of a pair at evenly spaced moments; see `StreamManager.get_pair_quote_series`."""
-    manager = StreamManager(**where)
-    return manager.get_pair_quote_series(pair, start, end, periods=periods, width=width, timeout=timeout)
+    with closing(StreamManager(**where)) as manager:
+        return manager.get_pair_quote_series(pair, start, end, periods=periods, width=width, timeout=timeout)
 
 
 def get_options_timeslice(
     base: str, at: Moment, *, width: float = 30.0, timeout: float = DEFAULT_TIMEOUT, **where: Unpack[Where]
 ) -> list[ContractTick]:
     """All options near a moment; see `StreamManager.get_options_timeslice`."""
-    return StreamManager(**where).get_options_timeslice(base, at, width=width, timeout=timeout)
+    with closing(StreamManager(**where)) as manager:
+        return manager.get_options_timeslice(base, at, width=width, timeout=timeout)
 
 
 def get_options_timeslice_series(
@@ -174,15 +183,16 @@ def get_options_timeslice_series(
     **where: Unpack[Where],
 ) -> dict[dt.datetime, list[ContractTick]]:
     """All options at evenly spaced moments; see `StreamManager.get_options_timeslice_series`."""
-    manager = StreamManager(**where)
-    return manager.get_options_timeslice_series(base, start, end, periods=periods, width=width, timeout=timeout)
+    with closing(StreamManager(**where)) as manager:
+        return manager.get_options_timeslice_series(base, start, end, periods=periods, width=width, timeout=timeout)
 
 
 def get_five_minute_matrix(
     base: str, at: Moment = "latest", *, timeout: float = DEFAULT_TIMEOUT, **where: Unpack[Where]
 ) -> list[ContractTick]:
     """All contracts of a base instrument at one moment; see `StreamManager.get_five_minute_matrix`."""
-    return StreamManager(**where).get_five_minute_matrix(base, at, timeout=timeout)
+    with closing(StreamManager(**where)) as manager:
+        return manager.get_five_minute_matrix(base, at, timeout=timeout)
 
 
 def option_chain(
@@ -196,9 +206,8 @@ def option_chain(
     **where: Unpack[Where],
 ) -> pd.DataFrame:
     """The options of a base instrument as a frame; see `StreamManager.option_chain`."""
-    return StreamManager(**where).option_chain(
-        base, expiry, at=at, price_unit=price_unit, recompute=recompute, timeout=timeout
-    )
+    with closing(StreamManager(**where)) as manager:
+        return manager.option_chain(base, expiry, at=at, price_unit=price_unit, recompute=recompute, timeout=timeout)
 
 
 def call(
@@ -209,4 +218,5 @@ def call(
     **where: Unpack[Where],
 ) -> Any:
     """Call any function by its wire name; see `StreamManager.call`. Its fields are in `params`."""
-    return StreamManager(**where).call(function_name, timeout=timeout, **(params or {}))
+    with closing(StreamManager(**where)) as manager:
+        return manager.call(function_name, timeout=timeout, **(params or {}))

@@ -399,7 +399,7 @@ ENDS = {
     ),
     "with an open iterator": ("feed = stream.ticks(); next(feed)", 0, ""),
     "in a handler's flood": ("stream.on_contract(lambda tick: None); time.sleep(0.2)", 0, ""),
-    "while reconnecting": ("stream.ws.abort(); time.sleep(0.1)", 0, ""),
+    "while reconnecting": ("while stream.is_connected: time.sleep(0.01)", 0, ""),
     "from another thread": ("threading.Thread(target=stream.take, args=(50,)).start()", 0, ""),
     "with two streams": ("other = StreamManager('sandbox-key', url=sys.argv[1]); other.start()", 0, ""),
     "after stop": ("stream.stop()", 0, ""),
@@ -423,7 +423,7 @@ def test_the_interpreter_ends_promptly_and_quietly(end: str) -> None:
         print("ends", flush=True)
         {code}
     """
-    with ScriptedServer(slow_feed) as server:
+    with ScriptedServer(short_feed if end == "while reconnecting" else slow_feed) as server:
         process = subprocess.Popen(
             [sys.executable, "-W", "error", "-c", textwrap.dedent(program), server.url],
             stdout=subprocess.PIPE,
@@ -438,6 +438,16 @@ def test_the_interpreter_ends_promptly_and_quietly(end: str) -> None:
     assert said in errors
     if not said and end != "while reconnecting":
         assert errors == ""
+
+
+def short_feed(connection: ServerConnection) -> None:
+    """The key is taken; some ticks, and the end of the connection."""
+    connection.recv()
+    connection.send('{"isAuth":true}')
+    for _ in range(20):
+        connection.send(text())
+        time.sleep(0.005)
+    connection.close()
 
 
 def slow_feed(connection: ServerConnection) -> None:

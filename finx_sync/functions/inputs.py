@@ -19,6 +19,7 @@ from finx_sync.moments import (
 )
 
 __all__ = [
+    "checked_contract",
     "checked_day",
     "checked_field",
     "checked_five_minutes",
@@ -31,6 +32,7 @@ __all__ = [
 
 _PAIR: Final = re.compile(r"[A-Za-z0-9._-]+:[A-Za-z0-9._-]+")
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]*")
+_CONTRACT: Final = re.compile(r"[A-Z0-9_]+-[A-Z0-9-]+")
 _FUNCTION: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]*(/[A-Za-z0-9_-]+)*")
 _FIVE_MINUTES: Final = dt.timedelta(minutes=5)
 
@@ -38,7 +40,10 @@ _FIVE_MINUTES: Final = dt.timedelta(minutes=5)
 def checked_pair(pair: str) -> str:
     """A pair such as "BTC:USD"."""
     if not isinstance(pair, str) or not _PAIR.fullmatch(pair):
-        raise InvalidInputError(f"{pair!r} is not a pair; it looks like 'BTC:USD'")
+        hint = ""
+        if isinstance(pair, str) and _CONTRACT.fullmatch(pair):
+            hint = "; contracts are for subscribe_contract and on_contract"
+        raise InvalidInputError(f"{pair!r} is not a pair; it looks like 'BTC:USD'{hint}")
     return pair
 
 
@@ -47,6 +52,13 @@ def checked_name(name: str, what: str = "an instrument name", example: str = "BT
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise InvalidInputError(f"{name!r} is not {what}; it looks like {example!r}")
     return name
+
+
+def checked_contract(name: str) -> str:
+    """The name of a contract that can be subscribed."""
+    if isinstance(name, str) and _PAIR.fullmatch(name):
+        raise InvalidInputError(f"{name!r} is a pair, not a contract; pairs are for subscribe_spot and on_spot")
+    return checked_name(name)
 
 
 def checked_function(name: str) -> str:

@@ -146,7 +146,7 @@ class Pool:
         # No lock: a deque's appends and pops are atomic, and whoever pops a connection is the only one to have it.
         self._idle: deque[tuple[tuple[str, str], _Connection]] = deque()
         weakref.finalize(self, _end_all, self._idle)  # a script that makes a call or two need not close anything
-        forks.watch(self)
+        forks.watch(self, Pool.forked)
 
     def forked(self) -> None:
         """In the child of a fork: leave the parent's connections to it."""

@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from finx_sync.config import Account
-from finx_sync.errors import InvalidInputError, NotPublishedError, UnexpectedReplyError
+from finx_sync.errors import InvalidInputError, UnexpectedReplyError
 from finx_sync.functions.backend import DEFAULT_TIMEOUT
 from finx_sync.functions.http import HttpClient
 from finx_sync.functions.inputs import checked_name, checked_pair, checked_timeout
@@ -179,17 +179,6 @@ class FinxRestFunctions(abc.ABC):
         until = _Until(timeout)
         moments = _moments(start, end, periods)
         return {at: self.get_options_timeslice(base, at, width=width, timeout=until.left()) for at in moments}
-
-    def get_ratings_data(self, *_: object, **__: object) -> Any:
-        """FinX has announced ratings data, but published no way to ask for it.
-
-        Raises:
-            NotPublishedError: always. Should the function appear, ``call("itsName", ...)`` reaches it.
-        """
-        raise NotPublishedError(
-            "ratings data: FinX has announced it for a future release and never published how to ask for it; "
-            'should it appear, call("itsFunctionName", ...) reaches it'
-        )
 
     def _get_reference_data(self, security_id: str, timeout: float) -> Any:
         return self._get("get_reference_data", "reference/secdb", timeout, securityId=security_id)

@@ -194,11 +194,6 @@ class Supervisor:
         return not self._thread.is_alive()
 
     @property
-    def app(self) -> WebSocketApp | None:
-        """The websocket of the present connection; None while there is none."""
-        return self._app if self.connection is not None else None
-
-    @property
     def is_alive(self) -> bool:
         """Whether the io thread runs."""
         return self._thread.is_alive()

@@ -53,7 +53,7 @@ class Channel:
         self._subprotocols = tuple(subprotocols)
         self._key = b""
         self._answer = io.BytesIO()
-        forks.watch(self)
+        forks.watch(self, Channel.forked)
 
     gettimeout: Final = staticmethod(float)
     """Returns 0.0 (non-blocking), so websocket-client calls `send` and `recv` once, and believes them."""

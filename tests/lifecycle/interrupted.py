@@ -94,7 +94,7 @@ def begin_recording(stream: StreamManager, folder: Path) -> Recording:
 def look(stream: StreamManager, folder: Path) -> None:
     assert stream.latest(NAME) is None or stream.guard(NAME, 60).message is not None
     _ = stream.coverage(NAME), stream.last_message_age(NAME), stream.state, stream.failure, stream.is_connected
-    _ = stream.ws, repr(stream)
+    _ = stream.stats(), repr(stream)
 
 
 NEW: dict[str, Callable[[StreamManager, Path], object]] = {
