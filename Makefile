@@ -43,7 +43,11 @@ mutants: $(READY)
 bench: $(READY)
 	$(BIN)/python -m pip install --quiet -e ".[bench]"
 	$(BIN)/python -m pip install --quiet --no-deps bitmex-ws==1.5.0
+ifdef BASE
+	$(BIN)/python -m benchmarks.revisions $(BASE)
+else
 	$(BIN)/python -m benchmarks.run
+endif
 
 $(READY): setup.py pyproject.toml finx_sync/transport/_cutting.c
 	$(PYTHON) -m venv $(VENV)
