@@ -277,7 +277,8 @@ def test_stop_in_every_state_from_every_thread(
         stream.stop()
 
 
-@pytest.mark.slow
+@pytest.mark.long
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("state", STATES, ids=lambda state: state.__name__)
 def test_stop_a_hundred_times_in_a_row(
     state: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture

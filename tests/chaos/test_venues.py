@@ -15,7 +15,7 @@ from tests.tables import agrees
 from tests.waiting import wait_until
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("venue", TRIALS)
 def test_every_venue_survives_every_kind_of_fault(venue: str) -> None:

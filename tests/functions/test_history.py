@@ -102,6 +102,7 @@ def test_a_span_of_days_in_parts_has_every_tick_once(sandbox: Sandbox) -> None:
 def test_limit_every_and_exchange(sandbox: Sandbox) -> None:
     """What FinX announces for later would not be there."""
     stream = manager(sandbox.url)
+    sandbox.set_history(PAIR, DATE, busy_day(4000, burst=0))
     whole = stream.get_tick_history(PAIR, DATE)
     assert stream.get_tick_history(PAIR, DATE, limit=1500) == whole[:1500]
     assert stream.get_tick_history(PAIR, DATE, "12:00", limit=10) == whole["12:00:00.001":][:10]  # type: ignore[misc]

@@ -183,7 +183,6 @@ def test_error_ends_the_stream() -> None:
         stream.stop()
 
 
-@pytest.mark.slow
 def test_a_slow_handler_never_looks_like_a_dead_peer() -> None:
     """A healthy server would be left because the user's own code is slow."""
     with Feed() as feed:
