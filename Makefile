@@ -10,10 +10,10 @@ demo: $(READY)
 	$(BIN)/finx-sync demo
 
 test: $(READY)
-	$(BIN)/python -m pytest -n 3 --dist worksteal
+	$(BIN)/python -m pytest -n 4 --dist worksteal
 
 test-long: $(READY)
-	$(BIN)/python -m pytest -m long
+	$(BIN)/python -m pytest -m long -n 2 --dist worksteal
 
 explore: $(READY)
 	HYPOTHESIS_PROFILE=explore $(BIN)/python -m pytest -m "hypothesis and not long"
