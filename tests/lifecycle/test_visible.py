@@ -189,8 +189,8 @@ def test_each_outage_is_a_line() -> None:
 
 
 @pytest.mark.long
-@pytest.mark.timeout(3600)
-def test_a_thousand_programs_without_logging() -> None:
+@pytest.mark.timeout(600)
+def test_a_hundred_programs_without_logging() -> None:
     """What is visible once would be lost in a race."""
-    for _ in range(1000):
+    for _ in range(100):
         test_a_handler_with_a_typo_is_visible()
