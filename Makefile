@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# The tests start hundreds of interpreters, and each would compile everything anew.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: demo test test-long explore lint check conformance chaos fuzz mutants bench clean
 
