@@ -23,8 +23,7 @@ from finx_sync.sandbox import Sandbox
 from finx_sync.sandbox.market import Market
 from finx_sync.session import supervisor
 from tests.scripted import CONTRACT
-from tests.test_manager import Collector, books_balance
-from tests.waiting import wait_until
+from tests.waiting import Collector, books_balance, wait_until
 
 FAST = Backoff(first=0.01, cap=0.05, healthy_after=0.0)
 OPTION, PERPETUAL, PAIR = "BTC-26AUG22-20000-C", "BTC-PERPETUAL", "BTC:USD"
