@@ -76,9 +76,9 @@ def test_the_path_costs_less_than_decoding_again(kind: str, names: int, limit: f
 @pytest.mark.timeout(300)
 def test_machine_instructions_of_a_message() -> None:
     """A cost inside C would go unseen: a copy more, a collector that runs too often."""
+    command = ["valgrind", "--tool=cachegrind", "--cache-sim=no", "--cachegrind-out-file=/dev/null"]
     done = subprocess.run(
-        ["valgrind", "--tool=cachegrind", "--cache-sim=no", "--cachegrind-out-file=/dev/null", sys.executable]
-        + ["-m", "benchmarks.path"],
+        [*command, sys.executable, "-m", "benchmarks.path"],
         capture_output=True,
         text=True,
         cwd=ROOT,

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import threading
 
-import pytest
-
 from finx_sync import ContractTick, State
 from finx_sync.errors import SlowConsumerError
 from finx_sync.messages import Tick
