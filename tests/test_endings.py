@@ -322,7 +322,7 @@ def test_stop_races_with_start() -> None:
             stream.start()
             stopper.join(PATIENCE)
             stream.stop()
-            wait_until(lambda: not ours(), 2.0)
+            wait_until(lambda: not ours())
 
 
 # Ctrl+C, in every call that waits.
