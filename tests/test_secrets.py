@@ -347,7 +347,7 @@ def test_an_old_key_is_hidden_after_the_rotation() -> None:
             first = server.next_connection()
             stream.rotate_key("new-k3y-of-today")
             second = server.next_connection()
-            wait_until(lambda: stream._session is not None and first.close_code is not None)
+            wait_until(lambda: first.close_code is not None)
             second.send('{"error": "was old-k3y-of-yesterday, is new-k3y-of-today"}')
             wait_until(lambda: bool(told))
         assert "was ***, is ***" in told[0]

@@ -231,7 +231,7 @@ class DeribitTrial(Trial):
         self._market = Market(SEED)
         self._newest: dict[str, int] = {}
         stream = StreamManager(environment="deribit", url=url, **TIMERS)
-        stream.on_contract(self._contract)
+        stream.on_contract(self.contract)
         stream.on_spot(self._spot)
         stream.subscribe_contract(*(name for name in self.names if ":" not in name))
         stream.subscribe_spot("BTC:USD")
@@ -240,7 +240,7 @@ class DeribitTrial(Trial):
     def _spot(self, tick: SpotTick) -> None:
         self.spoke(tick.name)
 
-    def _contract(self, tick: ContractTick) -> None:
+    def contract(self, tick: ContractTick) -> None:
         self.spoke(tick.name)
         at = tick.timestamp
         assert at is not None
@@ -263,10 +263,10 @@ class ImeTrial(Trial):
     def new_stream(self, url: str) -> Stream:
         self._newest: dict[str, str] = {}
         stream = ImeStream(url, names=["ContractA", "ContractB"], ids="24680", auth="sandbox-key", **TIMERS)
-        stream.on_contract(self._contract)
+        stream.on_contract(self.contract)
         return stream
 
-    def _contract(self, contract: ImeContract) -> None:
+    def contract(self, contract: ImeContract) -> None:
         self.spoke(contract.name)
         at = contract.timestamp or ""
         if at < self._newest.get(contract.name, ""):

@@ -102,6 +102,7 @@ def test_a_span_of_days_in_parts_has_every_tick_once(sandbox: Sandbox) -> None:
 def test_limit_every_and_exchange(sandbox: Sandbox) -> None:
     """What FinX announces for later would not be there."""
     stream = manager(sandbox.url)
+    sandbox.set_history(PAIR, DATE, busy_day(4000, burst=0))
     whole = stream.get_tick_history(PAIR, DATE)
     assert stream.get_tick_history(PAIR, DATE, limit=1500) == whole[:1500]
     assert stream.get_tick_history(PAIR, DATE, "12:00", limit=10) == whole["12:00:00.001":][:10]  # type: ignore[misc]
@@ -123,7 +124,7 @@ def test_a_page_is_still_to_be_had(sandbox: Sandbox) -> None:
 def test_iterating_gives_the_same(sandbox: Sandbox) -> None:
     """A span too large for memory would come otherwise than a small one."""
     stream = manager(sandbox.url)
-    sandbox.set_history(PAIR, DATE, busy_day(9000))
+    sandbox.set_history(PAIR, DATE, busy_day(3000))
     whole = stream.get_tick_history(PAIR, DATE)
     assert list(stream.iter_tick_history(PAIR, DATE)) == list(whole)
     assert list(stream.iter_tick_history(PAIR, DATE, limit=2500)) == list(whole[:2500])
@@ -187,12 +188,12 @@ def test_several_at_once_are_faster(sandbox: Sandbox, monkeypatch: pytest.Monkey
                 running -= 1
 
     monkeypatch.setattr("finx_sync.functions.backend.exchange", counted)
-    sandbox.set_history(PAIR, DATE, busy_day(15_000, burst=0))
+    sandbox.set_history(PAIR, DATE, busy_day(8_000, burst=0))
     with FaultProxy(sandbox.url) as proxy:
         proxy.arm(Delay(0.05, "to_client"), times=None)
         for workers, least in ((1, 1), (8, 4)):
             most = 0
-            assert len(manager(proxy.url).get_tick_history(PAIR, DATE, workers=workers)) > 15_000
+            assert len(manager(proxy.url).get_tick_history(PAIR, DATE, workers=workers)) > 8_000
             assert least <= most <= workers
 
 

@@ -307,6 +307,7 @@ def test_the_command_writes_what_was_asked(
     sandbox: Sandbox, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """day.PARQUET would be a CSV file, day.xlsx one that no spreadsheet opens, after everything was fetched."""
+    sandbox.set_history(PAIR, "2022-06-15", [(place * 30_000, "FTX", 1.0 + place) for place in range(2880)])
     history = ["history", PAIR, "2022-06-15", "--every", "1m", "--environment", "sandbox", "--url", sandbox.url]
     for name, read in (
         ("day.PARQUET", TickHistory.from_parquet),
