@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# The tests start hundreds of interpreters, and each would compile everything anew.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: demo test test-long explore lint check conformance chaos fuzz mutants bench clean
 
@@ -10,10 +12,10 @@ demo: $(READY)
 	$(BIN)/finx-sync demo
 
 test: $(READY)
-	$(BIN)/python -m pytest -n 3 --dist worksteal
+	$(BIN)/python -m pytest -n 4 --dist worksteal
 
 test-long: $(READY)
-	$(BIN)/python -m pytest -m long
+	$(BIN)/python -m pytest -m long -n 2 --dist worksteal
 
 explore: $(READY)
 	HYPOTHESIS_PROFILE=explore $(BIN)/python -m pytest -m "hypothesis and not long"
@@ -43,7 +45,11 @@ mutants: $(READY)
 bench: $(READY)
 	$(BIN)/python -m pip install --quiet -e ".[bench]"
 	$(BIN)/python -m pip install --quiet --no-deps bitmex-ws==1.5.0
+ifdef BASE
+	$(BIN)/python -m benchmarks.revisions $(BASE)
+else
 	$(BIN)/python -m benchmarks.run
+endif
 
 $(READY): setup.py pyproject.toml finx_sync/transport/_cutting.c
 	$(PYTHON) -m venv $(VENV)

@@ -50,7 +50,9 @@ TOOLS = [
     "websockets>=13",
     "ruff>=0.6",
     "mypy>=1.11",
+    "basedpyright>=1.20",  # pyright, with a Node of its own
     "import-linter>=2.0",
+    "requests>=2.33",
     "types-requests",
     "QuantLib>=1.30",
 ]
@@ -72,8 +74,6 @@ setup(
     python_requires=">=3.10",
     install_requires=[
         "websocket-client>=1.9.2,<2",
-        "requests>=2.33",  # CVE-2024-47081 (passwords of .netrc), CVE-2026-25645
-        "urllib3>=2.7",  # CVE-2026-44431 (headers sent on by redirects), CVE-2026-44432; 2.6.x before them
         "python-dotenv>=1.2.2",  # CVE-2026-28684 (follows symbolic links when it writes; here it only reads)
         "msgspec>=0.18.6",
     ],

@@ -1,11 +1,12 @@
 """The whole path on one thread, without a network: real layers, exact counts.
 
 Times tell little on a busy machine; how many byte codes and machine instructions a message takes does not depend on it.
-``python -m benchmarks.path COUNT`` feeds COUNT messages, to be run under valgrind.
+``python -m benchmarks.path`` is to be run under valgrind, see `main`.
 """
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
 import time
@@ -43,7 +44,6 @@ class Path:
 
     def __init__(self, handler: Callable[[Any], object] | None = None, *, handlers: int = 1, subscriptions: int = 1):
         self.stream = StreamManager("sandbox-key", url="ws://127.0.0.1:9")
-        self.seen = 0
         for _ in range(handlers):
             self.stream.on_contract(handler or (lambda tick: None))
         self.stream.on_spot(lambda tick: None)
@@ -210,21 +210,32 @@ def ratio_to_decoding(kind: str = "contract", names: int = 1, repeat: int = 12) 
     return min(whole) / min(alone)
 
 
-def main() -> None:
-    """Feed as many messages as are asked for, in reads of full size; decode them alone with a second argument."""
-    count = int(sys.argv[1])
-    data = stream_of("contract", 1, 2000)
-    if len(sys.argv) > 2:
-        from finx_sync.venues.finx import FinxDialect
+READS = 2000
+"""Messages of one round of `main`."""
+RUNS = {"neither": (1, 1), "path": (3, 1), "decoding": (1, 3)}
+"""How often the whole path is run, and how often only its decoding. What both need anyway is in all three."""
 
-        decode, payloads = FinxDialect("ws://127.0.0.1:9").decode, messages("contract", 1)[:2000]
-        for _ in range(count // 2000):
-            for begin in range(0, 2000, 128):
-                decode(payloads[begin : begin + 128])  # type: ignore[arg-type]
-        return
-    path = Path()
-    for _ in range(count // 2000):
-        path.run(data)
+
+def main() -> None:
+    """Do each of `RUNS` in a process of its own, and print the number of each process.
+
+    They are forked from this one when all is imported, which under valgrind takes longer than all else: it counts the
+    instructions of each from the beginning on.
+    """
+    from finx_sync.venues.finx import FinxDialect
+
+    data, payloads = stream_of("contract", 1, READS), messages("contract", 1)[:READS]
+    for name, (paths, decodings) in RUNS.items():
+        if (child := os.fork()) == 0:
+            path, decode = Path(), FinxDialect("ws://127.0.0.1:9").decode
+            for _ in range(paths):
+                path.run(data)
+            for _ in range(decodings):
+                for begin in range(0, READS, 128):
+                    decode(payloads[begin : begin + 128])  # type: ignore[arg-type]
+            os._exit(path.stream.stats().messages.handled != paths * READS)
+        print(name, child)
+        assert os.waitpid(child, 0)[1] == 0, f"{name} did not do what it should"
 
 
 if __name__ == "__main__":

@@ -71,8 +71,9 @@ def message_path() -> tuple[int, int]:
             handled.acquire(timeout=10)  # the first one comes by itself
             tick = stream.latest(NAME)
             for number in range(15):
+                message = {**tick.to_dict(), "mark_price": f"0.{number + 1}"}
                 counter.begin()
-                sandbox.publish(NAME, {**tick.to_dict(), "mark_price": f"0.{number + 1}"})
+                sandbox.publish(NAME, message)
                 handled.acquire(timeout=10)
                 counts.append(counter.end())
     return sorted(counts)[len(counts) // 2]

@@ -2,19 +2,42 @@
 
 from finx_sync.errors import (
     AuthorizationError,
+    ChecksumError,
     ConfigError,
     ConnectError,
     ConnectionLostError,
+    ConnectTimeoutError,
     FinxSyncError,
     FunctionError,
+    FunctionTimeoutError,
+    HandlerError,
     HandlerRaisedError,
+    HandshakeError,
+    IncompleteHistoryError,
+    InternalError,
     InvalidInputError,
+    MissingExtraError,
+    MissingKeyError,
+    NameResolutionError,
+    PeerTimeoutError,
+    ProtocolError,
+    ProxyError,
+    RateLimitedError,
+    RecordingError,
+    ServerRefusedError,
     SlowConsumerError,
     StaleDataError,
+    StreamTimeoutError,
+    SubscriptionRefusedError,
+    TLSError,
+    UnexpectedReplyError,
+    UnreadableMessageError,
+    UnsupportedError,
+    UsageError,
 )
 from finx_sync.grid import Grid
 from finx_sync.messages import ContractTick, SpotTick, Tick
-from finx_sync.notices import Gap, Interval, Lag, Stale
+from finx_sync.notices import Drift, Gap, Interval, Lag, Stale
 from finx_sync.oneshot import (
     authenticate,
     call,
@@ -42,20 +65,37 @@ from finx_sync.venues.finx.stream import StreamManager
 __all__ = [
     "AuthorizationError",
     "Backoff",
+    "ChecksumError",
     "ConfigError",
     "ConnectError",
+    "ConnectTimeoutError",
     "ConnectionLostError",
     "ContractTick",
+    "Drift",
     "FinxSyncError",
     "FunctionError",
+    "FunctionTimeoutError",
     "Gap",
     "Greeks",
     "Grid",
+    "HandlerError",
     "HandlerRaisedError",
+    "HandshakeError",
+    "IncompleteHistoryError",
     "Instrument",
+    "InternalError",
     "Interval",
     "InvalidInputError",
     "Lag",
+    "MissingExtraError",
+    "MissingKeyError",
+    "NameResolutionError",
+    "PeerTimeoutError",
+    "ProtocolError",
+    "ProxyError",
+    "RateLimitedError",
+    "RecordingError",
+    "ServerRefusedError",
     "SlowConsumerError",
     "SpotTick",
     "Stale",
@@ -64,8 +104,15 @@ __all__ = [
     "StateChange",
     "Stats",
     "StreamManager",
+    "StreamTimeoutError",
+    "SubscriptionRefusedError",
+    "TLSError",
     "Tick",
     "TickHistory",
+    "UnexpectedReplyError",
+    "UnreadableMessageError",
+    "UnsupportedError",
+    "UsageError",
     "WebSocketApp",
     "authenticate",
     "calculate_greeks",
@@ -86,3 +133,15 @@ __all__ = [
 ]
 
 __version__ = "0.1.0"
+
+_PUBLIC_MODULES = frozenset(
+    {
+        *("analytics", "compat", "errors", "messages", "moments", "notices", "pricing", "sandbox", "testing", "ticks"),
+        "venues",
+    }
+)
+
+
+def __dir__() -> list[str]:
+    """What programs may use: the names above, and of the submodules that are imported those that are public."""
+    return sorted({*__all__, *(name for name in globals() if name in _PUBLIC_MODULES or name.startswith("__"))})

@@ -7,13 +7,12 @@ setting is not found before it, and reading it changes nothing in ``os.environ``
 
 from __future__ import annotations
 
-import difflib
 import io
 import ipaddress
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -22,6 +21,7 @@ from dotenv import dotenv_values
 
 from finx_sync.errors import ConfigError, MissingKeyError
 from finx_sync.redaction import redact, remember, secrets_of
+from finx_sync.spelling import nearest
 
 __all__ = [
     "ENVIRONMENTS",
@@ -34,7 +34,6 @@ __all__ = [
     "check_secrecy",
     "checked_url",
     "is_loopback",
-    "nearest",
     "read_account",
     "read_address",
     "read_environment",
@@ -126,7 +125,7 @@ def address_of(
     chosen = PRODUCTION if environment in (None, venue) else str(environment).removeprefix(f"{venue}-")
     names = ", ".join(repr(name) for name in environments)
     if environment is not None and chosen not in environments:
-        meant = nearest(chosen, environments)
+        meant = nearest(chosen, list(environments))
         raise ConfigError(f"{venue} has no environment {environment!r}{meant}; choose one of {names}, or give url=")
     if url is not None:
         return checked_url(url, example)
@@ -139,8 +138,15 @@ def address_of(
 
 
 def read_environment(environment: str | None = None) -> str:
-    """The environment's name: as given, else ``FINX_ENVIRONMENT``, else "production"."""
-    return environment or _Settings(is_optional=True).get("FINX_ENVIRONMENT") or PRODUCTION
+    """The environment's name: as given, else ``FINX_ENVIRONMENT``, else "production".
+
+    Raises:
+        ConfigError: it is no text.
+    """
+    chosen = environment or _Settings(is_optional=True).get("FINX_ENVIRONMENT") or PRODUCTION
+    if not isinstance(chosen, str):
+        raise ConfigError(f"environment is a name, like 'production' or 'sandbox', not {chosen!r}")
+    return chosen
 
 
 def read_address(url: str | None, environment: str | None) -> str | None:
@@ -212,12 +218,6 @@ def read_settings(*names: str) -> list[str | None]:
     return [(settings.get(name) or None) if name else None for name in names]
 
 
-def nearest(name: object, known: Iterable[str]) -> str:
-    """The end of an error's first sentence: what was probably meant, if that can be told."""
-    found = difflib.get_close_matches(str(name).lower(), list(known), n=1)
-    return f"; did you mean {found[0]!r}?" if found else ""
-
-
 def check_secrecy(url: str | None, credentials: object, *, allow_insecure: bool) -> None:
     """Refuse to send credentials in clear text to another machine.
 
@@ -254,6 +254,8 @@ def _key(given: KeySource | None, settings: _Settings) -> KeySource:
             "no API key: pass api_key=..., or set FINX_API_KEY in the environment or in .env"
             f"{settings.why_no_file()}; environment='sandbox' and environment='deribit' need none"
         )
+    if isinstance(key, str) and key in ENVIRONMENTS:
+        raise ConfigError(f"{key!r} is an environment, not a key: write environment={key!r}")
     if not isinstance(key, str) and not callable(key):
         raise ConfigError(f"api_key must be a string or a function that returns one, not {type(key).__name__}")
     return key

@@ -21,7 +21,7 @@ class _EmbeddedSandbox:
         self._users = 0
         self._server: Sandbox | None = None
         self._of_parent: Sandbox | None = None  # kept, lest its end disturb the parent's
-        forks.watch(self)
+        forks.watch(self, _EmbeddedSandbox.forked)
 
     def acquire(self) -> str:
         """Its base URL; starts it for the first user."""

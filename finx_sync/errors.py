@@ -34,8 +34,7 @@
         ├── ServerRefusedError              the server answered with an error object, or an HTTP status of one
         │   └── RateLimitedError            too many calls; carries how long to wait
         ├── UnexpectedReplyError            the server answered with a shape we do not know
-        ├── IncompleteHistoryError          a history that is not proven complete, and was wanted so
-        └── NotPublishedError(NotImplementedError)  announced by the service, but nobody knows how to ask for it
+        └── IncompleteHistoryError          a history that is not proven complete, and was wanted so
 
 Texts say what happened and what to do about it. Data is in attributes. No text ever holds a key, and each is one line:
 whatever came from outside passes `finx_sync.redaction` first, and every text passes it again in the root's constructor.
@@ -69,7 +68,6 @@ __all__ = [
     "MissingExtraError",
     "MissingKeyError",
     "NameResolutionError",
-    "NotPublishedError",
     "PeerTimeoutError",
     "ProtocolError",
     "ProxyError",
@@ -203,16 +201,23 @@ class StaleDataError(FinxSyncError):
 
     Attributes:
         name: whose.
-        age: its age in seconds; None where there is none.
+        age: its age in seconds; None where there is no message, or where it lacks the venue's time.
+        by: whose time the age is counted from: "receipt" or "venue".
     """
 
-    def __init__(self, name: str, age: float | None, max_age: float, by: str = "receipt") -> None:
+    def __init__(
+        self, name: str, age: float | None, max_age: float, by: str = "receipt", *, has_come: bool = False
+    ) -> None:
         self.name = name
         self.age = age
+        self.by = by
         whose = " by the venue's time" if by == "venue" else ""
-        what = "has not come yet" if age is None else f"is {age:.2f} s old{whose}"
-        if age is not None and age < 0:
+        if age is None:
+            what = "does not say when it was so" if has_come else "has not come yet"
+        elif age < 0:
             what = f"is dated {-age:.2f} s ahead of this machine's clock"
+        else:
+            what = f"is {age:.2f} s old{whose}"
         super().__init__(f"the newest message of {name} {what}; at most {max_age:g} s were allowed")
 
 
@@ -379,10 +384,6 @@ class RateLimitedError(ServerRefusedError):
         self.retry_after = retry_after
         if retry_after is not None:
             self.args = (f"{self.args[0]}; it may be called again in {retry_after:g} s",)
-
-
-class NotPublishedError(FunctionError, NotImplementedError):
-    """The service has announced a function, but no source says how to call it."""
 
 
 class UnexpectedReplyError(FunctionError):

@@ -3,38 +3,34 @@
 Two processes on one socket would tear each other's frames, and threads do not come along into the child. So there every
 inherited descriptor is closed at once (which the parent and its peers do not notice), and whatever had a connection
 refuses to be used. Locks that another thread held at the moment of the fork would never be released in the child:
-each `forked` method replaces those that it may meet.
+what is called in the child replaces those that it may meet.
 """
 
 from __future__ import annotations
 
 import os
 import weakref
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from finx_sync.errors import UsageError
 
-__all__ = ["Forkable", "disown", "is_disowned", "watch"]
+__all__ = ["disown", "is_disowned", "watch"]
+
+T = TypeVar("T")
 
 
-class Forkable(Protocol):
-    """Something that must not be shared with a child."""
-
-    def forked(self) -> None:
-        """Called in the child, first thing, on its only thread."""
+_watched: weakref.WeakKeyDictionary[Any, Callable[[Any], None]] = weakref.WeakKeyDictionary()
 
 
-_watched: weakref.WeakSet[Any] = weakref.WeakSet()
-
-
-def watch(thing: Forkable) -> None:
-    """Have `thing.forked` called in every child, as long as `thing` lives."""
-    _watched.add(thing)
+def watch(thing: T, in_child: Callable[[T], None]) -> None:
+    """Have `in_child(thing)` called in every child, first thing, on its only thread, as long as `thing` lives."""
+    _watched[thing] = in_child
 
 
 def _in_child() -> None:
-    for thing in list(_watched):
-        thing.forked()
+    for thing, in_child in list(_watched.items()):
+        in_child(thing)
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows, which knows no fork
@@ -62,4 +58,5 @@ def disown(thing: object, why: str) -> None:
         return f"<{kind.__name__} of another process>"
 
     orphan = {"__getattribute__": refuse, "__repr__": show, "__module__": kind.__module__, "__orphan__": True}
+    _watched.pop(thing, None)  # a child of the child has no more to do
     thing.__class__ = type(kind.__name__, (kind,), orphan)

@@ -28,11 +28,12 @@ from finx_sync.errors import (
 )
 from finx_sync.functions.backend import DEFAULT_TIMEOUT
 from finx_sync.functions.exchange import exchange
+from finx_sync.functions.http import HttpClient
 from finx_sync.functions.inputs import checked_name, checked_timeout
 from finx_sync.functions.rest import http_url
 from finx_sync.moments import is_date_or_time, read_day
 from finx_sync.redaction import excerpt
-from finx_sync.session.options import Options
+from finx_sync.session.options import Options, takes_options
 from finx_sync.transport.app import WebSocketApp
 from finx_sync.transport.frames import DEFAULT_MAX_SIZE
 
@@ -96,6 +97,7 @@ class Grid:
         ConfigError: a missing key, an unknown environment, or an option that cannot be right.
     """
 
+    @takes_options()
     def __init__(
         self,
         api_key: KeySource | None = None,
@@ -213,8 +215,6 @@ class Grid:
         return answer.get("data")
 
     def _post(self, base_url: str, content: dict[str, Any], timeout: float) -> Any:
-        from finx_sync.functions.http import HttpClient  # slow to import: only when asked for
-
         client = HttpClient(self._options)
         try:
             value = client.post(content["api_method"], f"{http_url(base_url)}/api/", content, timeout)

@@ -35,7 +35,10 @@ UNDO_TIMEOUT: Final = 5.0
 """Seconds that an interrupted caller waits for what is to be undone."""
 
 _HERE: Final = os.path.dirname(os.path.abspath(__file__)) + os.sep
-_CALLERS: Final = tuple(_HERE + name + os.sep for name in ("cli", "compat", "doctor", "sandbox", "testing"))
+_CALLERS: Final = (
+    *(_HERE + name + os.sep for name in ("cli", "compat", "doctor", "sandbox", "testing")),
+    _HERE + "oneshot.py",
+)
 """Parts of the package that use streams as any program does: they hold none of a stream's locks."""
 _LOGGING: Final = os.path.dirname(os.path.abspath(logging.__file__)) + os.sep
 

@@ -1,25 +1,30 @@
 """FinX's functions without a stream: one call, one short-lived connection.
 
-`where` are the keyword arguments of `StreamManager` that say where and how to connect (`api_key`, `environment`,
-`url`, `request_form`, `proxy`, `ssl_context`); everything else, and what is raised, is described at its methods.
+`where` are the keyword arguments of `StreamManager` that say where and how to connect, like `api_key`, `environment`,
+`url`, `request_form`, `proxy` and `ssl_context`. Its methods describe everything else, and what is raised.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Literal
+from contextlib import closing
+from typing import TYPE_CHECKING, Any, Literal, cast
 
-from finx_sync.functions.backend import DEFAULT_TIMEOUT
-from finx_sync.functions.history import DEFAULT_WORKERS, CacheFolder, End, Report
+from finx_sync.config import KeySource
+from finx_sync.functions.backend import DEFAULT_TIMEOUT, RequestForm
+from finx_sync.functions.history import Report
+from finx_sync.functions.query import HistoryOptions, with_history_options
 from finx_sync.messages import ContractTick, Tick
 from finx_sync.moments import Moment, TimeOfDay
+from finx_sync.session.options import StreamOptions
 from finx_sync.ticks import TickHistory
-from finx_sync.ticks.spans import Span
+from finx_sync.venues.finx.codec import Interval, Path
 from finx_sync.venues.finx.stream import StreamManager
 
 if TYPE_CHECKING:
     import pandas as pd
+    from typing_extensions import Unpack
 
 __all__ = [
     "authenticate",
@@ -39,9 +44,26 @@ __all__ = [
 ]
 
 
-def authenticate(*, timeout: float = DEFAULT_TIMEOUT, **where: Any) -> bool:
+class Where(StreamOptions, total=False):
+    """The keyword arguments of `StreamManager`."""
+
+    api_key: KeySource | None
+    environment: str | None
+    url: str | None
+    path: Path
+    stream_per_url: bool
+    request_form: RequestForm
+    interval: Interval | None
+
+
+class _HistoryCall(Where, HistoryOptions, total=False):
+    """What a call for a history takes by keyword."""
+
+
+def authenticate(*, timeout: float = DEFAULT_TIMEOUT, **where: Unpack[Where]) -> bool:
     """Ask whether the key is good; see `StreamManager.authenticate`."""
-    return StreamManager(**where).authenticate(timeout=timeout)
+    with closing(StreamManager(**where)) as manager:
+        return manager.authenticate(timeout=timeout)
 
 
 def get_tick_snap(
@@ -50,79 +72,49 @@ def get_tick_snap(
     time: TimeOfDay | None = None,
     *,
     timeout: float = DEFAULT_TIMEOUT,
-    **where: Any,
+    **where: Unpack[Where],
 ) -> Tick:
     """One price of a pair; see `StreamManager.get_tick_snap`."""
-    return StreamManager(**where).get_tick_snap(pair, date, time, timeout=timeout)
+    with closing(StreamManager(**where)) as manager:
+        return manager.get_tick_snap(pair, date, time, timeout=timeout)
 
 
+@with_history_options
 def get_tick_history(
     pair: str,
     date: Moment,
     time: TimeOfDay | None = None,
     *,
-    end: End | None = None,
-    limit: int | None = None,
-    every: Span | None = None,
-    exchange: str | None = None,
-    strict: bool = False,
-    workers: int = DEFAULT_WORKERS,
     progress: Report = False,
-    cache: CacheFolder | None = None,
-    timeout: float | None = None,
-    **where: Any,
+    **where: Unpack[_HistoryCall],
 ) -> TickHistory:
     """The prices of a pair, complete; see `StreamManager.get_tick_history`."""
-    return StreamManager(**where).get_tick_history(
-        pair,
-        date,
-        time,
-        end=end,
-        limit=limit,
-        every=every,
-        exchange=exchange,
-        strict=strict,
-        workers=workers,
-        progress=progress,
-        cache=cache,
-        timeout=timeout,
-    )
+    manager, options = _for_history(where)
+    with closing(manager):
+        return manager.get_tick_history(pair, date, time, progress=progress, **options)
 
 
+@with_history_options
 def iter_tick_history(
-    pair: str,
-    date: Moment,
-    time: TimeOfDay | None = None,
-    *,
-    end: End | None = None,
-    limit: int | None = None,
-    every: Span | None = None,
-    exchange: str | None = None,
-    strict: bool = False,
-    workers: int = DEFAULT_WORKERS,
-    cache: CacheFolder | None = None,
-    timeout: float | None = None,
-    **where: Any,
+    pair: str, date: Moment, time: TimeOfDay | None = None, **where: Unpack[_HistoryCall]
 ) -> Iterator[Tick]:
     """The prices of a pair, one by one; see `StreamManager.iter_tick_history`."""
-    return StreamManager(**where).iter_tick_history(
-        pair,
-        date,
-        time,
-        end=end,
-        limit=limit,
-        every=every,
-        exchange=exchange,
-        strict=strict,
-        workers=workers,
-        cache=cache,
-        timeout=timeout,
-    )
+    manager, options = _for_history(where)
+    return manager.iter_tick_history(pair, date, time, **options)
 
 
-def list_contracts(*, as_of: Moment | None = None, timeout: float = DEFAULT_TIMEOUT, **where: Any) -> list[str]:
+def _for_history(given: _HistoryCall) -> tuple[StreamManager, HistoryOptions]:
+    options = {name: value for name, value in given.items() if name in HistoryOptions.__annotations__}
+    where: Any = {name: value for name, value in given.items() if name not in options}
+    return StreamManager(**where), cast(HistoryOptions, options)
+
+
+def list_contracts(
+    *, as_of: Moment | None = None, timeout: float = DEFAULT_TIMEOUT, **where: Unpack[Where]
+) -> list[str]:
     """The names of all contracts; see `StreamManager.list_contracts`."""
-    return StreamManager(**where).list_contracts(as_of=as_of, timeout=timeout)
+    with closing(StreamManager(**where)) as manager:
+        return manager.list_contracts(as_of=as_of, timeout=timeout)
 
 
 def get_reference_data(
@@ -130,22 +122,30 @@ def get_reference_data(
     *,
     via: Literal["websocket", "rest"] = "websocket",
     timeout: float = DEFAULT_TIMEOUT,
-    **where: Any,
+    **where: Unpack[Where],
 ) -> Any:
     """What FinX knows about a security; see `StreamManager.get_reference_data`."""
-    return StreamManager(**where).get_reference_data(security_id, via=via, timeout=timeout)
+    with closing(StreamManager(**where)) as manager:
+        return manager.get_reference_data(security_id, via=via, timeout=timeout)
 
 
-def list_pairs(*, timeout: float = DEFAULT_TIMEOUT, **where: Any) -> list[str]:
+def list_pairs(*, timeout: float = DEFAULT_TIMEOUT, **where: Unpack[Where]) -> list[str]:
     """The names of all pairs; see `StreamManager.list_pairs`."""
-    return StreamManager(**where).list_pairs(timeout=timeout)
+    with closing(StreamManager(**where)) as manager:
+        return manager.list_pairs(timeout=timeout)
 
 
 def get_pair_quote(
-    pair: str, at: Moment | None = None, *, width: float = 10.0, timeout: float = DEFAULT_TIMEOUT, **where: Any
+    pair: str,
+    at: Moment | None = None,
+    *,
+    width: float = 10.0,
+    timeout: float = DEFAULT_TIMEOUT,
+    **where: Unpack[Where],
 ) -> Tick | None:
     """The quote of a pair; see `StreamManager.get_pair_quote`."""
-    return StreamManager(**where).get_pair_quote(pair, at, width=width, timeout=timeout)
+    with closing(StreamManager(**where)) as manager:
+        return manager.get_pair_quote(pair, at, width=width, timeout=timeout)
 
 
 def get_pair_quote_series(
@@ -156,18 +156,19 @@ def get_pair_quote_series(
     periods: int = 100,
     width: float = 10.0,
     timeout: float = DEFAULT_TIMEOUT,
-    **where: Any,
+    **where: Unpack[Where],
 ) -> dict[dt.datetime, Tick | None]:
     """Quotes of a pair at evenly spaced moments; see `StreamManager.get_pair_quote_series`."""
-    manager = StreamManager(**where)
-    return manager.get_pair_quote_series(pair, start, end, periods=periods, width=width, timeout=timeout)
+    with closing(StreamManager(**where)) as manager:
+        return manager.get_pair_quote_series(pair, start, end, periods=periods, width=width, timeout=timeout)
 
 
 def get_options_timeslice(
-    base: str, at: Moment, *, width: float = 30.0, timeout: float = DEFAULT_TIMEOUT, **where: Any
+    base: str, at: Moment, *, width: float = 30.0, timeout: float = DEFAULT_TIMEOUT, **where: Unpack[Where]
 ) -> list[ContractTick]:
     """All options near a moment; see `StreamManager.get_options_timeslice`."""
-    return StreamManager(**where).get_options_timeslice(base, at, width=width, timeout=timeout)
+    with closing(StreamManager(**where)) as manager:
+        return manager.get_options_timeslice(base, at, width=width, timeout=timeout)
 
 
 def get_options_timeslice_series(
@@ -178,18 +179,19 @@ def get_options_timeslice_series(
     periods: int = 10,
     width: float = 30.0,
     timeout: float = DEFAULT_TIMEOUT,
-    **where: Any,
+    **where: Unpack[Where],
 ) -> dict[dt.datetime, list[ContractTick]]:
     """All options at evenly spaced moments; see `StreamManager.get_options_timeslice_series`."""
-    manager = StreamManager(**where)
-    return manager.get_options_timeslice_series(base, start, end, periods=periods, width=width, timeout=timeout)
+    with closing(StreamManager(**where)) as manager:
+        return manager.get_options_timeslice_series(base, start, end, periods=periods, width=width, timeout=timeout)
 
 
 def get_five_minute_matrix(
-    base: str, at: Moment = "latest", *, timeout: float = DEFAULT_TIMEOUT, **where: Any
+    base: str, at: Moment = "latest", *, timeout: float = DEFAULT_TIMEOUT, **where: Unpack[Where]
 ) -> list[ContractTick]:
     """All contracts of a base instrument at one moment; see `StreamManager.get_five_minute_matrix`."""
-    return StreamManager(**where).get_five_minute_matrix(base, at, timeout=timeout)
+    with closing(StreamManager(**where)) as manager:
+        return manager.get_five_minute_matrix(base, at, timeout=timeout)
 
 
 def option_chain(
@@ -200,16 +202,20 @@ def option_chain(
     price_unit: str | None = None,
     recompute: bool = False,
     timeout: float = DEFAULT_TIMEOUT,
-    **where: Any,
+    **where: Unpack[Where],
 ) -> pd.DataFrame:
     """The options of a base instrument as a frame; see `StreamManager.option_chain`."""
-    return StreamManager(**where).option_chain(
-        base, expiry, at=at, price_unit=price_unit, recompute=recompute, timeout=timeout
-    )
+    with closing(StreamManager(**where)) as manager:
+        return manager.option_chain(base, expiry, at=at, price_unit=price_unit, recompute=recompute, timeout=timeout)
 
 
 def call(
-    function_name: str, *, timeout: float = DEFAULT_TIMEOUT, params: dict[str, Any] | None = None, **where: Any
+    function_name: str,
+    *,
+    timeout: float = DEFAULT_TIMEOUT,
+    params: dict[str, Any] | None = None,
+    **where: Unpack[Where],
 ) -> Any:
     """Call any function by its wire name; see `StreamManager.call`. Its fields are in `params`."""
-    return StreamManager(**where).call(function_name, timeout=timeout, **(params or {}))
+    with closing(StreamManager(**where)) as manager:
+        return manager.call(function_name, timeout=timeout, **(params or {}))

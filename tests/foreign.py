@@ -12,20 +12,22 @@ from pathlib import Path
 import pytest
 
 INSTALL_TIMEOUT = 300
+CACHE = Path(tempfile.gettempdir())
+"""Where they are kept from one run to the next: looked up now, since each test has a temporary directory of its own."""
 
 
 def foreign_python(client: str, *packages: list[str]) -> str:
-    """Return an interpreter that has a client; builds it in the temporary directory where there is none yet.
+    """Return an interpreter that has a client; builds it where there is none yet.
 
     Args:
         client: its name and version, for the directory and for people.
         packages: arguments of `pip install`, one call for each list.
     """
-    cache = Path(tempfile.gettempdir()) / f"finx-sync-{client}-{sys.version_info[0]}.{sys.version_info[1]}"
+    cache = CACHE / f"finx-sync-{client}-{sys.version_info[0]}.{sys.version_info[1]}"
     python = Path("Scripts/python.exe") if os.name == "nt" else Path("bin/python")
     if (cache / "complete").exists():
         return str(cache / python)
-    building = Path(tempfile.mkdtemp(prefix="finx-sync-foreign-"))
+    building = Path(tempfile.mkdtemp(prefix="finx-sync-foreign-", dir=CACHE))
     try:
         _run(sys.executable, "-m", "venv", str(building))
         for names in packages:

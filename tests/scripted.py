@@ -91,6 +91,7 @@ class ScriptedServer:
             0,
             ssl=ssl_context,
             compression=None,
+            max_queue=None,  # else a script that only sends, to a client that has sent much and left, waits ten seconds
             process_request=self._process_request,
         )
         self.port: int = self._server.socket.getsockname()[1]

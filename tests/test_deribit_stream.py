@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -20,8 +21,9 @@ from finx_sync.errors import (
 )
 from finx_sync.sandbox import Sandbox
 from finx_sync.sandbox.market import Market
+from finx_sync.session import supervisor
 from tests.scripted import CONTRACT
-from tests.test_manager import Collector, books_balance
+from tests.waiting import Collector, books_balance, wait_until
 
 FAST = Backoff(first=0.01, cap=0.05, healthy_after=0.0)
 OPTION, PERPETUAL, PAIR = "BTC-26AUG22-20000-C", "BTC-PERPETUAL", "BTC:USD"
@@ -116,6 +118,26 @@ def test_too_many_requests_bring_us_back_with_fewer(sandbox: Sandbox) -> None:
         for name in names:
             assert sandbox.wait_for_subscribers(f"ticker.{name}.100ms", timeout=20)
     assert errors.items == []
+
+
+def test_a_server_that_hangs_up_with_its_error_is_believed_the_error(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stream whose handlers are behind would take "too many requests" for a refused key, and end for good."""
+    monkeypatch.setattr(supervisor, "VERDICT_PATIENCE", 20.0)
+    stream = deribit(sandbox)
+    names = [name for name in stream.list_contracts() if name.startswith("ETH")][:40]
+    inside, gate = threading.Event(), threading.Event()
+    stream.on_contract(lambda tick: (inside.set(), gate.wait(20)))
+    stream.subscribe_contract(PERPETUAL)
+    with stream:
+        assert inside.wait(20)
+        for name in names:  # more than may come at once
+            stream.subscribe_contract(name)
+        assert wait_until(lambda: not sandbox.connections())  # it has hung up, and nobody has read what it said
+        gate.set()
+        assert sandbox.wait_for_subscribers(f"ticker.{names[-1]}.100ms", timeout=20)
+        assert stream.state is not State.FAILED
 
 
 def test_test_requests_are_answered_while_a_handler_is_slow(sandbox: Sandbox) -> None:

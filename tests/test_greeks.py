@@ -309,7 +309,7 @@ def test_what_has_no_volatility_in_a_column() -> None:
         ({"option_type": "black76", "q": 0.01}, "q must be 0"),
         ({"option_type": "american", "option_side": "put", "r": -0.02, "q": -0.05}, "exercised between two prices"),
         ({"k": [90, 100], "T": [1, 2, 3]}, "do not fit together"),
-        ({"k": "hundred"}, "no numbers"),
+        ({"k": "hundred"}, "not numbers"),
         ({"s0": np.array([1.0, 0.0])}, "s0 must be above 0; it is 0.0 at index 1"),
         ({"r": 1e6, "T": 1e6, "sigma": None, "p": 1.0}, "too large"),
     ],

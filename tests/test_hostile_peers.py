@@ -242,7 +242,7 @@ def test_a_flood_of_pings_is_answered_within_bounds() -> None:
 
     def script(connection: socket.socket) -> None:
         log_in(connection)
-        for _ in range(200):
+        for _ in range(80):  # more than may be held of it
             connection.sendall(chunk)
         connection.sendall(GOOD)
         done.wait(PATIENCE)
@@ -254,7 +254,7 @@ def test_a_flood_of_pings_is_answered_within_bounds() -> None:
         tracemalloc.start()
         try:
             watch.start()
-            watch.until(lambda: watch.ticks, 30)
+            watch.until(lambda: watch.ticks, 50)
             _, peak = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()

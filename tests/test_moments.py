@@ -25,8 +25,8 @@ from finx_sync.analytics.chain import read_expiry
 from finx_sync.cli.main import main
 from finx_sync.compat.finx import TickPlant
 from finx_sync.errors import InvalidInputError, UsageError
-from finx_sync.functions.history import HistoryRequest
 from finx_sync.functions.inputs import checked_five_minutes, checked_start
+from finx_sync.functions.query import HistoryQuery
 from finx_sync.moments import read_any, read_day, read_moment, read_start, read_time, written_time
 from finx_sync.sandbox import Sandbox
 from finx_sync.ticks.columns import Columns, ExchangeNames, micros
@@ -90,17 +90,17 @@ def test_all_spellings_of_a_moment_are_one_request(at: dt.datetime, zone: dt.tim
     """A backtest would be given prices of another moment, according to which type its dates happen to have."""
     first = at.replace(tzinfo=None)
     expected = (f"{first:%Y-%m-%d}", written_time(first.time()))
-    request = HistoryRequest.checked(PAIR, *expected, "2101-01-01")
+    request = HistoryQuery(PAIR, *expected, end="2101-01-01")
     for one in spellings(at, zone):
         assert checked_start(one, None) == expected, one
         assert read_moment(one) == read_any(one) == at, one
         assert read_moment(one).tzinfo is UTC, one
-        assert HistoryRequest.checked(PAIR, one, None, dt.date(2101, 1, 1)) == request, one
-        end = HistoryRequest.checked(PAIR, "1980-01-01", None, one)
+        assert HistoryQuery(PAIR, one, end=dt.date(2101, 1, 1)) == request, one
+        end = HistoryQuery(PAIR, "1980-01-01", end=one)
         assert end.last * 1000 == micros(at), one
     for date, clock in pairs(at, zone):
         assert checked_start(date, clock) == expected, (date, clock)
-        assert HistoryRequest.checked(PAIR, date, clock, pd.Timestamp(2101, 1, 2) - pd.Timedelta(1, "ms")) == request
+        assert HistoryQuery(PAIR, date, clock, end=pd.Timestamp(2101, 1, 2) - pd.Timedelta(1, "ms")) == request
 
 
 @given(st.dates(dt.date(1980, 1, 2), dt.date(2100, 1, 1)))
@@ -108,11 +108,11 @@ def test_all_spellings_of_a_day_are_one_request(day: dt.date) -> None:
     """The first tick of a day would be lost where a table's index spells the day as its midnight."""
     days = [day, day.isoformat(), np.datetime64(day), pd.Timestamp(day), pd.Timestamp(day, tz="UTC"), f"{day} 00:00Z"]
     assert {read_day(one) for one in days} == {day}
-    whole = HistoryRequest.checked(PAIR, day.isoformat(), None, None)
+    whole = HistoryQuery(PAIR, day.isoformat())
     assert (whole.first % 86_400_000, whole.last - whole.first) == (0, 86_399_999)
-    assert all(HistoryRequest.checked(PAIR, one, None, None) == whole for one in days)
-    assert HistoryRequest.checked(PAIR, day, "00:00", None) == whole
-    assert HistoryRequest.checked(PAIR, day, None, np.datetime64(day)) == whole
+    assert all(HistoryQuery(PAIR, one) == whole for one in days)
+    assert HistoryQuery(PAIR, day, "00:00") == whole
+    assert HistoryQuery(PAIR, day, end=np.datetime64(day)) == whole
     assert {read_expiry(one) for one in days} == {day}
 
 
@@ -151,7 +151,7 @@ def test_nonsense_is_refused(value: Any) -> None:
 @pytest.mark.parametrize("value", [20220615, 0, 5, np.int64(19700101)])
 def test_a_number_of_digits_is_no_day(value: Any) -> None:
     """20220615 would be taken for UNIX seconds, and ask for the 23rd of August 1970."""
-    for read in (read_day, read_start, lambda one: HistoryRequest.checked(PAIR, "1970-01-01", None, one)):
+    for read in (read_day, read_start, lambda one: HistoryQuery(PAIR, "1970-01-01", end=one)):
         with pytest.raises(InvalidInputError):
             read(value)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import builtins
 import pathlib
+import re
 import subprocess
 import sys
 import textwrap
@@ -12,24 +14,53 @@ import pytest
 import finx_sync
 from finx_sync import ConfigError, errors
 from finx_sync.config import read_account
+from finx_sync.venues.bitmex import BitmexStream
+from finx_sync.venues.ftx import FtxStream
+from finx_sync.venues.ime import ImeStream
 
-PUBLIC = [
-    "AuthorizationError", "Backoff", "ConfigError", "ConnectError", "ConnectionLostError", "ContractTick",
-    "FinxSyncError", "FunctionError", "Gap", "Greeks", "Grid", "HandlerRaisedError", "Instrument", "Interval",
-    "InvalidInputError", "Lag", "SlowConsumerError", "SpotTick", "Stale", "StaleDataError", "State",
-    "StateChange", "Stats", "StreamManager", "Tick", "TickHistory", "WebSocketApp",
+OWN = [
+    "Backoff", "ContractTick", "Drift", "Gap", "Greeks", "Grid", "Instrument", "Interval", "Lag", "SpotTick", "Stale",
+    "State", "StateChange", "Stats", "StreamManager", "Tick", "TickHistory", "WebSocketApp",
     "authenticate", "calculate_greeks", "call",
     "get_five_minute_matrix", "get_options_timeslice", "get_options_timeslice_series", "get_pair_quote",
     "get_pair_quote_series", "get_reference_data", "get_tick_history", "get_tick_snap", "iter_tick_history",
-    "list_contracts",
-    "list_pairs", "option_chain", "parse_instrument",
+    "list_contracts", "list_pairs", "option_chain", "parse_instrument",
 ]  # fmt: skip
+"""Public names beside the errors."""
+MODULES = ["analytics", "errors", "messages", "moments", "notices", "pricing", "ticks", "venues"]
+"""The public submodules that come with the package; others are imported by name."""
 
 
 def test_public_names() -> None:
     """A release would drop a name that programs import."""
-    assert finx_sync.__all__ == PUBLIC
-    assert all(hasattr(finx_sync, name) for name in PUBLIC)
+    assert set(finx_sync.__all__) == {*OWN, *errors.__all__}
+    assert all(hasattr(finx_sync, name) for name in finx_sync.__all__)
+
+
+def test_what_dir_shows() -> None:
+    """A newcomer who presses Tab would find the library's internals beside what is meant to be used."""
+    program = "import finx_sync; print(*(name for name in dir(finx_sync) if not name.startswith('__')))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=True)
+    assert set(done.stdout.split()) == {*OWN, *errors.__all__, *MODULES}
+
+
+def _documented_errors(documentation: str | None) -> set[str]:
+    """The names before the colons of "Raises:" sections."""
+    found: set[str] = set()
+    for section in re.findall(r"^\s*Raises:\n((?:\s+.*\n?)+)", documentation or "", re.MULTILINE):
+        for names in re.findall(r"^\s*((?:\w+Error|\w+Interrupt)(?:, \w+Error)*):", section, re.MULTILINE):
+            found.update(names.split(", "))
+    return found
+
+
+def test_every_documented_error_can_be_imported() -> None:
+    """A user who wants to catch what a docstring names would search the package for it."""
+    things = [getattr(finx_sync, name) for name in OWN] + [BitmexStream, FtxStream, ImeStream]
+    bases = [base for thing in things if isinstance(thing, type) for base in thing.__mro__]
+    parts = [*things, *(part for base in bases for part in vars(base).values())]
+    documented = set().union(*(_documented_errors(getattr(part, "__doc__", None)) for part in parts))
+    assert len(documented) > 15
+    assert not {name for name in documented if not hasattr(finx_sync, name) and not hasattr(builtins, name)}
 
 
 def test_one_root_of_errors() -> None:

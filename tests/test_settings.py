@@ -64,8 +64,8 @@ def test_a_file_that_is_not_utf8_is_a_clear_error(content: bytes, tmp_path: Path
     (tmp_path / ".env").write_bytes(content)
     with pytest.raises(ConfigError, match=r"\.env cannot be read: it is not UTF-8"):
         StreamManager()
-    assert StreamManager("given")._account.key == "given"
-    assert StreamManager(environment="sandbox")._account.base_url is None
+    assert read_account("given").current_key() == "given"
+    assert read_account(environment="sandbox").base_url is None
 
 
 def test_a_file_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from finx_sync.errors import (
     InvalidInputError,
     MissingExtraError,
 )
-from finx_sync.functions.history import DEFAULT_WORKERS
+from finx_sync.functions.query import DEFAULT_WORKERS
 
 __all__ = ["main"]
 

@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit, urlunsplit
 
 from finx_sync.errors import ConfigError, FinxSyncError, SubscriptionRefusedError, UsageError
+from finx_sync.functions.inputs import checked_timeout
 from finx_sync.redaction import OwnFilter
-from finx_sync.session.options import StreamOptions
+from finx_sync.session.options import StreamOptions, takes_options
 from finx_sync.state import ENDED
 from finx_sync.venues.bitmex.messages import Row
 from finx_sync.venues.bitmex.stream import BitmexStream
@@ -68,6 +69,7 @@ class BitMEXWebsocket:
 
     MAX_TABLE_LEN: Final = 200
 
+    @takes_options()
     def __init__(
         self,
         endpoint: str | None,
@@ -89,7 +91,7 @@ class BitMEXWebsocket:
         self.symbol = symbol
         self.api_key = api_key
         self.exited = False
-        self._timeout = timeout
+        self._timeout = checked_timeout(timeout)
         self._refused: dict[str, SubscriptionRefusedError] = {}
         self.stream = BitmexStream(
             environment=environment,
@@ -114,6 +116,12 @@ class BitMEXWebsocket:
 
     def __repr__(self) -> str:
         return f"<BitMEXWebsocket {self.symbol} on {self.stream!r}>"
+
+    def __enter__(self) -> BitMEXWebsocket:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.exit()
 
     # What the original has.
 

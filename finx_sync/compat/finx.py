@@ -26,9 +26,9 @@ from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, ParamSpec, T
 from urllib.parse import urlsplit
 
 from finx_sync.errors import ConfigError, InvalidInputError, MissingExtraError
-from finx_sync.functions.inputs import checked_pair, checked_start
+from finx_sync.functions.inputs import checked_pair, checked_start, checked_timeout
 from finx_sync.moments import Moment, TimeOfDay, read_moment
-from finx_sync.session.options import StreamOptions
+from finx_sync.session.options import StreamOptions, takes_options
 from finx_sync.state import ENDED
 from finx_sync.venues.finx.stream import StreamManager
 
@@ -91,7 +91,10 @@ class _Manager(StreamManager):
 
     def json(self, function: str, path: str, timeout: float, **params: str | None) -> Any:
         """The answer of a REST path."""
-        return self._get(function, path, timeout, **params)
+        try:
+            return self._get(function, path, timeout, **params)
+        finally:
+            self.close()
 
 
 class TickPlant:
@@ -111,6 +114,7 @@ class TickPlant:
         ConfigError: an unknown environment.
     """
 
+    @takes_options()
     def __init__(
         self,
         finx_api_key: str = "public",
@@ -123,7 +127,7 @@ class TickPlant:
         self.endpoint = f"wss://{host}/streamer/" if host else SANDBOX
         self.rest_endpoint = f"https://{host}/backend/" if host else SANDBOX
         self._key = (finx_api_key if host or finx_api_key != "public" else "") or None
-        self._timeout = timeout
+        self._timeout = checked_timeout(timeout)
         self._options = options
 
     def __repr__(self) -> str:
@@ -275,6 +279,7 @@ class Streamer:
         InvalidInputError: no pair.
     """
 
+    @takes_options()
     def __init__(
         self,
         payload: Mapping[str, str],

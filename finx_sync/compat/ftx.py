@@ -18,8 +18,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from finx_sync.errors import StreamTimeoutError, UsageError
+from finx_sync.functions.inputs import checked_timeout
 from finx_sync.messages import Message
-from finx_sync.session.options import StreamOptions
+from finx_sync.session.options import StreamOptions, takes_options
 from finx_sync.state import ENDED, State, StateChange
 from finx_sync.venues.ftx.messages import FtxFill, FtxOrder, FtxOrderBook, FtxTicker, Trades
 from finx_sync.venues.ftx.requests import subscription_to
@@ -51,6 +52,7 @@ class FtxWebsocketClient:
 
     _ENDPOINT: ClassVar[str] = "wss://ftx.com/ws/"
 
+    @takes_options()
     def __init__(
         self,
         api_key: str = "",
@@ -67,13 +69,20 @@ class FtxWebsocketClient:
         self._subaccount = subaccount
         self._url = url
         self._environment = environment
-        self._timeout = timeout
+        self._timeout = checked_timeout(timeout)
         self._stream_options = options
         self._lock = threading.Lock()  # held while connecting, so that two threads open one stream
         self._stream: _Keeper | None = None
 
     def __repr__(self) -> str:
         return f"<FtxWebsocketClient on {self._stream!r}>"
+
+    def __enter__(self) -> FtxWebsocketClient:
+        self.connect()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def connect(self) -> None:
         """Connect, if that has not been done.

@@ -17,8 +17,7 @@ from finx_sync.errors import FinxSyncError, MissingKeyError, NameResolutionError
 from finx_sync.redaction import redact
 from finx_sync.stream import Stream
 from finx_sync.transport.dial import Attempt, Target, open_tcp, pass_through, reach_proxy, resolve, start_tls
-from finx_sync.transport.options import proxy_for, target_of
-from finx_sync.transport.proxy import read_proxy
+from finx_sync.transport.options import target_for
 from finx_sync.transport.waker import Waker
 
 __all__ = ["examine"]
@@ -110,11 +109,7 @@ class _Examination:
         except MissingKeyError as error:  # much can be examined without one
             key, self._missing = "", error
         url = stream._dialect.url_for(key, *first_connection(stream))
-        if proxy is None:
-            address = proxy_for(url, host=None, port=None, no_proxy=None, auth=None, kind=None)
-        else:
-            address = read_proxy(proxy) if proxy else None
-        target = target_of(url, {} if context is None else {"context": context}, address, ())
+        target = target_for(url, proxy, context)
         shown = redact(url) if stream._account.base_url else f"{redact(url)}, the embedded sandbox"
         if self._missing is not None:
             finding = Finding("address", "warning", f"{shown}; there is no key: what needs one is left out", KEY_REMEDY)

@@ -1,8 +1,8 @@
 """One call, one short-lived connection: connect, ask, take the one answer, close. On the caller's own thread.
 
 The sources say that a call goes to ``backend/[params]`` (FinX documentation, *Functions*, 2022-08-05) and, two days
-later, that it is a message on the streaming path; how ``[params]`` is written they do not say. So the form is a
-setting, and this module the only place that knows about it.
+later, that it is a message on the streaming path; they do not say how ``[params]`` is written. So the form is a
+setting, and only this module knows about it.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Answer:
 
 
 class Functions(Protocol):
-    """Whatever answers functions."""
+    """Anything that answers functions."""
 
     def call(self, function: str, params: Mapping[str, Any], timeout: float) -> Answer:
         """Call `function` by its wire name; see `Backend.call`."""
@@ -59,10 +59,10 @@ class Backend:
 
     Args:
         base_url: ``wss://host``.
-        account: whose key.
+        account: has the key.
         options: TLS, proxy and size limit are taken from here.
-        form: how a request is written.
-        dialect: for the "message" form: where the streaming path is.
+        form: how requests are written.
+        dialect: knows the streaming path, for the "message" form.
     """
 
     def __init__(
@@ -82,16 +82,9 @@ class Backend:
             ServerRefusedError: the server answered with an error object.
             AuthorizationError: the key was refused.
             ConnectError, ConnectionLostError: no connection, or it ended before the answer.
-            UnreadableMessageError: the answer is no message.
+            UnreadableMessageError: the answer is not a message.
         """
-        reply, text = self.ask(function, params, timeout, reader(function))
-        if isinstance(reply, ServerError):
-            raise ServerRefusedError(function, reply.said)
-        if isinstance(reply, Authentication) and not reply.accepted:
-            raise AuthorizationError(
-                f"{function}: the server refused the key (isAuth: false); check it, and that it has not expired"
-            )
-        return Answer(reply, text)
+        return Answer(*self.ask(function, params, timeout, reader(function)))
 
     def ask(
         self,
@@ -101,9 +94,9 @@ class Backend:
         read: Callable[[str], Any],
         cancel: Cancel | None = None,
     ) -> tuple[Any, str]:
-        """The same with a reader of the caller's own, and without a judgement on what it read; see `exchange`."""
+        """As `call`, with the caller's own reader; returns what it read, and the text. See `exchange`."""
         key = self._account.current_key()
-        return exchange(
+        reply, text = exchange(
             function,
             self._url(key, function, params),
             self._message(key, function, params),
@@ -112,15 +105,22 @@ class Backend:
             timeout=timeout,
             cancel=cancel,
         )
+        if isinstance(reply, ServerError):
+            raise ServerRefusedError(function, reply.said)
+        if isinstance(reply, Authentication) and not reply.accepted:
+            raise AuthorizationError(
+                f"{function}: the server refused the key (isAuth: false); check it, and that it has not expired"
+            )
+        return reply, text
 
     def with_one_key(self) -> Backend:
-        """The same with the key that is current now: for many calls on several threads, which ask nobody for it."""
+        """A copy that keeps the current key, so that many calls on several threads need not ask for it."""
         account = replace(self._account, key=self._account.current_key())
         return Backend(self._base_url, account, self._options, self._form, self._dialect)
 
     @property
     def host(self) -> str:
-        """Which server it is, for names of files; the embedded sandbox is one, whatever its port."""
+        """The server, for file names; the embedded sandbox is the same server on every port."""
         return "sandbox" if self._account.base_url is None else urlsplit(self._base_url).netloc
 
     def _url(self, key: str, function: str, params: Mapping[str, Any]) -> str:
@@ -134,7 +134,7 @@ class Backend:
 
 
 def reader(function: str) -> Callable[[str], Reply | None]:
-    """Reads replies; None for a greeting, which is not what was asked for."""
+    """Return a reader of replies; it returns None for a greeting, which answers no question."""
 
     def read(text: str) -> Reply | None:
         reply = parse_reply(text)

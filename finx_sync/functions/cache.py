@@ -1,10 +1,10 @@
-"""Past days on disk: whole ones, proven complete, and what a call had of a day when it was interrupted.
+"""Past days on disk: whole days, proven complete, and the parts that an interrupted call had fetched.
 
-A day that has ended does not change, so it is asked for once. Earlier versions of this library took an answer without
-rows for a proof; what they wrote is fetched again.
+A day that has ended does not change, so it is fetched once. Earlier versions of this library took an answer without
+rows as proof; what they wrote is fetched again.
 
-A file holds a line of text, a line of JSON, and the columns. It is written beside its place and moved there in one
-step, and its content is checked when it is read: a torn or altered file is fetched again, never believed.
+A file holds a line of text, a line of JSON, and the columns. It is written under another name and renamed in one step,
+and its content is checked when it is read: a day whose file is torn or altered is fetched again.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ logger = logging.getLogger("finx_sync")
 
 MAGIC: Final = b"finx-sync ticks of a day, 2\n"
 FORMER: Final = b"finx-sync ticks of a day, 1\n"
-"""Not believed: written when less counted as a proof."""
+"""Ignored: written when less counted as proof."""
 ROW_BYTES: Final = 18
 
 
 class DayCache:
-    """Days of one pair of one server in a folder. Any thread, any number of processes.
+    """The days of one pair from one server, in a folder. For any thread and any number of processes.
 
     Args:
-        folder: made when the first day is written.
-        host: which server.
+        folder: created when the first day is written.
+        host: the server.
         pair: like "BTC:USD"; capital letters make no difference.
     """
 
@@ -48,18 +48,18 @@ class DayCache:
         self._about = {"host": host, "pair": pair.upper(), "byteorder": sys.byteorder}
 
     def read(self, date: str, names: ExchangeNames) -> tuple[Columns, str] | None:
-        """A day's rows, and the pair as the server writes it; None where there are none that can be trusted."""
+        """A day's rows, and the pair as the server writes it; None where the cache has no sound file."""
         found = self._load(self._path(date), date, names)
         return None if found is None else (found[1], str(found[0]["spelling"]))
 
     def write(self, date: str, columns: Columns, spelling: str) -> None:
-        """Keep a whole day. A folder that cannot be written to is a warning, not an error: the rows are there."""
+        """Keep a whole day. If the folder cannot be written to, this only warns: the caller has the rows."""
         if self._store(self._path(date), date, columns, spelling=spelling):
             with suppress(OSError):
                 self._path(date, "partial").unlink(missing_ok=True)
 
     def read_part(self, date: str, names: ExchangeNames) -> list[Saved]:
-        """What an interrupted call had of a day; empty where there is nothing."""
+        """The parts of a day that an interrupted call had fetched; empty where there are none."""
         found = self._load(self._path(date, "partial"), date, names)
         if found is None:
             return []
@@ -72,7 +72,7 @@ class DayCache:
         return saved
 
     def write_part(self, date: str, saved: Sequence[Saved], names: ExchangeNames) -> None:
-        """Keep what there is of a day."""
+        """Keep the parts of a day that were fetched."""
         columns = Columns(names)
         for *_, rows in saved:
             columns.extend(rows)
@@ -95,13 +95,13 @@ class DayCache:
 
     def _parse(self, content: bytes, date: str, names: ExchangeNames) -> tuple[dict[str, Any], Columns]:
         if not content.startswith(MAGIC):
-            raise ValueError("not a day's file")
+            raise ValueError("it is not a file of a day")
         end = content.index(b"\n", len(MAGIC))
         about: dict[str, Any] = json.loads(content[len(MAGIC) : end])
         body = memoryview(content)[end + 1 :]
         count = int(about["rows"])
         if about != {**about, **self._about, "date": date} or len(body) != count * ROW_BYTES:
-            raise ValueError("it is another day's, or was not written to its end")
+            raise ValueError("it is of another day, or was not written completely")
         if about["sha256"] != _digest({**about, "sha256": ""}, body):
             raise ValueError("its checksum does not match")
         columns = Columns(names)
@@ -113,7 +113,7 @@ class DayCache:
         return about, columns
 
     def _store(self, path: Path, date: str, columns: Columns, **more: Any) -> bool:
-        """Write a file; returns whether that succeeded."""
+        """Write a file; return whether that succeeded."""
         about = {
             **self._about,
             **more,

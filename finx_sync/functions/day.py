@@ -1,4 +1,4 @@
-"""One day of tick history as it comes in, until `evidence` has what it asks for. Pure: no thread, no I/O."""
+"""One day of tick history while it is fetched, until it is proven as `evidence` says. Pure: no thread, no I/O."""
 
 from __future__ import annotations
 
@@ -18,46 +18,28 @@ from finx_sync.functions.evidence import (
     patched,
     united,
 )
-from finx_sync.functions.questions import Question, Window
+from finx_sync.functions.questions import Question, RowFilter, Window
 from finx_sync.functions.reading import Reading, Segment
-from finx_sync.ticks.columns import MILLISECOND, Columns, ExchangeNames, stretch_start, thinned
+from finx_sync.ticks.columns import MILLISECOND, Columns
 from finx_sync.ticks.page import BadRow, DayPage
 
-__all__ = ["DAY_MS", "PAGE_ROWS", "Day", "Question", "Saved", "Window", "of_exchange"]
+__all__ = ["DAY_MS", "PAGE_ROWS", "Day", "Question", "Saved", "Window"]
 
 Saved = tuple[int, int, int, Columns]
-"""A part of a reading that was interrupted: which reading, first and last millisecond, and its rows so far."""
-
-
-def of_exchange(rows: Columns, name: str | None) -> Columns:
-    """The rows of one exchange; capital letters make no difference."""
-    asked = (name or "").casefold()
-    codes = {code for code, one in enumerate(list(rows.names)) if one is not None and one.casefold() == asked}
-    return rows.chosen(code in codes for code in rows.codes)
+"""A part of an interrupted reading: the reading's number, first and last millisecond, and the rows so far."""
 
 
 class Day:
-    """One day's rows as they come in, and the evidence that they are all; what counts as evidence is `evidence`'s.
+    """One day's rows while they are fetched, and the proof that none is missing; `evidence` says what counts as proof.
 
     Args:
-        window: what is wanted.
-        names: of exchanges.
-        every: microseconds; keep only the first row of each such stretch. None keeps all.
-        exchange: keep only rows of this one, by its number; capital letters make no difference. None keeps all.
-        server: what is known of the server.
+        window: the part of the day to fetch.
+        wanted: the rows to keep.
+        server: what is known about the server.
         eager: whether the second reading may begin before the first has ended.
     """
 
-    def __init__(
-        self,
-        window: Window,
-        names: ExchangeNames,
-        every: int | None = None,
-        exchange: int | None = None,
-        server: Server | None = None,
-        *,
-        eager: bool = True,
-    ) -> None:
+    def __init__(self, window: Window, wanted: RowFilter, server: Server, *, eager: bool = True) -> None:
         self.window = window
         self.unproven: set[Stretch] = set()
         self.questions: list[Question] = []
@@ -65,68 +47,60 @@ class Day:
         self.bad: dict[str, BadRow] = {}
         self.discarded: Counter[str] = Counter()
         self.spelling: str | None = None
-        self.others = 0
-        """Rows of other exchanges than the one that was asked for."""
-        self._names = names
-        self._every = every
-        self._exchange = exchange
-        self._server = Server() if server is None else server
+        self._wanted = wanted
+        self._server = server
         self._eager = eager
         self._known = Known()
-        self._second: int | None = None  # the last millisecond of the second reading's first segment
+        # Where the second reading is split: after the first row, so that no page of it has the same rows as the first
+        # page, and in the middle of that page, so that the pages after it end elsewhere.
+        self._splits: list[int] = []
         self._disputes: Disputes | None = None
         self._settled: Columns | None = None
         self._asked: int | None = None  # where the snap before the first row was asked for
         self._snap_is_open = False
-        self._snaps = 0  # answers to it that gave none
-        self._probes = False  # whether a snap is asked for that must have an answer
+        self._snaps = 0  # answers to the open snap that had no tick
+        self._probes = False  # whether the open snap is at the first row, and so has to return it
         self._begins = self._ends = False  # whether the beginning, and the end, have been judged
         self._restarts = 0
         self._is_wrong = False
-        self.readings = [self._reading(window.first, window.last)]
+        self.readings: list[Reading] = []
+        self.readings.append(self._reading(window.first, window.last))
 
-    def _reading(self, first: int, last: int, middle: int | None = None) -> Reading:
+    def _reading(self, first: int, last: int, splits: Sequence[int] = ()) -> Reading:
         return Reading(
             first,
             last,
-            names=self._names,
+            wanted=self._wanted,
             server=self._server,
             known=self._known,
-            keep=self._wanted,
-            next_wanted=self._next_wanted,
-            middle=middle,
+            asks_from=self._own_question(first) if first == self.window.first else first,
+            splits=splits,
         )
 
-    # What is wanted
+    def _own_question(self, first: int) -> int:
+        """Where a reading of the window asks from: each from another millisecond, so that no two ask the same question.
 
-    def _wanted(self, rows: Columns) -> Columns:
-        if self._exchange is not None:
-            chosen = of_exchange(rows, list(self._names)[self._exchange])
-            self.others += len(rows) - len(chosen)
-            rows = chosen
-        return rows if self._every is None else thinned(rows, self._every)
-
-    def _next_wanted(self, whole: Columns, last: int) -> int:
-        """Where to go on after rows that are complete before their `last` millisecond."""
-        if self._every is None:
-            return last
-        kept = self._wanted(whole)
-        stretch = stretch_start(last * MILLISECOND, self._every)
-        if not kept.stamps or kept.stamps[-1] < stretch:
-            return last
-        return (stretch + self._every) // MILLISECOND
+        Otherwise an answer that is always wrong would be in two readings, which would agree on it.
+        """
+        number, known = len(self.readings), self._known.first
+        if first % DAY_MS:
+            return max(first // DAY_MS * DAY_MS, first - number)
+        if number == 0 or first in (known, self.window.last):
+            return first  # no other question returns ticks of midnight
+        return first + 1 if number == 1 or known is None else known
 
     # Answers
 
     def take(self, segment: Segment, page: DayPage) -> None:
-        """The answer to a segment's question."""
+        """Take the answer to a segment's question."""
         self._server.note(page.count, page.columns)
         position = segment.position
         self._note(position, page)
         segment.reading.take(segment, page)
-        if self._second is None and page.columns.stamps and segment.reading is self.readings[0]:
-            first, last = (page.columns.stamps[place] // MILLISECOND for place in (0, -1))
-            self._second = (max(position, first) + last) // 2
+        stamps = page.columns.between(self.window.first * MILLISECOND, 2**62).stamps
+        if not self._splits and stamps and segment.reading is self.readings[0]:
+            first, last = (stamps[place] // MILLISECOND for place in (0, -1))
+            self._splits = [first, (first + last) // 2]
 
     def _note(self, position: int, page: DayPage) -> None:
         rows = page.columns.between(self.window.first * MILLISECOND, 2**62)
@@ -147,7 +121,7 @@ class Day:
             self.bad.setdefault(repr(bad.row), bad)
 
     def take_snap(self, question: Question, snap: Snap) -> None:
-        """The answer to a snap."""
+        """Take the answer to a snap."""
         self._snap_is_open = False
         if self._begins:
             self._judge_end(snap)
@@ -155,11 +129,11 @@ class Day:
             self._judge_beginning(question.position, snap)
 
     def go_on(self) -> None:
-        """See what is left to be asked; when nothing is, put the day together."""
+        """Prepare what is left to ask; when nothing is, put the day together."""
         if self.finished is not None:
             return
-        if len(self.readings) == 1 and (self.readings[0].done or (self._eager and self._second is not None)):
-            self.readings.append(self._reading(self.window.first, self.window.last, self._second))
+        if len(self.readings) == 1 and (self.readings[0].done or (self._eager and self._splits)):
+            self.readings.append(self._reading(self.window.first, self.window.last, self._splits))
         for reading in self.readings:
             reading.ask_again()
         if not all(reading.done for reading in self.readings):
@@ -176,28 +150,22 @@ class Day:
     # Evidence: two readings that agree
 
     def _compare(self) -> bool:
-        """Whether the readings agree, or have been brought to it."""
-        one, other = (self._rows_of(reading) for reading in self.readings[:2])
+        """Whether the readings agree, or their differences are settled."""
+        one, other = (self._wanted.thin(reading.rows()) for reading in self.readings[:2])
         if self._disputes is None:
             labelled = [stretch for reading in self.readings for stretch in reading.unproven] + list(self.unproven)
             self._disputes = Disputes(one, other, labelled, self._again)
         else:
-            self._disputes.weigh(self._rows_of)
+            self._disputes.weigh(lambda reading: self._wanted.thin(reading.rows()))
         if not self._disputes.are_over:
             return False
         self._settled = self._disputes.outcome()
         self._is_wrong = self._is_wrong or self._disputes.are_hopeless
         return True
 
-    def _rows_of(self, reading: Reading) -> Columns:
-        rows = reading.rows()
-        return rows if self._every is None else thinned(rows, self._every)
-
     def _again(self, begin: int, last: int) -> Reading:
-        """Another reading of a part."""
-        if self._every is not None:
-            begin = stretch_start(begin * MILLISECOND, self._every) // MILLISECOND
-        reading = self._reading(max(begin, self.window.first), last)
+        """Begin another reading of a part."""
+        reading = self._reading(max(self._wanted.start(begin), self.window.first), last)
         self.readings.append(reading)
         return reading
 
@@ -208,18 +176,18 @@ class Day:
         self.questions.append(Question("snap", self.window.date, position, self, attempt=self._snaps))
 
     def _look_before(self) -> None:
-        """Ask for the tick before the first row, unless pages show that there is none."""
+        """Ask for the tick before the first row, unless the pages prove that there is none."""
         window, first = self.window, self._first
         from_midnight = window.first % DAY_MS == 0
         silent = first is None and any(reading.silent for reading in self.readings)
         if self._is_wrong or first == window.first or not (from_midnight or silent or not self._server.in_order):
             self._begins = True
             return
-        self._ask_snap(window.last if first is None or self._probes else first - 1)
+        self._ask_snap(window.last if first is None else first if self._probes else first - 1)
 
     @property
     def _first(self) -> int | None:
-        """The first row of what is wanted."""
+        """The millisecond of the first row within the window."""
         first = self._known.first
         return first if first is not None and first <= self.window.last else None
 
@@ -228,17 +196,17 @@ class Day:
         silent = first is None and any(reading.silent for reading in self.readings)
         midnight = window.first // DAY_MS * DAY_MS
         if at is not None and at >= midnight + DAY_MS:
-            snap, at = Snap(failed=True), None  # of a later day: the server does not heed what it was asked
+            snap, at = Snap(failed=True), None  # of a later day: the server ignores the date
         if at is None and not snap.failed and (self._snaps + 1 < SNAP_ANSWERS):
             self._snaps += 1
             return
         if self._probes:
             self._begins = True
-            if at is None or first is None or not first <= at <= window.last:
+            if at is None or at != first:
                 self._believe_pages()
             return
-        if at is None and not snap.failed and not silent and self._may_be_newest:
-            self._probes = True  # is there any tick that this server's snaps know of?
+        if at is None and not snap.failed and not silent and (self._may_be_newest or midnight == window.first):
+            self._probes, self._snaps = True, 0  # does a snap return the tick that a page has?
             return
         self._begins = True
         if at is None:
@@ -254,11 +222,11 @@ class Day:
 
     @property
     def _may_be_newest(self) -> bool:
-        """Whether the one full page may have had the newest rows instead of the first."""
+        """Whether the single full page may have had the newest rows instead of the first."""
         return not self._server.in_order and self._server.biggest >= PAGE_ROWS
 
     def _believe_pages(self) -> None:
-        """Snaps say nothing."""
+        """Label what only snaps could have proven."""
         window, first = self.window, self._first
         if self._may_be_newest:
             self.unproven.add((window.first, window.last if first is None else first - 1))
@@ -266,24 +234,25 @@ class Day:
             self.unproven.add((window.first, window.first))
 
     def _add_midnight(self, row: Columns) -> None:
-        """No page has this tick: the server takes "00:00" for exclusive. There may be more at the same moment."""
+        """Add a tick that no page has: the server takes "00:00" as exclusive. There may be more at the same moment."""
         assert self._settled is not None
         self.unproven.add((self.window.first, self.window.first))
-        self._settled = patched(self._settled, self.window.first, self.window.first, self._wanted(row))
-        self._settled = self._settled if self._every is None else thinned(self._settled, self._every)
+        whole = patched(self._settled, self.window.first, self.window.first, self._wanted.keep(row))
+        self._settled = self._wanted.thin(whole)
 
     def _contradicted(self, at: int) -> None:
-        """There is a tick where pages have none."""
+        """Handle a tick where the pages have none."""
         if self._first is not None or self._restarts == ROUNDS:
             self._is_wrong = True
             return
         self._restarts += 1
         self._known.note(at, at)
-        self.readings, self._settled, self._disputes = [self._reading(self.window.first, self.window.last)], None, None
+        self.readings, self._settled, self._disputes = [], None, None
+        self.readings.append(self._reading(self.window.first, self.window.last))
         self._begins, self._snaps = False, 0
 
     def _look_after(self) -> None:
-        """Ask for the last tick, where pages do not show the end."""
+        """Ask for the last tick, where the pages do not prove the end."""
         if self._doubtful is None or self._is_wrong:
             self._ends = True
         else:
@@ -304,53 +273,59 @@ class Day:
         window, rows = self.window, self._settled
         assert rows is not None
         for reading in self.readings:
-            self.unproven.update(one for one in reading.unproven if one[0] <= window.last and one[1] >= window.first)
+            self.unproven.update(reading.unproven)
+        # The second reading asks from before the window.
+        self.unproven = {
+            (max(first, window.first), last)
+            for first, last in self.unproven
+            if first <= window.last and last >= window.first
+        }
         if not rows.stamps and self.discarded:
             self._is_wrong = True
         if self._is_wrong:
             self.unproven = {(window.first, window.last)}
-        self.finished = rows if self._every is None else thinned(rows, self._every)
+        self.finished = self._wanted.thin(rows)
         self.readings, self._disputes = [], None
 
-    # Sharing, and what is there so far
+    # Sharing, and the result so far
 
     @property
     def segments(self) -> list[Segment]:
-        """All that is asked for."""
+        """All segments of all readings."""
         return [segment for reading in self.readings for segment in reading.segments]
 
     def cut_at(self, last: int) -> None:
-        """Nothing after a millisecond is wanted any more; while there is one reading."""
+        """Drop what comes after a millisecond; only while there is one reading."""
         self.window = Window(self.window.date, self.window.first, last)
         self.readings[0].cut_at(last)
 
     @property
     def is_first_reading(self) -> bool:
-        """Whether the second has not begun."""
+        """Whether the second reading has not begun."""
         return self.finished is None and len(self.readings) == 1
 
     def left_of(self, segment: Segment) -> float:
-        """How many rows somebody probably has left, beside the page that is on its way."""
+        """How many rows a segment probably has left after the page in flight."""
         if segment.rate is None or segment.done:
             return 0.0
         return segment.rate * (segment.end - segment.position) - self.page_rows
 
     @property
     def page_rows(self) -> int:
-        """How many rows a page of this server probably has."""
+        """How many rows a page from this server probably has."""
         return min(PAGE_ROWS, self._server.biggest)
 
     def rows(self) -> Columns:
-        """What is there of it so far, in order."""
+        """The rows so far, in order."""
         if self.finished is not None:
             return self.finished
-        rows = Columns(self._names)
+        rows = Columns(self._wanted.names)
         for reading in self.readings[:2]:
             rows = united(rows, reading.rows())
         return rows
 
     def saved(self) -> list[Saved]:
-        """What there is of a day that is not finished, for a later call to go on with; nothing that is in doubt."""
+        """The parts of an unfinished day, for a later call to continue with; none where anything is in doubt."""
         if self.finished is not None or self.unproven or self.bad or self.discarded or self._is_wrong:
             return []
         readings = self.readings[:2]
@@ -359,19 +334,19 @@ class Day:
         return [(number, *piece) for number, reading in enumerate(readings) for piece in reading.pieces()]
 
     def resume(self, saved: Sequence[Saved]) -> None:
-        """Go on with what an earlier call had."""
+        """Continue with the parts that an earlier call had fetched."""
         for number in (0, 1):
             pieces = [(first, last, rows) for one, first, last, rows in saved if one == number]
             ends = [self.window.first - 1, *(last for _, last, _ in pieces)]
             if not pieces or [first - 1 for first, *_ in pieces] != ends[:-1] or ends[-1] != self.window.last:
                 return
             if number == len(self.readings):
-                self.readings.append(self._reading(self.window.first, self.window.last))
+                self.readings.append(self._reading(self.window.first, self.window.last, self._splits))
             self.readings[number].resume(pieces)
 
     @property
     def fraction(self) -> float:
-        """How much of the day is there, 0 to 1."""
+        """How much of the day has been fetched, 0 to 1."""
         if self.finished is not None:
             return 1.0
         return sum(reading.fraction for reading in self.readings[:2]) / 2

@@ -1,4 +1,4 @@
-"""Where two readings of a day differ, further ones decide. Pure: no thread, no I/O. Why so is said in `evidence`."""
+"""Where two readings of a day differ, further readings decide; `evidence` says why. Pure: no thread, no I/O."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from finx_sync.ticks.columns import MILLISECOND, Columns
 __all__ = ["Disputes"]
 
 MARGIN: Final = 300
-"""Rows before a disputed part that are read again with it, so that other pages than before have it."""
+"""Rows before a disputed part that are read again with it, so that other pages than before contain it."""
 
 Again = Callable[[int, int], Reading]
 """Begins another reading, from one millisecond to another."""
@@ -33,17 +33,17 @@ class _Dispute:
 
 
 class Disputes:
-    """All of a day.
+    """The disputes of a day.
 
     Args:
-        one, other: what the two readings have.
-        labelled: where nothing can be proven, and nothing is disputed.
+        one, other: the rows of the two readings.
+        labelled: where nothing can be proven, so nothing is disputed.
         again: begins another reading of a part.
     """
 
     def __init__(self, one: Columns, other: Columns, labelled: Sequence[Stretch], again: Again) -> None:
         self.are_hopeless = False
-        """Whether the server chooses its rows as it likes, so that any of its answers may be wrong."""
+        """Whether the server chooses its rows arbitrarily, so that any of its answers may be wrong."""
         self._one = one
         self._other = other
         self._again = again
@@ -58,15 +58,19 @@ class Disputes:
     def _read(self, first: int, last: int, rounds: int) -> Reading:
         before = self._one.between(0, first * MILLISECOND).stamps
         margin = rounds * MARGIN
-        return self._again(before[-margin] // MILLISECOND if len(before) >= margin else 0, last)
+        if len(before) >= margin:
+            return self._again(before[-margin] // MILLISECOND, last)
+        # Not from the first row, where both readings began: this would agree with a page that is always wrong.
+        behind = [stamp // MILLISECOND for stamp in before if stamp > before[0]]
+        return self._again([*behind, first][len(behind) // (rounds + 1)], last)
 
     @property
     def are_over(self) -> bool:
-        """Whether nothing is left to be read."""
+        """Whether nothing is left to read."""
         return all(dispute.is_over for dispute in self._open)
 
     def weigh(self, rows_of: Callable[[Reading], Columns]) -> None:
-        """The further readings have been read."""
+        """Compare the further readings, which are done, with the earlier ones."""
         for dispute in self._open:
             if not dispute.is_over:
                 self._weigh(dispute, rows_of(dispute.reading))
@@ -79,7 +83,7 @@ class Disputes:
                 dispute.settled, dispute.is_over = version, True
                 return
             dispute.versions.append(version)
-        # Where it has rows that the two agreed not to have, any other of the answers may be wrong as well.
+        # Where it has rows that the two agreed do not exist, any other answer may be wrong, too.
         if dispute.rounds == ROUNDS or not same(united(margin, agreed), agreed):
             self.are_hopeless = dispute.is_over = True
             return
@@ -87,7 +91,7 @@ class Disputes:
         dispute.reading = self._read(dispute.first, dispute.last, dispute.rounds)
 
     def outcome(self) -> Columns:
-        """The rows: where readings agree, what they have; elsewhere all that any of the two has."""
+        """The rows: those that the readings agree on; elsewhere all that either of the two has."""
         rows = united(self._one, self._other)
         for dispute in self._open:
             if dispute.settled is not None:

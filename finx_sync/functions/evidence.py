@@ -1,17 +1,20 @@
-"""What proves a history: the one place that says so. Pure: no thread, no I/O.
+"""What proves a history complete: the one place that says so. Pure: no thread, no I/O.
 
-A server is believed as far as two of its answers agree, each over a connection of its own:
+A server is believed as far as two of its answers to different questions agree, each over a connection of its own:
 
-- Rows: a day is read twice, by different pages but for the first, whose question is the same in both. Where the two
-  readings differ, that part is read again until two readings agree on it; where none do, the server chooses its rows as
-  it likes, and nothing of the day is proven. The same wrong answer in both readings cannot be told from a right one.
-- Absence: an answer without rows proves nothing, however often it comes. That nothing follows is proven by an answer
-  that begins with the last row and has no later one, in both readings; that a stretch is empty, by a later row of the
-  same day. Where the day shows no row at all, a tick snap has to give a tick from before it.
-- The beginning: pages cannot show what comes before their first row if the server takes "00:00" for exclusive, or if it
-  returns the newest rows. A tick snap from just before the first row gives an earlier tick, or none, which has to be
-  said twice; after a single full page, which could be the newest rows, by a server whose snaps know the last one.
-- What no page can reach (more rows on one millisecond than a page has), and what was no tick, is labelled.
+- Rows: a day is read twice, by different questions, so that an answer that is always wrong is in one reading only: the
+  second asks from another millisecond, again from just after the first row, and again from the middle of the first
+  page. Where the two readings differ, that part is read again, by yet another question, until two readings agree on it;
+  where none do, the server chooses its rows as it likes, and nothing of the day is proven. Both readings ask the one
+  question that brings ticks at 00:00:00.000, and the one from the last row on, whose rows the pages before it have too.
+  Past several hundred rows on one millisecond, pages of both may end there, and the questions after it be the same.
+- Absence: an answer without rows proves nothing, however often it comes. The end of a day is proven by an answer that
+  begins with the last row and has no later one, in both readings; an empty stretch, by a later row of the same day.
+  Where a day shows no row at all, a tick snap has to return a tick from before it.
+- The beginning: pages cannot show what comes before their first row if the server takes "00:00" as exclusive, or if it
+  returns the newest rows. A tick snap from just before the first row returns an earlier tick, or none, which has to be
+  said twice, by a server whose snap at the first row returns that row.
+- What no page can reach (more rows on one millisecond than fit in a page), and what was not a tick, is labelled.
 """
 
 from __future__ import annotations
@@ -47,9 +50,9 @@ DAY_MS: Final = 86_400_000
 ROUNDS: Final = 3
 """Further readings of a part on which two differ."""
 EMPTY_ANSWERS: Final = 6
-"""How often in a row an answer may lack rows that are known, before the part is given up as unproven."""
+"""How many answers in a row may lack known rows before the part is labelled as unproven."""
 SNAP_ANSWERS: Final = 2
-"""How often a snap has to say that there is no tick."""
+"""How many snaps have to say that there is no tick."""
 
 Stretch = tuple[int, int]
 """First and last millisecond, since the epoch."""
@@ -57,40 +60,40 @@ Stretch = tuple[int, int]
 
 @dataclass
 class Server:
-    """What the answers have shown of a server; shared by all days of a call.
+    """What the answers have shown about a server; shared by all days of a call.
 
     Attributes:
-        biggest: the most different rows that one answer had. One with fewer was not cut off.
-        in_order: whether an answer that was cut off had the first rows, as documented: later ones followed.
+        biggest: the largest number of different rows in one answer. An answer with fewer was not cut off.
+        in_order: whether an answer that was cut off had the first rows, as documented: later rows followed.
     """
 
     biggest: int = 0
     in_order: bool = False
 
     def note(self, count: int, rows: Columns) -> None:
-        """Take an answer in; repeats in it show nothing of how much an answer can have."""
+        """Take an answer into account; repeated rows show nothing about how many an answer can have."""
         if count > self.biggest:
             self.biggest = max(self.biggest, len(set(_rows(rows))))
 
     def may_be_cut_off(self, count: int) -> bool:
-        """Whether an answer of so many rows may have had no room for more."""
+        """Whether an answer with so many rows may have been full."""
         return count >= min(PAGE_ROWS, self.biggest)
 
 
 @dataclass
 class Known:
-    """The first and the last row of a day that any answer had, good or bad; milliseconds since the epoch."""
+    """The first and last row of a day that any answer had, good or bad; milliseconds since the epoch."""
 
     first: int | None = None
     last: int | None = None
 
     def note(self, first: int, last: int) -> None:
-        """Take an answer in."""
+        """Take an answer into account."""
         self.first = first if self.first is None else min(self.first, first)
         self.last = last if self.last is None else max(self.last, last)
 
     def has_from(self, position: int) -> bool:
-        """Whether there are rows from a millisecond on: then an answer without any is wrong."""
+        """Whether rows are known from a millisecond on: then an answer without any is wrong."""
         return self.last is not None and self.last >= position
 
 
@@ -98,8 +101,8 @@ class Snap(NamedTuple):
     """The answer to a snap.
 
     Attributes:
-        row: the one tick; None where the server says that there is none.
-        failed: whether there is no answer at all, which says nothing.
+        row: the tick; None where the server says that there is none.
+        failed: whether there was no answer at all, which proves nothing.
     """
 
     row: Columns | None = None
@@ -112,18 +115,18 @@ class Snap(NamedTuple):
 
 
 def _rows(columns: Columns) -> Iterable[tuple[int, int, float | None]]:
-    """Rows to be compared; a missing price is equal to another missing one, which NaN is not."""
+    """Rows for comparison; a missing price equals another missing price, unlike NaN."""
     prices = [price if price == price else None for price in columns.prices]  # noqa: PLR0124
     return zip(columns.stamps, columns.codes, prices, strict=True)
 
 
 def between(rows: Columns, first: int, last: int) -> Columns:
-    """The rows of some milliseconds, both ends in it."""
+    """The rows from one millisecond to another, both included."""
     return rows.between(first * MILLISECOND, (last + 1) * MILLISECOND)
 
 
 def same(one: Columns, other: Columns) -> bool:
-    """Whether two answers agree; both are sorted."""
+    """Whether two sorted answers have the same rows."""
     if len(one) != len(other):
         return False
     if one.stamps == other.stamps and one.codes == other.codes and one.prices.tobytes() == other.prices.tobytes():
@@ -132,13 +135,13 @@ def same(one: Columns, other: Columns) -> bool:
 
 
 def differing(one: Columns, other: Columns) -> list[int]:
-    """The milliseconds on which two answers do not have the same rows, in order."""
+    """The milliseconds on which two answers differ, in order."""
     left, right = Counter(_rows(one)), Counter(_rows(other))
     return sorted({row[0] // MILLISECOND for row in ((left - right) | (right - left))})
 
 
 def united(one: Columns, other: Columns) -> Columns:
-    """Each row as often as the answer has it that has it more often."""
+    """Each row as often as in the answer that has it more often."""
     if same(one, other):
         return one
     names = list(one.names)
@@ -147,7 +150,7 @@ def united(one: Columns, other: Columns) -> Columns:
 
 
 def patched(rows: Columns, first: int, last: int, piece: Columns) -> Columns:
-    """Rows with those of some milliseconds, both ends in it, replaced."""
+    """Rows with those from one millisecond to another, both included, replaced."""
     whole = rows.between(0, first * MILLISECOND)
     whole.extend(piece)
     whole.extend(rows.between((last + 1) * MILLISECOND, 2**62))
@@ -155,7 +158,7 @@ def patched(rows: Columns, first: int, last: int, piece: Columns) -> Columns:
 
 
 def clusters(stamps: list[int], rows: Columns, apart: int = PAGE_ROWS) -> list[Stretch]:
-    """Milliseconds gathered into stretches that have more than so many rows between them."""
+    """Group milliseconds into stretches with more than `apart` rows between them."""
     found: list[Stretch] = []
     for stamp in stamps:
         if found and len(between(rows, found[-1][1], stamp)) <= apart:

@@ -1,4 +1,4 @@
-"""One question, one answer, over a short-lived connection of its own; on the caller's thread."""
+"""One question and one answer over a short-lived connection of its own, on the caller's thread."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from finx_sync.transport.app import WebSocketApp, as_finx_error, quiet_thread
 __all__ = ["Cancel", "exchange"]
 
 PARTING_TIME: Final = 0.005
-"""Seconds for the close frame to leave; the answer is here, so nothing more is waited for."""
+"""Seconds for the close frame to leave; the answer is here, so there is nothing else to wait for."""
 
 
 class Cancel:
-    """Ends exchanges on other threads. Any thread."""
+    """Ends exchanges on other threads. For any thread."""
 
     def __init__(self) -> None:
         self._wake = threading.Event()
@@ -29,11 +29,11 @@ class Cancel:
 
     @property
     def is_set(self) -> bool:
-        """Whether everything is to end."""
+        """Whether `set` was called."""
         return self._wake.is_set()
 
     def set(self) -> None:
-        """End what runs, and whatever begins from now on, at once."""
+        """End running exchanges at once, and those that begin later as soon as they begin."""
         with self._lock:
             self._wake.set()
             apps = list(self._apps)
@@ -41,12 +41,12 @@ class Cancel:
             app.close(timeout=PARTING_TIME, wait=False)
 
     def wait(self, seconds: float) -> bool:
-        """Sleep, but not beyond the end; returns whether it has come."""
+        """Sleep until `set` at the longest; return whether it was called."""
         return self._wake.wait(seconds)
 
     @contextmanager
     def covering(self, app: WebSocketApp) -> Iterator[None]:
-        """While it lasts, `set` ends this connection, also one that is still being opened."""
+        """In this context `set` ends the connection, even while it is being opened."""
         with self._lock:
             self._apps.add(app)
             if self.is_set:
@@ -73,20 +73,20 @@ def exchange(
 
     Args:
         function: its name, for the texts of errors.
-        url: where.
-        message: what to send; None where the URL asks.
-        read: makes something of a text; None for one that is not the answer, and waited on.
+        url: where to connect.
+        message: what to send; None where the URL is the question.
+        read: parses a text; returns None for one that is not the answer, so that the wait goes on.
         options: TLS, proxy and size limit are taken from here.
         timeout: seconds, from name look-up to the last byte.
-        opened: called with the open connection, for `read` to say more on it.
-        cancel: ends it from another thread; then it raises ConnectionLostError.
+        opened: called with the open connection, so that `read` can send more.
+        cancel: ends the exchange from another thread; then it raises ConnectionLostError.
 
     Returns:
-        What `read` made of the answer, and the answer.
+        What `read` returned for the answer, and the answer's text.
 
     Raises:
         FunctionTimeoutError: it took longer.
-        AuthorizationError: the handshake or the close code said that the key is refused.
+        AuthorizationError: the handshake or the close code refused the key.
         ConnectError, ConnectionLostError: no connection, or it ended before the answer.
         FinxSyncError: whatever `read` raised.
     """

@@ -1,7 +1,7 @@
-"""Works a plan of pages off with several threads, each with one short-lived connection at a time.
+"""Fetches the pages of a plan on several threads, each with one short-lived connection at a time.
 
-The caller waits; it is told of progress on its own thread. Whatever ends the wait (the last page, an error, the
-timeout, Ctrl+C) also ends every connection, and the threads are joined before the caller goes on.
+The caller waits, and its progress function runs on its own thread. Whatever ends the wait (the last page, an error, the
+timeout, Ctrl+C) also ends every connection, and the threads are joined before the call returns.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from finx_sync.errors import (
     AuthorizationError,
@@ -36,7 +36,6 @@ from finx_sync.redaction import excerpt
 from finx_sync.session.backoff import Backoff
 from finx_sync.ticks.columns import Columns, ExchangeNames, micros
 from finx_sync.ticks.page import DayPage, read_page, same_pair
-from finx_sync.venues.base import Authentication, ServerError
 from finx_sync.venues.finx import History, Reply
 
 __all__ = ["Asker", "Fetch", "Progress"]
@@ -46,20 +45,20 @@ logger = logging.getLogger("finx_sync")
 T = TypeVar("T")
 
 LONGEST_WAIT: Final = 1.0
-"""Seconds of one wait; every change wakes earlier."""
+"""Seconds of one wait; every change ends it earlier."""
 PAGE_TIMEOUT: Final = 30.0
 """Seconds for one page."""
 ATTEMPTS: Final = 8
-"""How often a page is asked for before its error is the caller's."""
+"""How often a page is requested before its error is raised."""
 FIRST_ATTEMPTS: Final = 3
-"""The same while there was no answer at all: then it is probably not chance."""
+"""The same before the first answer: an error that comes so often by then is hardly a passing one."""
 SNAP_ATTEMPTS: Final = 3
-"""The same for a tick snap, which may do without an answer."""
+"""The same for a tick snap, which is dispensable."""
 RETRY: Final = Backoff(first=0.2, cap=5.0)
 PROGRESS_INTERVAL: Final = 0.1
 """Seconds between two reports of progress."""
 LAST_JOIN: Final = 2.0
-"""Seconds for the threads to end; each has been told, and its connection closed."""
+"""Seconds for the threads to end, once their connections are closed."""
 
 
 @dataclass(frozen=True)
@@ -67,10 +66,10 @@ class Progress:
     """How far a fetch has come.
 
     Attributes:
-        fraction: of the time span, which is read twice, 0 to 1.
-        rows: fetched so far.
-        pages: asked for so far.
-        retries: pages that had to be asked for again.
+        fraction: of the work, 0 to 1.
+        rows: there so far, those from the cache included.
+        pages: fetched so far.
+        retries: requests that had to be repeated.
     """
 
     fraction: float
@@ -80,11 +79,11 @@ class Progress:
 
 
 class Asker:
-    """Asks one server about one pair.
+    """Requests pages and snaps of one pair from one server.
 
     Args:
         backend: the server.
-        pair: whose ticks.
+        pair: like "BTC:USD".
         names: of exchanges.
         cancel: ends calls from another thread.
     """
@@ -95,13 +94,18 @@ class Asker:
         self._names = names
         self._cancel = cancel
 
+    def _ask(self, function: str, question: Question, timeout: float, read: Callable[[str], Any]) -> tuple[Any, str]:
+        params = {"pair": self._pair, "date": question.date}
+        if question.after is not None:
+            params["time"] = question.after
+        return self._backend.ask(function, params, timeout, read, self._cancel)
+
     def page(self, question: Question, timeout: float) -> DayPage:
-        """A page of a day.
+        """Request a page of a day.
 
         Raises:
-            FinxSyncError: as `Backend.call`; UnexpectedReplyError where it is no page.
+            FinxSyncError: as `Backend.call`; UnexpectedReplyError where it is not a page.
         """
-        params = {"pair": self._pair, "date": question.date, "time": question.after}
         fallback = reader("tickHistory")
 
         def read(text: str) -> DayPage | Reply | None:
@@ -110,26 +114,18 @@ class Asker:
                 page = read_page(text, self._pair, question.date, self._names)
             return page or rows_of_page(text, self._pair, question.date, self._names) or fallback(text)
 
-        reply, text = self._backend.ask(
-            "tickHistory",
-            {name: value for name, value in params.items() if value is not None},
-            timeout,
-            read,
-            self._cancel,
-        )
+        reply, text = self._ask("tickHistory", question, timeout, read)
         if isinstance(reply, DayPage):
             return reply
-        _check("tickHistory", reply)
         raise UnexpectedReplyError(f"tickHistory: the server answered with another shape: {excerpt(text, 200)}")
 
     def snap(self, question: Question, timeout: float) -> Snap:
-        """The last tick until a moment.
+        """Request the last tick up to a moment.
 
         Raises:
-            FinxSyncError: as `Backend.call`; UnexpectedReplyError where it is no tick.
+            FinxSyncError: as `Backend.call`; UnexpectedReplyError where it is not a tick.
         """
-        params = {"pair": self._pair, "date": question.date, "time": question.after}
-        reply, text = self._backend.ask("tickSnap", params, timeout, reader("tickSnap"), self._cancel)
+        reply, text = self._ask("tickSnap", question, timeout, reader("tickSnap"))
         if isinstance(reply, Tick) and same_pair(reply.pair, self._pair):
             try:
                 row = (micros(reply.datetime), reply.exchange, reply.price)
@@ -138,29 +134,19 @@ class Asker:
             return Snap(Columns.of([row], self._names))
         if isinstance(reply, History) and not reply.rows:
             return Snap()
-        _check("tickSnap", reply)
         raise UnexpectedReplyError(f"tickSnap: the server answered with another shape: {excerpt(text, 200)}")
-
-
-def _check(function: str, reply: Reply) -> None:
-    if isinstance(reply, ServerError):
-        raise ServerRefusedError(function, reply.said)
-    if isinstance(reply, Authentication):
-        raise AuthorizationError(
-            f"{function}: the server refused the key (isAuth: false); check it, and that it has not expired"
-        )
 
 
 class Fetch:
     """One run of a plan.
 
     Args:
-        plan: what to ask; under this object's lock from now on.
-        asker: who asks.
+        plan: what to ask; from now on guarded by this object's lock.
+        asker: sends the requests.
         cancel: the asker's.
-        workers: connections at once.
+        workers: number of threads, each with one connection.
         deadline: on the monotonic clock.
-        timeout: the same as it was given, for the text of the error.
+        timeout: what the caller gave, for the text of the error.
     """
 
     def __init__(
@@ -172,16 +158,19 @@ class Fetch:
         self._workers = workers
         self._deadline = deadline
         self._timeout = timeout
-        self._condition = threading.Condition()  # guards the plan and what follows; never held while asking
+        # Guards the plan and what follows. A worker holds it to take a question and to hand in the answer, but never
+        # while it waits for the server: answers come in any order, and the plan sees one at a time. Whatever may lead
+        # to another question, or ends the run, notifies all threads, so none waits for what has already happened.
+        self._condition = threading.Condition()
         self._error: BaseException | None = None
         self._retries = 0
 
     def run(self, notify: Callable[[Progress], object] | None = None) -> None:
-        """Ask until nothing is left. On the caller's thread, which `notify` is called on as well.
+        """Run until nothing is left to ask. Blocks the caller's thread, on which `notify` is called, too.
 
         Raises:
             FunctionTimeoutError: it took longer than the timeout.
-            FinxSyncError: why a page could not be had, after several attempts.
+            FinxSyncError: why a page could not be fetched, after several attempts.
             KeyboardInterrupt: Ctrl+C.
         """
         threads = [
@@ -214,7 +203,7 @@ class Fetch:
             if notify is not None:
                 notify(progress)
             if over and self._cancel.is_set and self._error is None and not self._plan.done:
-                raise ConnectionLostError("tickHistory: given up, since its rows are not needed any more")
+                raise ConnectionLostError("tickHistory: cancelled, since its rows are no longer needed")
             if over:
                 return
             if time.monotonic() >= self._deadline:
@@ -229,7 +218,7 @@ class Fetch:
     def _work(self) -> None:
         try:
             while (question := self._next()) is not None:
-                if question.attempt:  # the last answer to it was wrong, so the server may need time
+                if question.attempt:  # the last answer to this was wrong: the server may need time
                     self._pause(question.attempt)
                 if question.kind == "snap":
                     snap = self._snap(question)
@@ -241,14 +230,14 @@ class Fetch:
                     with self._condition:
                         self._plan.answer_page(question, page)
                         self._condition.notify_all()
-        except BaseException as error:  # noqa: BLE001  # it is the caller's
+        except BaseException as error:  # noqa: BLE001  # raised again on the caller's thread
             with self._condition:
                 if not self._cancel.is_set and self._error is None:
                     self._error = error
                 self._condition.notify_all()
 
     def _next(self) -> Question | None:
-        """The next question; waits while others may still leave one over. None at the end."""
+        """The next question. Waits while the answers in flight may still lead to one; None at the end."""
         with self._condition:
             while not (self._cancel.is_set or self._error is not None or self._plan.done):
                 if (question := self._plan.next()) is not None:
@@ -257,7 +246,7 @@ class Fetch:
         return None
 
     def _snap(self, question: Question) -> Snap:
-        """A snap; whoever cannot answer it says nothing by that, and pages are worth having without."""
+        """A snap. An error proves nothing, and the pages are worth having without it."""
         try:
             return self._insist(question, self._asker.snap, SNAP_ATTEMPTS)
         except AuthorizationError:
@@ -269,7 +258,7 @@ class Fetch:
             return Snap(failed=True)
 
     def _insist(self, question: Question, ask: Callable[[Question, float], T], attempts: int = ATTEMPTS) -> T:
-        """Ask again, with growing pauses, as long as that may help."""
+        """Repeat a request, with growing pauses, as long as that may help."""
         failures = 0
         while True:
             try:

@@ -5,22 +5,14 @@ from __future__ import annotations
 import abc
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
 from finx_sync.errors import InvalidInputError, UnexpectedReplyError, UnsupportedError
 from finx_sync.functions.backend import DEFAULT_TIMEOUT, Answer, Backend, Functions
 from finx_sync.functions.exchange import Cancel
-from finx_sync.functions.history import (
-    DEFAULT_WORKERS,
-    CacheFolder,
-    End,
-    HistoryRequest,
-    Report,
-    fetch_history,
-    stream_history,
-)
+from finx_sync.functions.history import Report, fetch_history, stream_history
 from finx_sync.functions.inputs import (
     checked_day,
     checked_field,
@@ -31,20 +23,23 @@ from finx_sync.functions.inputs import (
     checked_start,
     checked_timeout,
 )
+from finx_sync.functions.query import HistoryOptions, HistoryQuery, with_history_options
 from finx_sync.functions.rest import FinxRestFunctions
 from finx_sync.messages import ContractTick, Tick
 from finx_sync.moments import Moment, TimeOfDay
 from finx_sync.redaction import excerpt
 from finx_sync.ticks import TickHistory
-from finx_sync.ticks.spans import Span
 from finx_sync.venues.base import Authentication
 from finx_sync.venues.finx import History, NameList, read_contracts
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = ["FinxFunctions"]
 
 
 class FinxFunctions(FinxRestFunctions):
-    """The functions; each opens a connection of its own, and may be called on any thread, also in a handler.
+    """The functions. Each opens a connection of its own, and may be called on any thread, even in a handler.
 
     All of them take `timeout`, seconds for the whole call, and raise FunctionTimeoutError, ServerRefusedError,
     AuthorizationError, ConnectError or ConnectionLostError, InvalidInputError before any I/O, UnexpectedReplyError for
@@ -62,7 +57,7 @@ class FinxFunctions(FinxRestFunctions):
             return backend.call(function, sent, seconds)
 
     def authenticate(self, *, timeout: float = DEFAULT_TIMEOUT) -> bool:
-        """Ask whether the key is good; True, or AuthorizationError is raised."""
+        """Check the key: returns True, or raises AuthorizationError."""
         answer = self._ask("authenticate", timeout)
         if not isinstance(answer.reply, Authentication):
             raise _unexpected("authenticate", answer)
@@ -91,126 +86,78 @@ class FinxFunctions(FinxRestFunctions):
             raise _unexpected("tickSnap", answer)
         return answer.reply
 
+    @with_history_options
     def get_tick_history(
         self,
         pair: str,
         date: Moment,
         time: TimeOfDay | None = None,
         *,
-        # what
-        end: End | None = None,
-        limit: int | None = None,
-        every: Span | None = None,
-        exchange: str | None = None,
-        strict: bool = False,
-        # how
-        workers: int = DEFAULT_WORKERS,
         progress: Report = False,
-        cache: CacheFolder | None = None,
-        timeout: float | None = None,
+        **options: Unpack[HistoryOptions],
     ) -> TickHistory:
         """The prices of a pair from all exchanges: a complete day, or a span of days, sorted by time.
 
-        Pages of 1000 rows are fetched over several short-lived connections at once. Ctrl+C, an error and the timeout
-        end them all. A page that fails is asked for again, with growing pauses.
+        Fetches pages of 1000 rows over several short-lived connections at once. Ctrl+C, an error and the timeout end
+        them all. A page that fails is requested again, with growing pauses.
 
         Args:
             pair: like "BTC:USD".
             date: day in UTC, like "2022-06-15"; or the moment to begin at, like a datetime or "2022-06-15T12:00",
                 which is the same as that day and `time`.
-            time: only what ticked after this time of day in UTC; None for the day's beginning, and midnight likewise.
-                With a zone, so is the day. Not where `date` has a time of its own.
+            time: only what ticked after this time of day in UTC; None or midnight for the whole day. If it has a zone,
+                `date` is a day of that zone. Not where `date` has a time of its own.
             end: only what ticked until then, that moment included: a time of the same day ("13:00"), a later day
                 ("2022-06-30", with all of it) or a moment ("2022-06-30T12:00", a datetime); None for the day's end.
-            limit: only the first so many.
-            every: only the first tick in each stretch of that length, like "1min", "1m" or a timedelta; stretches begin
+            limit: at most this many ticks, the first ones.
+            every: only the first tick of each period of this length, like "1min", "1m" or a timedelta; periods begin
                 at midnight UTC.
             exchange: only ticks of this exchange, like "COINBASE".
             strict: raise IncompleteHistoryError where `TickHistory.complete` would be False.
             workers: connections at once.
             progress: True draws a bar on the terminal; or a function, called on this thread with each `Progress`.
-            cache: folder in which whole past days are kept, and looked for; a call that was interrupted is resumed.
-            timeout: seconds for all of it; None takes 120 for each day.
+            cache: a folder that keeps whole past days, and what an interrupted call had fetched.
+            timeout: seconds for the whole call; None allows 120 for each day.
 
         Raises:
             IncompleteHistoryError: see `strict`.
-            FinxSyncError: pages could not be had, though they were asked for again; what there is by then is the
+            FinxSyncError: pages could not be fetched, even by repeated requests; what was fetched until then is the
                 error's `history`.
         """
-        request = HistoryRequest.checked(
-            pair,
-            date,
-            time,
-            end,
-            limit=limit,
-            every=every,
-            exchange=exchange,
-            workers=workers,
-            strict=strict,
-            cache=cache,
-            timeout=timeout,
-        )
+        query = HistoryQuery(pair, date, time, **options)
         with self._backend() as backend:
-            return fetch_history(_with_pages(backend), request, progress)
+            return fetch_history(_with_pages(backend), query, progress)
 
     def _tick_history_between(self, pair: str, first: int, last: int, timeout: float, cancel: Cancel) -> TickHistory:
-        """The ticks from one millisecond since the epoch to another, both in it; see `get_tick_history`."""
-        request = HistoryRequest.between(pair, first, last, timeout)
+        """The ticks from one millisecond since the epoch to another, both included; see `get_tick_history`."""
+        query = HistoryQuery.between(pair, first, last, timeout)
         with self._backend() as backend:
-            return fetch_history(_with_pages(backend), request, cancel=cancel)
+            return fetch_history(_with_pages(backend), query, cancel=cancel)
 
+    @with_history_options
     def iter_tick_history(
-        self,
-        pair: str,
-        date: Moment,
-        time: TimeOfDay | None = None,
-        *,
-        end: End | None = None,
-        limit: int | None = None,
-        every: Span | None = None,
-        exchange: str | None = None,
-        strict: bool = False,
-        workers: int = DEFAULT_WORKERS,
-        cache: CacheFolder | None = None,
-        timeout: float | None = None,
+        self, pair: str, date: Moment, time: TimeOfDay | None = None, **options: Unpack[HistoryOptions]
     ) -> Iterator[Tick]:
-        """The same, tick by tick, with only some 50 000 rows in memory at a time, however long the span.
+        """As `get_tick_history`, tick by tick, with only some 50 000 rows in memory at a time, however long the span.
 
-        Nothing runs between two stretches of rows, nor after the iterator was closed.
+        Nothing runs between two stretches of rows, or after the iterator is closed.
 
         Args:
-            pair: as in `get_tick_history`, and so are the others that nothing is said of.
+            pair: as in `get_tick_history`, like all arguments that are not described here.
             date: the first day, or the moment to begin at.
             time: only what ticked after this time of that day.
-            end: only what ticked until then.
-            limit: only the first so many.
-            every: only the first tick in each stretch.
-            exchange: only ticks of this one.
-            strict: raise IncompleteHistoryError at a stretch that is not proven complete; else a warning is logged.
-            workers: connections at once.
-            cache: folder in which whole past days are kept, and looked for; a day at a time is then in memory.
-            timeout: seconds for each stretch of rows; None takes 120 for each day of the span.
+            options: `strict` raises at a stretch that is not proven complete; otherwise a warning is logged. With
+                `cache`, a whole day at a time is in memory. `timeout` is for each stretch of rows; None allows 120 s
+                for each day of the span.
 
         Raises:
             IncompleteHistoryError: see `strict`.
         """
-        request = HistoryRequest.checked(
-            pair,
-            date,
-            time,
-            end,
-            limit=limit,
-            every=every,
-            exchange=exchange,
-            workers=workers,
-            strict=strict,
-            cache=cache,
-            timeout=timeout,
-        )
+        query = HistoryQuery(pair, date, time, **options)
 
         def ticks() -> Iterator[Tick]:
             with self._backend() as backend:
-                yield from stream_history(_with_pages(backend), request)
+                yield from stream_history(_with_pages(backend), query)
 
         return ticks()
 
@@ -258,11 +205,11 @@ class FinxFunctions(FinxRestFunctions):
         via: Literal["websocket", "rest"] = "websocket",
         timeout: float = DEFAULT_TIMEOUT,
     ) -> Any:
-        """What FinX knows about a security, as it came: the answer's shape is not documented.
+        """What FinX knows about a security, unchanged: the answer's shape is not documented.
 
         Args:
             security_id: like "BTC-26AUG22-20000-C".
-            via: which of the two that FinX has announced to ask.
+            via: which of the two ways that FinX has announced.
             timeout: seconds.
         """
         name = checked_name(security_id, "a security id", "BTC-26AUG22-20000-C")
@@ -277,7 +224,7 @@ class FinxFunctions(FinxRestFunctions):
     ) -> list[ContractTick]:
         """All contracts of a base instrument at one moment.
 
-        The answer's shape is not documented; a list of contract objects, or an object of such, is what is read.
+        The answer's shape is not documented; this accepts a list of contract objects, or an object of them.
 
         Args:
             base: "BTC", "ETH", "SOL" or "USDC".
@@ -301,22 +248,22 @@ class FinxFunctions(FinxRestFunctions):
             raise _unexpected("getFiveMinMatrix", answer) from error
 
     def call(self, function_name: str, *, timeout: float = DEFAULT_TIMEOUT, **params: Any) -> Any:
-        """Call any function by its wire name, and get its answer as plain JSON values, unread.
+        """Call any function by its wire name, and return its answer as plain JSON values.
 
         Args:
-            function_name: like "tickSnap"; also one that FinX adds later. On Deribit, a public method like
+            function_name: like "tickSnap", or one that FinX adds later. On Deribit, a public method like
                 "public/get_order_book".
             timeout: seconds.
-            params: its fields by their wire names, as JSON has them; a date becomes "2022-06-15", a time "21:27".
+            params: its fields by their wire names, as JSON values; a date becomes "2022-06-15", a time "21:27".
         """
         fields = {name: checked_field(value) for name, value in params.items()}
         return self._ask(checked_function(function_name), timeout, **fields).value
 
 
 def _with_pages(backend: Functions) -> Backend:
-    """The server, if it is one that has pages of history."""
+    """The server, if it has pages of history."""
     if not isinstance(backend, Backend):
-        raise UnsupportedError("only FinX has a history of ticks; it needs FinX")
+        raise UnsupportedError("only FinX has a history of ticks; choose an environment of FinX")
     return backend
 
 

@@ -18,11 +18,11 @@ __all__ = ["SpotHistory"]
 
 
 class SpotHistory:
-    """Fills a gap by the same pages, and with the same evidence, as every other history.
+    """Fills a gap with the same pages, and the same proof, as every other history.
 
     Args:
-        between: returns the ticks of a pair from one millisecond since the epoch to another, both in it;
-            takes pair, both of these, a timeout in seconds, and what ends it from another thread.
+        between: returns the ticks of a pair from one millisecond since the epoch to another, both included; takes the
+            pair, these two, a timeout in seconds, and a `Cancel`.
     """
 
     kind = SPOT
@@ -37,7 +37,7 @@ class SpotHistory:
         """All rows from `start` to `end`, UNIX seconds, as spot ticks marked as backfilled.
 
         Raises:
-            FinxSyncError: there is not one.
+            FinxSyncError: nothing could be fetched.
         """
         first, last = int(start) * 1000, max(int(start) * 1000, int(end * 1000))
         try:
@@ -47,7 +47,7 @@ class SpotHistory:
             if not error.history:
                 raise
             return Fetched([_spot(row) for row in error.history], str(error))
-        why = None if history.complete else f"it is not proven complete in {history.unproven[0]}"
+        why = None if history.complete else f"not proven complete in {history.unproven[0]}"
         return Fetched([_spot(row) for row in history], why)
 
     @contextmanager
@@ -56,7 +56,7 @@ class SpotHistory:
         with self._lock:
             self._cancels.add(cancel)
             ended = self._ended
-        if ended:
+        if ended:  # `end` came before this call was in the set, and has not cancelled it
             cancel.set()
         try:
             yield cancel
@@ -65,7 +65,7 @@ class SpotHistory:
                 self._cancels.discard(cancel)
 
     def end(self) -> None:
-        """Give up what is being fetched, and whatever is asked for from now on. Any thread."""
+        """Cancel what is being fetched, and every later call. Any thread."""
         with self._lock:
             self._ended = True
             cancels = list(self._cancels)
@@ -73,7 +73,7 @@ class SpotHistory:
             cancel.set()
 
     def moment(self, message: SpotTick) -> float:
-        """The tick's own time, UNIX seconds; whole seconds where the live feed says no more."""
+        """The tick's own time, UNIX seconds; whole seconds from the live feed."""
         moment = message.datetime
         return 0.0 if moment is None else moment.timestamp()
 

@@ -1,59 +1,43 @@
 """HTTPS calls on the caller's own thread: pooled, retried, bounded in time and size, and silent about the key.
 
-FinX's REST paths take the key in the query, so whatever shows a URL shows the key: redirects to elsewhere are refused,
-what requests and urllib3 log is redacted, and their exceptions are replaced by ours, never chained to them.
+FinX's REST paths take the key in the query, so whatever shows a URL shows the key: redirects to other servers are
+refused, and errors of other libraries are replaced by our own, never chained to them.
 """
 
 from __future__ import annotations
 
 import json
-import socket
+import random
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
-from http.cookiejar import DefaultCookiePolicy
 from typing import Any, Final
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import quote, urlencode, urljoin, urlsplit
 
-import requests
-import urllib3
-from urllib3.util.retry import Retry
-
-from finx_sync import forks
 from finx_sync.errors import (
     AuthorizationError,
     ConnectError,
     ConnectionLostError,
-    ConnectTimeoutError,
-    FinxSyncError,
     FunctionTimeoutError,
-    NameResolutionError,
-    ProxyError,
     RateLimitedError,
     ServerRefusedError,
     TLSError,
-    UnexpectedReplyError,
     UnreadableMessageError,
 )
-from finx_sync.functions.pool import Adapter, current
-from finx_sync.redaction import redact, shown
+from finx_sync.functions.pool import Answer, Deadline, Pool
+from finx_sync.redaction import shown
+from finx_sync.session.backoff import Backoff
+from finx_sync.session.failures import read_retry_after
 from finx_sync.session.options import Options
-from finx_sync.transport.proxy import read_proxy
 
 __all__ = ["HttpClient"]
 
 REDIRECTS: Final = 3
-CHUNK: Final = 65_536
+RETRIES: Final = 3
+"""Further attempts after a failed connection, a cut answer, or a status that asks for one."""
+RETRIED_STATUS: Final = (429, 502, 503, 504)
+RETRY: Final = Backoff(first=0.2, cap=5.0)
 REFUSING_STATUS: Final = (401, 403)
 TOO_MANY: Final = 429
-
-
-@dataclass(frozen=True)
-class _Answer:
-    status: int
-    reason: str
-    headers: Mapping[str, str]
-    body: bytes
 
 
 class HttpClient:
@@ -64,36 +48,20 @@ class HttpClient:
     """
 
     def __init__(self, options: Options) -> None:
-        self._options = options
-        self._session = self._new_session()
-        forks.watch(self)
-
-    def _new_session(self) -> requests.Session:
-        session = requests.Session()
-        # The environment's proxies are asked for below; its .netrc has no business here, and cookies have none either.
-        session.trust_env = False
-        session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-        adapter = Adapter(self._options)
-        session.mount("http://", adapter)
-        session.mount("https://", adapter)
-        return session
-
-    def forked(self) -> None:
-        """In the child of a fork: leave the parent's connections to it."""
-        self._session = self._new_session()
+        self._pool = Pool(options)
 
     def __repr__(self) -> str:
         return "<HttpClient>"
 
     def close(self) -> None:
         """Close the connections that are kept for the next call."""
-        self._session.close()
+        self._pool.close()
 
     def get(self, function: str, url: str, params: Mapping[str, str], timeout: float) -> Any:
-        """Ask for `url`, and return the JSON value that it answers with.
+        """Request `url`, and return the JSON value of the answer.
 
         Args:
-            function: what to call it in errors.
+            function: its name, for the texts of errors.
             url: without the query.
             params: the query, the key among them.
             timeout: seconds for the whole call, retries included.
@@ -101,84 +69,64 @@ class HttpClient:
         Raises:
             FunctionTimeoutError: it took longer.
             AuthorizationError: 401 or 403.
-            RateLimitedError: 429, and no time to wait as long as the server asks.
-            ServerRefusedError: another status, an error object, or a redirect to elsewhere.
-            ConnectError, ConnectionLostError: no connection, or it ended within the answer.
+            RateLimitedError: 429, and the call has no time for the pause that the server asks for.
+            ServerRefusedError: another status, an error object, or a redirect to another server.
+            ConnectError, ConnectionLostError: no connection, or it ended before the whole answer was here.
             UnexpectedReplyError: the answer is larger than the limit.
-            UnreadableMessageError: the answer is no JSON.
+            UnreadableMessageError: the answer is not JSON.
         """
-        return self._call(function, "GET", url, timeout, params=params)
+        return self._call(function, "GET", f"{url}?{urlencode(params)}", timeout)
 
     def post(self, function: str, url: str, content: Mapping[str, Any], timeout: float) -> Any:
-        """Send a JSON object to `url`; otherwise as `get`."""
-        return self._call(function, "POST", url, timeout, json=content)
+        """Send a JSON object to `url`; otherwise as `get`. Tries again only if the connection fails."""
+        return self._call(function, "POST", url, timeout, json.dumps(content).encode())
 
-    def _call(self, function: str, method: str, url: str, timeout: float, **content: Any) -> Any:
-        current.ends_at = time.monotonic() + timeout
-        failure: FinxSyncError | None = None
+    def _call(self, function: str, method: str, url: str, timeout: float, content: bytes | None = None) -> Any:
+        deadline = Deadline(timeout)
         try:
             for _ in range(1 + REDIRECTS):
-                answer = self._exchange(method, url, **content)
+                answer = self._insist(method, url, content, deadline)
                 if not 300 <= answer.status < 400:
                     return _read(function, answer)
-                url, content = self._followed(function, url, answer), {**content, "params": None}
-        except FinxSyncError:
-            raise
-        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
-            failure = _mapped(function, error, timeout)
-        finally:
-            current.ends_at = float("inf")
-        # Raised out here, so that the original, whose text has the URL, is not its context.
-        raise failure or ServerRefusedError(function, f"more than {REDIRECTS} redirects")
+                url = _followed(function, url, answer)
+        except TimeoutError:
+            if not deadline.is_over:  # a step of connecting took too long, not the call
+                raise
+            raise FunctionTimeoutError(f"{function}: no answer within {timeout:g} s") from None
+        raise ServerRefusedError(function, f"more than {REDIRECTS} redirects")
 
-    def _exchange(self, method: str, url: str, **content: Any) -> _Answer:
-        left = max(current.left(), 1e-3)
-        response = self._session.request(
-            method,
-            url,
-            **content,
-            timeout=(min(left, self._options.connect_timeout), left),
-            allow_redirects=False,
-            proxies=self._route(url),
-            stream=True,
-            headers={"Accept": "application/json"},
+    def _insist(self, method: str, url: str, content: bytes | None, deadline: Deadline) -> Answer:
+        """Repeat a request, after growing pauses, as long as that may help and there is time."""
+        for failures in range(1, RETRIES + 1):
+            pause = RETRY.delay(failures, random.random)
+            try:
+                answer = self._pool.exchange(method, url, content, deadline)
+            except TLSError:
+                raise
+            except (ConnectError, ConnectionLostError) as error:
+                if method != "GET" and not isinstance(error, ConnectError):
+                    raise
+            else:
+                pause = _pause_of(answer) or pause
+                if method != "GET" or answer.status not in RETRIED_STATUS or pause >= deadline.left():
+                    return answer
+            time.sleep(min(pause, deadline.left()))
+        return self._pool.exchange(method, url, content, deadline)
+
+
+def _followed(function: str, url: str, answer: Answer) -> str:
+    """The target of a redirect that stays on the server."""
+    target = quote(urljoin(url, answer.headers.get("Location", "")), safe="%/:=&?~#+!$,;'@()*[]")
+    if urlsplit(url)[:2] != urlsplit(target)[:2] or target == url:
+        raise ServerRefusedError(
+            function,
+            f"HTTP {answer.status}, a redirect to {shown(target)} (not followed: it would reveal the key)",
+            answer.status,
         )
-        with response:
-            return _Answer(response.status_code, response.reason or "", response.headers, self._body(response))
-
-    def _route(self, url: str) -> dict[str, str]:
-        """The HTTP proxies for `url`, as requests takes them; a SOCKS proxy is for our own connections."""
-        proxy = self._options.proxy
-        if proxy is None:
-            proxy = requests.utils.select_proxy(url, requests.utils.get_environ_proxies(url))
-        address = read_proxy(proxy) if proxy else None
-        current.socks = address if address is not None and address.scheme != "http" else None
-        return {"http": proxy, "https": proxy} if proxy and current.socks is None else {}
-
-    def _body(self, response: requests.Response) -> bytes:
-        limit, pieces, size = self._options.max_size, [], 0
-        for piece in response.iter_content(CHUNK):
-            pieces.append(piece)
-            size += len(piece)
-            if size > limit:
-                raise UnexpectedReplyError(f"the answer is larger than max_size, {limit} bytes")
-        return b"".join(pieces)
-
-    @staticmethod
-    def _followed(function: str, url: str, answer: _Answer) -> str:
-        """Where a redirect leads, if it stays on the server."""
-        target = urljoin(url, answer.headers.get("Location", ""))
-        old, new = urlsplit(url), urlsplit(target)
-        if (old.scheme, old.netloc) != (new.scheme, new.netloc) or target == url:
-            raise ServerRefusedError(
-                function,
-                f"HTTP {answer.status}, a redirect to {shown(target)} (not followed: it would tell the key)",
-                answer.status,
-            )
-        return target
+    return target
 
 
-def _read(function: str, answer: _Answer) -> Any:
+def _read(function: str, answer: Answer) -> Any:
     text = answer.body.decode("utf-8", "replace")
     try:
         value = json.loads(text)
@@ -197,51 +145,10 @@ def _read(function: str, answer: _Answer) -> Any:
     else:
         return value
     if answer.status == TOO_MANY:
-        raise RateLimitedError(function, said, _seconds(answer.headers.get("Retry-After")))
+        raise RateLimitedError(function, said, _pause_of(answer))
     raise ServerRefusedError(function, said, answer.status)
 
 
-def _seconds(retry_after: str | None) -> float | None:
-    if retry_after is None:
-        return None
-    try:
-        return float(Retry().parse_retry_after(retry_after))
-    except urllib3.exceptions.InvalidHeader:
-        return None
-
-
-def _mapped(function: str, error: Exception, timeout: float) -> FinxSyncError:
-    """Our error for one of requests', urllib3's or the socket's."""
-    reasons = list(_reasons(error))
-    text = redact(f"{function}: {reasons[-1]}")
-    if current.left() <= 0 or any(isinstance(one, (requests.ReadTimeout, TimeoutError)) for one in reasons):
-        return FunctionTimeoutError(f"{function}: no answer within {timeout:g} s")
-    for one in reasons:
-        if isinstance(one, FinxSyncError):  # raised by our own connections, inside urllib3's
-            return type(one)(f"{function}: {one}")
-    for kinds, ours in _KINDS:
-        if any(isinstance(one, kinds) for one in reasons):
-            return ours(text)
-    return ConnectionLostError(text)
-
-
-def _reasons(error: BaseException) -> list[BaseException]:
-    """An error and those inside it, outermost first; these libraries nest them in arguments and attributes."""
-    found: list[BaseException] = []
-    inner: Any = error
-    while isinstance(inner, BaseException) and inner not in found:
-        found.append(inner)
-        nested = [one for one in (getattr(inner, "reason", None), *reversed(inner.args)) if isinstance(one, Exception)]
-        inner = nested[0] if nested else inner.__cause__
-    return found
-
-
-_KINDS: Final[tuple[tuple[Any, type[FinxSyncError]], ...]] = (
-    ((requests.exceptions.ProxyError, urllib3.exceptions.ProxyError), ProxyError),
-    ((requests.exceptions.SSLError, urllib3.exceptions.SSLError), TLSError),
-    ((urllib3.exceptions.NameResolutionError, socket.gaierror), NameResolutionError),
-    # In urllib3's tree the two above and this are kinds of the one below.
-    ((urllib3.exceptions.NewConnectionError, ConnectionRefusedError), ConnectError),
-    ((requests.ConnectTimeout, urllib3.exceptions.ConnectTimeoutError), ConnectTimeoutError),
-)
-"""Which of their errors is which of ours; the first that fits."""
+def _pause_of(answer: Answer) -> float | None:
+    """The pause in seconds that the server asks for; None where it does not."""
+    return read_retry_after(answer.headers.get("Retry-After", ""), time.time())

@@ -1,4 +1,4 @@
-"""Arguments of the blocking functions, checked before any I/O and written the way FinX writes them."""
+"""Check the arguments of the blocking functions before any I/O, and write them the way FinX does."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from finx_sync.moments import (
 )
 
 __all__ = [
+    "checked_contract",
     "checked_day",
     "checked_field",
     "checked_five_minutes",
@@ -31,6 +32,7 @@ __all__ = [
 
 _PAIR: Final = re.compile(r"[A-Za-z0-9._-]+:[A-Za-z0-9._-]+")
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]*")
+_CONTRACT: Final = re.compile(r"[A-Z0-9_]+-[A-Z0-9-]+")
 _FUNCTION: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]*(/[A-Za-z0-9_-]+)*")
 _FIVE_MINUTES: Final = dt.timedelta(minutes=5)
 
@@ -38,7 +40,10 @@ _FIVE_MINUTES: Final = dt.timedelta(minutes=5)
 def checked_pair(pair: str) -> str:
     """A pair such as "BTC:USD"."""
     if not isinstance(pair, str) or not _PAIR.fullmatch(pair):
-        raise InvalidInputError(f"{pair!r} is no pair; it looks like 'BTC:USD'")
+        hint = ""
+        if isinstance(pair, str) and _CONTRACT.fullmatch(pair):
+            hint = "; contracts are for subscribe_contract and on_contract"
+        raise InvalidInputError(f"{pair!r} is not a pair; it looks like 'BTC:USD'{hint}")
     return pair
 
 
@@ -47,6 +52,13 @@ def checked_name(name: str, what: str = "an instrument name", example: str = "BT
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise InvalidInputError(f"{name!r} is not {what}; it looks like {example!r}")
     return name
+
+
+def checked_contract(name: str) -> str:
+    """The name of a contract that can be subscribed."""
+    if isinstance(name, str) and _PAIR.fullmatch(name):
+        raise InvalidInputError(f"{name!r} is a pair, not a contract; pairs are for subscribe_spot and on_spot")
+    return checked_name(name)
 
 
 def checked_function(name: str) -> str:
@@ -62,9 +74,9 @@ def checked_day(day: Moment) -> str:
 
 
 def checked_field(value: Any) -> Any:
-    """A field of a call by its wire name: a date or a time of a type of its own as text, anything else as it is.
+    """A field of a call by its wire name: a date or a time as text, anything else unchanged.
 
-    How a function wants a moment is not known here; it is refused rather than written in some way.
+    A moment is refused, since each function may expect it in another form.
     """
     if isinstance(value, dt.time):
         clock = read_time_alone(value)
@@ -73,9 +85,9 @@ def checked_field(value: Any) -> Any:
 
 
 def checked_start(date: Moment | None, time: TimeOfDay | None) -> tuple[str | None, str | None]:
-    """A day and the time of that day, both in UTC: "2022-06-15" and "21:27" or "21:27:40.453"; what is None stays None.
+    """A day and the time of that day, both in UTC: "2022-06-15" and "21:27" or "21:27:40.453"; None stays None.
 
-    A `date` that is a moment has its time with it.
+    A `date` that is a moment includes its time.
     """
     if date is None:
         clock = read_time_alone(time)
@@ -91,7 +103,7 @@ def checked_five_minutes(at: Moment) -> str:
     moment = read_moment(at)
     if (moment - dt.datetime.min.replace(tzinfo=moment.tzinfo)) % _FIVE_MINUTES:
         raise InvalidInputError(
-            f"{at!r} is no moment on the five-minute grid; it looks like '2022-08-04T04:05' or 'latest'"
+            f"{at!r} is not a moment on the five-minute grid; it looks like '2022-08-04T04:05' or 'latest'"
         )
     return moment.replace(tzinfo=None).isoformat(timespec="minutes")
 
@@ -99,5 +111,5 @@ def checked_five_minutes(at: Moment) -> str:
 def checked_timeout(timeout: float) -> float:
     """Seconds above 0."""
     if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not timeout > 0:
-        raise InvalidInputError(f"{timeout!r} is no timeout; it is a number of seconds above 0")
+        raise InvalidInputError(f"{timeout!r} is not a timeout; it is a number of seconds above 0")
     return float(timeout)

@@ -1,58 +1,62 @@
-"""How a span of days is asked for, page by page, by several at once. Pure: no thread, no socket, no clock.
+"""The plan by which several workers fetch a span of days, page by page. Pure: no thread, no socket, no clock.
 
-Whoever has nothing to do takes over the later half of what the busiest has left. What a page is, and whether a server
-does what is documented, is `reading`'s and `evidence`'s.
+An idle worker takes over the later half of what the busiest segment has left. `reading` and `evidence` know what a page
+is, and whether a server does what is documented.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Final
 
 from finx_sync.functions.day import DAY_MS, PAGE_ROWS, Day, Question, Window
 from finx_sync.functions.evidence import Server, Snap, Stretch
+from finx_sync.functions.questions import RowFilter
 from finx_sync.functions.reading import Segment
-from finx_sync.ticks.columns import MILLISECOND, Columns, ExchangeNames, moment
+from finx_sync.ticks.columns import MILLISECOND, Columns, moment
 from finx_sync.ticks.page import DayPage
 
 __all__ = ["Plan", "windows"]
 
 WORTH_SHARING: Final = 2 * PAGE_ROWS
-"""Rows that somebody has probably left before another helps."""
+"""Rows that a segment must probably have left to be halved."""
 
 
 class Plan:
-    """Which questions are left, and where their answers go. Not safe from several threads: the caller has the lock.
+    """The questions that are left, and where their answers go. Not thread-safe: the caller holds a lock.
 
     Args:
         windows: the days, in order.
-        names: of exchanges; the ones that the pages' columns have.
-        every, exchange: see `Day`.
-        limit: rows after which nothing more is asked for; the questions then come one after the other.
-        server: what is known of the server.
+        wanted: the rows to keep.
+        limit: rows after which nothing more is requested; questions then come one after the other.
+        server: what is known about the server.
     """
 
     def __init__(
         self,
         windows: Sequence[Window],
-        names: ExchangeNames,
+        wanted: RowFilter,
         *,
-        every: int | None = None,
-        exchange: int | None = None,
         limit: int | None = None,
         server: Server | None = None,
     ) -> None:
         server = Server() if server is None else server
-        self.days = [Day(window, names, every, exchange, server, eager=limit is None) for window in windows]
+        self.days = [Day(window, wanted, server, eager=limit is None) for window in windows]
         self._limit = limit
-        self.names = names
+        self._names = wanted.names
         self._asked = 0
-        self._rest: Stretch | None = None  # what the limit has cut off of a day
+        self._rest: Stretch | None = None  # the part of a day that the limit cuts off
         self.pages = 0
         self.rows = 0
 
+    def use(self, day: Day, rows: Columns) -> None:
+        """Take a day's rows, proven complete, from elsewhere."""
+        day.finished = rows
+        self.rows += len(rows)
+
     def next(self) -> Question | None:
-        """The next question that nobody asks yet; None when there is none at the moment, or no more at all."""
+        """The next question; None when all are in flight, or none is left."""
         if self.done or (self._limit is not None and self._asked):
             return None
         question = self._waiting() or (self._shared() if self._limit is None else None)
@@ -83,7 +87,7 @@ class Plan:
         return Question("page", day.window.date, segment.position, day, segment, segment.empties)
 
     def answer_page(self, question: Question, page: DayPage) -> None:
-        """The answer to a "page" question."""
+        """Take the answer to a "page" question."""
         day, segment = question.day, question.segment
         assert segment is not None
         self._asked -= 1
@@ -99,32 +103,36 @@ class Plan:
         day.go_on()
 
     def answer_snap(self, question: Question, snap: Snap) -> None:
-        """The answer to a "snap" question."""
+        """Take the answer to a "snap" question."""
         self._asked -= 1
         question.day.take_snap(question, snap)
         question.day.go_on()
 
     def _cut(self, day: Day) -> None:
-        """The first reading has as many rows as are wanted: of the rest nothing needs to be known."""
+        """Cut off the rest of a day once its first reading has all rows up to the limit."""
         assert self._limit is not None
-        before = sum(len(one.finished) for one in self.days if one.finished is not None)
-        rows, left = day.rows(), self._limit - before
+        rows, left = day.rows(), self._limit - self._settled()
         if self._rest is None and len(rows) >= left:
             self._rest = (rows.stamps[left - 1] // MILLISECOND + 1, day.window.last)
             day.cut_at(self._rest[0] - 1)
 
     @property
     def done(self) -> bool:
-        """Whether nothing is left to be asked."""
+        """Whether nothing is left to ask."""
         if all(day.finished is not None for day in self.days):
             return True
         if self._limit is None:
             return False
-        return sum(len(day.finished) for day in self.days if day.finished is not None) >= self._limit
+        return self._settled() >= self._limit
+
+    def _settled(self) -> int:
+        """How many rows there are before the first day that is not finished."""
+        finished = itertools.takewhile(lambda rows: rows is not None, (day.finished for day in self.days))
+        return sum(len(rows or ()) for rows in finished)
 
     def result(self) -> tuple[Columns, list[Stretch]]:
-        """All rows in order (at most `limit`), and where they may not be all; also while there is more to come."""
-        rows = Columns(self.names)
+        """The rows in order (at most `limit`), and where they are not proven complete; valid before the end, too."""
+        rows = Columns(self._names)
         unproven: list[Stretch] = []
         for day in self.days:
             rows.extend(day.rows())
@@ -139,14 +147,14 @@ class Plan:
 
     @property
     def fraction(self) -> float:
-        """How much is there, 0 to 1."""
+        """How much of the work is done, 0 to 1."""
         if self._limit is not None:
             return min(1.0, self.rows / self._limit)
         return sum(day.fraction for day in self.days) / len(self.days) if self.days else 1.0
 
 
 def windows(first: int, last: int) -> list[Window]:
-    """The days, or parts of them, from one millisecond to another, both in it."""
+    """The days, or parts of them, from one millisecond to another, both included."""
     found = []
     for midnight in range(first // DAY_MS * DAY_MS, last + 1, DAY_MS):
         date = moment(midnight * MILLISECOND).date().isoformat()

@@ -1,226 +1,244 @@
-"""Pooled HTTP connections for requests that keep a whole call's deadline, and retry while it lasts.
+"""HTTP/1.1 over the connections that streams use too (`transport.dial`), kept for the next call.
 
-requests and urllib3 bound each single read; a server that sends a byte now and then takes for ever. Here every read of
-a thread's call ends with the call.
+A timeout of single reads does not bound a call: a server that sends a byte now and then could take forever. So
+`http.client` gets a socket here that sets the timeout of each read to the time left for the whole call.
 """
 
 from __future__ import annotations
 
 import http.client
 import io
-import logging
 import socket
-import threading
 import time
-from typing import TYPE_CHECKING, Any, Final
+import weakref
+import zlib
+from collections import deque
+from dataclasses import dataclass, replace
+from email.message import Message
+from typing import Any, Final
+from urllib.parse import SplitResult, urlsplit
 
-import urllib3
-from requests.adapters import HTTPAdapter
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.exceptions import MaxRetryError, ResponseError
-from urllib3.util.retry import Retry
-
-from finx_sync.errors import NameResolutionError, ProxyError
-from finx_sync.redaction import RedactingFilter
+from finx_sync import forks
+from finx_sync.errors import ConnectionLostError, UnexpectedReplyError
 from finx_sync.session.options import Options
-from finx_sync.transport.proxy import ProxyAddress, Talk, talk
+from finx_sync.transport.dial import Attempt, dial
+from finx_sync.transport.options import target_for
+from finx_sync.transport.waker import Waker
 
-if TYPE_CHECKING:
-    from typing_extensions import Self
+__all__ = ["Answer", "Deadline", "Pool"]
 
-__all__ = ["Adapter", "Call", "current"]
-
-RETRIES: Final = 3
-"""Further attempts after a failed connection, a cut answer, or a status that asks for one."""
-RETRIED_STATUS: Final = (429, 502, 503, 504)
-BACKOFF: Final = 0.2
-"""Seconds before the second of these; each following wait doubles, with jitter."""
-LONGEST_BACKOFF: Final = 5.0
+CHUNK: Final = 65_536
+KEPT: Final = 10
+"""Most connections that are kept for later calls."""
+GZIP: Final = 16 + zlib.MAX_WBITS
 
 
-class Call(threading.local):
-    """What the connections of this thread must know of its call.
+class Deadline:
+    """The end of a call.
 
-    Attributes:
-        ends_at: on the monotonic clock: urllib3's own timeouts are for single reads, and a slow body has many.
-        socks: the SOCKS proxy to go through.
+    Args:
+        timeout: seconds from now.
     """
 
-    ends_at: float = float("inf")
-    socks: ProxyAddress | None = None
+    def __init__(self, timeout: float) -> None:
+        self._ends_at = time.monotonic() + timeout
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no time is left."""
+        return time.monotonic() >= self._ends_at
 
     def left(self) -> float:
-        """Seconds."""
-        return self.ends_at - time.monotonic()
+        """Seconds.
+
+        Raises:
+            TimeoutError: none are left.
+        """
+        left = self._ends_at - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("the call's time is over")
+        return left
 
 
-current: Final = Call()
+@dataclass(frozen=True)
+class Answer:
+    """What a server answered.
+
+    Attributes:
+        status, reason: of the first line.
+        headers: by name, in any case.
+        body: unpacked.
+    """
+
+    status: int
+    reason: str
+    headers: Message
+    body: bytes
 
 
-class _Filter(RedactingFilter):
-    """Silences urllib3's log within our calls, whose outcome is told once, by what they return or raise."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        return current.ends_at == float("inf") and super().filter(record)
-
-
-for _name in ("urllib3.connectionpool", "urllib3.util.retry"):
-    logging.getLogger(_name).addFilter(_Filter())
-
-
-class _TimedReader(io.RawIOBase):
+class _Reader(io.RawIOBase):
     """Reads from a socket while there is time."""
 
-    def __init__(self, sock: socket.socket, raw: io.RawIOBase) -> None:
+    def __init__(self, sock: socket.socket, deadline: Deadline) -> None:
         self._sock = sock
-        self._raw = raw
+        self._deadline = deadline
 
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: Any, /) -> int | None:
-        left = current.left()
-        if left <= 0:
-            raise TimeoutError("the call's time is over")
-        self._sock.settimeout(left)
-        count: int | None = self._raw.readinto(buffer)
-        return count
+    def readinto(self, buffer: Any, /) -> int:
+        self._sock.settimeout(self._deadline.left())
+        return self._sock.recv_into(buffer)
+
+
+class _Connection:
+    """One connection. `http.client` uses it as a socket, and needs no other methods than these.
+
+    Args:
+        sock: connected, TLS done.
+        proxy_headers: headers for the HTTP proxy that reads the requests; None where the server itself does, so that
+            requests do not name the host.
+    """
+
+    def __init__(self, sock: socket.socket, proxy_headers: dict[str, str] | None) -> None:
+        self._sock = sock
+        self._proxy_headers = proxy_headers
+        self._deadline = Deadline(0)
+
+    def ask(self, method: str, url: SplitResult, content: bytes | None, deadline: Deadline) -> http.client.HTTPResponse:
+        """Send a request, and read the answer up to its body."""
+        self._deadline = deadline
+        talk = http.client.HTTPConnection(url.hostname or "")
+        talk.sock = self
+        path = url._replace(scheme="", netloc="", fragment="").geturl() or "/"
+        if self._proxy_headers is not None:
+            path = f"{url.scheme}://{url.netloc}{path}"
+        headers = {"Host": url.netloc, "Accept": "application/json", "Accept-Encoding": "gzip"}
+        if content is not None:
+            headers["Content-Type"] = "application/json"
+        talk.request(method, path, content, {**headers, **(self._proxy_headers or {})})
+        return talk.getresponse()
+
+    def sendall(self, data: bytes) -> None:
+        self._sock.settimeout(self._deadline.left())
+        self._sock.sendall(data)
+
+    def makefile(self, mode: str) -> io.BufferedReader:
+        return io.BufferedReader(_Reader(self._sock, self._deadline), CHUNK)
 
     def close(self) -> None:
-        self._raw.close()
-        super().close()
+        """Called by `http.client` before the body has been read: too early."""
+
+    def end(self) -> None:
+        """Close it."""
+        self._sock.close()
 
 
-class _TimedResponse(http.client.HTTPResponse):
-    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
-        super().__init__(sock, *args, **kwargs)
-        self.fp = io.BufferedReader(_TimedReader(sock, self.fp.detach()))
+class Pool:
+    """Sends requests from any thread, each over a connection that no other request uses at the time.
 
-
-class _Connection(HTTPConnection):
-    response_class = _TimedResponse
-
-    def _new_conn(self) -> socket.socket:
-        return super()._new_conn() if current.socks is None else _through(current.socks, self.host, self.port)
-
-
-class _SecureConnection(HTTPSConnection):
-    response_class = _TimedResponse
-
-    def _new_conn(self) -> socket.socket:
-        return super()._new_conn() if current.socks is None else _through(current.socks, self.host, self.port)
-
-
-def _through(proxy: ProxyAddress, host: str, port: int) -> socket.socket:
-    """Connect through a SOCKS proxy.
-
-    Raises:
-        ProxyError: it cannot be reached, hung up, or refused.
-        NameResolutionError: it wants an address, and the host has none.
+    Args:
+        options: TLS, proxy, the time to connect, and the size limit are taken from here.
     """
-    try:
-        asked = host if proxy.looks_up else _address(proxy, host, port)
-        sock = socket.create_connection((proxy.host, proxy.port), timeout=max(current.left(), 1e-3))
-    except socket.gaierror as error:
-        raise NameResolutionError(f"{host!r} or the proxy {proxy} has no address: {error}") from None
-    except TimeoutError:
-        raise
-    except OSError as error:
-        raise ProxyError(f"the proxy {proxy} cannot be reached: {error}") from None
-    try:
-        _converse(sock, talk(proxy, asked, port))
-    except (ProxyError, TimeoutError):
-        sock.close()
-        raise
-    except OSError as error:
-        sock.close()
-        raise ProxyError(f"the proxy {proxy} hung up: {error}") from None
-    return sock
-
-
-def _address(proxy: ProxyAddress, host: str, port: int) -> str:
-    family = socket.AF_INET if proxy.scheme == "socks4" else socket.AF_UNSPEC
-    return str(socket.getaddrinfo(host, port, family, socket.SOCK_STREAM)[0][4][0])
-
-
-def _converse(sock: socket.socket, conversation: Talk) -> None:
-    answer = b""
-    try:
-        wanted = next(conversation)
-        while True:
-            sock.settimeout(max(current.left(), 1e-3))
-            if isinstance(wanted, int):
-                answer = b""
-                while len(answer) < wanted:
-                    if not (piece := sock.recv(wanted - len(answer))):
-                        raise ConnectionResetError("it closed the connection in the middle of its answer")
-                    answer += piece
-            else:
-                sock.sendall(wanted)
-            wanted = conversation.send(answer)
-    except StopIteration:
-        return
-
-
-class _Pool(HTTPConnectionPool):
-    ConnectionCls = _Connection
-
-
-class _SecurePool(HTTPSConnectionPool):
-    ConnectionCls = _SecureConnection
-
-
-class _Retry(Retry):
-    """Retries while the call's time lasts; a server that wants a longer pause gets none, and the user is told."""
-
-    def increment(
-        self,
-        method: str | None = None,
-        url: str | None = None,
-        response: Any = None,
-        error: Exception | None = None,
-        _pool: Any = None,
-        _stacktrace: Any = None,
-    ) -> Self:
-        pause = self.get_retry_after(response) if response is not None else None
-        if (pause or 0) >= current.left():
-            raise MaxRetryError(_pool, url or "", error or ResponseError("no time left for another attempt"))
-        return super().increment(method, url, response, error, _pool, _stacktrace)
-
-    def get_backoff_time(self) -> float:
-        return max(0.0, min(super().get_backoff_time(), current.left()))
-
-
-class Adapter(HTTPAdapter):
-    """Connections that keep the deadline, and the user's TLS settings."""
 
     def __init__(self, options: Options) -> None:
-        self._context = options.ssl_context
-        retries = _Retry(
-            total=RETRIES,
-            redirect=False,
-            status_forcelist=RETRIED_STATUS,
-            backoff_factor=BACKOFF,
-            backoff_jitter=BACKOFF,
-            backoff_max=LONGEST_BACKOFF,
-            raise_on_status=False,
-        )
-        super().__init__(max_retries=retries)
+        self._options = options
+        # No lock: a deque's appends and pops are atomic, and whoever pops a connection is the only one to have it.
+        self._idle: deque[tuple[tuple[str, str], _Connection]] = deque()
+        weakref.finalize(self, _end_all, self._idle)  # a script that makes a call or two need not close anything
+        forks.watch(self, Pool.forked)
 
-    def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **kwargs: Any) -> None:
-        """Make the pools; requests calls this."""
-        super().init_poolmanager(connections, maxsize, block, **kwargs, **self._tls())
-        self._watch(self.poolmanager)
+    def forked(self) -> None:
+        """In the child of a fork: leave the parent's connections to it."""
+        self.close()
 
-    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
-        """Make those for a proxy; requests calls this."""
-        return self._watch(super().proxy_manager_for(proxy, **kwargs, **self._tls()))
+    def close(self) -> None:
+        """Close the connections that are kept for the next call."""
+        _end_all(self._idle)
 
-    def _tls(self) -> dict[str, Any]:
-        return {} if self._context is None else {"ssl_context": self._context}
+    def exchange(self, method: str, url: str, content: bytes | None, deadline: Deadline) -> Answer:
+        """Send one request, and return the answer to it.
 
-    @staticmethod
-    def _watch(manager: urllib3.PoolManager) -> urllib3.PoolManager:
-        manager.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}
-        return manager
+        Raises:
+            TimeoutError: the deadline.
+            ConnectError: no connection.
+            ConnectionLostError: it ended before the answer did, or the answer is not HTTP.
+            UnexpectedReplyError: the answer is larger than the limit.
+        """
+        parts = urlsplit(url)
+        # If a kept connection turns out to be closed, nobody knows whether it took the request: a POST opens a new one.
+        while method == "GET" and (connection := self._take(parts)) is not None:
+            try:
+                return self._talk(connection, method, parts, content, deadline)
+            except ConnectionLostError:  # closed while it was kept
+                continue
+        return self._talk(self._open(parts, deadline), method, parts, content, deadline)
+
+    def _take(self, url: SplitResult) -> _Connection | None:
+        for _ in range(len(self._idle)):
+            try:
+                origin, connection = self._idle.pop()
+            except IndexError:  # another thread was faster
+                return None
+            if origin == url[:2]:
+                return connection
+            self._idle.appendleft((origin, connection))
+        return None
+
+    def _open(self, url: SplitResult, deadline: Deadline) -> _Connection:
+        address = f"ws{url.geturl().removeprefix('http')}"
+        target, headers = target_for(address, self._options.proxy, self._options.ssl_context), None
+        proxy = target.proxy
+        if proxy is not None and proxy.scheme == "http" and target.tls is None:
+            # The proxy gets the request itself: many allow CONNECT for HTTPS only.
+            target, headers = replace(target, tunnel=False), proxy.login_header()
+        waker = Waker()
+        try:
+            attempt = Attempt(waker, min(deadline.left(), self._options.connect_timeout))
+            return _Connection(dial(target, attempt), headers)
+        finally:
+            waker.close()
+
+    def _talk(
+        self, connection: _Connection, method: str, url: SplitResult, content: bytes | None, deadline: Deadline
+    ) -> Answer:
+        failure: Exception
+        try:
+            response = connection.ask(method, url, content, deadline)
+            body = _body(response, self._options.max_size)
+            if response.will_close or len(self._idle) >= KEPT:
+                connection.end()
+            else:
+                self._idle.append(((url.scheme, url.netloc), connection))
+            return Answer(response.status, response.reason, response.headers, body)
+        except (http.client.HTTPException, zlib.error, OSError, ValueError) as error:
+            connection.end()
+            failure = error
+        except BaseException:
+            connection.end()
+            raise
+        if isinstance(failure, TimeoutError) and failure.errno is None:  # ours; the system's own has a number
+            raise TimeoutError
+        # Raised out here, so that the original, whose attributes may have the URL, is not its context.
+        raise ConnectionLostError(f"the connection ended before the answer: {failure or type(failure).__name__}")
+
+
+def _end_all(idle: deque[tuple[tuple[str, str], _Connection]]) -> None:
+    while idle:
+        idle.popleft()[1].end()
+
+
+def _body(response: http.client.HTTPResponse, limit: int) -> bytes:
+    unpacker = zlib.decompressobj(GZIP) if response.headers.get("Content-Encoding", "") == "gzip" else None
+    pieces: list[bytes] = []
+    size = 0
+    while piece := response.read(CHUNK):
+        if unpacker is not None:
+            piece = unpacker.decompress(piece, limit + 1 - size)
+        pieces.append(piece)
+        size += len(piece)
+        if size > limit:
+            raise UnexpectedReplyError(f"the answer is larger than max_size, {limit} bytes")
+    if response.length or (unpacker is not None and not unpacker.eof):
+        raise http.client.IncompleteRead(b"", response.length)
+    return b"".join(pieces)

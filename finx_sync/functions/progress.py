@@ -1,4 +1,4 @@
-"""A line on the terminal that tells how far a long call has come."""
+"""A line on the terminal that shows the progress of a long call."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ WIDTH: Final = 30
 
 
 class ProgressBar:
-    """Draws each report over the one before; says nothing where nobody looks.
+    """Draws each report over the one before; draws nothing unless the file is a terminal.
 
     Args:
         what: the title.
-        file: a terminal; standard error unless given, so that data on standard output stays clean.
+        file: None for standard error, so that standard output carries data only.
     """
 
     def __init__(self, what: str, file: TextIO | None = None) -> None:
@@ -43,7 +43,7 @@ class ProgressBar:
         self._drawn = len(text)
 
     def end(self) -> None:
-        """Leave the line."""
+        """End the line."""
         if self._drawn:
             self._file.write("\n")
             self._file.flush()

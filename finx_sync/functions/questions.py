@@ -1,4 +1,4 @@
-"""What is wanted of a day, and what a server is asked for it. Pure."""
+"""The part of a day to fetch, the rows of it to keep, and the questions to the server. Pure."""
 
 from __future__ import annotations
 
@@ -6,33 +6,80 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from finx_sync.functions.evidence import DAY_MS
+from finx_sync.ticks.columns import MILLISECOND, Columns, ExchangeNames, stretch_start, thinned
 
 if TYPE_CHECKING:
     from finx_sync.functions.day import Day
     from finx_sync.functions.reading import Segment
 
-__all__ = ["Question", "Window"]
+__all__ = ["Question", "RowFilter", "Window"]
 
 
 @dataclass(frozen=True)
 class Window:
-    """What is wanted of one day; milliseconds since the epoch, both ends in it."""
+    """The part of one day to fetch; milliseconds since the epoch, both ends included."""
 
     date: str
     first: int
     last: int
 
 
+class RowFilter:
+    """Keeps the rows that a query wants. Not thread-safe: the caller holds a lock.
+
+    Args:
+        names: of exchanges.
+        every: microseconds; keep only the first row of each such period. None keeps all.
+        exchange: keep only rows of this one; the name's case does not matter. None keeps all.
+
+    Attributes:
+        others: how many rows were of other exchanges.
+    """
+
+    def __init__(self, names: ExchangeNames, every: int | None = None, exchange: str | None = None) -> None:
+        self.names = names
+        self.others = 0
+        self._every = every
+        self._exchange = None if exchange is None else exchange.casefold()
+
+    def keep(self, rows: Columns) -> Columns:
+        """The wanted ones of some rows."""
+        if self._exchange is not None:
+            names = enumerate(list(self.names))  # a copy: other threads add names meanwhile
+            codes = {code for code, name in names if name is not None and name.casefold() == self._exchange}
+            chosen = rows.chosen(map(codes.__contains__, rows.codes))
+            self.others += len(rows) - len(chosen)
+            rows = chosen
+        return self.thin(rows)
+
+    def thin(self, rows: Columns) -> Columns:
+        """The first row of each period; all rows without a period."""
+        return rows if self._every is None else thinned(rows, self._every)
+
+    def start(self, position: int) -> int:
+        """The first millisecond of the period that contains a millisecond; without a period, the same."""
+        if self._every is None:
+            return position
+        return stretch_start(position * MILLISECOND, self._every) // MILLISECOND
+
+    def next_wanted(self, whole: Columns, last: int) -> int:
+        """Where to continue after rows that are complete before their `last` millisecond."""
+        start, kept = self.start(last), self.keep(whole)
+        if self._every is None or not kept.stamps or kept.stamps[-1] < start * MILLISECOND:
+            return last
+        return start + self._every // MILLISECOND
+
+
 @dataclass(frozen=True, eq=False)
 class Question:
-    """What to ask the server next.
+    """A question to the server.
 
     Attributes:
         kind: "page" for tickHistory, "snap" for tickSnap.
         date: the day.
-        position: the first millisecond that is wanted, since the epoch; of a snap, the moment.
-        day, segment: whose it is; not for the asker.
-        attempt: how often it was answered wrongly.
+        position: the first millisecond to fetch, since the epoch; for a snap, the moment.
+        day, segment: those that take the answer.
+        attempt: how many answers to it were wrong.
     """
 
     kind: Literal["page", "snap"]
@@ -44,7 +91,7 @@ class Question:
 
     @property
     def after(self) -> str | None:
-        """The `time` to ask with: a page's is exclusive, so one millisecond earlier; None for the whole day."""
+        """The `time` of the request; for a page it is exclusive, so a millisecond earlier. None for the whole day."""
         within = self.position % DAY_MS
         if self.kind == "page":
             if within == 0:

@@ -3,17 +3,18 @@
 A page is what the server returns for a moment: the first 1000 rows *after* it, of that day, unsorted (FinX
 documentation, page *Functions*, "Tick History"). So a page is complete up to its last millisecond, where rows may have
 been cut off: that millisecond is asked for again, from the one before it, and nothing is ever joined by guessing which
-rows are the same. Rows that are repeated exactly stay. A reading ends with an answer that has nothing after the
-millisecond that it was asked for; how large a page is need not be known.
+rows are the same. Exact repetitions stay. A reading ends with an answer that has nothing after the millisecond that was
+asked for; the size of a page need not be known.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from finx_sync.functions.evidence import EMPTY_ANSWERS, Known, Server, Stretch, between, united
-from finx_sync.ticks.columns import MILLISECOND, Columns, ExchangeNames
+from finx_sync.functions.questions import RowFilter
+from finx_sync.ticks.columns import MILLISECOND, Columns
 from finx_sync.ticks.page import DayPage
 
 __all__ = ["Reading", "Segment"]
@@ -21,7 +22,7 @@ __all__ = ["Reading", "Segment"]
 
 @dataclass(eq=False)
 class Segment:
-    """A stretch that one asks for, page after page. Milliseconds since the epoch."""
+    """A stretch that is fetched page after page. Milliseconds since the epoch."""
 
     start: int
     end: int
@@ -29,19 +30,19 @@ class Segment:
     reading: Reading
     parts: list[Columns] = field(default_factory=list)
     rate: float | None = None
-    """Rows a millisecond, as the last page had them."""
+    """Rows per millisecond in the last page."""
     busy: bool = False
     done: bool = False
     cut: Columns | None = None
-    """What the last answer had at `position`, where it may have been cut off; the next one must have it too."""
+    """The last answer's rows at `position`, where it may have been cut off; the next answer must have them, too."""
     tail: tuple[int, Columns] | None = None
     """The last millisecond of the last answer, and its rows."""
     ended: bool = False
-    """Whether an answer with rows says that there are no more of the day."""
+    """Whether an answer with rows has proven that the day has no more."""
     crowd: bool = False
-    """Whether the millisecond before `position` filled an answer: more of its rows may be out of reach."""
+    """Whether the millisecond before `position` filled an answer, so that more of its rows may be out of reach."""
     empties: int = 0
-    """Answers in a row that had nothing, though there are rows."""
+    """Answers in a row that lacked known rows."""
     stride: int = 1
 
 
@@ -49,12 +50,11 @@ class Reading:
     """One reading.
 
     Args:
-        start, end: what is wanted, both in it.
-        names: of exchanges.
+        start, end: the first and last millisecond to read.
+        wanted: the rows to keep.
         server, known: what is known so far; see `evidence`.
-        keep: what is wanted of some rows.
-        next_wanted: where to go on after rows that are complete before a millisecond.
-        middle: the last millisecond of the first segment, if there are to be two.
+        asks_from: the position of the first question, where it is not `start`.
+        splits: the last millisecond of each segment but the final one.
     """
 
     def __init__(
@@ -62,39 +62,39 @@ class Reading:
         start: int,
         end: int,
         *,
-        names: ExchangeNames,
+        wanted: RowFilter,
         server: Server,
         known: Known,
-        keep: Callable[[Columns], Columns],
-        next_wanted: Callable[[Columns, int], int],
-        middle: int | None = None,
+        asks_from: int | None = None,
+        splits: Sequence[int] = (),
     ) -> None:
         self.start = start
         self.end = end
-        self.segments = [Segment(start, end, start, self)]
+        self._asks_from = start if asks_from is None else asks_from
+        ends = [*sorted({one for one in splits if start <= one < end}), end]
+        begins = [start, *(one + 1 for one in ends[:-1])]
+        self.segments = [self._segment(*stretch) for stretch in zip(begins, ends, strict=True)]
         self.unproven: list[Stretch] = []
         self.silent = False
-        """Whether nothing but an answer without rows says that there is none from its start on."""
+        """Whether only an answer without rows says that there is no row from its start on."""
         self.doubtful: int | None = None
-        """The millisecond after which nothing but an answer without rows says that there is no more."""
-        self._names = names
+        """The millisecond after which only an answer without rows says that there are no more."""
+        self._wanted = wanted
         self._server = server
         self._known = known
-        self._keep_of = keep
-        self._next_wanted = next_wanted
-        if middle is not None and start <= middle < end:
-            self.segments[0].end = middle
-            self.segments.append(Segment(middle + 1, end, middle + 1, self))
+
+    def _segment(self, first: int, last: int) -> Segment:
+        return Segment(first, last, self._asks_from if first == self.start else first, self)
 
     @property
     def done(self) -> bool:
-        """Whether nothing is left to be asked."""
+        """Whether nothing is left to ask."""
         return all(segment.done for segment in self.segments)
 
     def take(self, segment: Segment, page: DayPage) -> None:
-        """The answer to a segment's question, from its `position` on."""
+        """Take the answer to a segment's question."""
         position = segment.position
-        rows = page.columns.between(position * MILLISECOND, 2**62)
+        rows = page.columns.between(max(position, segment.start) * MILLISECOND, 2**62)
         last = page.last_from(position)
         if last is None:
             self._nothing(segment, page)
@@ -109,7 +109,7 @@ class Reading:
             self._lease(segment, rows, page.count)
 
     def _go_on(self, segment: Segment, rows: Columns, last: int, is_all: bool) -> None:
-        """There are later rows, so what the page before this one had no room for follows."""
+        """Take a page with later rows, so that nothing before its last millisecond is missing."""
         position, segment.empties = segment.position, 0
         if segment.cut is not None:
             if position < last <= self.end:
@@ -124,12 +124,12 @@ class Reading:
         whole = rows.between(0, last * MILLISECOND)
         self._keep(segment, whole)
         segment.tail, segment.stride = (last, between(rows, last, last)), 1
-        segment.position = self._next_wanted(whole, last)
+        segment.position = self._wanted.next_wanted(whole, last)
         segment.cut = segment.tail[1] if segment.position == last else None
         segment.done = segment.position > segment.end
 
     def _lease(self, segment: Segment, rows: Columns, count: int) -> None:
-        """All is on the millisecond that was asked for: the end, or more than a page has room for."""
+        """Take a page with rows on the requested millisecond only: the end, or more rows than fit in a page."""
         position = segment.position
         rows = rows if segment.cut is None else united(segment.cut, rows)
         may_be_cut_off = self._server.may_be_cut_off(count)
@@ -152,8 +152,8 @@ class Reading:
         position = segment.position
         stamps = page.columns.stamps
         if stamps and stamps[0] // MILLISECOND < position - 1:
-            # Rows, but from before: the server does not heed the time to the millisecond. Go on in growing strides, so
-            # that this ends, and say so.
+            # Rows, but earlier ones: the server does not respect the time to the millisecond. Skip ahead in growing
+            # strides, so that this ends, and label what was skipped.
             self.unproven.append((position, min(position + segment.stride - 1, segment.end)))
             segment.position, segment.cut, segment.crowd = position + segment.stride, None, False
             segment.stride *= 2
@@ -171,7 +171,7 @@ class Reading:
             self.silent = segment.done = True
 
     def _ask_again(self, segment: Segment) -> None:
-        """The answer lacked rows that are known."""
+        """Handle an answer that lacks known rows."""
         segment.empties += 1
         if segment.empties < EMPTY_ANSWERS:
             return
@@ -184,38 +184,38 @@ class Reading:
         return next((one for one in self.segments if one.end == segment.start - 1), None)
 
     def _give_back(self, segment: Segment, before: Segment) -> None:
-        """An answer without rows proves nothing: whoever has the rows before it has to find the end."""
+        """Give a segment to the one before it, which has to find the end: an answer without rows proves nothing."""
         self.segments.remove(segment)
         before.end = segment.end
-        before.rate = None  # a guess that was wrong
+        before.rate = None  # it was wrong
         if before.done and not before.ended and not self.silent:
             before.done = before.position > before.end
 
     def ask_again(self) -> None:
-        """Where only an answer without rows has said that there are none, ask again if rows are known by now."""
+        """Ask again where only an answer without rows said that there are none, if rows are known by now."""
         first = min(self.segments, key=lambda segment: segment.start)
         if self.silent and first.done and self._known.has_from(first.position):
             self.silent = first.done = False
 
     def _keep(self, segment: Segment, rows: Columns) -> None:
-        rows = self._keep_of(rows.between(0, (segment.end + 1) * MILLISECOND))
+        rows = self._wanted.keep(rows.between(0, (segment.end + 1) * MILLISECOND))
         if rows.stamps:
             segment.parts.append(rows)
 
     def split(self, segment: Segment, page_rows: int) -> Segment | None:
-        """Take the later half of what a busy segment has left; None where it cannot be halved."""
+        """Split off the later half of what a busy segment has left; None where it cannot be halved."""
         assert segment.rate
         soon = segment.position + round(page_rows / segment.rate)
         middle = (soon + segment.end) // 2
         if not segment.position < middle < segment.end:
             return None
-        later = Segment(middle + 1, segment.end, middle + 1, self)
+        later = self._segment(middle + 1, segment.end)
         segment.end = middle
         self.segments.append(later)
         return later
 
     def cut_at(self, last: int) -> None:
-        """Nothing after a millisecond is wanted any more."""
+        """Drop what comes after a millisecond."""
         self.end = min(self.end, last)
         self.segments = [segment for segment in self.segments if segment.start <= last]
         for segment in self.segments:
@@ -223,29 +223,29 @@ class Reading:
             segment.done = segment.done or segment.position > segment.end
 
     def rows(self) -> Columns:
-        """What is there so far, in order."""
-        rows = Columns(self._names)
+        """The rows so far, in order."""
+        rows = Columns(self._wanted.names)
         for _, _, piece in self.pieces():
             rows.extend(piece)
         return rows
 
     def pieces(self) -> list[tuple[int, int, Columns]]:
-        """The same by segments: first and last millisecond, and the rows so far."""
+        """The rows so far by segment: first and last millisecond, and the rows."""
         found = []
         for segment in sorted(self.segments, key=lambda segment: segment.start):
-            rows = Columns(self._names)
+            rows = Columns(self._wanted.names)
             for part in segment.parts:
                 rows.extend(part)
             if segment.cut is not None and not segment.done:
-                rows.extend(self._keep_of(segment.cut))
+                rows.extend(self._wanted.keep(segment.cut))
             found.append((segment.start, segment.end, rows))
         return found
 
     def resume(self, pieces: Sequence[tuple[int, int, Columns]]) -> None:
-        """Go on from what an earlier reading had. The last millisecond of each piece is asked for again."""
+        """Continue from the pieces of an earlier reading. The last millisecond of each is requested again."""
         self.segments = []
         for first, last, rows in pieces:
-            segment = Segment(first, last, first, self)
+            segment = self._segment(first, last)
             if rows.stamps:
                 segment.position = rows.stamps[-1] // MILLISECOND
                 segment.parts = [rows.between(0, segment.position * MILLISECOND)]
@@ -255,6 +255,6 @@ class Reading:
 
     @property
     def fraction(self) -> float:
-        """How much of the stretch is there, 0 to 1."""
+        """How much of the stretch has been read, 0 to 1."""
         left = sum(max(0, one.end + 1 - one.position) for one in self.segments if not one.done)
         return 1.0 - left / (self.end + 1 - self.start)

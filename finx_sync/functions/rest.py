@@ -8,36 +8,34 @@ import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import msgspec
 
 from finx_sync.config import Account
-from finx_sync.errors import InvalidInputError, NotPublishedError, UnexpectedReplyError
+from finx_sync.errors import InvalidInputError, UnexpectedReplyError
 from finx_sync.functions.backend import DEFAULT_TIMEOUT
+from finx_sync.functions.http import HttpClient
 from finx_sync.functions.inputs import checked_name, checked_pair, checked_timeout
 from finx_sync.messages import ContractTick, Tick
 from finx_sync.moments import Moment, read_moment
 from finx_sync.redaction import excerpt
 from finx_sync.venues.finx import read_contracts, read_tick
 
-if TYPE_CHECKING:
-    from finx_sync.functions.http import HttpClient  # requests is slow to import: only for calls
-
 __all__ = ["FinxRestFunctions", "Moment", "RestBackend", "http_url"]
 
 QUOTE_WIDTH: Final = 10.0
 SLICE_WIDTH: Final = 30.0
-"""Seconds around a moment: what the SDK asks for when nothing else is said."""
+"""Seconds around a moment: the SDK's defaults."""
 QUOTE_PERIODS: Final = 100
 SLICE_PERIODS: Final = 10
-"""Moments of a series, likewise."""
+"""Moments of a series: the SDK's defaults, too."""
 LONGEST_SERIES: Final = 10_000
 LAST_SECOND: Final = dt.datetime.max.replace(tzinfo=dt.timezone.utc).timestamp()
 
 
 def http_url(base_url: str) -> str:
-    """The HTTP address of a websocket's: ``wss://host`` is ``https://host``."""
+    """The HTTP address for a websocket address: ``https://host`` for ``wss://host``."""
     return "http" + base_url.removeprefix("ws").removeprefix("http").rstrip("/")
 
 
@@ -50,17 +48,17 @@ class RestBackend:
     client: HttpClient
 
     def get(self, function: str, path: str, params: dict[str, str], timeout: float) -> Any:
-        """Ask for a path below ``/backend/``; see `HttpClient.get`."""
+        """Request a path below ``/backend/``; see `HttpClient.get`."""
         url = f"{http_url(self.base_url)}/backend/{path}"
         return self.client.get(function, url, {"APIKey": self.account.current_key(), **params}, timeout)
 
 
 class FinxRestFunctions(abc.ABC):
-    """The REST functions; may be called on any thread, also in a handler.
+    """The REST functions. They may be called on any thread, even in a handler.
 
     All of them take `timeout`, seconds for the whole call, retries included, and raise FunctionTimeoutError,
     AuthorizationError, RateLimitedError, ServerRefusedError, ConnectError or ConnectionLostError; InvalidInputError
-    before any I/O; UnreadableMessageError and UnexpectedReplyError for an answer that is not what it should be.
+    before any I/O; UnreadableMessageError and UnexpectedReplyError for an answer that is not JSON or of another shape.
     """
 
     @abc.abstractmethod
@@ -85,7 +83,7 @@ class FinxRestFunctions(abc.ABC):
         width: float = QUOTE_WIDTH,
         timeout: float = DEFAULT_TIMEOUT,
     ) -> Tick | None:
-        """The quote of a pair: the newest, or one near a moment; None where there is none so near.
+        """The newest quote of a pair, or one near a moment; None where none is near enough.
 
         Args:
             pair: like "BTC:USD".
@@ -109,14 +107,14 @@ class FinxRestFunctions(abc.ABC):
         width: float = QUOTE_WIDTH,
         timeout: float = DEFAULT_TIMEOUT,
     ) -> dict[dt.datetime, Tick | None]:
-        """Quotes of a pair at evenly spaced moments, by moment: from `start` on, `end` left out.
+        """Quotes of a pair at evenly spaced moments, by moment: `start` is included, `end` is not.
 
         Args:
             pair: like "BTC:USD".
             start: the first moment.
             end: the moment after the last.
             periods: how many moments; each is one request over the same connection.
-            width: seconds around each moment to look in; None is where there is no quote.
+            width: seconds around each moment to look in; without a quote there, the value is None.
             timeout: seconds for all of them.
         """
         checked_pair(pair)
@@ -182,17 +180,6 @@ class FinxRestFunctions(abc.ABC):
         moments = _moments(start, end, periods)
         return {at: self.get_options_timeslice(base, at, width=width, timeout=until.left()) for at in moments}
 
-    def get_ratings_data(self, *_: object, **__: object) -> Any:
-        """FinX has announced ratings data, but published no way to ask for it.
-
-        Raises:
-            NotPublishedError: always. Should the function appear, ``call("itsName", ...)`` reaches it.
-        """
-        raise NotPublishedError(
-            "ratings data: FinX has announced it for a future release and never published how to ask for it; "
-            'should it appear, call("itsFunctionName", ...) reaches it'
-        )
-
     def _get_reference_data(self, security_id: str, timeout: float) -> Any:
         return self._get("get_reference_data", "reference/secdb", timeout, securityId=security_id)
 
@@ -208,7 +195,7 @@ class _Until:
         self._end = time.monotonic() + checked_timeout(timeout)
 
     def left(self) -> float:
-        # A call without any time left says so itself.
+        # A call that has no time left raises FunctionTimeoutError itself.
         return max(self._end - time.monotonic(), 1e-6)
 
 
@@ -218,12 +205,12 @@ def _unix_seconds(at: Moment) -> float:
 
 def _width(width: float) -> float:
     if isinstance(width, bool) or not isinstance(width, (int, float)) or not 0 <= width < LAST_SECOND:
-        raise InvalidInputError(f"{width!r} is no width; it is a number of seconds, 0 or more")
+        raise InvalidInputError(f"{width!r} is not a width; it is a number of seconds, 0 or more")
     return width
 
 
 def _shown(seconds: float) -> str:
-    """Seconds to the millisecond, without a fraction where there is none."""
+    """Seconds as text, to the millisecond, without trailing zeros."""
     return f"{seconds:.3f}".rstrip("0").rstrip(".")
 
 
@@ -232,7 +219,7 @@ def _moments(start: Moment, end: Moment, periods: int) -> Sequence[dt.datetime]:
     if not first < last:
         raise InvalidInputError(f"the series from {start!r} to {end!r} is empty: its end must come after its start")
     if isinstance(periods, bool) or not isinstance(periods, int) or not 1 <= periods <= LONGEST_SERIES:
-        raise InvalidInputError(f"{periods!r} is no number of periods; it is 1 to {LONGEST_SERIES}")
+        raise InvalidInputError(f"{periods!r} is not a number of periods; it is 1 to {LONGEST_SERIES}")
     step = (last - first) / periods
     return [dt.datetime.fromtimestamp(round(first + number * step, 3), dt.timezone.utc) for number in range(periods)]
 

@@ -1,4 +1,4 @@
-"""A page of history that is not in the usual form, row by row: one bad row costs no other."""
+"""Read a page of history that is not in the usual form row by row, so that one bad row costs no other."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _NOT_A_TICK = (msgspec.ValidationError, ValueError, OverflowError)
 
 
 def rows_of_page(text: str, pair: str, date: str, names: ExchangeNames) -> DayPage | None:
-    """Read a page; None for what is none: an object with other keys than numbers, or no JSON at all."""
+    """Read a page; None if it is not one: an object with other keys than numbers, or not JSON at all."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
@@ -45,9 +45,9 @@ def rows_of_page(text: str, pair: str, date: str, names: ExchangeNames) -> DayPa
 
 
 def _set_aside(row: Any, pair: str, date: str, reason: str) -> Tick | BadRow:
-    """A row that is no tick; one that says that it is of another pair or day is counted with these."""
+    """A row that is not a tick; one that names another pair or day is counted with those of that pair or day."""
     if not isinstance(row, dict):
-        return BadRow(None, row, "it is no object")
+        return BadRow(None, row, "it is not an object")
     try:
         bare = read_tick({"pair": row.get("pair") or pair, "date": row.get("date") or date, "time": row.get("time")})
         stamp = micros(bare.datetime)

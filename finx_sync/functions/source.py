@@ -1,70 +1,68 @@
-"""Where the rows of a history come from: days from the cache, and the rest from the server."""
+"""The rows of a history: days from the cache, and the rest from the server."""
 
 from __future__ import annotations
 
 import time as clock
 from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from finx_sync.functions.backend import Backend
 from finx_sync.functions.cache import DayCache
-from finx_sync.functions.day import DAY_MS, Window, of_exchange
+from finx_sync.functions.day import DAY_MS, Day, Window
 from finx_sync.functions.evidence import Server, Stretch, between
 from finx_sync.functions.exchange import Cancel
 from finx_sync.functions.fetch import Asker, Fetch, Progress
 from finx_sync.functions.paging import Plan
+from finx_sync.functions.query import HistoryQuery
+from finx_sync.functions.questions import RowFilter
 from finx_sync.ticks import Rejected, TickHistory, Unproven
-from finx_sync.ticks.columns import MILLISECOND, Columns, ExchangeNames, moment, thinned
-
-if TYPE_CHECKING:
-    from finx_sync.functions.history import HistoryRequest
+from finx_sync.ticks.columns import MILLISECOND, Columns, ExchangeNames, moment
 
 __all__ = ["Found", "Source"]
 
 SETTLED_AFTER: Final = 3_600_000
-"""Milliseconds after a day's end from which on it is kept: late rows have come by then, and clocks may differ."""
+"""Milliseconds after its end from which a day is kept: late rows have arrived by then, and clocks may differ."""
 STRETCH_ROWS: Final = 50_000
-"""Rows that a stream has in memory at a time."""
+"""Rows that an iterator has in memory at a time."""
 FIRST_STRETCH: Final = 300_000
-"""Milliseconds; from then on, as many as bring about so many rows."""
+"""Milliseconds; later stretches are as long as that many rows take."""
 
 Found = tuple[Columns, list[Stretch]]
 """Rows, and where they are not proven complete."""
 
 
 class Source:
-    """Days from the cache, and the rest from the server."""
+    """Fetches days from the cache, and the rest from the server."""
 
-    def __init__(self, backend: Backend, request: HistoryRequest, cancel: Cancel | None = None) -> None:
+    def __init__(self, backend: Backend, query: HistoryQuery, cancel: Cancel | None = None) -> None:
         self._cancel = cancel
         self._backend = backend.with_one_key()
-        self._request = request
+        self._query = query
         self.names = ExchangeNames([None])
-        self._exchange = None if request.exchange is None else self.names[request.exchange]
-        self._cache = None if request.cache is None else DayCache(request.cache, backend.host, request.pair)
+        self._wanted = RowFilter(self.names, query.period, query.exchange)
+        self._cache = None if query.cache is None else DayCache(query.cache, backend.host, query.pair)
         self._server = Server()
         self._spelling: str | None = None
-        self._others = 0  # rows of other exchanges
         self._rejected: dict[str, Rejected] = {}
         self._discarded: Counter[str] = Counter()
         self._so_far: Callable[[], Found] = lambda: (Columns(self.names), [])
 
     def history(self, rows: Columns, unproven: list[Stretch], *, is_all: bool = True) -> TickHistory:
-        """What is returned to the caller.
+        """The object that the caller gets.
 
         Args:
             rows: sorted.
-            unproven: where they may not be all.
-            is_all: whether these are all rows that the caller gets.
+            unproven: where they are not proven complete.
+            is_all: whether the caller gets no other rows.
         """
-        request, discarded = self._request, dict(self._discarded)
-        if is_all and not rows.stamps and self._others:
-            # Not one row of this exchange, but of others: it may be written in another way.
-            discarded["another exchange"] = self._others
-            unproven = [(request.first, request.last)]
+        query, discarded = self._query, dict(self._discarded)
+        if is_all and not rows.stamps and self._wanted.others:
+            # Rows of other exchanges only: this one may be spelled otherwise.
+            discarded["another exchange"] = self._wanted.others
+            unproven = [(query.first, query.last)]
         return TickHistory(
-            self._spelling or request.pair,
+            self._spelling or query.pair,
             rows,
             [Unproven(moment(first * MILLISECOND), moment(last * MILLISECOND)) for first, last in unproven],
             rejected=list(self._rejected.values()),
@@ -72,59 +70,33 @@ class Source:
         )
 
     def interrupted(self) -> TickHistory:
-        """What there is when an error ends the call."""
+        """What was fetched before an error ended the call."""
         rows, unproven = self._so_far()
-        return self.history(rows, unproven or [(self._request.first, self._request.last)], is_all=False)
+        return self.history(rows, unproven or [(self._query.first, self._query.last)], is_all=False)
 
-    def fetch(self, days: list[Window], notify: Callable[[Progress], object] | None) -> Found:
+    def fetch(self, days: list[Window], limit: int | None, notify: Callable[[Progress], object] | None = None) -> Found:
         """The rows of some days, and where they are not proven complete."""
-        request = self._request
-        if self._cache is None:
-            return self._ask(days, request.limit, notify)
-        cached = {day.date: self._cached(day) for day in days}
-        if request.limit is not None:
-            # One after the other, so that nothing is asked for that the limit cuts off.
-            return self._one_by_one(days, cached, request.limit, notify)
-        missing = [day for day in days if cached[day.date] is None]
-        plan = self._plan(missing, None)
-        self._so_far = lambda: _together(days, cached, plan)
-        if missing:
+        plan = self._plan(days, limit)
+        self._so_far = plan.result
+        if not plan.done:
             self._run(plan, notify)
-        return self._so_far()
-
-    def _one_by_one(
-        self,
-        days: list[Window],
-        cached: dict[str, Columns | None],
-        limit: int,
-        notify: Callable[[Progress], object] | None,
-    ) -> Found:
-        rows, unproven = Columns(self.names), list[Stretch]()
-        for day in days:
-            found = cached[day.date]
-            if found is None:
-                found, more = self._ask([day], limit - len(rows), notify, (rows, unproven))
-                unproven += more
-            rows.extend(found.part(0, limit - len(rows)))
-            if len(rows) == limit:
-                break
-        return rows, unproven
+        return plan.result()
 
     def stretches(self, day: Window, limit: int | None) -> Iterator[Found]:
         """A day in pieces, each with the intervals in which it is not proven complete."""
         if (found := self._cached(day)) is not None:
             yield found.part(0, limit), []
             return
-        if limit is None and self._is_kept(day):  # whole, since no less can be kept
-            yield self._ask([day], None, None)
+        if limit is None and self._is_kept(day):  # in one piece, since only whole days are kept
+            yield self.fetch([day], None)
             return
         first, length = day.first, FIRST_STRETCH
         while first <= day.last:
-            if (every := self._request.every) is not None:  # a stretch of theirs is not divided
+            if (every := self._query.period) is not None:  # a period is not divided
                 whole = -(-(first % DAY_MS + length) * MILLISECOND // every) * every // MILLISECOND
                 length = whole - first % DAY_MS
             last = min(day.last, first + length - 1)
-            rows, unproven = self._ask([Window(day.date, first, last)], limit, None)
+            rows, unproven = self.fetch([Window(day.date, first, last)], limit)
             yield rows, unproven
             first = last + 1
             if limit is not None:
@@ -133,68 +105,60 @@ class Source:
                     return
             length = round(length * min(4.0, max(0.25, STRETCH_ROWS / max(1, len(rows)))))
 
-    def _ask(
-        self,
-        days: list[Window],
-        limit: int | None,
-        notify: Callable[[Progress], object] | None,
-        before: Found | None = None,
-    ) -> Found:
-        plan = self._plan(days, limit)
-        self._so_far = lambda: plan.result() if before is None else _joined(before, plan.result())
-        self._run(plan, notify)
-        return plan.result()
-
     def _plan(self, days: list[Window], limit: int | None) -> Plan:
-        request = self._request
-        plan = Plan(days, self.names, every=request.every, exchange=self._exchange, limit=limit, server=self._server)
-        if self._cache is not None and limit is None:
-            for day in plan.days:
-                if self._is_kept(day.window):
-                    day.resume(self._cache.read_part(day.window.date, self.names))
+        plan = Plan(days, self._wanted, limit=limit, server=self._server)
+        if self._cache is None:
+            return plan
+        for day in plan.days:
+            if plan.done:  # the limit is reached: no later day need be looked for
+                break
+            if (rows := self._cached(day.window)) is not None:
+                plan.use(day, rows)
+            elif limit is None and self._is_kept(day.window):
+                day.resume(self._cache.read_part(day.window.date, self.names))
         return plan
 
     def _run(self, plan: Plan, notify: Callable[[Progress], object] | None) -> None:
-        request = self._request
+        query = self._query
         cancel = self._cancel or Cancel()
-        asker = Asker(self._backend, request.pair, self.names, cancel)
+        missing = [day for day in plan.days if day.finished is None]
+        asker = Asker(self._backend, query.pair, self.names, cancel)
         try:
             Fetch(
                 plan,
                 asker,
                 cancel,
-                workers=1 if request.limit is not None else request.workers,
-                deadline=clock.monotonic() + request.timeout,
-                timeout=request.timeout,
+                workers=1 if query.limit is not None else query.workers,
+                deadline=clock.monotonic() + query.time_limit,
+                timeout=query.time_limit,
             ).run(notify)
-        finally:  # what there is is kept also when something failed
-            self._note(plan)
-            self._keep(plan)
+        finally:  # keep what was fetched, also when something failed
+            self._note(missing)
+            self._keep(missing)
 
-    def _note(self, plan: Plan) -> None:
-        for day in plan.days:
+    def _note(self, days: list[Day]) -> None:
+        for day in days:
             self._spelling = self._spelling or day.spelling
-            self._others += day.others
             self._discarded += day.discarded
             self._rejected |= {text: Rejected(bad.row, bad.reason) for text, bad in day.bad.items()}
 
     def _is_kept(self, window: Window) -> bool:
-        """Whether a day is one that the cache may have."""
-        request = self._request
-        if self._cache is None or request.every is not None or request.exchange is not None:
+        """Whether the cache may hold a day."""
+        query = self._query
+        if self._cache is None or query.period is not None or query.exchange is not None:
             return False
         is_whole = window.first % DAY_MS == 0 and window.last - window.first == DAY_MS - 1
         return is_whole and window.last < clock.time() * 1000 - SETTLED_AFTER
 
-    def _keep(self, plan: Plan) -> None:
-        for day in plan.days:
+    def _keep(self, days: list[Day]) -> None:
+        for day in days:
             if self._cache is None or not self._is_kept(day.window):
                 continue
             if day.finished is None:
                 if saved := day.saved():
                     self._cache.write_part(day.window.date, saved, self.names)
             elif not day.unproven:
-                self._cache.write(day.window.date, day.finished, day.spelling or self._request.pair)
+                self._cache.write(day.window.date, day.finished, day.spelling or self._query.pair)
 
     def _cached(self, day: Window) -> Columns | None:
         found = None if self._cache is None else self._cache.read(day.date, self.names)
@@ -202,28 +166,4 @@ class Source:
             return None
         rows, spelling = found
         self._spelling = self._spelling or spelling
-        rows = between(rows, day.first, day.last)
-        if self._exchange is not None:
-            chosen = of_exchange(rows, self._request.exchange)
-            self._others += len(rows) - len(chosen)
-            rows = chosen
-        return rows if self._request.every is None else thinned(rows, self._request.every)
-
-
-def _together(days: list[Window], cached: dict[str, Columns | None], plan: Plan) -> Found:
-    fetched = {day.window.date: day for day in plan.days}
-    rows, unproven = Columns(plan.names), list[Stretch]()
-    for day in days:
-        found = cached[day.date]
-        if found is None:
-            done = fetched[day.date]
-            found = done.rows()
-            unproven += sorted(done.unproven) if done.finished is not None else [(day.first, day.last)]
-        rows.extend(found)
-    return rows, unproven
-
-
-def _joined(before: Found, after: Found) -> Found:
-    rows = before[0].part(None, None)
-    rows.extend(after[0])
-    return rows, before[1] + after[1]
+        return self._wanted.keep(between(rows, day.first, day.last))

@@ -5,19 +5,28 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from queue import Empty, SimpleQueue
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from finx_sync.errors import FinxSyncError, StreamTimeoutError
 from finx_sync.interrupts import LONGEST_WAIT
 from finx_sync.state import ENDED, State, StateChange
 
-__all__ = ["MessageIterator", "OpenIterators"]
+__all__ = ["M", "MessageIterator", "OpenIterators"]
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    M = TypeVar("M", default=Any)  # so that `Stream` alone is a type too
+else:
+    from typing import TypeVar
+
+    M = TypeVar("M")
 
 _END: Final = object()
 """Queued behind the last message; whoever meets it puts it back for the next one."""
 
 
-class MessageIterator(Iterator[Any]):
+class MessageIterator(Iterator[M]):
     """Messages as they come; drops its oldest when nobody reads, and counts what it dropped.
 
     So an iterator that was abandoned never delays a handler and never grows. `put` is for the dispatch thread, the rest
@@ -29,7 +38,7 @@ class MessageIterator(Iterator[Any]):
         on_close: called once, when the iterator is closed or has come to its end.
     """
 
-    def __init__(self, size: int, timeout: float | None, on_close: Callable[[MessageIterator], object]) -> None:
+    def __init__(self, size: int, timeout: float | None, on_close: Callable[[MessageIterator[M]], object]) -> None:
         self._queue: SimpleQueue[Any] = SimpleQueue()
         self._size = size
         self._timeout = timeout
@@ -38,7 +47,7 @@ class MessageIterator(Iterator[Any]):
         self._failure: FinxSyncError | None = None
         self.dropped = 0
 
-    def put(self, message: Any) -> None:
+    def put(self, message: M) -> None:
         """Add a message."""
         if self._queue.qsize() >= self._size:
             self._drop_oldest()
@@ -59,10 +68,10 @@ class MessageIterator(Iterator[Any]):
         self._failure = failure or self._failure
         self._queue.put(_END)
 
-    def __next__(self) -> Any:
+    def __next__(self) -> M:
         return self.next(self._timeout)
 
-    def next(self, timeout: float | None) -> Any:
+    def next(self, timeout: float | None) -> M:
         """The next message.
 
         Args:
@@ -73,9 +82,10 @@ class MessageIterator(Iterator[Any]):
             StreamTimeoutError: none came in time; the iterator can go on.
             FinxSyncError: why the stream failed.
         """
-        message = self._get(timeout)
+        message: Any = self._get(timeout)
         if message is not _END:
-            return message
+            got: M = message
+            return got
         self._queue.put(_END)
         self.close()
         if self._failure is not None:
@@ -105,7 +115,7 @@ class MessageIterator(Iterator[Any]):
             self.end()
             self._on_close(self)
 
-    def __enter__(self) -> MessageIterator:
+    def __enter__(self) -> MessageIterator[M]:
         return self
 
     def __exit__(self, *_: object) -> None:

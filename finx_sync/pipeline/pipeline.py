@@ -306,21 +306,30 @@ class Pipeline:
         if self._health is not None and batch.arrived >= self._health.sample_due:
             (message,) = self._decode(payloads[:1])
             self._health.sample(message, batch.arrived, batch.connection.endpoint)
+        delivery, max_lag = self.delivery, self._max_lag
         while position < len(payloads):
-            if self.delivery.stopping:
+            if delivery.stopping:
                 self.counter.drop_waiting(len(payloads) - position)
                 return
             begun = self.busy_since = time.monotonic()
-            if self._is_behind(batch, len(payloads) - position, begun):
+            # Beyond its wait at most, or with no wait at all, which is looked at more closely.
+            if (
+                max_lag is not None
+                and begun - batch.arrived >= max_lag
+                and self._is_behind(batch, len(payloads) - position, begun)
+            ):
                 self._catch_up(batch.since(position), [], [])
                 return
             # A filter is shown what came together as one, however fast this machine is: so a replay judges it alike.
-            size = self._slice if self.delivery.filter is None else len(payloads)
+            size = self._slice if delivery.filter is None else len(payloads)
             part = payloads[position : position + size] if len(payloads) > 1 else payloads
             position += len(part)
             self._take(len(part))
             messages = self._decode(part)  # not the whole batch at once: these stay in the processor's cache
-            done = self._process_slice(messages, part, batch)
+            if len(part) == 1 and delivery.run(messages, part, batch.at, batch.connection):
+                done = 1
+            else:
+                done = self._process_slice(messages, part, batch)
             if done < len(part):  # it broke off, since messages have waited for too long
                 self._catch_up(batch.since(position), messages[done:], part[done:])
                 return

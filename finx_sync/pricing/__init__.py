@@ -1,15 +1,15 @@
 """What options are worth: names, prices, greeks, implied volatilities. No I/O, no clock.
 
-The doors, all on the same formulas:
+The public functions, all based on the same formulas:
 
 - `calculate_greeks`: any option, in FinX's own parameters; European, Black-76 or American; numbers or arrays.
 - `black76` and `implied_volatility`: contracts in the conventions of their messages on the wire; numbers or arrays.
-- `recompute`: a contract's numbers beside those that its message carried; `recompute_columns`: those of many.
+- `recompute`: a contract's numbers next to those of its message; `recompute_columns`: those of many contracts.
 - `parse_instrument`: what a contract's name says.
 
 From the bottom up: `maths` (what the standard library or NumPy must provide) → `european`, `implied`, `american`,
-`rows` (impossible numbers in columns) → `greeks`, `wire` → `recompute`. Only the standard library is needed for numbers
-and European exercise; arrays and American exercise need the extra ``greeks``, which is imported when it is first used.
+`rows` (impossible numbers in columns) → `greeks`, `wire` → `recompute`. Numbers with European exercise need only the
+standard library; arrays and American exercise need the extra ``greeks``, which is imported when it is first used.
 """
 
 from __future__ import annotations

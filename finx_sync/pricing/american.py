@@ -1,4 +1,4 @@
-"""American options by their exercise boundary, many at once.
+"""Value many American options at once by their exercise boundary.
 
 The method is that of Andersen, Lake and Offengenden ("High-performance American option pricing", 2016). The boundary
 B(t), the price below which a put is exercised with t left to run, solves an integral equation; given it, the price is
@@ -28,17 +28,17 @@ __all__ = ["american", "american_volatility", "has_two_boundaries"]
 Array = NDArray[np.float64]
 
 POINTS: Final = 16
-"""Of the boundary, apart from the one at expiry."""
+"""Points of the boundary, without the one at expiry."""
 ITERATIONS: Final = 16
 BOUNDARY_NODES: Final = 64
 PRICE_NODES: Final = 96
-"""Of the Gauss-Legendre rules along the boundary and for the price."""
+"""Nodes of the Gauss-Legendre rules along the boundary and for the price."""
 CHUNK: Final = 256
 """Options solved together: 2 MB for each intermediate result."""
 CERTAIN: Final = 1e-4
-"""A deviation (volatility times root of time) below this is valued as none at all."""
+"""A deviation (volatility times root of time) below this counts as zero."""
 BUMP: Final = 1e-4
-"""Of volatility (relative) and of the rate (absolute), for vega and rho."""
+"""Step of the volatility (relative) and the rate (absolute) for vega and rho."""
 HIGHEST_VOLATILITY: Final = 10.0
 
 
@@ -48,7 +48,7 @@ def _picked(terms: Terms, which: Any) -> Terms:
 
 
 def _as_puts(terms: Terms) -> Terms:
-    """The puts that they are, seen from the asset where they are calls."""
+    """The options as puts: a call is a put on the strike's currency in units of the asset."""
     call = terms.sign > 0
     return Terms(
         spot=np.where(call, terms.strike, terms.spot),
@@ -61,7 +61,7 @@ def _as_puts(terms: Terms) -> Terms:
 
 
 def has_two_boundaries(terms: Terms) -> NDArray[np.bool_]:
-    """Tell which are exercised between two prices, which this method cannot value: rates far below zero."""
+    """Return which options are exercised between two prices (rates far below zero); this method cannot value them."""
     put = _as_puts(terms)
     return np.asarray((put.rate < 0) & (put.dividend < put.rate))
 
@@ -73,11 +73,11 @@ def american(terms: Terms, volatility: Array) -> Derivatives:
     # C(S, K) = P(K, S), and P is homogeneous in both: its derivative by the strike follows from the one by the spot.
     delta = np.where(call, (price - terms.strike * put_delta) / terms.spot, put_delta)
     gamma = np.where(call, (terms.strike / terms.spot) ** 2 * put_gamma, put_gamma)
-    # The Black-Scholes equation gives theta, except where exercise is due: there time costs nothing.
+    # The Black-Scholes equation gives theta, except where exercise is due: there, time has no effect.
     diffusion = (volatility * terms.spot) ** 2 * gamma / 2
     drift = (terms.rate - terms.dividend) * terms.spot * delta
     exercised = price <= terms.sign * (terms.spot - terms.strike)
-    # More time is never worth less; what rounding says beyond that is cut off.
+    # More time is never worth less; a positive theta can only come from rounding.
     theta = np.where(exercised, 0.0, np.minimum(terms.rate * price - drift - diffusion, 0.0))
     step = BUMP * np.maximum(volatility, BUMP)
     vega = (_prices(terms, volatility + step) - _prices(terms, volatility - step)) / (2 * step)
@@ -91,14 +91,14 @@ def american_volatility(price: Array, terms: Terms, highest: Array) -> Array:
     """Return the volatility at which the options cost `price`; NaN where no volatility, or more than one, does.
 
     Args:
-        price: one of each option.
+        price: of each option.
         terms: the options.
-        highest: a volatility that is too high; NaN where none is known.
+        highest: an upper bound of each volatility; NaN where none is known.
     """
     terms = replace(terms, years=np.maximum(terms.years, 1e-12))
     lowest = CERTAIN / np.sqrt(terms.years)
     top = np.where(np.isnan(highest), HIGHEST_VOLATILITY, highest * (1 + 1e-6) + lowest)
-    # A price that is not above that of certainty says nothing about volatility.
+    # A price at or below that of zero volatility says nothing about the volatility.
     sought = price > _prices(terms, np.zeros_like(lowest)) * (1 + 1e-12)
 
     def miss(volatility: Array, at: Array) -> Array:
@@ -118,7 +118,7 @@ def _values(terms: Terms, volatility: Array) -> tuple[Array, Array, Array]:
     put = _as_puts(terms)
     result = np.empty((3, len(put.spot)))
     certain = volatility * np.sqrt(put.years) < CERTAIN
-    # Without interest on the strike there is nothing to be gained by taking it early.
+    # Without interest on the strike, early exercise gains nothing.
     at_end = ~certain & (put.rate <= 0) & (put.dividend >= put.rate)
     solved = ~certain & ~at_end
     result[:, certain] = _certain(_picked(put, certain))
@@ -138,7 +138,7 @@ def _european(put: Terms, years: Array, volatility: Array) -> Array:
 
 
 def _certain(put: Terms) -> Array:
-    """Without volatility: exercise now, at the end, or when growing interest and yield cancel, whatever is best."""
+    """Without volatility: the best of exercise now, at the end, or when interest and yield cancel."""
     with np.errstate(divide="ignore", invalid="ignore"):
         turn = np.log(put.dividend * put.spot / (put.rate * put.strike)) / (put.dividend - put.rate)
     turn = np.clip(np.nan_to_num(turn, nan=0.0, posinf=0.0, neginf=0.0), 0.0, put.years)
@@ -149,13 +149,13 @@ def _certain(put: Terms) -> Array:
 
 @dataclass(frozen=True, slots=True)
 class _Grid:
-    """What is the same for all options, in fractions of the time to expiry; the first axis is the boundary's points.
+    """What all options share, in fractions of the time to expiry; the first axis is the boundary's points.
 
     Attributes:
-        roots: of the times that the points have left.
-        elapsed: times from each point at which the integral is taken.
-        weights: of these times.
-        interpolation: from values at the points to values at the times that are left then.
+        roots: of the time left at each point.
+        elapsed: times from each point to the nodes of its integral.
+        weights: of these nodes.
+        interpolation: from values at the points to values at the nodes.
     """
 
     roots: Array
@@ -192,7 +192,7 @@ def _limit(put: Terms) -> Array:
 
 
 def _first_boundary(put: Terms, volatility: Array, limit: Array, grid: _Grid) -> Array:
-    """Bjerksund and Stensland's boundary: from the limit to that of an option without end."""
+    """Bjerksund and Stensland's boundary, from the limit at expiry to that of a perpetual option."""
     carry = put.rate - put.dividend
     lean = 0.5 - carry / volatility**2
     power = lean - np.sqrt(lean**2 + 2 * put.rate / volatility**2)
@@ -204,7 +204,7 @@ def _first_boundary(put: Terms, volatility: Array, limit: Array, grid: _Grid) ->
 
 
 def _along(boundary: Array, limit: Array, grid: _Grid) -> Array:
-    """The boundary at all the times of the integrals."""
+    """The boundary at all nodes of the integrals."""
     square = np.tensordot(np.log(boundary / limit[:, None]) ** 2, grid.interpolation, axes=(1, 2))
     return np.asarray(limit[:, None, None] * np.exp(-np.sqrt(np.maximum(square, 0.0))))
 
@@ -227,7 +227,7 @@ def _boundary(put: Terms, volatility: Array, limit: Array) -> Array:
         asset = np.exp(-dividend * years) * ndtr(whole_d2 + whole_spread) + (yields * ndtr(d2 + spread)).sum(axis=-1)
         with np.errstate(divide="ignore", invalid="ignore"):
             following = put.strike[:, None] * cash / asset
-        # Far from the money both can vanish; the point then stays where it is.
+        # Far from the money both can underflow to 0; the point then stays where it is.
         following = np.where(np.isfinite(following), following, at)
         at = np.clip(following, 1e-8 * limit[:, None], (1 - 1e-15) * limit[:, None])
     return at

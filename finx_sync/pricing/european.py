@@ -1,6 +1,6 @@
-"""The Black-Scholes-Merton formula with its derivatives, for an asset that yields `q`.
+"""The Black-Scholes-Merton formula and its derivatives, for an asset with the yield `q`.
 
-On a forward, `q` is the rate: then it is Black-76. Everything is per unit and per year; the callers scale.
+With `q` equal to the rate it is Black-76, for forwards. Everything is per unit and per year; the callers scale.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Derivatives:
         delta: by the spot price.
         gamma: by the spot price, twice.
         vega: by the volatility.
-        theta: by the passing of time, per year; a loss is negative.
+        theta: by the passage of time, per year; a loss is negative.
         rho: by the rate, the yield held fixed.
     """
 
@@ -42,7 +42,7 @@ class Terms:
         spot: above 0; a forward's price where `dividend` is `rate`.
         strike: above 0.
         rate: continuously compounded, a fraction per year.
-        dividend: the asset's yield, likewise.
+        dividend: the asset's yield, in the same form.
         years: to expiry, 0 or more.
         sign: 1 for a call, -1 for a put.
     """
@@ -63,15 +63,14 @@ class Terms:
         return self.strike * maths.exp(-self.rate * self.years)
 
     def log_moneyness(self, maths: Maths) -> Any:
-        """The logarithm of the quotient of these two, without the rounding of either."""
+        """The logarithm of `asset` over `cash`, computed without rounding either."""
         return maths.log(self.spot / self.strike) + (self.rate - self.dividend) * self.years
 
 
 def _standardised(maths: Maths, log_moneyness: Any, deviation: Any) -> tuple[Any, Any, Any]:
     """Return d1, d2 and the normal density at d1.
 
-    Without any deviation the outcome is certain: d1 and d2 are infinite, or 0 exactly at the strike, where both
-    outcomes are equally near; the density is 0.
+    With a deviation of 0 the outcome is certain: d1 and d2 are infinite, or 0 exactly at the strike; the density is 0.
     """
     certain = maths.where(log_moneyness > 0, float("inf"), maths.where(log_moneyness < 0, float("-inf"), 0.0))
     distance = maths.where(deviation > 0, maths.ratio(log_moneyness, deviation), certain)
@@ -81,7 +80,7 @@ def _standardised(maths: Maths, log_moneyness: Any, deviation: Any) -> tuple[Any
 
 
 def european(maths: Maths, terms: Terms, volatility: Any) -> Derivatives:
-    """Value an option that can be exercised at its end only; `volatility` is a fraction per root year, 0 or more."""
+    """Value an option that can be exercised only at expiry; `volatility` is a fraction per root year, 0 or more."""
     root = maths.sqrt(terms.years)
     deviation = volatility * root
     asset, cash = terms.asset(maths), terms.cash(maths)

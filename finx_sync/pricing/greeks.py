@@ -1,7 +1,7 @@
 """`calculate_greeks`: an option's price, greeks and implied volatility, in FinX's own parameters.
 
 Names and order are those of FinX's calculation grid (finx-io SDK: ``calculate_greeks(s0, k, r, sigma, q, T, price,
-option_side, option_type)``); that T is in days is said there as well.
+option_side, option_type)``), which also states that T is in days.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Greeks(Generic[_T]):
         vega: the price's change for one more percentage point of volatility.
         theta: the price's change for one calendar day.
         rho: the price's change for one more percentage point of `r`.
-        vol: the volatility, a fraction: what was given, or what the price implies.
+        vol: the volatility, a fraction: the given one, or the one that the price implies.
     """
 
     price: _T
@@ -67,7 +67,7 @@ class Greeks(Generic[_T]):
     vol: _T
 
     def to_dict(self) -> dict[str, _T]:
-        """The same as a dictionary."""
+        """The fields as a dictionary."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
@@ -112,43 +112,43 @@ def calculate_greeks(  # noqa: PLR0917 - FinX's parameters, in its order
     *,
     on_error: OnError = "raise",
 ) -> Greeks[Any]:
-    """Value options, one or many: price, greeks, and the implied volatility where `sigma` is None.
+    """Value one or many options: price, greeks, and the implied volatility where `sigma` is None.
 
-    Every argument but the last two is a number or an array (a list, a column of a frame); arrays must fit together as
-    NumPy broadcasts them. NumPy's scalars and arrays without dimensions are numbers. Numbers with European exercise
-    need the standard library only, the rest the extra ``greeks``.
+    Every argument but the last two is a number or an array (a list, a column of a frame); NumPy must be able to
+    broadcast the arrays. NumPy's scalars and arrays without dimensions count as numbers. Numbers with European exercise
+    need only the standard library; everything else needs the extra ``greeks``.
 
     Args:
         s0: price of the underlying now; of the forward with "black76".
         k: strike.
         r: interest rate per year, continuously compounded; 0.01 is 1 %.
-        sigma: volatility per year, 0.72 is 72 %; None takes it from `p`.
+        sigma: volatility per year, 0.72 is 72 %; None derives it from `p`.
         q: the underlying's yield per year (dividends; a currency's rate); 0 with "black76".
-        T: days to expiry, of which a year has 365; parts of days count.
+        T: days to expiry, 365 to a year; fractions count.
         p: the option's price, in the currency of `s0`; used only where `sigma` is None.
         option_side: "call" or "put".
         option_type: "european" (Black-Scholes-Merton), "american", or "black76" (European, on a forward or future).
-        on_error: what happens where an option's numbers are impossible: "raise" raises an InvalidInputError that names
-            the argument, the index and the value; "nan" gives that option NaN in all results and values the others;
-            "warn" does the same, with one RuntimeWarning that counts such options and names the first.
+        on_error: what happens to an option with impossible numbers: "raise" raises an InvalidInputError that names the
+            argument, the index and the value; "nan" makes all results of that option NaN and values the others; "warn"
+            does the same, with one RuntimeWarning that counts such options and names the first.
 
     Returns:
         Floats for numbers; arrays where any argument is one. Arrays have NaN where `sigma` or `p` is NaN, and where the
-        price fits no volatility, as when it is below what exercise would bring: quotes like these are usual, so
-        neither "raise" nor "warn" takes them for errors.
+        no volatility gives the price, as when it is below the value of immediate exercise: such quotes are common, so
+        neither "raise" nor "warn" treats them as errors.
 
     Raises:
-        InvalidInputError: an unknown choice; arrays that do not fit, or hold other things than numbers; and with
-            "raise": a number that is not finite, negative, or 0 where it must not be; a single price that fits no
-            volatility; an American option with rates so far below zero that it is best exercised between two prices
-            only; numbers that overflow on the way.
+        InvalidInputError: an unknown choice; arrays that do not fit together, or hold anything but numbers; and with
+            "raise": a number that is not finite, negative, or 0 where it must not be; a single price that no volatility
+            gives; an American option with rates so far below zero that it is best exercised between two prices only;
+            numbers that overflow.
         MissingExtraError: NumPy or SciPy is needed and not installed.
     """
     check_on_error(on_error)
     if option_type not in ("european", "american", "black76"):
         raise InvalidInputError(f"option_type is {option_type!r}; it is 'european', 'american' or 'black76'")
     if sigma is None and p is None:
-        raise InvalidInputError("give sigma, or the price p that it is to be found from")
+        raise InvalidInputError("give sigma, or the price p to derive it from")
     known = p if sigma is None else sigma
     given = {"s0": s0, "k": k, "r": r, "q": q, "T": T, "p" if sigma is None else "sigma": known}
     side, numbers = as_text(option_side), {name: as_number(value) for name, value in given.items()}
@@ -187,20 +187,20 @@ def _european_number(given: dict[str, float], option_side: str, option_type: str
     if math.isnan(vol):
         raise InvalidInputError(_no_volatility(given["p"]))
     result = _scaled(value, vol, terms, option_type)
-    # Infinite or NaN as soon as one of them is, and cheaper than a look at each.
+    # The sum is infinite or NaN as soon as one of them is; this is cheaper than checking each.
     if not math.isfinite(result.price + result.delta + result.gamma + result.vega + result.theta + result.rho):
         raise InvalidInputError(f"the numbers {TOO_LARGE}")
     return result
 
 
 def _many(given: dict[str, Any], option_side: Any, option_type: str, on_error: OnError) -> tuple[Rows, Greeks[Any]]:
-    """Value the rows that can be valued; the others are NaN, or raise."""
+    """Value the rows that can be valued; the others become NaN, or raise."""
     maths = arrays()
     import numpy as np
 
     rows = Rows(given, option_side, on_error)
     for name in given:
-        # A missing quote is NaN in a column, and so are its results.
+        # In a column, a missing quote is NaN, and so are its results.
         missing = bool(rows.shape) and name in ("p", "sigma")
         rows.require_number(name, may_be_missing=missing, above=name in POSITIVE, not_below=name in NOT_NEGATIVE)
     sign = np.where(rows.column("option_side") == "call", 1.0, -1.0)
@@ -212,7 +212,7 @@ def _many(given: dict[str, Any], option_side: Any, option_type: str, on_error: O
     chosen = rows.good & ~np.isnan(rows.column(known))
     table = {name: rows.column(name)[chosen] for name in given}
     terms = _terms(table, sign[chosen], option_type)
-    with np.errstate(all="ignore"):  # what overflows is noted below
+    with np.errstate(all="ignore"):  # overflow is noted below
         if option_type == "american":
             vol, value = _american(terms, table)
         else:
@@ -243,7 +243,7 @@ def _american(terms: Terms, table: dict[str, Any]) -> tuple[Any, Derivatives]:
     if "sigma" in table:
         vol = table["sigma"]
     else:
-        # As European it would be worth less at the same volatility, so its European volatility is not too low.
+        # A European option is worth less at the same volatility, so the European volatility is an upper bound.
         highest = _european_volatility(arrays(), table["p"], terms)
         vol = american_volatility(table["p"], terms, highest)
     return vol, american(terms, np.nan_to_num(vol, nan=1.0))
@@ -255,10 +255,10 @@ def _terms(given: dict[str, Any], sign: Any, option_type: str) -> Terms:
 
 
 def _european_volatility(maths: Maths, price: Any, terms: Terms) -> Any:
-    """Return the volatility behind a price: 0 at the intrinsic value, NaN outside what volatilities can give."""
+    """Return the volatility that gives a price: 0 at the intrinsic value, NaN where no volatility does."""
     log_moneyness, asset, cash = terms.log_moneyness(maths), terms.asset(maths), terms.cash(maths)
     intrinsic = maths.where(terms.sign * log_moneyness > 0, terms.sign * (asset - cash), 0.0)
-    # By parity every price becomes that of the out-of-the-money option.
+    # Put-call parity turns every price into that of the out-of-the-money option.
     scale = maths.sqrt(asset * cash)
     x = -abs(log_moneyness)
     target = (price - intrinsic) / scale

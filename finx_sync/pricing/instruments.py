@@ -1,4 +1,4 @@
-"""The names of instruments: what ``BTC-26AUG22-20000-C`` says (FinX documentation, page *Streams*)."""
+"""Read the names of instruments, like ``BTC-26AUG22-20000-C`` (FinX documentation, page *Streams*)."""
 
 from __future__ import annotations
 
@@ -49,12 +49,12 @@ class Instrument:
 
     @property
     def is_linear(self) -> bool:
-        """Whether prices are in the currency that the name says after its underscore: ``BTC_USDC-26AUG22-20000-C``."""
+        """Whether prices are in the currency after the name's underscore: ``BTC_USDC-26AUG22-20000-C``."""
         return self.quote != "USD" or "_" in self.name.partition("-")[0]
 
     @property
     def price_unit(self) -> str:
-        """The currency of its prices: of an inverse option (``BTC-26AUG22-20000-C``) the base, else `quote`."""
+        """The currency of its prices: the base for an inverse option (``BTC-26AUG22-20000-C``), otherwise `quote`."""
         return self.base if self.kind == "option" and not self.is_linear else self.quote
 
 
@@ -72,7 +72,7 @@ def parse_instrument(name: str) -> Instrument:
     match = _NAME.fullmatch(name) if isinstance(name, str) else None
     if match is None:
         raise InvalidInputError(
-            f"{name!r} is no instrument name; names look like BTC-26AUG22-20000-C, BTC-26AUG22 or BTC-PERPETUAL"
+            f"{name!r} is not an instrument name; names look like BTC-26AUG22-20000-C, BTC-26AUG22 or BTC-PERPETUAL"
         )
     base, quote = match["base"], match["quote"] or "USD"
     if match["day"] is None:
@@ -90,7 +90,7 @@ def _expiry(name: str, day: str, month: str, year: str) -> datetime:
     try:
         return datetime(2000 + int(year), _MONTHS.index(month) + 1, int(day), EXPIRY_HOUR_UTC, tzinfo=timezone.utc)
     except ValueError:
-        raise InvalidInputError(f"{day}{month}{year} in {name!r} is no date; it looks like 26AUG22") from None
+        raise InvalidInputError(f"{day}{month}{year} in {name!r} is not a date; it looks like 26AUG22") from None
 
 
 def expiry_code(expiry: datetime) -> str:

@@ -1,6 +1,6 @@
-"""The functions that the formulas are written in: once from the standard library, once from NumPy and SciPy.
+"""The functions that the formulas use: once from the standard library, once from NumPy and SciPy.
 
-One text of each formula serves numbers and arrays, so the two cannot drift apart.
+Each formula is written once for numbers and arrays, so the two cannot drift apart.
 """
 
 from __future__ import annotations

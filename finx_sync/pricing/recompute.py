@@ -1,4 +1,4 @@
-"""A contract's numbers computed from its own message, beside those that it carried."""
+"""A contract's numbers, recomputed from its message, next to those that the message carried."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NEEDED: Final = ("underlying_price", "mark_iv", "timestamp")
 PRINTED_GREEKS: Final = ("delta", "vega", "theta", "rho")
 """With five decimals; gamma's have one significant digit."""
 HALF_DIGIT: Final = 0.005
-"""Of `mark_iv`, which has two decimals."""
+"""Half a unit in the last of `mark_iv`'s two decimals."""
 MINUTE_MS: Final = 60_000
 
 
@@ -35,19 +35,19 @@ class Fields(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ContractGreeks:
-    """Recomputed numbers of an option, in the wire's units and unrounded; and what the feed said.
+    """Recomputed numbers of an option, in the wire's units and unrounded, and the feed's own.
 
     Small differences are the feed's rounding (a hundredth of a point of volatility) and, in the mark price, its age:
     see `finx_sync.pricing.wire`.
 
     Attributes:
-        instrument_name: whose.
-        iv: the volatility that they are computed with, percent: `mark_iv`, or the finer one behind it.
+        instrument_name: of the option.
+        iv: the volatility that they are computed from, percent: `mark_iv`, or the finer one behind it.
         mark_price: from `underlying_price` and `iv`, in the unit of the feed's.
         delta, gamma, vega, theta, rho: from the same.
         bid_iv, ask_iv: from the quotes, percent; 0 where a quote does not exceed the intrinsic value, None where there
             is no quote.
-        feed: what the message said of each of these; None where it was silent.
+        feed: the message's value of each of these; None where it had none.
     """
 
     instrument_name: str
@@ -64,7 +64,7 @@ class ContractGreeks:
 
     @property
     def differences(self) -> dict[str, float | None]:
-        """Ours less the feed's; None where either is silent."""
+        """Our value minus the feed's; None where either is missing."""
         result: dict[str, float | None] = {}
         for name in RECOMPUTED:
             ours, theirs = getattr(self, name), self.feed.get(name)
@@ -92,11 +92,11 @@ def recompute(
         instrument_name: like ``BTC-26AUG22-20000-C``.
         message: the contract's other fields, by their wire names.
         days: to expiry; None takes them from the name and the message's timestamp.
-        refine: compute with the volatility behind `mark_iv`, which fits the printed greeks best and rounds to it: the
-            greeks have more digits than the volatility, so any one tells it, and the others must agree.
+        refine: use the volatility that rounds to `mark_iv` and fits the printed greeks best: the greeks have more
+            digits than the volatility, so each of them determines it, and the others must agree.
 
     Raises:
-        InvalidInputError: it is no option, it had expired, or a field that is needed is missing or impossible.
+        InvalidInputError: it is not an option, it had expired, or a field that is needed is missing or impossible.
     """
     instrument = parse_instrument(instrument_name)
     strike, side, expiry = instrument.strike, instrument.option_side, instrument.expiry
@@ -105,7 +105,7 @@ def recompute(
     forward, iv, timestamp = (_needed(instrument_name, message, name) for name in NEEDED)
     if days is None and timestamp > expiry.timestamp() * 1000 + MINUTE_MS:
         raise InvalidInputError(
-            f"{instrument_name} had expired when the message was sent; if its clock stands still, say days=..."
+            f"{instrument_name} had expired when the message was sent; if its clock is wrong, pass days=..."
         )
     years = years_to_expiry(int(timestamp), expiry) if days is None else days / 365
 
@@ -115,7 +115,7 @@ def recompute(
     if refine:
         iv = _refined(iv, message, valued)
     value = valued(iv)
-    # Options that are quoted in USDC have their prices in USDC; the others in their base currency.
+    # Options that are quoted in USDC have prices in USDC; the others have prices in their base currency.
     unit = forward if instrument.is_linear else 1.0
 
     def volatility_of(price: float | None) -> float | None:
@@ -124,7 +124,7 @@ def recompute(
         try:
             return implied_volatility(price / unit, forward, strike, years, side)
         except InvalidInputError:
-            return None  # a quote above what any volatility gives
+            return None  # the quote is higher than any volatility gives
 
     return ContractGreeks(
         instrument_name,
@@ -150,9 +150,8 @@ def recompute_columns(columns: Mapping[str, Any]) -> dict[str, NDArray[np.float6
             floats with NaN where the message has none.
 
     Returns:
-        The columns of `RECOMPUTED` but the mark price. NaN where a field that the number follows from is missing or
-        impossible, where the option had expired, and where there is no quote; the volatility of a quote needs no
-        `mark_iv`.
+        The columns of `RECOMPUTED` without the mark price. NaN where a needed field is missing or impossible, where the
+        option had expired, and where there is no quote; the volatility of a quote does not need `mark_iv`.
     """
     import numpy as np
 
@@ -171,7 +170,7 @@ def recompute_columns(columns: Mapping[str, Any]) -> dict[str, NDArray[np.float6
 
 
 def _refined(iv: float, message: Fields, valued: Callable[[float], OptionValue[float]]) -> float:
-    """Least squares over the greeks: within the hundredth that rounding hides, each is a straight line."""
+    """Least squares over the greeks: within the range that rounds to `mark_iv`, each is nearly linear."""
     low, high = valued(max(iv - HALF_DIGIT, 0.0)), valued(iv + HALF_DIGIT)
     above = below = 0.0
     for name in PRINTED_GREEKS:
@@ -187,5 +186,5 @@ def _refined(iv: float, message: Fields, valued: Callable[[float], OptionValue[f
 def _needed(instrument_name: str, message: Fields, name: str) -> float:
     value: float | None = message.get(name)
     if value is None:
-        raise InvalidInputError(f"the message of {instrument_name} has no {name}, which the greeks follow from")
+        raise InvalidInputError(f"the message of {instrument_name} has no {name}, which the greeks need")
     return value

@@ -1,7 +1,7 @@
-"""What happens to impossible numbers in columns: the choices of `on_error`.
+"""Handle impossible numbers in columns, as `on_error` says.
 
-A column of quotes holds what a venue sent, so one option of thousands may have an impossible number. Each check looks
-at its own argument, before broadcasting, so that the error names the index in the array that the caller passed.
+A column of quotes holds what a venue sent, so one option in thousands may have an impossible number. Each check takes
+its own argument before broadcasting, so that the error names the index in the array that the caller passed.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def check_on_error(on_error: object) -> None:
     """Refuse a choice that does not exist.
 
     Raises:
-        InvalidInputError: it is none of the three.
+        InvalidInputError: it is not one of the three.
     """
     if on_error not in CHOICES:
         raise InvalidInputError(f"on_error is {on_error!r}; it is 'raise', 'nan' or 'warn'")
@@ -51,7 +51,7 @@ def as_number(value: Any) -> float | None:
 
 
 def as_text(value: Any) -> str | None:
-    """Return a single text as a `str`, also from an array without dimensions; None for anything else."""
+    """Return a single text as a `str`, even from an array without dimensions; None for anything else."""
     if type(value) is str:
         return value
     if getattr(value, "ndim", None) == 0:
@@ -60,10 +60,10 @@ def as_text(value: Any) -> str | None:
 
 
 def check_number(name: str, number: float, *, above: bool = False, not_below: bool = False) -> None:
-    """Require of a number that it is finite, and above 0 or not below it.
+    """Require a number to be finite, and above 0 or not below it.
 
     Raises:
-        InvalidInputError: it is not; the text has its name and value.
+        InvalidInputError: it is not; the text has the name and the value.
     """
     rule = ""
     if not math.isfinite(number):
@@ -88,19 +88,19 @@ def sign_of(option_side: str) -> int:
 
 
 class Rows:
-    """Columns that are valued together, and which of their rows can be.
+    """Columns that are valued together, and which of their rows can be valued.
 
     Args:
         given: the arguments by name: numbers or arrays.
         option_side: "call" or "put", or an array of these.
-        on_error: what an impossible number does: "raise", "nan" or "warn".
+        on_error: what happens to an impossible number: "raise", "nan" or "warn".
 
     Attributes:
         shape: of the result.
-        good: where nothing was noted so far, in that shape.
+        good: the rows without a problem so far, in that shape.
 
     Raises:
-        InvalidInputError: an argument is no number, or the arrays do not fit together.
+        InvalidInputError: an argument is not a number, or the arrays do not fit together.
     """
 
     def __init__(self, given: Mapping[str, Any], option_side: Any, on_error: OnError) -> None:
@@ -168,7 +168,7 @@ class Rows:
         import numpy as np
 
         if self._on_error == "raise":
-            hint = "; on_error='nan' gives such an option NaN and values the others" if self.shape else ""
+            hint = "; on_error='nan' makes such an option NaN and values the others" if self.shape else ""
             raise InvalidInputError(message + hint)
         self._message = self._message or message
         self.good = self.good & np.broadcast_to(good, self.shape)
@@ -182,7 +182,7 @@ class Rows:
         return whole if self.shape else float(whole)
 
     def warning(self) -> str | None:
-        """How many rows were noted, and the first; None where none was."""
+        """A text with the number of bad rows and the first of them; None without any."""
         bad = self.good.size - int(self.good.sum())
         if not bad:
             return None
@@ -205,9 +205,9 @@ def _numbers(name: str, value: Any) -> Any:
     try:
         return np.asarray(value, dtype=float)
     except (ValueError, TypeError) as error:
-        if hasattr(value, "to_numpy"):  # a column with pandas' own marker of what is missing
+        if hasattr(value, "to_numpy"):  # a column with pandas' marker for missing values
             try:
                 return value.to_numpy(dtype=float, na_value=np.nan)
             except (ValueError, TypeError):
                 pass
-        raise InvalidInputError(f"{name} holds what are no numbers: {error}") from None
+        raise InvalidInputError(f"{name} holds values that are not numbers: {error}") from None

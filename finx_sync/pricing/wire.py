@@ -1,10 +1,11 @@
-"""Options in the conventions of their messages: those of Deribit, which FinX passes on.
+"""Value options in the conventions of their messages: those of Deribit, which FinX passes on.
 
 Prices of options quoted in their base currency are the USD value divided by the forward, volatilities are in percent,
-greeks as the wire prints them. How each number is scaled was worked out from the contract example of the FinX
+and greeks are as the wire prints them. The scale of each number was derived from the contract example of the FinX
 documentation (page *Streams*, BTC-26AUG22-20000-C), from 89 captured Deribit tickers of 2021-07-22, and from seven more
 that others have published (2022 to 2026). For the example and the seven, one volatility that rounds to the printed one
-gives delta, vega, theta and rho to their fifth decimal; for 83 of the captured ones, too, and 6 are off by up to 3e-5.
+gives delta, vega, theta and rho to the fifth decimal; so it does for 83 of the captured tickers, and 6 are off by up to
+3e-5.
 
 - The model is Black-76 on `underlying_price`, interest rate 0, a year of 365 days.
 - Time to expiry is counted from the *nearest whole minute* of `timestamp`: the errors of the exact time grow from
@@ -12,11 +13,11 @@ gives delta, vega, theta and rho to their fifth decimal; for 83 of the captured 
   as 04:32:00.
 - vega is per point of volatility, theta per calendar day, rho per percentage point, all in USD; delta and gamma in
   plain units.
-- theta is the loss of a day, or of what is left of it, but never more than the price: an out-of-the-money option on its
-  last day prints its whole price, an in-the-money one its decay per day times the days left.
+- theta is the loss in a day, or in the rest of the last day, but never more than the price: an out-of-the-money option
+  on its last day prints its whole price, an in-the-money one its decay per day times the days left.
 - `bid_iv` and `ask_iv` follow from the quoted price; a price at or below the intrinsic value prints as 0.
-- `mark_price` is rounded to the nearest digit, and is published on a schedule of its own: it can belong to a slightly
-  older or newer forward than the one printed beside it, by up to 1.2e-4 of it in the tickers above. In the
+- `mark_price` is rounded to the nearest digit, and published on a schedule of its own: it can belong to a slightly
+  older or newer forward than the one printed next to it, by up to 1.2e-4 of it in the tickers above. In the
   documentation's example 0.1553 is printed where 0.15520 follows; it needs a forward 1.6 USD (6.7e-5) higher. Neither
   rounding up nor dividing by the index price instead explains it: both contradict the other tickers.
 """
@@ -52,12 +53,12 @@ __all__ = ["MAX_IMPLIED_VOLATILITY", "OptionValue", "black76", "implied_volatili
 MINUTES_PER_YEAR: Final = 365 * 24 * 60
 DAYS_PER_YEAR: Final = 365
 MAX_IMPLIED_VOLATILITY: Final = 1000.0
-"""Percent; the search for an implied volatility ends here."""
+"""Percent; the search for an implied volatility stops here."""
 
 _MINUTE_MS: Final = 60_000
 
 POSITIVE: Final = ("forward", "strike")
-"""Arguments that must be above 0; the others must not be below it."""
+"""Arguments that must be above 0; the others must not be negative."""
 
 _T = TypeVar("_T")
 
@@ -90,7 +91,7 @@ def years_to_expiry(timestamp: Any, expiry: Any) -> Any:
     """
     seconds = round(expiry.timestamp()) if isinstance(expiry, datetime) else expiry
     minutes = seconds // 60 - (timestamp + _MINUTE_MS // 2) // _MINUTE_MS
-    # A product instead of max(), which arrays do not have.
+    # A product instead of max(), which does not work for arrays.
     return minutes * (minutes > 0) / MINUTES_PER_YEAR
 
 
@@ -118,9 +119,9 @@ def black76(
     Args:
         forward: USD, the wire's `underlying_price`.
         strike: USD.
-        years: time to expiry as `years_to_expiry` gives it. At 0 the option is worth its intrinsic value.
-        iv: percent, the wire's `mark_iv`. At 0 the option is worth its intrinsic value. In arrays NaN where it is
-            missing: so are the results.
+        years: time to expiry as `years_to_expiry` returns it. At 0 the option is worth its intrinsic value.
+        iv: percent, the wire's `mark_iv`. At 0 the option is worth its intrinsic value. In arrays, NaN where it is
+            missing; the results are NaN, too.
         option_side: ``call`` or ``put``.
         on_error: what happens where a number is impossible: "raise", "nan" or "warn", as in `calculate_greeks`.
 
@@ -129,7 +130,7 @@ def black76(
 
     Raises:
         InvalidInputError: a number is negative or not finite, forward or strike is 0, or the side is unknown; with
-            "nan" and "warn" only what is no number, or does not fit together.
+            "nan" and "warn" only for values that are not numbers, or arrays that do not fit together.
         MissingExtraError: NumPy or SciPy is needed and not installed.
     """
     given = {"forward": forward, "strike": strike, "years": years, "iv": iv}
@@ -158,19 +159,19 @@ def implied_volatility(
     Every argument but the last is a number or an array; arrays need the extra ``greeks``.
 
     Args:
-        price: in the base currency, as `best_bid_price` and `best_ask_price` are. In arrays NaN where it is missing.
+        price: in the base currency, as `best_bid_price` and `best_ask_price` are. In arrays, NaN where it is missing.
         forward: USD.
         strike: USD.
-        years: time to expiry as `years_to_expiry` gives it.
+        years: time to expiry as `years_to_expiry` returns it.
         option_side: ``call`` or ``put``.
         on_error: what happens where a number is impossible: "raise", "nan" or "warn", as in `calculate_greeks`.
 
     Returns:
         0.0 where the price does not exceed the intrinsic value, which is how Deribit prints it; at most
-        `MAX_IMPLIED_VOLATILITY`. In arrays NaN where the price is above what any volatility gives, or missing.
+        `MAX_IMPLIED_VOLATILITY`. In arrays, NaN where the price is higher than any volatility gives, or missing.
 
     Raises:
-        InvalidInputError: as `black76`, or a single price is above what any volatility gives.
+        InvalidInputError: as `black76`, or a single price is higher than any volatility gives.
         MissingExtraError: NumPy or SciPy is needed and not installed.
     """
     given = {"price": price, "forward": forward, "strike": strike, "years": years}
@@ -201,13 +202,13 @@ def _volatility(maths: Maths, sign: Any, given: dict[str, Any]) -> tuple[Any, ..
 
 Formula = Callable[[Maths, Any, dict[str, Any]], tuple[Any, ...]]
 PARTS: Final[dict[Formula, int]] = {_value: 6, _volatility: 1}
-"""How many results a formula has."""
+"""The number of results of each formula."""
 
 
 def _valued(
     given: dict[str, Any], option_side: Any, on_error: OnError, optional: str, formula: Formula
 ) -> tuple[Any, ...]:
-    """Put numbers or columns through a formula.
+    """Apply a formula to numbers or columns.
 
     Args:
         given: its arguments by name.
@@ -239,7 +240,7 @@ def _numbers(numbers: dict[str, Any], side: str, formula: Formula) -> tuple[Any,
         parts = formula(NUMBERS, sign, numbers)
     except (OverflowError, ZeroDivisionError):
         raise InvalidInputError(f"the numbers {TOO_LARGE}") from None
-    if not math.isfinite(sum(parts)):  # infinite or NaN as soon as one of them is
+    if not math.isfinite(sum(parts)):  # the sum is infinite or NaN as soon as one of them is
         raise InvalidInputError(_no_volatility(numbers, side) if "price" in numbers else f"the numbers {TOO_LARGE}")
     return parts
 
@@ -256,7 +257,7 @@ def _columns(
         rows.require_number(name, may_be_missing=name == optional, above=positive, not_below=not positive)
     chosen = rows.good & ~np.isnan(rows.column(optional))
     sign = np.where(rows.column("option_side")[chosen] == "call", 1.0, -1.0)
-    with np.errstate(all="ignore"):  # what overflows is noted below
+    with np.errstate(all="ignore"):  # overflow is noted below
         parts = formula(maths, sign, {name: rows.column(name)[chosen] for name in given})
     if "price" not in given:
         fine = np.ones(rows.shape, bool)

@@ -37,7 +37,6 @@ from finx_sync.recorder.format import (
     Changed,
     Closed,
     Header,
-    Looked,
     Lost,
     Opened,
     Received,
@@ -45,8 +44,9 @@ from finx_sync.recorder.format import (
     Replacing,
     Requested,
     Started,
+    Subscribed,
     Succeeded,
-    Wished,
+    Timed,
 )
 from finx_sync.state import State, StateChange
 from finx_sync.venues.base import Dialect, Operation, Request, Subscription
@@ -126,12 +126,12 @@ class EventDecoder:
             case Closed():
                 yield from self._at(record.arrived, record.at)
                 yield from self._close(record)
-            case Looked():
+            case Timed():
                 yield from self._at(record.arrived, record.at)
                 yield TimerFired(self.arrived, self.at)
             case Requested():
                 yield from self._request(record)
-            case Wished():
+            case Subscribed():
                 if record.arrived:
                     yield from self._at(record.arrived, record.at)
                 yield from self._want(record)
@@ -201,9 +201,9 @@ class EventDecoder:
 
     # Subscriptions, requests and states
 
-    def _want(self, record: Wished) -> Iterator[Event]:
+    def _want(self, record: Subscribed) -> Iterator[Event]:
         subscription = Subscription(record.kind, record.name)
-        endpoint = self._codec.endpoint_of(subscription) if record.line is None else record.line
+        endpoint = self._codec.endpoint_of(subscription) if record.endpoint is None else record.endpoint
         if not record.wanted:
             yield SubscriptionRemoved(self.arrived, self.at, subscription, endpoint)
             return
@@ -234,7 +234,7 @@ class EventDecoder:
         if record.number in self._connections:  # written down again where a file begins
             return
         yield from self._at(record.arrived, record.at)
-        endpoint = record.line
+        endpoint = record.endpoint
         is_newest = record.number > max(self._endpoints, default=-1)
         planned = self._planned.get(endpoint)
         if planned is not None and planned.owner == record.owner:
@@ -258,10 +258,10 @@ class EventDecoder:
                 return
 
     def _replace(self, record: Replacing) -> Iterator[Event]:
-        old = next((one for one in self._connections.values() if one.endpoint == record.line), None)
+        old = next((one for one in self._connections.values() if one.endpoint == record.endpoint), None)
         if old is not None:
             planned = Planned(record.owner, self._decided_at, lambda: self.gaps.settled, self._carried.view(old))
-            self._planned[record.line] = planned
+            self._planned[record.endpoint] = planned
             yield ReplacementBegan(self.arrived, self.at, old, record.owner, planned)
 
     def _cancel(self, owner: int) -> Iterator[Event]:
@@ -278,7 +278,7 @@ class EventDecoder:
             if record is None or isinstance(record, (Damage, Header)):
                 return None
             if isinstance(record, Succeeded) and record.number == number:
-                return record.looked
+                return record.timer
         return None
 
     def _close(self, record: Closed) -> Iterator[Event]:
@@ -320,7 +320,7 @@ class EventDecoder:
             wanted = {}
             for record in header.subscriptions:
                 subscription = Subscription(record.kind, record.name)
-                wanted[subscription] = record.line or self._codec.endpoint_of(subscription)
+                wanted[subscription] = record.endpoint or self._codec.endpoint_of(subscription)
         surviving = self._surviving(header)
         lost = {number: one for number, one in self._connections.items() if one not in surviving}
         for number, connection in lost.items():
@@ -343,7 +343,7 @@ class EventDecoder:
     def _surviving(self, header: Header | None) -> set[Connection]:
         """The connections that serve their endpoints, and did before the damage."""
         opened = [] if header is None else header.connections
-        numbers, endpoints = {one.number for one in opened}, Counter(one.line for one in opened)
+        numbers, endpoints = {one.number for one in opened}, Counter(one.endpoint for one in opened)
         return {
             connection
             for number, connection in self._connections.items()
@@ -354,9 +354,9 @@ class EventDecoder:
         """The connections that are open behind the damage; those of two on one endpoint are compared anew."""
         for one in header.connections:
             if one.number not in self._connections:
-                connection = _connection(one.line)
+                connection = _connection(one.endpoint)
                 yield from self._assume_replaced(connection)
-                self._endpoints[one.number] = one.line
+                self._endpoints[one.number] = one.endpoint
                 self._connections[one.number] = connection
                 self._carried.opened(connection)
                 yield ConnectionOpened(self.arrived, self.at, connection)

@@ -26,14 +26,14 @@ from finx_sync.recorder.format import (
     Cancelled,
     Changed,
     Closed,
-    Looked,
     Opened,
     Received,
     Record,
     Replacing,
     Requested,
+    Subscribed,
     Succeeded,
-    Wished,
+    Timed,
 )
 
 __all__ = ["EventEncoder"]
@@ -50,7 +50,7 @@ class EventEncoder:
 
     def __init__(self) -> None:
         self.open: dict[int, Opened] = {}
-        self.subscriptions: dict[tuple[str, str], Wished] = {}
+        self.subscriptions: dict[tuple[str, str], Subscribed] = {}
         self.state: Changed | None = None
         self._numbers: dict[Connection, int] = {}
         self._gone: deque[tuple[Connection, int]] = deque(maxlen=16)
@@ -71,7 +71,7 @@ class EventEncoder:
         at, arrived = event.at, event.arrived
         match event:
             case TimerFired():
-                records.append(Looked(at, arrived))
+                records.append(Timed(at, arrived))
             case ConnectionOpened():
                 self._number(event.connection, at, arrived, records)
             case ConnectionClosed():
@@ -93,7 +93,7 @@ class EventEncoder:
                     records.append(Succeeded(known, event.timer))
             case SubscriptionAdded() | SubscriptionRemoved():
                 wanted = isinstance(event, SubscriptionAdded)
-                self._add_wish(Wished(*event.subscription, wanted, event.endpoint, at, arrived), records)
+                self._add_subscription(Subscribed(*event.subscription, wanted, event.endpoint, at, arrived), records)
             case StateChanged():
                 kind, text, details = reasons.write(event.change.reason)
                 self.state = Changed(event.change.old.value, event.change.new.value, kind, text, at, arrived, details)
@@ -132,7 +132,7 @@ class EventEncoder:
             number = self._owners[owner] = self._owner_count
         return number
 
-    def _add_wish(self, record: Wished, records: list[Record]) -> None:
+    def _add_subscription(self, record: Subscribed, records: list[Record]) -> None:
         key = record.kind, record.name
         if record.wanted is (key not in self.subscriptions):
             records.append(record)

@@ -7,7 +7,7 @@ from typing import Any, Final
 from finx_sync.errors import FinxSyncError
 from finx_sync.notices import Gap
 from finx_sync.recorder.damage import Damage
-from finx_sync.recorder.format import Changed, Closed, Header, Lost, Opened, Received, Started, Wished
+from finx_sync.recorder.format import Changed, Closed, Header, Lost, Opened, Received, Started, Subscribed
 from finx_sync.recorder.sinks import Sink, Table
 from finx_sync.venues.base.columns import Columns
 
@@ -50,14 +50,14 @@ class Events:
             self._at = record.at[-1] if record.at else self._at
         elif isinstance(record, Opened):
             if record.number not in self._endpoints:  # else it is noted again at the beginning of a file
-                self._endpoints[record.number] = record.line
-                self._add(record.at, "open", endpoint=record.line)
+                self._endpoints[record.number] = record.endpoint
+                self._add(record.at, "open", endpoint=record.endpoint)
         elif isinstance(record, Closed):
             endpoint = self._endpoints.pop(record.number, "")
             self._add(record.at, "close", endpoint=endpoint, text="stop" if record.by_stop else record.reason)
         elif isinstance(record, Changed):
             self._add(record.at, "state", text=f"{record.new} {record.text}".rstrip())
-        elif isinstance(record, Wished):
+        elif isinstance(record, Subscribed):
             event = "subscribe" if record.wanted else "unsubscribe"
             self._add(self._at, event, name=record.name, text=record.kind)
         elif isinstance(record, Lost):
@@ -65,7 +65,7 @@ class Events:
         elif isinstance(record, Damage):
             self._add(record.start, "damage", text=str(record), until=record.end, count=record.missed)
             if record.follows is not None:
-                self._endpoints = {one.number: one.line for one in record.follows.connections}
+                self._endpoints = {one.number: one.endpoint for one in record.follows.connections}
 
     def _begin(self, header: Header) -> None:
         """Another recording: what there is already when its first block begins."""

@@ -29,7 +29,6 @@ __all__ = [
     "Changed",
     "Closed",
     "Header",
-    "Looked",
     "Lost",
     "Opened",
     "Received",
@@ -37,8 +36,9 @@ __all__ = [
     "Replacing",
     "Requested",
     "Started",
+    "Subscribed",
     "Succeeded",
-    "Wished",
+    "Timed",
     "block",
     "blocks",
     "pack",
@@ -82,13 +82,13 @@ class Opened(msgspec.Struct, tag="open", array_like=True, frozen=True):
 
     Attributes:
         number: of the connection in this run.
-        line: which it serves.
+        endpoint: which it serves.
         at, arrived: UNIX seconds, and seconds on the recorder's monotonic clock.
-        owner: a number of whoever opened it, so that a replacement is told from a line that came back; 0 if not known.
+        owner: a number of whoever opened it, which tells a replacement from an endpoint that came back; 0 if not known.
     """
 
     number: int
-    line: str
+    endpoint: str
     at: float
     arrived: float
     owner: int = 0
@@ -135,13 +135,13 @@ class Received(msgspec.Struct, tag="in", array_like=True, frozen=True):
         return [value for value, count in zip(values, self.counts, strict=True) for _ in range(count)]
 
 
-class Wished(msgspec.Struct, tag="wish", array_like=True, frozen=True):
-    """A subscription is wanted, or no more; `line` serves it, None where version 1 did not say, nor when it was."""
+class Subscribed(msgspec.Struct, tag="wish", array_like=True, frozen=True):
+    """A subscription is wanted, or no more; `endpoint` serves it, None where version 1 did not say, nor when it was."""
 
     kind: str
     name: str
     wanted: bool
-    line: str | None = None
+    endpoint: str | None = None
     at: float = 0.0
     arrived: float = 0.0
 
@@ -183,9 +183,9 @@ class Lost(msgspec.Struct, tag="lost", array_like=True, frozen=True):
 
 
 class Replacing(msgspec.Struct, tag="replace", array_like=True, frozen=True):
-    """The connection that serves a line is to be replaced by one that `owner` opens."""
+    """The connection that serves an endpoint is to be replaced by one that `owner` opens."""
 
-    line: str
+    endpoint: str
     owner: int
     at: float
     arrived: float
@@ -200,19 +200,19 @@ class Cancelled(msgspec.Struct, tag="cancel", array_like=True, frozen=True):
 
 
 class Succeeded(msgspec.Struct, tag="succeed", array_like=True, frozen=True):
-    """A connection serves its line from now on, in place of an older one.
+    """A connection serves its endpoint from now on, in place of an older one.
 
     Attributes:
         number: of the connection.
-        looked: the `arrived` of the look at which that was decided; 0 where the older one's end decided it.
+        timer: the `arrived` of the timer at which that was decided; 0 where the older one's end decided it.
     """
 
     number: int
-    looked: float
+    timer: float
 
 
-class Looked(msgspec.Struct, tag="look", array_like=True, frozen=True):
-    """The stream looked at what is taken to flow, and at replacements that are due."""
+class Timed(msgspec.Struct, tag="look", array_like=True, frozen=True):
+    """The timer fired: the stream looked at what is taken to flow, and at replacements that are due."""
 
     at: float
     arrived: float
@@ -234,7 +234,7 @@ class Header(msgspec.Struct, tag="head", array_like=True, frozen=True):
         closes: "part" where no block of this file follows, "run" where none of the recording does, else "".
         connections: the open ones.
         state: the last change; None before the first.
-        wishes: the subscriptions; None where they are left out for brevity: they come at intervals, and in the first
+        subscriptions: None where they are left out for brevity: they come at intervals, and in the first
             and the last block of each file.
     """
 
@@ -251,7 +251,7 @@ class Header(msgspec.Struct, tag="head", array_like=True, frozen=True):
     closes: str
     connections: list[Opened]
     state: Changed | None
-    subscriptions: list[Wished] | None
+    subscriptions: list[Subscribed] | None
 
 
 Record = (
@@ -259,14 +259,14 @@ Record = (
     | Opened
     | Closed
     | Received
-    | Wished
+    | Subscribed
     | Requested
     | Changed
     | Lost
     | Replacing
     | Cancelled
     | Succeeded
-    | Looked
+    | Timed
     | Header
 )
 
@@ -277,7 +277,7 @@ def time_of(record: Record) -> float | None:
         return record.at[0] if record.at else None
     if isinstance(record, Lost):
         return record.start
-    return None if isinstance(record, (Wished, Requested, Succeeded, Header)) else record.at
+    return None if isinstance(record, (Subscribed, Requested, Succeeded, Header)) else record.at
 
 
 _encode: Final = msgspec.msgpack.Encoder().encode

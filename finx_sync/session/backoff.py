@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from finx_sync.errors import ConfigError
+from finx_sync.spelling import keywords_checked
 
 __all__ = ["Backoff"]
 
 
+@keywords_checked
 @dataclass(frozen=True)
 class Backoff:
     """Capped exponential back-off with full jitter: a random wait between 0 and a bound that doubles up to a cap.
@@ -29,6 +32,10 @@ class Backoff:
     healthy_after: float = 10.0
 
     def __post_init__(self) -> None:
+        for name in ("first", "cap", "factor", "healthy_after"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+                raise ConfigError(f"Backoff's {name} is a number, not {value!r}")
         if not (0 < self.first <= self.cap and self.factor >= 1 and self.healthy_after >= 0):
             raise ConfigError("Backoff needs 0 < first <= cap, factor >= 1 and healthy_after >= 0 (seconds)")
 

@@ -53,7 +53,6 @@ from finx_sync.session.parts import SessionParts
 from finx_sync.session.status import OVER, Status
 from finx_sync.session.supervisor import Supervisor
 from finx_sync.state import State
-from finx_sync.transport.app import WebSocketApp
 from finx_sync.venues.base import MAIN_ENDPOINT, Changed, Resubscribe, Subscription
 
 __all__ = ["Connections"]
@@ -100,12 +99,6 @@ class Connections:
         """Those that serve the stream."""
         with self._lock:
             return list(self._serving.values())
-
-    def app(self, endpoint: str) -> WebSocketApp | None:
-        """The open websocket of an endpoint; None while it is not connected."""
-        with self._lock:
-            supervisor = self._serving.get(endpoint)
-        return None if supervisor is None else supervisor.app
 
     def _of(self, connection: Connection) -> Supervisor | None:
         """The one whose present connection this is; None when it has gone on to another."""

@@ -17,7 +17,7 @@ from finx_sync.errors import (
 )
 from finx_sync.notices import GapReason
 
-__all__ = ["gap_reason", "is_fatal", "judged", "retry_after"]
+__all__ = ["gap_reason", "is_fatal", "judged", "read_retry_after", "retry_after"]
 
 POLICY_VIOLATION: Final = 1008
 """Close code; IME documents it for a refused key or contract, and others use it likewise."""
@@ -74,13 +74,16 @@ def retry_after(error: FinxSyncError, now: float) -> float:
         error: why the attempt failed.
         now: UNIX seconds.
     """
-    said = error.headers.get("retry-after", "").strip() if isinstance(error, HandshakeError) else ""
-    if not said:
-        return 0.0
+    said = error.headers.get("retry-after", "") if isinstance(error, HandshakeError) else ""
+    return min(read_retry_after(said, now) or 0.0, LONGEST_RETRY_AFTER)
+
+
+def read_retry_after(said: str, now: float) -> float | None:
+    """The seconds that the value of a Retry-After header stands for; None where it is none."""
+    said = said.strip()
     if said.isascii() and said.isdigit():
-        return min(float(said), LONGEST_RETRY_AFTER)
+        return float(said)
     try:
-        wait = parsedate_to_datetime(said).timestamp() - now
+        return max(parsedate_to_datetime(said).timestamp() - now, 0.0)
     except (TypeError, ValueError, OverflowError):
-        return 0.0
-    return min(max(wait, 0.0), LONGEST_RETRY_AFTER)
+        return None

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
+import math
 import os
 import ssl
-from dataclasses import dataclass, field
-from typing import Any, Final, Literal, TypedDict, get_args
+from collections.abc import Callable
+from dataclasses import MISSING, Field, dataclass, field, fields
+from typing import Any, Final, Literal, TypedDict, TypeVar, cast, get_args
 
 from finx_sync.errors import ConfigError
 from finx_sync.pipeline.queue import Overflow
 from finx_sync.session.backoff import Backoff
+from finx_sync.spelling import keyword_names, refuse_unknown
 from finx_sync.transport.frames import DEFAULT_MAX_SIZE
 from finx_sync.transport.proxy import read_proxy
 
-__all__ = ["DEFAULT_QUEUE_SIZE", "Options", "StreamOptions"]
+__all__ = ["DEFAULT_QUEUE_SIZE", "Options", "StreamOptions", "takes_options"]
+
+F = TypeVar("F", bound=Callable[..., None])
 
 DEFAULT_QUEUE_SIZE: Final = 65_536
 """Messages that may wait for the handlers before the reader is held back; about 50 MB of contract ticks."""
@@ -26,6 +33,7 @@ SECONDS: Final = (
     "overlap",
     "backfill_timeout",
 )
+SWITCHES: Final = ("allow_insecure", "reconnect_on_drift", "backfill")
 
 
 class StreamOptions(TypedDict, total=False):
@@ -113,13 +121,32 @@ class Options:
             if not (value is None and name in ("ping_timeout", "stale_after")) and not _is_above_zero(value):
                 raise ConfigError(f"{name} is a number of seconds above 0, not {value!r}")
         for name, unit in (("queue_size", "messages"), ("max_size", "bytes")):
-            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
-                raise ConfigError(f"{name} is a number of {unit} above 0, not {getattr(self, name)!r}")
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ConfigError(f"{name} is a number of {unit} above 0, not {value!r}")
+        for name in SWITCHES:
+            if not isinstance(getattr(self, name), bool):
+                raise ConfigError(f"{name} is True or False, not {getattr(self, name)!r}")
+        self._check_types()
         for name, choices in (("overflow", get_args(Overflow)), ("handler_errors", ("report", "raise"))):
             if getattr(self, name) not in choices:
                 known = ", ".join(repr(choice) for choice in choices)
                 raise ConfigError(f"{name} is one of {known}, not {getattr(self, name)!r}")
 
+    def _check_types(self) -> None:
+        if not isinstance(self.reconnect, Backoff):
+            raise ConfigError(
+                "reconnect says how long to wait between attempts, like Backoff(first=1, cap=30), "
+                f"not {self.reconnect!r}"
+            )
+        if self.ssl_context is not None and not isinstance(self.ssl_context, ssl.SSLContext):
+            raise ConfigError(
+                f"ssl_context is what ssl.create_default_context() makes, not {type(self.ssl_context).__name__}"
+            )
+        if not isinstance(self.flight_recorder, (bool, str, os.PathLike)):
+            raise ConfigError(f"flight_recorder is a folder, True or False, not {self.flight_recorder!r}")
+        if self.proxy is not None and not isinstance(self.proxy, str):
+            raise ConfigError(f"proxy is a URL like 'http://proxy:3128', not {type(self.proxy).__name__}")
         if self.proxy:
             read_proxy(self.proxy)
 
@@ -131,5 +158,51 @@ class Options:
         return arguments
 
 
+def takes_options(**defaults: Any) -> Callable[[F], F]:
+    """Complete a constructor that ends with ``**options: Unpack[StreamOptions]``; a decorator.
+
+    Its signature, and so ``help()``, has every option with its default. Names and values are checked before the
+    constructor itself begins, so that a misspelt option is not reported as, say, a missing key.
+
+    Args:
+        defaults: where they differ from those of `Options`.
+    """
+
+    def decorate(create: F) -> F:
+        signature = _spelled_out(inspect.signature(create), defaults)
+        known = keyword_names(signature)
+
+        @functools.wraps(create)
+        def checked(self: Any, *args: Any, **keywords: Any) -> None:
+            refuse_unknown(self, keywords, known)
+            keywords = {**defaults, **keywords}
+            Options(**{name: value for name, value in keywords.items() if name in OPTIONS})
+            create(self, *args, **keywords)
+
+        checked.__signature__ = signature  # type: ignore[attr-defined]
+        return cast("F", checked)
+
+    return decorate
+
+
+def _spelled_out(signature: inspect.Signature, defaults: dict[str, Any]) -> inspect.Signature:
+    parameters = []
+    for one in signature.parameters.values():
+        if one.kind is not inspect.Parameter.VAR_KEYWORD:
+            parameters.append(one)
+            continue
+        for name, option in OPTIONS.items():
+            default = defaults.get(name, _default_of(option))
+            parameters.append(one.replace(name=name, kind=one.KEYWORD_ONLY, default=default, annotation=option.type))
+    return signature.replace(parameters=parameters)
+
+
+def _default_of(option: Field[Any]) -> Any:
+    return option.default if option.default_factory is MISSING else option.default_factory()
+
+
 def _is_above_zero(value: object) -> bool:
-    return isinstance(value, (int, float)) and value > 0
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < math.inf
+
+
+OPTIONS: Final = {option.name: option for option in fields(Options)}

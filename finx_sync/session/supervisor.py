@@ -20,7 +20,7 @@ from finx_sync.errors import ConnectionLostError, FinxSyncError, InternalError, 
 from finx_sync.events import Batch, Connection, Reached, RequestSent
 from finx_sync.notices import GapReason
 from finx_sync.pipeline.queue import EventQueue
-from finx_sync.session.failures import gap_reason, judged, retry_after
+from finx_sync.session.failures import gap_reason, is_fatal, judged, retry_after
 from finx_sync.session.flight import FlightRecorder
 from finx_sync.session.keys import current_key
 from finx_sync.session.liveness import PROBE_AFTER, Liveness
@@ -194,11 +194,6 @@ class Supervisor:
         return not self._thread.is_alive()
 
     @property
-    def app(self) -> WebSocketApp | None:
-        """The websocket of the present connection; None while there is none."""
-        return self._app if self.connection is not None else None
-
-    @property
     def is_alive(self) -> bool:
         """Whether the io thread runs."""
         return self._thread.is_alive()
@@ -238,7 +233,8 @@ class Supervisor:
         """Give the present connection, attempt or wait up, and connect anew at once."""
         with self._lock:
             app = self._app
-            if app is not None:
+            # The server may have hung up already when it is read that it wants this: see `_hear_verdict`.
+            if app is not None or (self.connection is not None and reason == "server"):
                 self._error, self._gap_reason = error, reason
         if app is not None:
             app.close(timeout=CLOSE_GRACE, wait=False)
@@ -327,8 +323,13 @@ class Supervisor:
         return why
 
     def _hear_verdict(self) -> None:
-        """A server that refuses a key may hang up at once: let the dispatch thread read what it said before."""
-        if self.confirmed or self._refusal is not None or self._liveness.last_data_at is None:
+        """A server that refuses something may hang up at once: let the dispatch thread read what it said before.
+
+        It may refuse a key, but also say that there were too many requests: then its close code refuses no key.
+        """
+        if self._refusal is not None or self._liveness.last_data_at is None:
+            return
+        if self.confirmed and (self._error is None or not is_fatal(judged(self._error))):
             return
         with self._lock:
             if self._stopping.is_set():

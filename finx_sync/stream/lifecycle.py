@@ -14,19 +14,21 @@ from typing import Any, Final, TypeVar
 from finx_sync import forks
 from finx_sync.errors import UsageError
 from finx_sync.interrupts import Task, is_inside_a_call, on_main_thread
-from finx_sync.pipeline.iterator import OpenIterators
+from finx_sync.pipeline.iterator import M, OpenIterators
 from finx_sync.recorder.playback import Playback, Speed
 from finx_sync.recorder.reader import RecordingReader
 from finx_sync.reporting import logger
 from finx_sync.session.session import Session
 from finx_sync.state import ENDED, State
+from finx_sync.stream.checks import checked_wait
 from finx_sync.stream.recordings import Recordable
 from finx_sync.stream.run import Run
+from finx_sync.stream.termination import Termination
 
 __all__ = ["Lifecycle"]
 
 R = TypeVar("R", Session, Playback)
-S = TypeVar("S", bound="Lifecycle")
+S = TypeVar("S", bound="Lifecycle[Any]")
 T = TypeVar("T")
 
 STOP_TIMEOUT: Final = 5.0
@@ -55,7 +57,7 @@ class _Attempt:
     task: Task[Any] | None = None
 
 
-class Lifecycle(Recordable):
+class Lifecycle(Recordable[M]):
     """The part of a stream that starts and ends it."""
 
     _iterators: OpenIterators
@@ -79,10 +81,12 @@ class Lifecycle(Recordable):
             AuthorizationError: the key was refused.
             ConnectError: the first attempt failed; its kind says how. Nothing is left running.
             StreamTimeoutError: not open in time; nothing is left running.
+            InvalidInputError: no timeout.
             UsageError: it runs already or is being started, a handler of its last run has not returned, or this is the
                 dispatch thread.
             KeyboardInterrupt: Ctrl+C; nothing is left running.
         """
+        checked_wait(timeout)
         attempt = self._new_attempt()
         try:
             self._start(attempt, timeout)
@@ -91,13 +95,24 @@ class Lifecycle(Recordable):
             raise
 
     def run(self) -> None:
-        """Start, and block until the stream ends: by `stop`, by Ctrl+C, or by a failure.
+        """Start, and block until the stream ends: by `stop`, by SIGTERM, by Ctrl+C, or by a failure.
+
+        SIGTERM on the main thread does what `stop` does, so this call returns, and the program goes on to its end:
+        unless the program handles or ignores that signal itself.
 
         Raises:
             FinxSyncError: as `start`; or why the stream failed later.
             KeyboardInterrupt: Ctrl+C, after the stream was stopped in order. So for whatever a signal handler raises.
         """
         attempt = self._new_attempt()
+        termination = Termination(self.stop, Lifecycle.run.__code__)
+        try:
+            termination.install()
+            self._run(attempt)
+        finally:
+            termination.restore()
+
+    def _run(self, attempt: _Attempt) -> None:
         try:
             session = self._start(attempt, None)
             session.state.wait(lambda state: state in ENDED, None)
@@ -125,6 +140,7 @@ class Lifecycle(Recordable):
             return
         session = self._session
         self._stop_and_wait(STOP_TIMEOUT, drain=False)
+        self._release()
         if error is None and session is not None and (failure := session.state.failure) is not None:
             raise failure
 
@@ -139,17 +155,29 @@ class Lifecycle(Recordable):
             timeout: seconds.
             drain: let the handlers have what was received before; otherwise it is dropped, and counted.
         """
+        self._stop(sys._getframe().f_back, timeout, drain=drain)
+
+    def _stop(self, caller: FrameType | None, timeout: float, *, drain: bool) -> None:
         session = self._session
         if session is not None and session.dispatcher.on_this_thread():
             self._end(session, timeout, drain=drain)
-            return
-        caller = sys._getframe().f_back
-        if on_main_thread() and is_inside_a_call(caller):
+        elif on_main_thread() and is_inside_a_call(caller):
             self._stops += 1
             self._stopped_early = self._is_beginning(caller)
             self._begin_stop(timeout, drain)
         else:
             self._stop_and_wait(timeout, drain=drain)
+
+    def close(self) -> None:
+        """Stop, and close what is kept open between calls; any thread, as often as you like, not in signal handlers.
+
+        A `with` statement does it at its end. The stream can be used again. A recording goes on until its own `stop`.
+        """
+        self._stop(sys._getframe().f_back, STOP_TIMEOUT, drain=False)
+        self._release()
+
+    def _release(self) -> None:
+        """A venue closes what it keeps open between calls; it may be opened again."""
 
     # Starting
 
@@ -302,7 +330,7 @@ class Lifecycle(Recordable):
     def _stop_at_exit(self) -> None:
         self._stop_present(1.0, drain=False)
 
-    def forked(self) -> None:
+    def _forked(self) -> None:
         """In the child of a fork, called by the interpreter: a stream that runs stays the parent's."""
         session = self._session
         self._preparing = threading.Lock()

@@ -6,13 +6,14 @@ import logging
 import time
 from collections.abc import Callable
 from itertools import islice
-from typing import Any, Final
+from typing import Final, Generic
 
-from finx_sync.errors import InvalidInputError, UsageError
-from finx_sync.pipeline.handlers import Handlers
-from finx_sync.pipeline.iterator import MessageIterator, OpenIterators
+from finx_sync.errors import UsageError
+from finx_sync.pipeline.handlers import Handlers, check_handler
+from finx_sync.pipeline.iterator import M, MessageIterator, OpenIterators
 from finx_sync.pipeline.latest import LastValues
 from finx_sync.state import ENDED
+from finx_sync.stream.checks import checked_count, checked_names, checked_wait
 from finx_sync.stream.run import Run
 from finx_sync.venues.base import Dialect
 
@@ -24,7 +25,7 @@ ITERATOR_SIZE: Final = 10_000
 """Messages that an iterator keeps before it drops the oldest."""
 
 
-class Reading:
+class Reading(Generic[M]):
     """The part of a stream for scripts and the REPL. Every method is for any thread but the dispatch thread."""
 
     _dialect: Dialect
@@ -33,14 +34,20 @@ class Reading:
     _session: Run | None
     _iterators: OpenIterators
 
-    def latest(self, name: str) -> Any:
-        """The newest message of a name, None when there was none yet. Never waits."""
+    def latest(self, name: str) -> M | None:
+        """The newest message of a name, None when there was none yet. Never waits.
+
+        Raises:
+            InvalidInputError: no name.
+        """
+        checked_names((name,))
         for table in self._latest.values():
-            if (message := table.get(name)) is not None:
+            message: M | None = table.get(name)
+            if message is not None:
                 return message
         return None
 
-    def ticks(self, *names: str, timeout: float | None = None, size: int = ITERATOR_SIZE) -> MessageIterator:
+    def ticks(self, *names: str, timeout: float | None = None, size: int = ITERATOR_SIZE) -> MessageIterator[M]:
         """Iterate over messages from now on, blocking between them; ends when the stream does.
 
         It has its own queue of `size` messages, which drops its oldest and counts them in its `dropped`: an iterator
@@ -53,11 +60,14 @@ class Reading:
 
         Raises:
             UsageError: the stream is not running, or this is the dispatch thread.
+            InvalidInputError: no name, timeout or size.
             StreamTimeoutError: (while iterating) none came in time.
             FinxSyncError: why the stream failed, before this call or while iterating.
         """
+        checked_names(names)
+        checked_count("size", size, 1)
         self._refuse_on_dispatch_thread("ticks")
-        iterator = MessageIterator(size, timeout, self._close_iterator)
+        iterator = MessageIterator[M](size, checked_wait(timeout), self._close_iterator)
         try:
             self._open_iterator(iterator, names)
         except BaseException:
@@ -65,7 +75,11 @@ class Reading:
             raise
         return iterator
 
-    def _open_iterator(self, iterator: MessageIterator, names: tuple[str, ...]) -> None:
+    def __iter__(self) -> MessageIterator[M]:
+        """``for tick in stream``: as `ticks` without arguments."""
+        return self.ticks()
+
+    def _open_iterator(self, iterator: MessageIterator[M], names: tuple[str, ...]) -> None:
         """Let a new iterator have the messages of some names, or all without."""
         session = self._session
         if session is None or session.state.state in ENDED:
@@ -76,18 +90,18 @@ class Reading:
         if session.state.state in ENDED:  # it ended meanwhile, and may have missed the iterator
             iterator.end(session.state.failure)
 
-    def _fill(self, iterator: MessageIterator, names: tuple[str, ...]) -> None:
+    def _fill(self, iterator: MessageIterator[M], names: tuple[str, ...]) -> None:
         """Let an iterator have the messages of some names, or all without."""
         for kind in self._dialect.message_types:
             self._handlers.add(kind, iterator.put, names or None)
 
-    def _close_iterator(self, iterator: MessageIterator) -> None:
+    def _close_iterator(self, iterator: MessageIterator[M]) -> None:
         self._iterators.discard(iterator)
         self._handlers.remove(iterator.put)
         if iterator.dropped:
             logger.warning("an iterator was read too slowly and dropped %d messages", iterator.dropped)
 
-    def take(self, count: int, *names: str, timeout: float | None = None) -> list[Any]:
+    def take(self, count: int, *names: str, timeout: float | None = None) -> list[M]:
         """Wait for the next `count` messages; fewer when the stream ends in order before.
 
         Args:
@@ -97,27 +111,33 @@ class Reading:
 
         Raises:
             StreamTimeoutError: one did not come in time.
+            InvalidInputError: no number of messages.
             UsageError, FinxSyncError: as `ticks`.
         """
-        if count < 0:
-            raise InvalidInputError("count is a number of messages, 0 or more")
+        checked_count("count", count, 0)
+        checked_names(names)
+        checked_wait(timeout)
         self._refuse_on_dispatch_thread("take")
-        with MessageIterator(
+        with MessageIterator[M](
             ITERATOR_SIZE, timeout, self._close_iterator
         ) as iterator:  # first: an interrupt then leaves none behind
             self._open_iterator(iterator, names)
             return list(islice(iterator, count))
 
-    def wait_for(self, predicate: Callable[[Any], object], timeout: float | None = None) -> Any:
+    def wait_for(self, predicate: Callable[[M], object], timeout: float | None = None) -> M:
         """Wait for the first message that satisfies `predicate`, which is called on this thread.
 
         Raises:
             StreamTimeoutError: none in `timeout` seconds.
+            HandlerError: `predicate` is no function of one argument.
+            InvalidInputError: no timeout.
             UsageError, FinxSyncError: as `ticks`; UsageError also when the stream ends first.
         """
+        check_handler(predicate)
+        checked_wait(timeout)
         deadline = None if timeout is None else time.monotonic() + timeout
         self._refuse_on_dispatch_thread("wait_for")
-        with MessageIterator(ITERATOR_SIZE, None, self._close_iterator) as iterator:
+        with MessageIterator[M](ITERATOR_SIZE, None, self._close_iterator) as iterator:
             self._open_iterator(iterator, ())
             while True:
                 left = None if deadline is None else max(0.0, deadline - time.monotonic())

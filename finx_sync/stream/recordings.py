@@ -8,9 +8,10 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from finx_sync.errors import InvalidInputError, UsageError
+from finx_sync.errors import ConfigError, InvalidInputError, UsageError
 from finx_sync.interrupts import uninterrupted
 from finx_sync.moments import Moment, read_moment
+from finx_sync.pipeline.iterator import M
 from finx_sync.pipeline.sinks import Sinks
 from finx_sync.recorder.convert import Converted, Form, convert
 from finx_sync.recorder.playback import Playback, Speed
@@ -18,6 +19,7 @@ from finx_sync.recorder.reader import RecordingPath, RecordingReader
 from finx_sync.recorder.replay import Replay
 from finx_sync.recorder.writer import ROTATE_BYTES, Recording
 from finx_sync.session.parts import SessionParts
+from finx_sync.stream.checks import checked_path, checked_switch
 from finx_sync.stream.upkeep import Upkeep
 
 __all__ = ["Recordable"]
@@ -26,7 +28,7 @@ FASTEST: Final = 1e6
 """A speed beyond this is "max"."""
 
 
-class Recordable(Upkeep):
+class Recordable(Upkeep[M]):
     """The part of a stream that records and replays."""
 
     _sinks: Sinks
@@ -49,8 +51,13 @@ class Recordable(Upkeep):
 
         Raises:
             UsageError: the stream is being recorded already.
+            InvalidInputError: no path.
             ConfigError: the file cannot be made, or an option cannot be right.
         """
+        checked_path(path)
+        checked_switch("compress", compress)
+        if isinstance(rotate_bytes, bool):
+            raise ConfigError(f"rotate_bytes is a number of bytes above 0, not {rotate_bytes!r}")
         return uninterrupted(
             lambda: self._record(path, rotate_bytes, compress), "finx-sync control", undo=lambda made: made.stop()
         )
@@ -97,7 +104,10 @@ class Recordable(Upkeep):
             RecordingError: a file is no recording, or one of another venue.
         """
         self._refuse_on_dispatch_thread("replay")
-        if speed != "max" and (isinstance(speed, (str, bool)) or not 0 < speed <= FASTEST):
+        for one in path if isinstance(path, Sequence) and not isinstance(path, str) else (path,):
+            checked_path(one)
+        is_number = isinstance(speed, (int, float)) and not isinstance(speed, bool)
+        if speed != "max" and not (is_number and 0 < speed <= FASTEST):
             raise InvalidInputError(f"speed is a number above 0, or 'max', not {speed!r}")
         last = None if until is None else read_moment(until)
 

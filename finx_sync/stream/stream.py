@@ -11,22 +11,22 @@ from finx_sync.config import Account, check_secrecy
 from finx_sync.errors import FinxSyncError
 from finx_sync.interrupts import Notifier
 from finx_sync.messages import Message
+from finx_sync.notices import Drift, Gap, Lag, Stale
 from finx_sync.pipeline.backfill import History
 from finx_sync.pipeline.counters import Counters
-from finx_sync.pipeline.handlers import Handlers
-from finx_sync.pipeline.iterator import OpenIterators
+from finx_sync.pipeline.handlers import Handlers, check_handler
+from finx_sync.pipeline.iterator import M, OpenIterators
 from finx_sync.pipeline.latest import LastTable, LastValues
 from finx_sync.pipeline.sinks import Sinks
 from finx_sync.pipeline.staleness import StaleLimits
-from finx_sync.session.options import Options, StreamOptions
+from finx_sync.session.options import Options, StreamOptions, takes_options
 from finx_sync.session.parts import SessionParts
-from finx_sync.session.session import Session
 from finx_sync.session.subscriptions import Subscriptions
-from finx_sync.state import State
+from finx_sync.state import State, StateChange
+from finx_sync.stream.checks import checked_limit, names_of_handler
 from finx_sync.stream.lifecycle import Lifecycle
 from finx_sync.stream.stats import Stats, handler_stats
-from finx_sync.transport.app import WebSocketApp
-from finx_sync.venues.base import MAIN_ENDPOINT, Dialect, Subscription, VenueState
+from finx_sync.venues.base import Dialect, Subscription, VenueState
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -34,9 +34,16 @@ if TYPE_CHECKING:
 __all__ = ["Stream"]
 
 H = TypeVar("H", bound=Callable[..., object])
+TextHandler = TypeVar("TextHandler", bound=Callable[[str], object])
+ErrorHandler = TypeVar("ErrorHandler", bound=Callable[[FinxSyncError], object])
+StateHandler = TypeVar("StateHandler", bound=Callable[[StateChange], object])
+GapHandler = TypeVar("GapHandler", bound=Callable[[Gap], object])
+StaleHandler = TypeVar("StaleHandler", bound=Callable[[Stale], object])
+DriftHandler = TypeVar("DriftHandler", bound=Callable[[Drift], object])
+LagHandler = TypeVar("LagHandler", bound=Callable[[Lag], object])
 
 
-class Stream(Lifecycle):
+class Stream(Lifecycle[M]):
     """Live messages into callbacks. The base of every venue's stream.
 
     Every method may be called from any thread. Handlers run on the dispatch thread, one at a time, in the order of
@@ -49,10 +56,11 @@ class Stream(Lifecycle):
         options: see `Options`.
 
     Raises:
-        ConfigError: an option that cannot be right, or credentials that would go over ws:// to another machine.
-        TypeError: an option that does not exist.
+        ConfigError: an option that does not exist or cannot be right, or credentials that would go over ws:// to
+            another machine.
     """
 
+    @takes_options()
     def __init__(self, dialect: Dialect, account: Account, **options: Unpack[StreamOptions]) -> None:
         self._dialect = dialect
         self._account = account
@@ -71,7 +79,7 @@ class Stream(Lifecycle):
         self._iterators = OpenIterators()
         self._sinks = Sinks()
         self._recording = None
-        forks.watch(self)
+        forks.watch(self, Stream._forked)
 
     # The embedded sandbox runs while a stream to it does.
 
@@ -150,31 +158,32 @@ class Stream(Lifecycle):
 
     # Handlers
 
-    def on_message(self, handler: H) -> H:
+    def on_message(self, handler: TextHandler) -> TextHandler:
         """Call `handler(text)` with every text message as it came, before the typed handlers."""
         self._handlers.add("message", handler)
         return handler
 
-    def on_error(self, handler: H) -> H:
+    def on_error(self, handler: ErrorHandler) -> ErrorHandler:
         """Call `handler(error)` when a handler raised, a message could not be read, or the server reports an error."""
         self._handlers.add("error", handler)
         return handler
 
-    def on_state(self, handler: H) -> H:
+    def on_state(self, handler: StateHandler) -> StateHandler:
         """Call `handler(change)` with a `StateChange` whenever the state changes."""
         self._handlers.add("state", handler)
         return handler
 
     def off(self, handler: Callable[..., object]) -> bool:
         """Remove a handler from wherever it is registered; returns whether it was."""
+        check_handler(handler)
         return self._handlers.remove(handler) > 0
 
-    def on_gap(self, handler: H) -> H:
+    def on_gap(self, handler: GapHandler) -> GapHandler:
         """Call `handler(gap)` with a `Gap` when messages were, or may have been, missed; before those after it."""
         self._handlers.add("gap", handler)
         return handler
 
-    def on_stale(self, handler: H) -> H:
+    def on_stale(self, handler: StaleHandler) -> StaleHandler:
         """Call `handler(stale)` with a `Stale` when a subscription has been silent for its `stale_after`.
 
         Once, until it speaks again. The connection may be fine: `Stale.connected` says so.
@@ -182,7 +191,7 @@ class Stream(Lifecycle):
         self._handlers.add("stale", handler)
         return handler
 
-    def on_drift(self, handler: H) -> H:
+    def on_drift(self, handler: DriftHandler) -> DriftHandler:
         """Call `handler(drift)` with a `Drift` when a feed falls behind while data flows, and when it has caught up.
 
         Reported within half a minute where a message comes every other second or more often; again whenever the lag
@@ -191,35 +200,38 @@ class Stream(Lifecycle):
         self._handlers.add("drift", handler)
         return handler
 
-    def on_lag(self, handler: H) -> H:
+    def on_lag(self, handler: LagHandler) -> LagHandler:
         """Call `handler(lag)` with a `Lag` when the handlers fall behind by `max_lag`, and when they have caught up."""
         self._handlers.add("lag", handler)
         return handler
 
     def _register(self, kind: type[Message], first: Any, names: tuple[Any, ...]) -> Any:
         """`@on`, `@on("NAME", ...)`, `on(handler)` and `on(handler, "NAME", ...)` in one."""
+        wanted = names_of_handler((first, *names) if isinstance(first, str) else names)
+        for name in wanted:
+            self._check_name(kind, name)
         if isinstance(first, str):
-            wanted = (first, *names)
 
             def decorator(handler: H) -> H:
                 self._handlers.add(kind, handler, wanted)
                 return handler
 
             return decorator
-        self._handlers.add(kind, first, names or None)
+        self._handlers.add(kind, first, wanted or None)
         return first
 
-    @property
-    def ws(self) -> WebSocketApp | None:
-        """The websocket of the main connection while it is open, else None. To look at: sending is the stream's own."""
-        session = self._session
-        return session.connections.app(MAIN_ENDPOINT) if isinstance(session, Session) else None
+    def _check_name(self, kind: type[Message], name: str) -> None:
+        """Refuse a name that no subscription to messages of a type can have.
+
+        Raises:
+            InvalidInputError: it is one.
+        """
 
     # Subscriptions
 
     def _subscribe(self, *subscriptions: Subscription, stale_after: float | None = None) -> None:
         if stale_after is not None:
-            self._stale_limits.set(stale_after, *subscriptions)
+            self._stale_limits.set(checked_limit("stale_after", stale_after), *subscriptions)
         before = self._session
         if before is not None:
             before.add(*subscriptions)

@@ -6,20 +6,22 @@ import time
 from typing import Any, get_args
 
 from finx_sync.config import Account, check_secrecy
-from finx_sync.errors import InvalidInputError, UsageError
+from finx_sync.errors import ConfigError, InvalidInputError, UsageError
 from finx_sync.interrupts import uninterrupted
 from finx_sync.moments import Moment, read_moment
 from finx_sync.notices import Interval
+from finx_sync.pipeline.iterator import M
 from finx_sync.session.options import Options
 from finx_sync.session.session import Session
 from finx_sync.state import ENDED
+from finx_sync.stream.checks import checked_names
 from finx_sync.stream.guard import By, Guard
 from finx_sync.stream.reading import Reading
 
 __all__ = ["Upkeep"]
 
 
-class Upkeep(Reading):
+class Upkeep(Reading[M]):
     """The part of a stream that looks after its connection and its data. Every method is for any thread."""
 
     _account: Account
@@ -27,12 +29,13 @@ class Upkeep(Reading):
 
     def coverage(self, name: str) -> list[Interval]:
         """What was received of `name` in this run and what is missing: intervals without a break, up to now."""
+        checked_names((name,))
         session = self._session
         return [] if session is None else session.coverage(name)
 
     def last_message_age(self, name: str) -> float | None:
         """Seconds since the newest message of `name` was received; None when there was none yet."""
-        message = self.latest(name)
+        message: Any = self.latest(name)
         return None if message is None else max(0.0, self._wall() - message.received_at)
 
     def _wall(self) -> float:
@@ -55,9 +58,9 @@ class Upkeep(Reading):
                 which also refuses what a slow feed brings, and needs a clock that is right.
 
         Raises:
-            StaleDataError: it is older, or there is none.
-            InvalidInputError: `max_age` is no number of seconds above 0; or `by` is "venue", and the message carries no
-                time, or one without a time zone (IME).
+            StaleDataError: it is older, there is none, or it lacks the venue's time that its kind has.
+            InvalidInputError: `max_age` is no number of seconds above 0; or `by` is "venue", and messages of this kind
+                carry no time, or one without a time zone (IME).
         """
         if not isinstance(max_age, (int, float)) or not max_age > 0:
             raise InvalidInputError(f"max_age is a number of seconds above 0, not {max_age!r}")
@@ -107,12 +110,15 @@ class Upkeep(Reading):
 
         Raises:
             UsageError: the stream is not running, or no new key was given and the old one is no function.
-            ConfigError: the stream has had no key so far, and this one would go over ws:// to another machine.
+            ConfigError: it is no key; or the stream has had none so far, and this one would go over ws:// to another
+                machine.
         """
         session = self._running_session("rotate_key")
         old = self._account.key
         if api_key is None and not callable(old):
             raise UsageError("rotate_key needs the new key, unless api_key is a function that returns it")
+        if api_key is not None and (not api_key or isinstance(api_key, (int, float, bytes))):
+            raise ConfigError(f"a key is text, or a function that returns it, not {type(api_key).__name__}")
         if api_key is not None:
             check_secrecy(self._account.base_url, api_key, allow_insecure=self._options.allow_insecure)
 

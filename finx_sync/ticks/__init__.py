@@ -1,4 +1,4 @@
-"""Many ticks at once: columns instead of objects, bars, and the way into frames and files."""
+"""Many ticks at once: columns instead of objects, bars, and export to frames and files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Open, high, low, close and count of equal stretches of time."""
+"""Open, high, low, close and count of equal periods."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ Row = tuple[int, str, float, float, float, float, int]
 
 @dataclass(frozen=True)
 class Bar:
-    """One stretch of time.
+    """One period.
 
     Attributes:
         start: its first moment, UTC.
         open, high, low, close: the first, highest, lowest and last price.
         count: ticks with a price.
-        exchange: whose; None for all exchanges together.
+        exchange: the one whose ticks these are; None for all together.
     """
 
     start: dt.datetime
@@ -42,12 +42,12 @@ class Bar:
 
 
 class Bars(Sequence[Bar]):
-    """Bars of one pair, by time and then by exchange. A stretch without a tick has none.
+    """Bars of one pair, by time and then by exchange. A period without a tick has none.
 
     Attributes:
         pair: like "BTC:USD".
         by_exchange: whether each exchange has bars of its own.
-        complete: whether it is proven that no tick is missing in what they were made of.
+        complete: whether it is proven that no tick behind them is missing.
         unproven: where it is not.
     """
 
@@ -59,7 +59,7 @@ class Bars(Sequence[Bar]):
 
     @property
     def complete(self) -> bool:
-        """Whether it is proven that no tick is missing in what they were made of."""
+        """Whether it is proven that no tick behind them is missing."""
         return not self.unproven
 
     def __len__(self) -> int:
@@ -114,9 +114,9 @@ def bars_of(columns: Columns, pair: str, length: int, *, by_exchange: bool) -> B
 
     Args:
         columns: sorted.
-        pair: whose.
+        pair: like "BTC:USD".
         length: of a bar, microseconds; bars begin at multiples of it since midnight, and end with the day.
-        by_exchange: each exchange's own instead of all together.
+        by_exchange: whether each exchange gets bars of its own.
     """
     parts: list[tuple[str, Columns]] = [("", columns)]
     if by_exchange:

@@ -1,4 +1,4 @@
-"""Ticks as columns: 18 bytes a row instead of an object of five. Pure; no I/O."""
+"""Ticks as columns: 18 bytes per row instead of one object with five fields. Pure: no I/O."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _by_time: Final = operator.itemgetter(0)
 
 
 def _with_missing_prices_last(row: tuple[int, str, float]) -> tuple[int, str, bool, float]:
-    """Sorts rows the same however they came: no comparison with NaN has a meaning."""
+    """A sort key that gives one order whatever the input's: comparisons with NaN mean nothing."""
     stamp, exchange, price = row
     is_missing = price != price  # noqa: PLR0124  # only NaN is not equal to itself
     return stamp, exchange, is_missing, 0.0 if is_missing else price
@@ -46,15 +46,17 @@ def moment(stamp: int) -> dt.datetime:
 
 
 class ExchangeNames(dict[str | None, int]):
-    """The exchanges' names and the numbers that stand for them in the columns. Any thread may ask for a new one."""
+    """The exchanges' names and the numbers that stand for them in the columns. Any thread may add one."""
 
     def __init__(self, names: Iterable[str | None] = ()) -> None:
         super().__init__((name, number) for number, name in enumerate(names))
         self._lock = threading.Lock()
 
     def __missing__(self, name: str | None) -> int:
+        # Two threads that meet a new name must not both take `len(self)` for their number. Names are never removed, so
+        # whoever finds one needs no lock.
         with self._lock:
-            if name not in self:  # another thread may have been first
+            if name not in self:
                 self[name] = len(self)
             return self[name]
 
@@ -63,13 +65,13 @@ class ExchangeNames(dict[str | None, int]):
 
 
 class Columns:
-    """Rows of ticks of one pair, sorted by time.
+    """The ticks of one pair, as rows sorted by time.
 
     Attributes:
         stamps: microseconds since the UNIX epoch.
         prices: in the pair's second currency; `NOT_A_PRICE` where the wire had none.
         codes: the exchanges' numbers in `names`.
-        names: shared by all columns of a history.
+        names: shared by all `Columns` of a history.
     """
 
     __slots__ = ("codes", "names", "prices", "stamps")
@@ -82,7 +84,7 @@ class Columns:
 
     @classmethod
     def of(cls, rows: Iterable[tuple[int, str | None, float | None]], names: ExchangeNames) -> Columns:
-        """Columns of (stamp, exchange, price), sorted by these three, so that equal days give equal columns."""
+        """Columns from (stamp, exchange, price), sorted by these three, so that equal rows give equal columns."""
         columns = cls(names)
         full = [(stamp, exchange or "", NOT_A_PRICE if price is None else price) for stamp, exchange, price in rows]
         full.sort(key=_with_missing_prices_last)
@@ -95,7 +97,7 @@ class Columns:
         return len(self.stamps)
 
     def part(self, begin: int | None, end: int | None, step: int | None = None) -> Columns:
-        """The rows of a slice, copied."""
+        """A copy of a slice of the rows."""
         part = Columns(self.names)
         part.stamps, part.prices, part.codes = (
             self.stamps[begin:end:step],
@@ -121,23 +123,23 @@ class Columns:
         return self.chosen(map(number.__eq__, self.codes))
 
     def extend(self, more: Columns) -> None:
-        """Add rows that come later; with the same names."""
+        """Append later rows that share `names`."""
         self.stamps.extend(more.stamps)
         self.prices.extend(more.prices)
         self.codes.extend(more.codes)
 
     def rows(self) -> list[tuple[int, int, float]]:
-        """As (stamp, exchange's number, price)."""
+        """The rows as (stamp, exchange's number, price)."""
         return list(zip(self.stamps, self.codes, self.prices, strict=True))
 
     def ticks(self, pair: str) -> Iterable[Tick]:
-        """As messages, made one at a time."""
+        """The rows as messages, made one at a time."""
         exchanges = list(self.names)
         day, date = -1, ""
         for stamp, code, price in zip(self.stamps, self.codes, self.prices, strict=True):
             if stamp // DAY != day:
                 day, date = stamp // DAY, moment(stamp).date().isoformat()
-            # A price that is not equal to itself is the one that was missing.
+            # A price that does not equal itself is NaN, which stands for a missing one.
             yield Tick(
                 pair=pair,
                 date=date,
@@ -148,19 +150,19 @@ class Columns:
 
 
 def time_text(within: int) -> str:
-    """A time of day as FinX writes it; to the microsecond only where the milliseconds do not say it all."""
+    """A time of day as FinX writes it; to the microsecond only where milliseconds are not exact."""
     rest, fraction = divmod(within, SECOND)
     digits = f"{fraction // MILLISECOND:03d}" if fraction % MILLISECOND == 0 else f"{fraction:06d}"
     return f"{rest // 3600:02d}:{rest // 60 % 60:02d}:{rest % 60:02d}.{digits}Z"
 
 
 def stretch_start(stamp: int, length: int) -> int:
-    """The beginning of the stretch that a moment is in; stretches begin at each day's midnight, and end with it."""
+    """The beginning of the period that contains a moment; periods are counted from each day's midnight."""
     within = stamp % DAY
     return stamp - within % length
 
 
 def thinned(rows: Columns, every: int) -> Columns:
-    """Only the first row of each stretch of `every` microseconds; stretches begin at each day's midnight."""
+    """Only the first row of each period of `every` microseconds, counted from each day's midnight."""
     stretches = [stretch_start(stamp, every) for stamp in rows.stamps]
     return rows.chosen([place == 0 or stretches[place - 1] != one for place, one in enumerate(stretches)])

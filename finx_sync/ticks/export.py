@@ -1,7 +1,7 @@
-"""A history's columns as frames and files. No Python object is made for a cell, but for CSV's text.
+"""A history's columns as frames and files, without a Python object per cell (except for CSV).
 
-Each of them says where the history is not proven complete: pandas in `attrs`, Arrow and Parquet in the schema's
-metadata, and what has no such place, Polars and CSV, in a column. `restore` reads it again.
+Each form says where the history is not proven complete: pandas in `attrs`, Arrow and Parquet in the schema's metadata,
+Polars and CSV, which have no such place, in a column. `restore` reads it back.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ __all__ = ["CSV_COLUMNS", "to_arrow", "to_csv", "to_pandas", "to_parquet", "to_p
 
 CSV_COLUMNS: Final = ("datetime", "pair", "exchange", "price", "unproven")
 _EXECUTED: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "'")
-"""A cell that begins with one of these may be run as a formula by a spreadsheet; the last is what disarms it."""
+"""A spreadsheet may run a cell that begins with one of these as a formula; an apostrophe prevents that."""
 _QUOTED: Final = re.compile(r'[",\r\n]')
 
 
 def _exchanges(columns: Columns) -> tuple[list[str], list[int | None]]:
-    """The names that occur, sorted; and for each code of the columns its place among them, None where there is none."""
+    """The names that occur, sorted; and for each code its place among them, or None."""
     occurring = set(columns.codes)
     names = sorted(name for name, code in columns.names.items() if name and code in occurring)
     places = {name: place for place, name in enumerate(names)}
@@ -38,7 +38,7 @@ def _exchanges(columns: Columns) -> tuple[list[str], list[int | None]]:
 
 
 def _places(columns: Columns, lookup: list[int | None]) -> Any:
-    """Each row's exchange as its place among the names; -1 where the wire had none."""
+    """The place of each row's exchange among the names; -1 where the wire had none."""
     np = numpy()
     table = np.array([-1 if place is None else place for place in lookup] or [-1], "i2")
     return table[np.frombuffer(columns.codes, "u2")]
@@ -66,14 +66,14 @@ def to_arrow(columns: Columns, pair: str, unproven: Sequence[Unproven] = ()) -> 
     """A table of datetime (UTC, microseconds), pair and exchange (dictionaries) and price."""
     pa, compute = pyarrow(), pyarrow("compute")
     count = len(columns)
-    # Arrow's memory is the columns' own, which nobody changes any more.
+    # Arrow shares the columns' memory, which no longer changes.
     stamps = pa.Array.from_buffers(pa.timestamp("us", "UTC"), count, [None, pa.py_buffer(columns.stamps)])
     prices = pa.Array.from_buffers(pa.float64(), count, [None, pa.py_buffer(columns.prices)])
-    if any(price != price for price in columns.prices):  # noqa: PLR0124  # a missing price is no NaN in Arrow
+    if any(price != price for price in columns.prices):  # noqa: PLR0124  # Arrow has null for a missing price
         prices = compute.if_else(compute.is_nan(prices), pa.scalar(None, pa.float64()), prices)
     codes = pa.Array.from_buffers(pa.uint16(), count, [None, pa.py_buffer(columns.codes)])
     names, lookup = _exchanges(columns)
-    places = pa.array(lookup, pa.uint16()).take(codes)  # a missing name is no entry of the dictionary
+    places = pa.array(lookup, pa.uint16()).take(codes)  # Arrow has null for a missing name
     exchanges = pa.DictionaryArray.from_arrays(places, pa.array(names, pa.string()))
     pairs = pa.DictionaryArray.from_arrays(pa.array(bytes(count), pa.uint8()), pa.array([pair]))
     table: Any = pa.table({"datetime": stamps, "pair": pairs, "exchange": exchanges, "price": prices})
@@ -81,9 +81,9 @@ def to_arrow(columns: Columns, pair: str, unproven: Sequence[Unproven] = ()) -> 
 
 
 def to_polars(columns: Columns, pair: str, unproven: Sequence[Unproven] = ()) -> pl.DataFrame:
-    """As `to_arrow`, in Polars, with a column for the stretches that are not proven complete."""
+    """The same for Polars, with a column for the stretches that are not proven complete."""
     pl, np = polars(), numpy()
-    if not len(columns) and unproven:  # no row, and yet not known to be none
+    if not len(columns) and unproven:  # no row, but not proven to be empty
         row = {name: [None] for name in CSV_COLUMNS} | {"pair": [pair], "unproven": [to_text(unproven)]}
         return pl.DataFrame(row, schema=to_polars(columns, pair).schema)  # type: ignore[no-any-return]
     names, lookup = _exchanges(columns)
@@ -113,7 +113,7 @@ def to_parquet(columns: Columns, pair: str, path: str | os.PathLike[str], unprov
 def to_csv(columns: Columns, pair: str, file: TextIO, unproven: Sequence[Unproven] = ()) -> None:
     """Write `CSV_COLUMNS`; the time in ISO 8601 with a Z, prices to their last digit.
 
-    A history without a tick has one row nevertheless, without a time: it says whose, and whether it is proven.
+    A history without ticks still has one row, without a time, for its pair and its unproven stretches.
     """
     file.write(f"{','.join(CSV_COLUMNS)}\n")
     labels = by_row(columns, unproven) if len(columns) else {}
@@ -126,6 +126,6 @@ def to_csv(columns: Columns, pair: str, file: TextIO, unproven: Sequence[Unprove
 
 
 def _cell(text: str) -> str:
-    """A server's text as a cell: text to every spreadsheet, and quoted where CSV demands it."""
+    """A server's text as a cell that no spreadsheet runs, quoted where CSV demands it."""
     text = f"'{text}" if text.startswith(_EXECUTED) else text
     return '"{}"'.format(text.replace('"', '""')) if _QUOTED.search(text) else text

@@ -1,4 +1,4 @@
-"""The optional packages behind frames and files, imported when they are needed and not before."""
+"""The optional packages behind frames and files, imported only when they are needed."""
 
 from __future__ import annotations
 

@@ -27,31 +27,31 @@ if TYPE_CHECKING:
 __all__ = ["TickHistory"]
 
 SHOWN: Final = 5
-"""Rows at either end that a notebook shows."""
+"""Rows at each end that a notebook shows."""
 
 
 NO_START: Final = -(2**62)
 NO_END: Final = 2**62
-"""Microseconds that are before, and after, everything."""
+"""Microseconds before, and after, every possible tick."""
 Place = Moment | TimeOfDay
 """A moment, a date, or a time of day."""
 
 
 class TickHistory(Sequence[Tick]):
-    """The ticks of one pair, sorted by time; those of one moment by exchange and price.
+    """The ticks of one pair, sorted by time, then by exchange and price.
 
-    A sequence of `Tick`, made when you look at it; kept as columns, 18 bytes a row. Slices by number are what they are
+    A sequence of `Tick`, each made when you access it; the rows are columns of 18 bytes each. Slices by number work as
     for a list, so ``history[::-1]`` has the newest tick first; slices by time, ``history["12:00":"13:00"]`` or with
-    datetimes, have the first moment and not the last. It can be pickled and copied, and read back from what it was
-    written to.
+    datetimes, include the first moment and not the last. It can be pickled and copied, and read back from the files and
+    frames that it was written to.
 
     Attributes:
         pair: like "BTC:USD".
         complete: whether it is proven that nothing is missing.
         unproven: where it is not; empty when `complete`.
-        rejected: rows that the server sent and that are no ticks, each with the reason; their moments are unproven.
+        rejected: rows from the server that are not ticks, each with the reason; their moments are unproven.
         discarded: how many rows of the server's answers were left out, by reason: "another pair", "another day",
-            "another exchange" (than the one that was asked for, where no row was of that one).
+            "another exchange" (only where no row was of the requested one).
     """
 
     def __init__(
@@ -71,13 +71,13 @@ class TickHistory(Sequence[Tick]):
         self._is_reversed = False
 
     def _with(self, columns: Columns, unproven: Sequence[Unproven], *, is_reversed: bool) -> TickHistory:
-        """One with other rows, and all else as it is here."""
+        """A copy with other rows."""
         part = copy.copy(self)
         part._columns, part.unproven, part._is_reversed = columns, tuple(unproven), is_reversed
         return part
 
     def _by_time(self) -> Columns:
-        """The rows with the oldest one first."""
+        """The rows, the oldest first."""
         return self._columns.part(None, None, -1) if self._is_reversed else self._columns
 
     @property
@@ -117,8 +117,8 @@ class TickHistory(Sequence[Tick]):
 
         Args:
             start: a moment, like a datetime or "2022-06-15T12:00"; a date, which means its midnight; or a time of day,
-                which means the first day's. What has no zone is UTC.
-            end: likewise.
+                which means the first day's. Without a zone it is UTC.
+            end: in the same forms.
 
         Raises:
             InvalidInputError: it is none of these.
@@ -139,28 +139,28 @@ class TickHistory(Sequence[Tick]):
             found = dt.datetime.combine(found, dt.time())
         return micros(found)
 
-    # Columns, for those who need neither ticks nor frames
+    # Columns, without ticks or frames
 
     @property
     def timestamps(self) -> memoryview:
-        """Microseconds since the UNIX epoch, 64-bit integers; not to be written to."""
+        """Microseconds since the UNIX epoch, as read-only 64-bit integers."""
         return memoryview(self._columns.stamps).toreadonly()
 
     @property
     def prices(self) -> memoryview:
-        """64-bit floats, NaN where there was none; not to be written to."""
+        """Prices as read-only 64-bit floats, NaN where there was none."""
         return memoryview(self._columns.prices).toreadonly()
 
     @property
     def exchanges(self) -> list[str]:
-        """The exchanges that occur, by name."""
+        """The names of the exchanges that occur, sorted."""
         names = list(self._columns.names)
         return sorted(name for number in set(self._columns.codes) if (name := names[number]) is not None)
 
-    # Elsewhere
+    # Export
 
     def to_pandas(self) -> pd.DataFrame:
-        """A frame by time in UTC, with pair and exchange as categories and price as a float.
+        """A frame indexed by time in UTC, with pair and exchange as categories and price as a float.
 
         Its ``attrs`` have `pair`, `complete`, and `unproven` as pairs of ISO 8601 texts.
 
@@ -170,7 +170,7 @@ class TickHistory(Sequence[Tick]):
         return export.to_pandas(self._columns, self.pair, self.unproven)
 
     def to_polars(self) -> pl.DataFrame:
-        """The columns datetime, pair, exchange, price and unproven, which is explained at `to_csv`.
+        """A frame with the columns datetime, pair, exchange, price and unproven, which `to_csv` explains.
 
         Raises:
             MissingExtraError: Polars is not installed (extra ``polars``).
@@ -178,7 +178,7 @@ class TickHistory(Sequence[Tick]):
         return export.to_polars(self._columns, self.pair, self.unproven)
 
     def to_arrow(self) -> pa.Table:
-        """The columns datetime, pair, exchange and price; where it is not proven complete is in the schema's metadata.
+        """A table with datetime, pair, exchange and price; the schema's metadata has the unproven stretches.
 
         Raises:
             MissingExtraError: PyArrow is not installed (extra ``arrow``).
@@ -194,26 +194,25 @@ class TickHistory(Sequence[Tick]):
         export.to_parquet(self._columns, self.pair, path, self.unproven)
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
-        """Write datetime, pair, exchange, price and unproven, with a line of names above. Needs no extra.
+        """Write datetime, pair, exchange, price and unproven below a header. Needs no extra.
 
-        Each stretch that is not proven complete stands, as "start/end", in the column `unproven` of its first row, or
-        of the next one. A history without a tick has one row, without a time, for its pair and stretches. A name that a
-        spreadsheet would run as a formula has an apostrophe before it.
+        Each stretch that is not proven complete stands, as "start/end", in the column `unproven` of its first row or of
+        the next one. A history without ticks has one row, without a time, for its pair and stretches. A name that a
+        spreadsheet would run as a formula gets an apostrophe before it.
         """
         with Path(path).open("w", newline="", encoding="utf-8") as file:
             export.to_csv(self._columns, self.pair, file, self.unproven)
 
-    # And back
+    # Import
 
     @classmethod
     def from_arrow(cls, table: pa.Table) -> TickHistory:
         """Read a table as `to_arrow` makes it, sorted by time.
 
-        What the table does not say, for instance because it was made by another program, is not proven: without any
-        label, all of it.
+        A table without labels, such as one from another program, is not proven complete from its first row to its last.
 
         Raises:
-            InvalidInputError: it is no table of ticks of one pair.
+            InvalidInputError: it is not a table of ticks of one pair.
             MissingExtraError: PyArrow is not installed (extra ``arrow``).
         """
         return cls(*restore.from_arrow(table))
@@ -223,7 +222,7 @@ class TickHistory(Sequence[Tick]):
         """Read a frame as `to_polars` makes it; otherwise as `from_arrow`. A frame without any row has no pair.
 
         Raises:
-            InvalidInputError: it is no frame of ticks of one pair.
+            InvalidInputError: it is not a frame of ticks of one pair.
         """
         return cls(*restore.from_polars(frame))
 
@@ -232,7 +231,7 @@ class TickHistory(Sequence[Tick]):
         """Read a file as `to_parquet` writes it; otherwise as `from_arrow`.
 
         Raises:
-            InvalidInputError: it is no table of ticks of one pair.
+            InvalidInputError: it is not a table of ticks of one pair.
             OSError: the file cannot be read.
             MissingExtraError: PyArrow is not installed (extra ``arrow``).
         """
@@ -243,28 +242,28 @@ class TickHistory(Sequence[Tick]):
         """Read a file as `to_csv` writes it; otherwise as `from_arrow`. Needs no extra.
 
         Raises:
-            InvalidInputError: it is no table of ticks of one pair.
+            InvalidInputError: it is not a table of ticks of one pair.
             OSError: the file cannot be read.
         """
-        with Path(path).open(newline="", encoding="utf-8-sig") as file:  # with or without the mark that Excel adds
+        with Path(path).open(newline="", encoding="utf-8-sig") as file:  # Excel adds a byte order mark
             return cls(*restore.from_csv(file))
 
     def bars(self, every: Span = "1min", *, by_exchange: bool = False) -> Bars:
-        """Open, high, low, close and count.
+        """Bars of open, high, low, close and count.
 
         Args:
-            every: length of a bar, like "1min", "1m" or a timedelta; bars begin at multiples of it, from midnight UTC
-                on. The units are ms, s, m or min, h and d; "M" is refused, being a month to pandas.
-            by_exchange: bars of each exchange instead of all together.
+            every: length of a bar, like "1min", "1m" or a timedelta; bars begin at multiples of it since midnight UTC.
+                The units are ms, s, m or min, h and d; "M" is refused, since it means a month to pandas.
+            by_exchange: whether each exchange gets bars of its own.
 
         Raises:
-            InvalidInputError: `every` is no length of time.
+            InvalidInputError: `every` is not a length of time.
         """
         bars = bars_of(self._by_time(), self.pair, read_span(every), by_exchange=by_exchange)
         bars.unproven = self.unproven
         return bars
 
-    # To be seen
+    # Display
 
     def __repr__(self) -> str:
         return f"<TickHistory {self._described()}>"

@@ -1,4 +1,4 @@
-"""What is known of a history beside its rows: where it is not proven complete, and how that is written down. Pure."""
+"""What a history says beside its rows: where it is not proven complete, and the text forms of that. Pure."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ __all__ = [
 ]
 
 METADATA: Final = b"finx_sync"
-"""The key of an Arrow schema under which they are kept; Parquet keeps it too."""
+"""The key of the Arrow schema's metadata that holds the labels; Parquet keeps it, too."""
 
 
 class Unproven(NamedTuple):
-    """A stretch of time, UTC, both ends in it, in which ticks may be missing."""
+    """A stretch of time, UTC, both ends included, in which ticks may be missing."""
 
     start: dt.datetime
     end: dt.datetime
@@ -39,21 +39,21 @@ class Unproven(NamedTuple):
 
 
 class Rejected(NamedTuple):
-    """A row of an answer that is no tick."""
+    """A row of an answer that is not a tick."""
 
     row: Any
-    """As it came."""
+    """The row, unchanged."""
     reason: str
 
 
 def stamp_text(stamp: int) -> str:
-    """Microseconds since the epoch as ISO 8601 with a Z, to the microsecond where milliseconds do not say it all."""
+    """Microseconds since the epoch as ISO 8601 with a Z; to the microsecond only where milliseconds are not exact."""
     when = moment(stamp).isoformat(timespec="milliseconds" if stamp % 1000 == 0 else "microseconds")
     return f"{when[:-6]}Z"
 
 
 def to_text(unproven: Sequence[Unproven]) -> str:
-    """Stretches as ISO 8601 intervals, with spaces between them."""
+    """Stretches as ISO 8601 intervals, separated by spaces."""
     return " ".join("/".join(stamp_text(micros(end)) for end in one) for one in unproven)
 
 
@@ -61,13 +61,13 @@ def of_text(text: str) -> tuple[Unproven, ...]:
     """The stretches that `to_text` wrote.
 
     Raises:
-        InvalidInputError: it wrote none of this.
+        InvalidInputError: it did not write this.
     """
     return tuple(_stretch(one.split("/")) for one in text.split(" ") if one)
 
 
 def to_attributes(pair: str, unproven: Sequence[Unproven]) -> dict[str, Any]:
-    """All of it as plain JSON values."""
+    """The labels as plain JSON values."""
     intervals = [[stamp_text(micros(end)) for end in one] for one in unproven]
     return {"pair": pair, "complete": not unproven, "unproven": intervals}
 
@@ -76,7 +76,7 @@ def of_attributes(text: bytes) -> tuple[str, tuple[Unproven, ...]]:
     """The pair and the stretches, from `to_attributes`' JSON.
 
     Raises:
-        InvalidInputError: it is something else.
+        InvalidInputError: it is not that.
     """
     try:
         about = json.loads(text)
@@ -84,13 +84,13 @@ def of_attributes(text: bytes) -> tuple[str, tuple[Unproven, ...]]:
         if not isinstance(pair, str) or about["complete"] is not (not unproven):
             raise ValueError
     except (ValueError, LookupError, TypeError):
-        raise InvalidInputError("what the table says of its completeness cannot be read") from None
+        raise InvalidInputError("what the table says about its completeness cannot be read") from None
     return pair, unproven
 
 
 def _stretch(ends: Sequence[str]) -> Unproven:
     if len(ends) != 2:
-        raise InvalidInputError(f"{'/'.join(map(str, ends))!r} is no stretch of time")
+        raise InvalidInputError(f"{'/'.join(map(str, ends))!r} is not a stretch of time")
     one = Unproven(read_moment(ends[0]), read_moment(ends[1]))
     if one.end < one.start:
         raise InvalidInputError(f"{'/'.join(ends)!r} is a stretch of time that ends before it begins")
@@ -98,9 +98,9 @@ def _stretch(ends: Sequence[str]) -> Unproven:
 
 
 def by_row(columns: Columns, unproven: Sequence[Unproven]) -> dict[int, str]:
-    """The rows of a table without a place for them that carry the stretches, as text. There is a row at least.
+    """The rows that carry the stretches, as text, in a table that has no other place for them. There must be a row.
 
-    Each stretch is noted once: at the first row from its beginning on, or, where none is so late, at the last.
+    Each stretch is noted once: at the first row from its beginning on, or at the last row if none is that late.
     """
     noted: dict[int, list[Unproven]] = {}
     stamps, count = columns.stamps, len(columns)

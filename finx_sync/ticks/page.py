@@ -1,4 +1,4 @@
-"""A page of tick history, from its text straight into columns. Pure; no I/O.
+"""Parse a page of tick history straight into columns. Pure: no I/O.
 
 Source: FinX documentation, page *Functions*, "Tick History": an object of up to 1000 unsorted rows, keyed by number.
 """
@@ -19,7 +19,7 @@ __all__ = ["BadRow", "DayPage", "page_of_ticks", "read_page", "same_pair"]
 
 
 class _Row(msgspec.Struct, gc=False):
-    """A row, without what a `Tick` has beside it."""
+    """A row, without the internal fields of a `Tick`."""
 
     pair: Name
     date: Name
@@ -35,21 +35,21 @@ _price: Final = operator.attrgetter("price")
 _order: Final = operator.attrgetter("time", "exchange", "price")
 _place: Final = operator.attrgetter("pair", "date")
 _MINUTES: Final = {f"{minute // 60:02d}:{minute % 60:02d}": minute * 60_000 for minute in range(24 * 60)}
-"""Milliseconds of a day at which each of its minutes begins."""
+"""The millisecond of a day at which each minute begins."""
 _FORM: Final = ((2, ":"), (5, ":"), (8, "."), (12, "Z"))
-"""Where what stands in ``21:27:40.453Z``."""
+"""The punctuation of ``21:27:40.453Z``, by position."""
 _LENGTH: Final = 13
 _PUNCTUATION: Final = str.maketrans("", "", ":.Z")
 _LEAP: Final = 60_000
 
 
 class BadRow(NamedTuple):
-    """A row that is no tick.
+    """A row that is not a tick.
 
     Attributes:
-        stamp: microseconds since the epoch; None where its time cannot be read either.
-        row: as it came.
-        reason: why it is no tick.
+        stamp: microseconds since the epoch; None where its time cannot be read.
+        row: the row, unchanged.
+        reason: why it is not a tick.
     """
 
     stamp: int | None
@@ -61,10 +61,10 @@ class DayPage:
     """What a server returned for one day.
 
     Attributes:
-        columns: the rows of the pair and day that were asked for, sorted.
-        count: all rows, also those of another pair or day, and bad ones.
-        beyond: whether there were rows of a later day after those of this day, which shows that the day has no more.
-        bad: the rows that are no ticks.
+        columns: the rows of the requested pair and day, sorted.
+        count: all rows, including bad ones and those of another pair or day.
+        beyond: whether rows of a later day followed, which proves that this day has no more.
+        bad: the rows that are not ticks.
         other_pair, other_day: how many rows were of another pair, or of another day.
         earlier: whether there were rows of an earlier day.
         spelling: the pair as the server writes it; None where no row is of the pair.
@@ -94,7 +94,7 @@ class DayPage:
         self.spelling = spelling
 
     def last_from(self, position: int) -> int | None:
-        """The millisecond of the last row, good or bad, from a millisecond on; None where there is none."""
+        """The millisecond of the last row, good or bad; None where there is none from `position` on."""
         stamps = [one.stamp for one in self.bad if one.stamp is not None]
         if self.columns.stamps:
             stamps.append(self.columns.stamps[-1])
@@ -103,14 +103,14 @@ class DayPage:
 
 
 def same_pair(one: str, other: str) -> bool:
-    """Whether two texts name one pair; capital letters make no difference."""
+    """Whether two texts name the same pair; case does not matter."""
     return one == other or one.casefold() == other.casefold()
 
 
 def read_page(text: str, pair: str, date: str, names: ExchangeNames) -> DayPage | None:
-    """Read a page in its usual form; None for any other, which has to be looked at row by row.
+    """Read a page in its usual form; None for any other form, which has to be read row by row.
 
-    A thousand rows take well under a millisecond: C decodes, sorts and fills the columns.
+    A thousand rows take about a millisecond: C code decodes, sorts and fills the columns.
     """
     try:
         rows = list(_rows.decode(text).values())
@@ -123,7 +123,7 @@ def read_page(text: str, pair: str, date: str, names: ExchangeNames) -> DayPage 
         return None
     try:
         rows.sort(key=_order)
-    except TypeError:  # two rows of one moment, and one of them lacks a value
+    except TypeError:  # two rows of the same moment, one of which lacks a value
         return None
     within = _milliseconds(list(map(_time, rows)))
     if within is None:
@@ -138,7 +138,7 @@ def read_page(text: str, pair: str, date: str, names: ExchangeNames) -> DayPage 
 
 
 def _milliseconds(times: list[str]) -> list[int] | None:
-    """Milliseconds within the day; None unless every text is like ``21:27:40.453Z``."""
+    """Milliseconds within the day; None unless every text has the form ``21:27:40.453Z``."""
     joined = "".join(times)
     if len(joined) != _LENGTH * len(times) or not joined.isascii():
         return None
@@ -158,10 +158,10 @@ def _milliseconds(times: list[str]) -> list[int] | None:
 def page_of_ticks(
     ticks: Iterable[Tick], pair: str, date: str, names: ExchangeNames, bad: Sequence[BadRow] = ()
 ) -> DayPage:
-    """The same from ticks that were read one by one, and the rows beside them that are no ticks.
+    """The same from ticks that were read one by one, and from the rows that are not ticks.
 
     Raises:
-        ValueError: a date or time is none.
+        ValueError: a date or time is invalid.
     """
     midnight = micros(dt.datetime.fromisoformat(date))
     found = [(tick, micros(tick.datetime)) for tick in ticks]

@@ -1,7 +1,7 @@
-"""A history from the frames and files that `export` made of one.
+"""Read a history back from the frames and files that `export` made.
 
-A table that does not say whether it is complete, because somebody else wrote it or its labels were lost on the way, is
-not proven complete from its first row to its last.
+A table that does not say whether it is complete, because another program wrote it or its labels were lost, is not
+proven complete from its first row to its last.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _MARKS: Final = ("-", "-", "T", ":", ":", "Z")
 
 
 class Restored(NamedTuple):
-    """What a table held."""
+    """The content of a table."""
 
     pair: str
     columns: Columns
@@ -45,7 +45,7 @@ def from_arrow(table: pa.Table) -> Restored:
     """Read `to_arrow`'s table.
 
     Raises:
-        InvalidInputError: it is no table of ticks of one pair.
+        InvalidInputError: it is not a table of ticks of one pair.
         MissingExtraError: PyArrow is not installed.
     """
     pa, compute = pyarrow(), pyarrow("compute")
@@ -69,18 +69,18 @@ def from_arrow(table: pa.Table) -> Restored:
         columns.prices = _raw(pa, "d", prices)
         columns.codes = _raw(pa, "H", compute.fill_null(codes, names[None]))
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OverflowError) as error:
-        raise InvalidInputError(f"this is no table of ticks: {error}") from error
+        raise InvalidInputError(f"this is not a table of ticks: {error}") from error
     about = (table.schema.metadata or {}).get(METADATA)
     if about is None:
         return _restored(pairs, columns, labels)
     pair, unproven = of_attributes(about)
     if not {pair}.issuperset(pairs):
-        raise InvalidInputError(f"the table has ticks of {', '.join(pairs)}, but says that it is of {pair}")
+        raise InvalidInputError(f"the table has ticks of {', '.join(pairs)}, but its metadata names {pair}")
     return Restored(pair, _ascending(columns), unproven)
 
 
 def _raw(pa: Any, kind: str, values: Any) -> array[Any]:
-    """Arrow's numbers as they lie in memory; there is no missing one."""
+    """Arrow's numbers, copied from its memory; none of them is missing."""
     numbers: array[Any] = array(kind)
     for part in values.chunks if isinstance(values, pa.ChunkedArray) else [values]:
         if len(part):
@@ -93,7 +93,7 @@ def from_parquet(path: str) -> Restored:
     """Read `to_parquet`'s file.
 
     Raises:
-        InvalidInputError: it is no table of ticks of one pair.
+        InvalidInputError: it is not a table of ticks of one pair.
         OSError: it cannot be read.
         MissingExtraError: PyArrow is not installed.
     """
@@ -102,7 +102,7 @@ def from_parquet(path: str) -> Restored:
         with parquet.ParquetFile(path) as file:
             table = file.read()
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise InvalidInputError(f"{path} is no Parquet file: {error}") from error
+        raise InvalidInputError(f"{path} is not a Parquet file: {error}") from error
     return from_arrow(table)
 
 
@@ -110,7 +110,7 @@ def from_polars(frame: pl.DataFrame) -> Restored:
     """Read `to_polars`' frame.
 
     Raises:
-        InvalidInputError: it is no table of ticks of one pair.
+        InvalidInputError: it is not a table of ticks of one pair.
         MissingExtraError: NumPy is not installed.
     """
     import polars as pl
@@ -125,7 +125,7 @@ def from_polars(frame: pl.DataFrame) -> Restored:
         exchanges = frame["exchange"].cast(pl.String).to_list()
         prices = frame["price"].cast(pl.Float64).fill_null(NOT_A_PRICE)
     except (pl.exceptions.PolarsError, AttributeError) as error:
-        raise InvalidInputError(f"this is no frame of ticks: {error}") from error
+        raise InvalidInputError(f"this is not a frame of ticks: {error}") from error
     columns = Columns(ExchangeNames([None]))
     columns.stamps.frombytes(stamps.to_numpy().astype("i8").tobytes())
     columns.prices.frombytes(prices.to_numpy().astype("f8").tobytes())
@@ -137,7 +137,7 @@ def from_csv(file: TextIO) -> Restored:
     """Read what `to_csv` wrote.
 
     Raises:
-        InvalidInputError: it is no table of ticks of one pair.
+        InvalidInputError: it is not a table of ticks of one pair.
     """
     columns = Columns(ExchangeNames([None]))
     pairs: dict[str, None] = {}
@@ -148,9 +148,9 @@ def from_csv(file: TextIO) -> Restored:
         _check_names(header)
         is_labelled = "unproven" in header
         wanted = operator.itemgetter(*map(header.index, (*NEEDED, "unproven" if is_labelled else NEEDED[0])))
-        for row in filter(None, reader):  # an empty line is no row
+        for row in filter(None, reader):  # skips empty lines
             if len(row) != len(header):
-                raise InvalidInputError(f"it has {len(row)} cells, where there are {len(header)} columns")
+                raise InvalidInputError(f"it has {len(row)} cells for {len(header)} columns")
             at, pair, exchange, price, label = wanted(row)
             pairs[pair] = None
             if is_labelled and label:
@@ -161,11 +161,11 @@ def from_csv(file: TextIO) -> Restored:
                 columns.prices.append(_price(price))
         return _restored([*map(_text, pairs)], columns, list(labels) if is_labelled else None)
     except (csv.Error, UnicodeDecodeError, InvalidInputError) as error:
-        raise InvalidInputError(f"this is no table of ticks: line {reader.line_num}: {error}") from error
+        raise InvalidInputError(f"this is not a table of ticks: line {reader.line_num}: {error}") from error
 
 
 def _stamp(text: str) -> int:
-    """Microseconds since the epoch, of `to_csv`'s own form in a tenth of the time that others take."""
+    """Microseconds since the epoch; `to_csv`'s own form takes a tenth of the time of other forms."""
     if len(text) == _USUAL and (text[4], text[7], text[10], text[13], text[16], text[23]) == _MARKS:
         try:
             return micros(dt.datetime.fromisoformat(text[:-1]))
@@ -175,7 +175,9 @@ def _stamp(text: str) -> int:
 
 
 def _text(cell: str) -> str:
-    return cell.removeprefix("'")  # which keeps spreadsheets from running it, and is before every other one as well
+    return cell.removeprefix(
+        "'"
+    )  # which stops spreadsheets from running the text; another one follows if the text has one itself
 
 
 def _price(cell: str) -> float:
@@ -184,7 +186,7 @@ def _price(cell: str) -> float:
     except ValueError:
         price = math.inf
     if math.isinf(price) or (cell and price != price):  # noqa: PLR0124
-        raise InvalidInputError(f"{cell!r} is no price")
+        raise InvalidInputError(f"{cell!r} is not a price")
     return price
 
 
@@ -200,28 +202,30 @@ def _distinct(values: Iterable[str | None]) -> list[str]:
 
 def _restored(pairs: list[str], columns: Columns, labels: list[str] | None) -> Restored:
     if len(pairs) != 1:
-        raise InvalidInputError(f"it has ticks of {len(pairs)} pairs, not of one: {', '.join(pairs) or 'it is empty'}")
+        raise InvalidInputError(
+            f"it has ticks of {len(pairs)} pairs instead of one: {', '.join(pairs) or 'it is empty'}"
+        )
     columns = _ascending(columns)
     if labels is not None:
         return Restored(pairs[0], columns, tuple(sorted(one for text in labels for one in of_text(text))))
     if not len(columns):
-        raise InvalidInputError("it is empty, and does not say whether that is all")
+        raise InvalidInputError("it is empty, and does not say whether the history is complete")
     first, last = moment(columns.stamps[0]), moment(columns.stamps[-1])
     return Restored(pairs[0], columns, (Unproven(first, last),))
 
 
 def _ascending(columns: Columns) -> Columns:
-    """The rows by time; as they are where they have not been moved about.
+    """The rows sorted by time; unchanged where they already are.
 
     Raises:
-        InvalidInputError: a time is beyond the calendar.
+        InvalidInputError: a time is outside the calendar.
     """
     stamps = columns.stamps
     try:
         for stamp in (min(stamps, default=0), max(stamps, default=0)):
             moment(stamp)
     except OverflowError:
-        raise InvalidInputError("it has times beyond the calendar") from None
+        raise InvalidInputError("it has times outside the calendar") from None
     if all(map(operator.le, stamps, islice(stamps, 1, None))):
         return columns
     names = list(columns.names)

@@ -1,4 +1,4 @@
-"""Lengths of time as people write them: ``"1min"``, ``"5s"``, ``"1h"``. Pure."""
+"""Read lengths of time as people write them: ``"1min"``, ``"5s"``, ``"1h"``. Pure."""
 
 from __future__ import annotations
 
@@ -33,26 +33,26 @@ _UNITS: Final = {
     "d": DAY,
     "D": DAY,
 }
-"""Large and small letters as pandas has had them. Not "M", which is a month there, and a minute to many."""
+"""In the cases that pandas has accepted. Not "M", which is a month to pandas and a minute to many people."""
 _SPAN: Final = re.compile(r"(?P<count>[1-9][0-9]{0,8})?(?P<unit>[A-Za-z]+)")
 _NUMPY_UNITS: Final = {"D": DAY, "h": _HOUR, "m": _MINUTE, "s": SECOND, "ms": MILLISECOND, "us": 1}
 
 
 def read_span(span: Span) -> int:
-    """Microseconds.
+    """Return the microseconds of a length of time.
 
     Args:
-        span: a number and a unit: "100ms", "5s", "15m" or "15min", "4h", "1d"; without a number it is one of them. Or a
-            timedelta, also one of pandas' or NumPy's.
+        span: a number and a unit: "100ms", "5s", "15m" or "15min", "4h", "1d"; without a number, one unit. Or a
+            timedelta, of Python, pandas or NumPy.
 
     Raises:
-        InvalidInputError: it is no length of time, or not whole milliseconds of at most a day.
+        InvalidInputError: it is not a length of time, or not whole milliseconds of at most a day.
     """
     length = _microseconds(span)
     if length is None or not 0 < length <= DAY or length % MILLISECOND:
-        hint = " ('M' is a month to some; a minute is 'm' or 'min')" if isinstance(span, str) and "M" in span else ""
+        hint = " ('M' can mean a month; a minute is 'm' or 'min')" if isinstance(span, str) and "M" in span else ""
         raise InvalidInputError(
-            f"{span!r} is no length of time{hint}; it looks like '100ms', '5s', '1min' or '1h', and is at most '1d'"
+            f"{span!r} is not a length of time{hint}; it looks like '100ms', '5s', '1min' or '1h', and is at most '1d'"
         )
     return length
 

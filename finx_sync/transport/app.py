@@ -144,9 +144,9 @@ class WebSocketApp(_OriginalApp):
         self.max_size = max_size
         self.connect_timeout = connect_timeout
         super().__init__(url, *args, **kwargs)
-        forks.watch(self)
+        forks.watch(self, WebSocketApp._forked)
 
-    def forked(self) -> None:
+    def _forked(self) -> None:
         """In the child of a fork: the connection is the parent's, and this app is closed."""
         self._lock = threading.RLock()
         self._keep_running = False

@@ -8,6 +8,7 @@ pieces asked for, and keeps what the server sent behind it for the frame reader.
 from __future__ import annotations
 
 import contextlib
+import io
 import socket
 import ssl
 import threading
@@ -51,14 +52,11 @@ class Channel:
         self._poller = Poller(sock, attempt.waker)
         self._subprotocols = tuple(subprotocols)
         self._key = b""
-        self._head = b""
-        self._answered = False
-        forks.watch(self)
+        self._answer = io.BytesIO()
+        forks.watch(self, Channel.forked)
 
-    # What websocket-client calls: a timeout of 0 makes it call `send` and `recv` once, and believe them.
-    def gettimeout(self) -> float:
-        """0: non-blocking."""
-        return 0.0
+    gettimeout: Final = staticmethod(float)
+    """Returns 0.0 (non-blocking), so websocket-client calls `send` and `recv` once, and believes them."""
 
     def settimeout(self, timeout: float | None) -> None:
         """Does nothing: the attempt's deadline rules."""
@@ -86,23 +84,25 @@ class Channel:
 
     def recv(self, size: int) -> bytes:
         """Hand out the next bytes of the handshake's answer; b"" when the server closed."""
-        if not self._answered:
-            self._answered = True
-            self._receive_head()
-        piece, self._head = self._head[:size], self._head[size:]
-        return piece
+        self._answer = io.BytesIO(self._receive_answer())
+        # websocket-client takes the head byte by byte: what follows this first call is answered in C.
+        self.recv = self._answer.read  # type: ignore[method-assign, assignment]
+        return self._answer.read(size)
 
-    def _receive_head(self) -> None:
-        while (end := self._head.find(END_OF_HEAD)) < 0:
+    def _receive_answer(self) -> bytes:
+        """The head and what came with it; a refusal with its body."""
+        data = b""
+        while (end := data.find(END_OF_HEAD)) < 0:
             more = self._receive("waiting for the handshake's answer")
             if not more:
-                return
-            self._head += more
-            check_begin(self._head[: MAX_HEAD + 1])
-        answer = read_answer(self._head[:end])
+                return data
+            data += more
+            check_begin(data[: MAX_HEAD + 1])
+        answer = read_answer(data[:end])
         check_upgrade(answer, self._key, self._subprotocols)
-        if answer.status != SWITCHING_PROTOCOLS:
-            self._head = answer.with_body(self._receive_body(self._head[end + 4 :], answer.body_length))
+        if answer.status == SWITCHING_PROTOCOLS:
+            return data
+        return answer.with_body(self._receive_body(data[end + 4 :], answer.body_length))
 
     def _receive_body(self, body: bytes, length: int) -> bytes:
         """An error page, or what of it comes soon: the status is what counts, and it is here."""
@@ -126,8 +126,7 @@ class Channel:
 
     def take_rest(self) -> bytes:
         """What came behind the handshake: the first frames."""
-        rest, self._head = self._head, b""
-        return rest
+        return self._answer.read()
 
     def shutdown(self, how: int = socket.SHUT_RDWR) -> None:
         """Tell the peer that nothing more is sent or read. Any thread."""

@@ -1,4 +1,4 @@
-"""From a host name to a connected socket, TLS done: every step within one deadline, and abortable at any moment.
+"""From a host name to a connected socket with TLS: all steps share one deadline, and can be aborted at any moment.
 
 websocket-client's own connect cannot be interrupted and has no time limit over its steps, so the app hands it a socket
 that was opened here. Sockets are non-blocking from the start: each wait is a wait for the socket *or* the waker.
@@ -54,7 +54,7 @@ CERTIFICATE_REMEDIES: Final = {9: _CHECK_CLOCK, 10: _CHECK_CLOCK, 62: _CHECK_NAM
 
 
 class Aborted(BaseException):
-    """The caller was told to give up; never leaves the transport.
+    """`Attempt.abort` was called; never leaves the transport.
 
     No `Exception`, so that nothing on its way through websocket-client takes it for a failure and reports it.
     """
@@ -69,6 +69,7 @@ class Target:
         tls: the context for wss, None for ws.
         server_hostname: the name that the certificate must carry; the host where None.
         proxy: None for none.
+        tunnel: whether the proxy is asked for a connection to `host`; else what is sent is for the proxy to read.
         socket_options: further (level, option, value) triples.
     """
 
@@ -77,6 +78,7 @@ class Target:
     tls: ssl.SSLContext | None = None
     server_hostname: str | None = None
     proxy: ProxyAddress | None = None
+    tunnel: bool = True
     socket_options: tuple[tuple[Any, ...], ...] = field(default=())
 
 
@@ -180,7 +182,7 @@ def dial(target: Target, attempt: Attempt) -> socket.socket:
     proxy = target.proxy
     sock = open_tcp(target.host, target.port, attempt) if proxy is None else reach_proxy(proxy, attempt)
     try:
-        if proxy is not None:
+        if proxy is not None and target.tunnel:
             pass_through(proxy, sock, target, attempt)
         for option in (*SOCKET_OPTIONS, *target.socket_options):
             sock.setsockopt(*option)
@@ -267,16 +269,18 @@ def pass_through(proxy: ProxyAddress, sock: socket.socket, target: Target, attem
 
 
 def _address_for(proxy: ProxyAddress, target: Target, attempt: Attempt) -> str:
-    """The address that a proxy is given that looks up no names."""
+    """The target's address, for a proxy that does not look up names."""
     addresses = resolve(target.host, target.port, attempt)
     wanted = [info for info in addresses if proxy.scheme != "socks4" or info[0] == socket.AF_INET]
     if not wanted:
-        raise NameResolutionError(f"{target.host} has no address that the proxy {proxy} could be given; use socks5h://")
+        raise NameResolutionError(
+            f"{target.host} has no address of a kind that the proxy {proxy} understands; use socks5h://"
+        )
     return str(wanted[0][4][0])
 
 
 def _converse(sock: socket.socket, proxy: ProxyAddress, conversation: Talk, attempt: Attempt) -> None:
-    """Have the talk with a proxy: send and read as it asks, until it ends."""
+    """Run the conversation with a proxy: send and read until it ends."""
     doing = f"talking to the proxy {proxy}"
     poller = Poller(sock, attempt.waker)
     answer = b""

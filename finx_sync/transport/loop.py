@@ -192,7 +192,7 @@ class ReadLoop:
         self._promote: Promote | None = None
         self._leadership: ReadLeadership | None = None
         self._over = False  # the leader has read the end of the stream, which nobody will see again
-        forks.watch(self)
+        forks.watch(self, ReadLoop.forked)
 
     def forked(self) -> None:
         """In the child of a fork, which may run on in a callback of this loop: end it, and send nothing more."""

@@ -13,7 +13,7 @@ from finx_sync.redaction import redact
 from finx_sync.transport.dial import Target
 from finx_sync.transport.proxy import ProxyAddress, read_proxy
 
-__all__ = ["proxy_for", "target_of"]
+__all__ = ["proxy_for", "target_for", "target_of"]
 
 
 def proxy_for(
@@ -39,6 +39,21 @@ def proxy_for(
     login = f"{quote(auth[0], safe='')}:{quote(auth[1] or '', safe='')}@" if auth and auth[0] else ""
     shown = f"[{host}]" if ":" in host else host
     return read_proxy(f"{kind or 'http'}://{login}{shown}:{port}")
+
+
+def target_for(url: str, proxy: str | None, context: ssl.SSLContext | None) -> Target:
+    """Where `url` leads.
+
+    Args:
+        url: ``wss://host``.
+        proxy: its URL; None for the environment's, "" for none.
+        context: for wss; None verifies against the system's certificates.
+
+    Raises:
+        ConfigError: no websocket URL, or no proxy's.
+    """
+    address = _environment_proxy(url) if proxy is None else read_proxy(proxy) if proxy else None
+    return target_of(url, {} if context is None else {"context": context}, address, ())
 
 
 def target_of(

@@ -1,7 +1,7 @@
-"""The talk with a proxy, without I/O: HTTP CONNECT, SOCKS 4 and 4a, SOCKS 5.
+"""The conversation with a proxy, without I/O: HTTP CONNECT, SOCKS 4 and 4a, SOCKS 5.
 
-A talk is a generator: it yields bytes to send, or the number of bytes that it wants to read next, and returns when the
-proxy has agreed. Whoever runs it owns the socket and the clock, so no talk can outlast a deadline or a `stop`.
+`talk` is a generator: it yields bytes to send, or the number of bytes to read next, and returns when the proxy has
+agreed. Its caller owns the socket and the clock, so a conversation cannot outlast a deadline or a `stop`.
 
 Sources: RFC 9110 9.3.6 and RFC 7617 (CONNECT, Basic), RFC 1928 and RFC 1929 (SOCKS 5), "SOCKS: A protocol for TCP proxy
 across firewalls" by Ying-Da Lee, and its extension 4a.
@@ -23,7 +23,7 @@ from finx_sync.redaction import REDACTED, excerpt, redact, remember
 __all__ = ["ProxyAddress", "Talk", "read_proxy", "talk"]
 
 DEFAULT_PORTS: Final = {"http": 80, "socks4": 1080, "socks4a": 1080, "socks5": 1080, "socks5h": 1080}
-"""By scheme. ``socks4a`` and ``socks5h`` leave the name look-up to the proxy, as in curl."""
+"""By scheme. With ``socks4a`` and ``socks5h`` the proxy looks up the host's name, as in curl."""
 MAX_ANSWER: Final = 16 * 1024
 """Bytes of an HTTP proxy's answer."""
 
@@ -46,7 +46,7 @@ Talk = Generator[bytes | int, bytes, None]
 
 @dataclass(frozen=True)
 class ProxyAddress:
-    """Where a proxy is, and the login for it.
+    """A proxy's address, and the login for it.
 
     Attributes:
         scheme: "http", "socks4", "socks4a", "socks5" or "socks5h".
@@ -65,6 +65,13 @@ class ProxyAddress:
         """Whether the proxy is given the host's name, rather than an address that was looked up here."""
         return self.scheme in ("http", "socks4a", "socks5h")
 
+    def login_header(self) -> dict[str, str]:
+        """The HTTP header with the login; none without one."""
+        if not self.user:
+            return {}
+        login = base64.b64encode(f"{self.user}:{self.password}".encode()).decode()
+        return {"Proxy-Authorization": f"Basic {login}"}
+
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{self.scheme}://{host}:{self.port}"
@@ -74,7 +81,7 @@ def read_proxy(url: str) -> ProxyAddress:
     """Read a proxy's URL; the user and the password in it may be percent-encoded.
 
     Raises:
-        ConfigError: it is none, or of a kind that is not supported, or its login has characters that end a URL's host.
+        ConfigError: it is not a proxy's URL, its kind is not supported, or its login has characters that end the host.
     """
     scheme, mark, rest = url.partition("://") if "://" in url else ("http", "://", url)
     login, _, _ = rest.rpartition("@")
@@ -84,11 +91,11 @@ def read_proxy(url: str) -> ProxyAddress:
         host, port = parts.hostname, parts.port
     except ValueError:
         host = port = None
-    # A slash, a question mark or a number sign in the login ends the host early: another host would be connected to.
+    # A slash, a question mark or a number sign in the login ends the host early: we would connect to another host.
     if not host or parts.scheme not in DEFAULT_PORTS or "@" in rest.removeprefix(parts.netloc):
         kinds = ", ".join(f"{known}://" for known in DEFAULT_PORTS)
         raise ConfigError(
-            f"{_without_login(url)!r} is no proxy URL; it looks like http://host:port, and may begin with {kinds}"
+            f"{_without_login(url)!r} is not a proxy URL; it looks like http://host:port, and may begin with {kinds}"
             + ("; characters such as / # ? in its login are written %2F %23 %3F" if login else "")
         )
     return ProxyAddress(
@@ -101,7 +108,7 @@ def read_proxy(url: str) -> ProxyAddress:
 
 
 def _remember_login(login: str) -> None:
-    """Know a proxy's password, or its user where that is the secret, as it is sent and as it is written."""
+    """Have a proxy's password redacted, or its user where that is the secret, encoded or not."""
     user, colon, password = login.partition(":")
     secret = password if colon and password else user
     remember(secret, unquote(secret))
@@ -133,9 +140,7 @@ def talk(proxy: ProxyAddress, host: str, port: int) -> Talk:
 def _http(proxy: ProxyAddress, host: str, port: int) -> Talk:
     where = f"[{host}]:{port}" if ":" in host else f"{_wire_name(host).decode()}:{port}"
     lines = [f"CONNECT {where} HTTP/1.1", f"Host: {where}"]
-    if proxy.user:
-        login = base64.b64encode(f"{proxy.user}:{proxy.password}".encode()).decode()
-        lines.append(f"Proxy-Authorization: Basic {login}")
+    lines += [f"{name}: {value}" for name, value in proxy.login_header().items()]
     yield "\r\n".join([*lines, "", ""]).encode()
     answer = bytearray()
     # Byte by byte, since what follows the answer is the server's and not ours to take.
@@ -215,7 +220,7 @@ def _wire_name(host: str) -> bytes:
     try:
         name = host.encode("idna")
     except UnicodeError as error:
-        raise NameResolutionError(f"{host!r} is no host name ({error}); check its spelling") from error
+        raise NameResolutionError(f"{host!r} is not a host name ({error}); check its spelling") from error
     if len(name) > 255:
         raise NameResolutionError(f"the host name {host[:40]!r}... is longer than 255 bytes; check its spelling")
     return name

@@ -88,7 +88,7 @@ class SharedCalls(Generic[T]):
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._running: dict[Hashable, Call[T]] = {}
-        forks.watch(self)
+        forks.watch(self, SharedCalls.forked)
 
     def forked(self) -> None:
         """In the child of a fork: whoever held the lock, and all that ran, has not come along."""

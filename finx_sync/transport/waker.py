@@ -26,7 +26,7 @@ class Waker:
         self._reader.setblocking(False)
         self._writer.setblocking(False)
         self._pending = False
-        forks.watch(self)
+        forks.watch(self, Waker.forked)
 
     def opposite(self) -> Waker:
         """A waker for the way back, over the same descriptors, which stay this one's to close."""

@@ -17,8 +17,9 @@ from dataclasses import dataclass, field
 from importlib import metadata
 from typing import TYPE_CHECKING, Any, Final
 
-from finx_sync.config import SANDBOX, SANDBOX_KEY, SANDBOX_SECRET, KeySource, nearest, read_settings
+from finx_sync.config import SANDBOX, SANDBOX_KEY, SANDBOX_SECRET, KeySource, read_settings
 from finx_sync.errors import ConfigError
+from finx_sync.spelling import nearest
 
 if TYPE_CHECKING:
     from finx_sync.sandbox.host import SandboxHost, SandboxVenue

@@ -11,9 +11,8 @@ from tests.chaos.run import run, run_fatal
 from tests.chaos.server import KINDS
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(150)
-@pytest.mark.parametrize("scheme", ["ws", "wss"])
+@pytest.mark.parametrize("scheme", ["ws", pytest.param("wss", marks=pytest.mark.long)])
 def test_a_stream_survives_every_kind_of_fault(scheme: str) -> None:
     """A bot would be stuck, fed twice, or robbed in silence, by what networks and servers do every day."""
     report = run(scheme, seconds=10, rate=500, seed=20, kinds=list(KINDS), each=1)
@@ -23,7 +22,6 @@ def test_a_stream_survives_every_kind_of_fault(scheme: str) -> None:
     assert len(report.recoveries) == len(KINDS)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["ws", "wss"])
 def test_a_refused_key_ends_the_stream_and_start_works_again(scheme: str) -> None:
     """A wrong key would be tried for ever, or a good one be locked out until the program is restarted."""

@@ -10,7 +10,7 @@ import pytest
 from tests.chaos.recorded import VENUES, differences, run
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("venue", VENUES)
 def test_a_replay_is_what_was_live(venue: str, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from tests.tables import agrees
 from tests.waiting import wait_until
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("venue", TRIALS)
 def test_every_venue_survives_every_kind_of_fault(venue: str) -> None:
@@ -85,7 +85,7 @@ def test_what_comes_too_late_is_noticed(venue: str) -> None:
         assert trial.everything_flows()
         assert trial.everything_flows()
         assert not trial.faults
-        cast(Any, trial)._contract(old)
+        cast(Any, trial).contract(old)
         assert trial.faults == [f"{old.name} went back in time"]
 
 
@@ -93,5 +93,5 @@ def test_a_price_that_the_market_never_had_is_noticed() -> None:
     """A run would not see a number that was read wrongly."""
     with running("deribit") as trial:
         tick = next(one for one in trial.stream.take(100, timeout=10) if ":" not in one.name)
-        cast(Any, trial)._contract(msgspec.structs.replace(tick, mark_price=-1.0))
+        cast(Any, trial).contract(msgspec.structs.replace(tick, mark_price=-1.0))
         assert "the market never had" in trial.faults[0]

@@ -243,14 +243,14 @@ class DeribitTrial(Trial):
         self._market = Market(SEED)
         self._newest: dict[str, int] = {}
         stream = self.subscribed(url, *self.names)
-        stream.on_contract(self._contract)
+        stream.on_contract(self.contract)
         stream.on_spot(self._spot)
         return stream
 
     def _spot(self, tick: SpotTick) -> None:
         self.spoke(tick.name)
 
-    def _contract(self, tick: ContractTick) -> None:
+    def contract(self, tick: ContractTick) -> None:
         self.spoke(tick.name)
         at = tick.timestamp
         assert at is not None
@@ -274,10 +274,10 @@ class ImeTrial(Trial):
     def new_stream(self, url: str) -> Stream:
         self._newest: dict[str, str] = {}
         stream = self.subscribed(url, *self.names)
-        stream.on_contract(self._contract)
+        stream.on_contract(self.contract)
         return stream
 
-    def _contract(self, contract: ImeContract) -> None:
+    def contract(self, contract: ImeContract) -> None:
         self.spoke(contract.name)
         at = contract.timestamp or ""
         if at < self._newest.get(contract.name, ""):

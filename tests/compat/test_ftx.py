@@ -50,6 +50,15 @@ def test_answers_have_the_shapes_of_the_original(client: FtxWebsocketClient, san
     assert set(client.get_trades("BTC-PERP")[0][0]) == {"id", "price", "size", "side", "liquidation", "time"}
 
 
+def test_a_with_block_ends_the_client(sandbox: Sandbox) -> None:
+    """A script would leave threads and a connection behind."""
+    with FtxWebsocketClient(KEY, SECRET, url=sandbox.url, reconnect=FAST) as made:
+        assert made.get_ticker("BTC-PERP")
+        assert sandbox.connections()
+    assert wait_until(lambda: not sandbox.connections())
+    made.close()
+
+
 def test_book_updates_can_be_waited_for(client: FtxWebsocketClient) -> None:
     """A bot that sleeps until the book changes would sleep for ever."""
     client.get_orderbook("BTC-PERP")

@@ -84,7 +84,7 @@ class HistoryServer(ScriptedServer):
         function = query["functionName"]
         with self.lock:
             self.asked[function] += 1
-            right = self._page(query) if function == "tickHistory" else self._snap(query)
+            right = self.page(query) if function == "tickHistory" else self._snap(query)
             fault = self.fault_for(function, query)
             answer = (self.write(function, right)) if fault is None else fault(self, right)
         if answer == "cut":
@@ -106,7 +106,8 @@ class HistoryServer(ScriptedServer):
         earlier = rows[0][0] < 0
         return json.dumps(row_of(rows[0] if not earlier else (0, *rows[0][1:]), "2022-06-14" if earlier else DATE))
 
-    def _page(self, query: dict[str, str]) -> list[Row]:
+    def page(self, query: dict[str, str]) -> list[Row]:
+        """The rows of a right answer."""
         after = _milliseconds(query["time"]) if "time" in query else -1 if self.midnight else 0
         rows = [row for row in self.rows if row[0] > after] if query["date"] == DATE else []
         page = rows[: self.size]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from finx_sync import ContractTick, Grid, SpotTick, StreamManager, Tick, calculate_greeks
-from finx_sync.errors import NotPublishedError, ServerRefusedError
+from finx_sync.errors import ServerRefusedError
 from finx_sync.sandbox import Sandbox
 
 NAME, PAIR = "BTC-26AUG22-20000-C", "BTC:USD"
@@ -74,7 +74,6 @@ TABLE: list[tuple[str, Callable[[StreamManager], Any], Callable[[Any], object]]]
     ("deribit/list-deribit-contracts", lambda s: s.list_contracts(as_of="2022-06-15"), is_kind(str, many=True)),
 ]
 ANNOUNCED: list[tuple[str, Callable[[StreamManager], Any], type[Exception], str]] = [
-    ("ratings data", lambda stream: stream.get_ratings_data(NAME), NotPublishedError, "never published"),
     ("ratings data by name", lambda s: s.call("ratingsData", securityId=NAME), ServerRefusedError, "ratingsData"),
 ]
 GRID = [

@@ -277,7 +277,7 @@ def test_a_tick_at_midnight_is_not_lost(server: HistoryServer, midnight: bool, b
 def test_snaps_without_an_answer_take_nothing_away(
     server: HistoryServer, count: int, begin: int, midnight: bool
 ) -> None:
-    """A whole day would not be proven because a snap was `{}`."""
+    """A whole day would not be proven because a snap was `{}`; or more than its midnight where all of them are."""
     rows = [(begin + place * 10_000, "FTX", 1.0) for place in range(count)]
     server.reset(rows)
     server.midnight = midnight
@@ -287,10 +287,11 @@ def test_snaps_without_an_answer_take_nothing_away(
     assert is_whole(stream_to(server).get_tick_history(PAIR, DATE), server)
     server.snap_faults = [empty] * 100
     history = stream_to(server).get_tick_history(PAIR, DATE)
-    if count == 1000:  # one full page, which could be the newest rows: nothing else proves what was before it
-        assert history.unproven[0].start == MIDNIGHT
-    else:
-        assert is_whole(history, server)
+    assert rows_of(history) == Counter(server.rows)
+    (one,) = history.unproven
+    assert one.start == MIDNIGHT
+    # One full page could be the newest rows: nothing else proves what was before it.
+    assert one.end == (history[0].datetime - dt.timedelta(milliseconds=1) if count == 1000 else MIDNIGHT)
     server.snap_faults = [refused] * 100
     if count > 1000:
         assert stream_to(server).get_tick_history(PAIR, DATE, "00:00:01").complete
@@ -304,6 +305,73 @@ def test_a_snap_that_fails_says_nothing_about_midnight(server: HistoryServer) ->
     history = stream_to(server).get_tick_history(PAIR, DATE)
     assert history.unproven == ((MIDNIGHT, MIDNIGHT),)
     assert len(history) == 2000
+
+
+# The same wrong answer every time
+
+
+def lacking(rows: list[Row], page: list[Row], which: str) -> list[Row]:
+    """A page without some of the rows of the day's first page: always the same."""
+    left_out = {"the first": rows[:3], "some": rows[20:23], "the last": rows[min(len(rows), 1000) - 4 :][:3]}[which]
+    return [row for row in page if row not in left_out]
+
+
+@pytest.mark.parametrize("which", ["the first", "some", "the last"])
+@pytest.mark.parametrize("count", [30, 1000, 3000])
+@pytest.mark.parametrize("time", [None, "06:00"])
+@pytest.mark.parametrize("snaps", [True, False])
+def test_the_same_wrong_first_page_is_not_believed(
+    server: HistoryServer, which: str, count: int, time: str | None, snaps: bool
+) -> None:
+    """997 of 1000 ticks would be called a complete day, because the first question was answered wrongly twice."""
+    honest = server.page
+    begin = 21_600_001 if time else 1
+    rows = sorted((begin + place * 10_000, "FTX", float(place)) for place in range(count))
+    first = None if time is None else "06:00:00.000"
+    server.page = lambda query: lacking(rows, honest(query), which) if query.get("time") == first else honest(query)
+    server.reset(rows)
+    server.snap_faults = [] if snaps else [empty] * 100
+    history = stream_to(server).get_tick_history(PAIR, DATE, time)
+    assert rows_of(history) == Counter(rows)  # another question brings what the first withholds
+    assert history.complete == (snaps or time is not None)
+
+
+@pytest.mark.parametrize("count", [30, 1000, 3000])
+@pytest.mark.parametrize("which", ["the first", "some", "the last"])
+def test_nor_is_one_that_lacks_rows_wherever_the_day_begins(server: HistoryServer, count: int, which: str) -> None:
+    """A page that is wrong however it is asked for would be believed, since other questions bring the same page."""
+    honest = server.page
+    rows = [(10 + place * 10_000, "FTX", float(place)) for place in range(count)]
+
+    def page(query: dict[str, str]) -> list[Row]:
+        right = honest(query)
+        return lacking(rows, right, which) if rows[0] in right else right
+
+    server.page = page
+    server.reset(rows)
+    history = stream_to(server).get_tick_history(PAIR, DATE)
+    assert not (history.complete and Counter(rows) - rows_of(history))
+
+
+def test_snaps_that_know_no_tick_prove_nothing_about_midnight(server: HistoryServer) -> None:
+    """3000 of 3001 ticks would be complete: "after 00:00" lacks the first, and `{}` said that there is none."""
+    server.reset([(0, "FTX", 1.0), *day(3000)])
+    server.midnight = False
+    server.snap_faults = [empty] * 100
+    history = stream_to(server).get_tick_history(PAIR, DATE)
+    assert history.unproven == ((MIDNIGHT, MIDNIGHT),)
+    assert len(history) == 3000
+    assert server.asked["tickSnap"] == 4  # two before the first row, and two at it
+
+
+@pytest.mark.parametrize(("before", "snaps"), [("earlier", 1), ("first", 1), ("nothing", 3)])
+def test_what_the_evidence_of_an_honest_day_costs(server: HistoryServer, before: str, snaps: int) -> None:
+    """A proof that asks for much more than two readings would double what a year of days costs."""
+    server.reset(day(10_500))
+    server.before = before
+    assert is_whole(stream_to(server).get_tick_history(PAIR, DATE, workers=1), server)
+    assert server.asked["tickSnap"] == snaps
+    assert server.asked["tickHistory"] <= 12 + 14  # the second reading begins at three places
 
 
 # Passing errors

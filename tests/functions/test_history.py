@@ -104,6 +104,7 @@ def test_a_span_of_days_in_parts_has_every_tick_once(sandbox: Sandbox) -> None:
 def test_limit_every_and_exchange(sandbox: Sandbox) -> None:
     """What FinX announces for later would not be there."""
     stream = manager(sandbox.url)
+    sandbox.controls("finx").set_history(PAIR, DATE, busy_day(4000, burst=0))
     whole = stream.get_tick_history(PAIR, DATE)
     assert stream.get_tick_history(PAIR, DATE, limit=1500) == whole[:1500]
     assert stream.get_tick_history(PAIR, DATE, "12:00", limit=10) == whole["12:00:00.001":][:10]  # type: ignore[misc]
@@ -125,7 +126,7 @@ def test_a_page_is_still_to_be_had(sandbox: Sandbox) -> None:
 def test_iterating_gives_the_same(sandbox: Sandbox) -> None:
     """A span too large for memory would come otherwise than a small one."""
     stream = manager(sandbox.url)
-    sandbox.controls("finx").set_history(PAIR, DATE, busy_day(9000))
+    sandbox.controls("finx").set_history(PAIR, DATE, busy_day(3000))
     whole = stream.get_tick_history(PAIR, DATE)
     assert list(stream.iter_tick_history(PAIR, DATE)) == list(whole)
     assert list(stream.iter_tick_history(PAIR, DATE, limit=2500)) == list(whole[:2500])
@@ -189,12 +190,12 @@ def test_several_at_once_are_faster(sandbox: Sandbox, monkeypatch: pytest.Monkey
                 running -= 1
 
     monkeypatch.setattr("finx_sync.functions.backend.exchange", counted)
-    sandbox.controls("finx").set_history(PAIR, DATE, busy_day(15_000, burst=0))
+    sandbox.controls("finx").set_history(PAIR, DATE, busy_day(8_000, burst=0))
     with FaultProxy(sandbox.url) as proxy:
         proxy.arm(Delay(0.05, "to_client"), times=None)
         for workers, least in ((1, 1), (8, 4)):
             most = 0
-            assert len(manager(proxy.url).get_tick_history(PAIR, DATE, workers=workers)) > 15_000
+            assert len(manager(proxy.url).get_tick_history(PAIR, DATE, workers=workers)) > 8_000
             assert least <= most <= workers
 
 
@@ -325,6 +326,21 @@ def test_past_days_are_kept(sandbox: Sandbox, tmp_path: Path, caplog: pytest.Log
     today = dt.datetime.now(dt.timezone.utc).date()
     stream.get_tick_history(PAIR, today, limit=5, cache=cache)
     assert len(list(cache.rglob("*"))) == 3  # two folders and a file: today is not kept, and no part is left
+
+
+@pytest.mark.parametrize("limit", [1, 30, 50, 51, 99, 100, 101, 150, 200])
+def test_a_limit_counts_from_the_first_day_also_where_later_ones_are_kept(
+    sandbox: Sandbox, tmp_path: Path, limit: int
+) -> None:
+    """The rows of a day that is in the cache would be taken for the first ones, before a day that is not."""
+    stream = manager(sandbox.url)
+    for day in ("2022-06-15", "2022-06-16", "2022-06-17"):
+        sandbox.controls("finx").set_history(PAIR, day, busy_day(50, burst=0))
+    stream.get_tick_history(PAIR, "2022-06-16", cache=tmp_path)
+    history = stream.get_tick_history(PAIR, "2022-06-15", end="2022-06-17", limit=limit, cache=tmp_path)
+    whole = stream.get_tick_history(PAIR, "2022-06-15", end="2022-06-17")
+    assert history == whole[:limit]
+    assert history.complete
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import pytest
 
 import finx_sync
 from finx_sync import StreamManager, oneshot
+from finx_sync.functions.query import HistoryOptions, HistoryQuery
 from finx_sync.sandbox import Sandbox
 
 LATEST = "latest"
@@ -45,3 +46,14 @@ def test_reference_data_by_either_way(sandbox: Sandbox) -> None:
     assert by_rest == finx_sync.get_reference_data("BTC-26AUG22-20000-C", **where)
     with pytest.raises(finx_sync.FinxSyncError, match="via"):
         finx_sync.get_reference_data("BTC-26AUG22-20000-C", via="post", **where)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("function", [finx_sync.get_tick_history, StreamManager.iter_tick_history])
+def test_help_shows_each_option_of_a_history_with_its_default(function: Any) -> None:
+    """Whoever asks `help`, or an editor, would see `**options`; or an option would be missing there."""
+    shown = inspect.signature(function).parameters
+    query = inspect.signature(HistoryQuery).parameters
+    options = [name for name, one in query.items() if one.kind is one.KEYWORD_ONLY]
+    assert [(name, shown[name].default) for name in options] == [(name, query[name].default) for name in options]
+    assert set(options) == set(HistoryOptions.__annotations__)
+    assert shown["workers"].annotation == "int"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import gzip
 import json
 import logging
 import os
@@ -29,7 +30,6 @@ from finx_sync.errors import (
     FunctionTimeoutError,
     InvalidInputError,
     NameResolutionError,
-    NotPublishedError,
     ProxyError,
     RateLimitedError,
     ServerRefusedError,
@@ -183,6 +183,18 @@ def test_a_series_uses_one_connection() -> None:
     assert [path.split("&")[2] for path in server.paths] == [f"unixTimeTarget={100 + 2 * n}" for n in range(5)]
 
 
+def test_close_lets_the_connection_go() -> None:
+    """A program that asks many servers, one after the other, would run out of descriptors."""
+    with Scripted(PAIRS, PAIRS, PAIRS) as server:  # it takes the second connection when the first has ended
+        stream = manager(server.url)
+        assert stream.list_pairs() == stream.list_pairs()
+        for _ in range(2):
+            stream.close()
+        assert stream.list_pairs(timeout=20) == ["BTC:USD"]  # it can be used again
+        stream.close()
+    assert server.accepted == 2
+
+
 def test_what_is_sent() -> None:
     """The server would be asked for something else, in another way than its own SDK asks."""
     with Scripted(*[answer("200 OK", b"[]")] * 2, answer("200 OK", b"{}")) as server:
@@ -219,10 +231,9 @@ def test_from_many_threads(sandbox: Sandbox) -> None:
     assert all(asked == got for asked, got in answers)
 
 
-def test_ratings_data_say_why_there_are_none(sandbox: Sandbox) -> None:
-    """A user would search for a function that FinX has only announced."""
+def test_a_function_that_is_only_announced_is_named_in_the_refusal(sandbox: Sandbox) -> None:
+    """A user would not learn which function the server does not have."""
     stream = manager(sandbox.url)
-    assert "never published" in str(fails(lambda: stream.get_ratings_data("BTC"), NotPublishedError))
     assert "ratingsData" in str(fails(lambda: stream.call("ratingsData", securityId="BTC"), ServerRefusedError))
 
 
@@ -324,8 +335,34 @@ def test_a_connection_that_breaks_is_tried_again() -> None:
 
 def test_an_answer_that_is_cut_off() -> None:
     """Half an answer would be read as a whole one."""
-    with Scripted(lambda connection: connection.sendall(PAIRS[:-3])) as server:
+    cut = lambda connection: connection.sendall(PAIRS[:-3])  # noqa: E731
+    with Scripted(*[cut] * 4) as server:
         fails(manager(server.url).list_pairs, ConnectionLostError)
+    with Scripted(cut, PAIRS) as server:
+        assert manager(server.url).list_pairs() == ["BTC:USD"]
+
+
+def test_packed_answers() -> None:
+    """A server that packs its answers would be unreadable; or a small one would unpack to more than fits in memory."""
+    for body, max_size in ((b'["BTC:USD"]', 1000), (b"x" * 2_000_000, 100_000)):
+        packed = answer("200 OK", gzip.compress(body), "Content-Encoding: gzip")
+        with Scripted(packed) as server:
+            stream = manager(server.url, max_size=max_size)
+            if len(body) < max_size:
+                assert stream.list_pairs() == ["BTC:USD"]
+            else:
+                fails(stream.list_pairs, UnexpectedReplyError)
+    assert b"\r\nAccept-Encoding: gzip\r\n" in server.requests[0]
+    half = answer("200 OK", gzip.compress(b'["BTC:USD"]')[:-4], "Content-Encoding: gzip")
+    with Scripted(*[half] * 4) as server:
+        fails(manager(server.url).list_pairs, ConnectionLostError)
+
+
+def test_a_calculation_is_not_asked_for_twice() -> None:
+    """A POST whose answer got lost would be done twice."""
+    with Scripted(hang_up, PAIRS) as server:
+        fails(finx_sync.Grid(KEY, url=server.url, via="rest").list_functions, ConnectionLostError)
+    assert server.accepted == 1
 
 
 def drip(piece: bytes) -> Callable[[socket.socket], None]:
@@ -500,7 +537,7 @@ def test_through_a_socks_proxy(sandbox: Sandbox, kind: str, greet: Any, agreed: 
     with Proxy(greet, agreed) as proxy:
         stream = manager(sandbox.url, proxy=f"{kind}://127.0.0.1:{proxy.port}")
         assert stream.list_pairs() == stream.list_pairs()
-        stream._http.close()
+        stream.close()
     assert proxy.accepted == 1
 
 
@@ -510,7 +547,7 @@ def test_a_socks_proxy_from_the_environment(sandbox: Sandbox, monkeypatch: pytes
         monkeypatch.setenv("all_proxy", f"socks5h://127.0.0.1:{proxy.port}")
         stream = manager(sandbox.url)
         assert stream.list_pairs()
-        stream._http.close()
+        stream.close()
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     assert manager(sandbox.url).list_pairs()
 
@@ -528,8 +565,9 @@ def test_a_socks_proxy_that_refuses_hangs_up_or_is_silent() -> None:
         fails(lambda: stream.list_pairs(timeout=0.3), FunctionTimeoutError)
     stream = manager("ws://finx.invalid", proxy="socks5h://127.0.0.1:1", allow_insecure=True)
     assert "cannot be reached" in str(fails(lambda: stream.list_pairs(timeout=5), ProxyError))
-    stream = manager("ws://no-such-host.invalid", proxy="socks5://127.0.0.1:1", allow_insecure=True)
-    fails(lambda: stream.list_pairs(timeout=5), NameResolutionError)
+    with Listener(silence, connections=4) as listener:
+        stream = manager("ws://no-such-host.invalid", proxy=f"socks5://127.0.0.1:{listener.port}", allow_insecure=True)
+        fails(lambda: stream.list_pairs(timeout=5), NameResolutionError)
 
 
 def test_tls() -> None:

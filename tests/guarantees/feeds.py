@@ -21,6 +21,7 @@ class Feed(ScriptedServer):
         silent: names for which subscribing has no effect.
         refused_keys: keys that are not accepted.
         answers_keep_alive: whether it does.
+        subscribers: the connections that have asked for a name, in order.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -30,7 +31,7 @@ class Feed(ScriptedServer):
         self.silent: set[str] = set()
         self.refused_keys: set[str] = set()
         self._changed = threading.Condition()
-        self._subscribers: dict[str, list[ServerConnection]] = {}
+        self.subscribers: dict[str, list[ServerConnection]] = {}
         self._stop = threading.Event()
         self._pacers: list[threading.Thread] = []
 
@@ -45,7 +46,7 @@ class Feed(ScriptedServer):
         if function == "getDeribitContractStream":
             with self._changed:
                 if message["instrumentName"] not in self.silent:
-                    self._subscribers.setdefault(message["instrumentName"], []).append(connection)
+                    self.subscribers.setdefault(message["instrumentName"], []).append(connection)
                 self._changed.notify_all()
         else:
             super().answer(connection, message)
@@ -53,23 +54,23 @@ class Feed(ScriptedServer):
     def wait_for_subscribers(self, name: str, count: int = 1) -> None:
         """Wait until so many connections have asked for a name."""
         with self._changed:
-            assert self._changed.wait_for(lambda: len(self._subscribers.get(name, ())) >= count, 10)
+            assert self._changed.wait_for(lambda: len(self.subscribers.get(name, ())) >= count, 10)
 
     def send(self, name: str, count: int = 1) -> None:
         """The next `count` ticks of a name; the number is in `timestamp`."""
         for _ in range(count):
             with self._changed:
                 number = self.sent[name] = self.sent.get(name, 0) + 1
-                for connection in list(self._subscribers.get(name, ())):
+                for connection in list(self.subscribers.get(name, ())):
                     try:
                         connection.send(text(redis_key=name, instrument_name=name, timestamp=str(number)))
                     except ConnectionClosed:
-                        self._subscribers[name].remove(connection)
+                        self.subscribers[name].remove(connection)
 
     def cut(self, name: str) -> None:
         """End the connections that have a name, without a close frame."""
         with self._changed:
-            connections, self._subscribers[name] = self._subscribers.get(name, []), []
+            connections, self.subscribers[name] = self.subscribers.get(name, []), []
         for connection in connections:
             connection.close_socket()
 

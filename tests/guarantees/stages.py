@@ -24,8 +24,8 @@ class Stage:
         self.seen = Collector()
         self.stream.on_gap(self.seen)
         self.stream.on_contract(self._handle)
-        self._hold = threading.Event()
-        self._held, self._go_on = threading.Event(), threading.Event()
+        self.holds_next = threading.Event()
+        self.held, self._go_on = threading.Event(), threading.Event()
         self.stream.subscribe_contract(*names)
         self.stream.start()
         self.old = feed.next_connection()
@@ -35,16 +35,16 @@ class Stage:
 
     def _handle(self, tick: Any) -> None:
         self.seen((tick.name, tick.timestamp))
-        if self._hold.is_set():
-            self._hold.clear()
-            self._held.set()
+        if self.holds_next.is_set():
+            self.holds_next.clear()
+            self.held.set()
             assert self._go_on.wait(30)
 
     def hold(self, name: str) -> None:
         """Send a message whose handler does not return until `go_on`."""
-        self._hold.set()
+        self.holds_next.set()
         self.feed.send(name)
-        assert self._held.wait(10)
+        assert self.held.wait(10)
 
     def go_on(self) -> None:
         """Let the handler return."""

@@ -95,7 +95,7 @@ def test_echoes_that_came_in_time_are_known_however_late_they_are_handled() -> N
     """A slow handler would make the stream forget them while they wait in the inbox."""
     with Feed() as feed:
         stage = Lagging(feed, "A", "B")
-        feed._subscribers["B"] = [stage.second]
+        feed.subscribers["B"] = [stage.second]
         stage.hold("B")
         health = stage.stream._session.health
         assert wait_until(lambda: not health._timer.is_set())  # a timer waits in the queue, before the echoes
@@ -118,7 +118,7 @@ def test_what_does_not_come_is_forgotten() -> None:
         stage.end_of_their_time()
         assert wait_until(lambda: not stage.is_echoing())
         feed.sent["A"] = 2
-        feed._subscribers["A"] = [stage.second]
+        feed.subscribers["A"] = [stage.second]
         feed.send("A")
         assert wait_until(lambda: 3 in stage.numbers("A"))
         stage.stream.stop()

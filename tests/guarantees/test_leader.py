@@ -105,7 +105,7 @@ def test_nothing_is_lost_when_the_reading_changes_hands(lively: Lively) -> None:
 def test_pings_are_answered_while_a_handler_blocks(lively: Lively) -> None:
     """A slow handler would look like a dead peer to the server."""
     lively.block_handler()
-    (connection,) = lively.feed._subscribers["A"]
+    (connection,) = lively.feed.subscribers["A"]
     assert connection.ping().wait(10), "the io thread reads, and answers"
     assert wait_until(lambda: lively.stream.stats().messages.waiting > 3)
     lively.hold.set()
@@ -167,7 +167,7 @@ def test_two_lively_connections_are_read_by_their_own_threads() -> None:
         stream.subscribe_contract("A", "B")
         stream.start()
         connections = [feed.next_connection() for _ in range(2)]
-        feed._subscribers = {name: [one] for name, one in zip("AB", connections, strict=True)}
+        feed.subscribers = {name: [one] for name, one in zip("AB", connections, strict=True)}
         feed.pace(0.002, "A", "B")
         seen.wait(lambda items: len(items) > 300)
         assert stream._session.queue._election.leadership is None
@@ -227,7 +227,7 @@ def test_an_overflow_that_the_borrower_meets_is_told_after_the_messages() -> Non
         one.stream.on_state(one.seen)
         one.promote()
         feed.quiet()
-        (connection,) = feed._subscribers["A"]
+        (connection,) = feed.subscribers["A"]
         frames = [
             server_frame(1, text(redis_key="A", instrument_name="A", timestamp=str(n)).encode()) for n in range(60)
         ]

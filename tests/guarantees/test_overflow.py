@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import threading
 
-import pytest
-
 from finx_sync import ContractTick, State
 from finx_sync.errors import SlowConsumerError
 from finx_sync.messages import Tick
@@ -183,7 +181,6 @@ def test_error_ends_the_stream() -> None:
         stream.stop()
 
 
-@pytest.mark.slow
 def test_a_slow_handler_never_looks_like_a_dead_peer() -> None:
     """A healthy server would be left because the user's own code is slow."""
     with Feed() as feed:

@@ -197,4 +197,4 @@ def test_stop_while_replacing_leaves_nothing() -> None:
             stream, _ = started(feed, "A", overlap=30)
             stream.reconnect_now()
             stream.stop()
-            assert stream._session.connections.join(time.monotonic() + 1)
+            assert stream._session.connections.join(time.monotonic() + 20)

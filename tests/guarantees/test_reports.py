@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from finx_sync import ContractTick, State
+from finx_sync import ContractTick, State, StreamManager
 from finx_sync.errors import HandlerRaisedError
 from tests.guarantees.feeds import Feed
 from tests.scripted import ScriptedServer, text
@@ -96,8 +96,7 @@ def test_the_report_has_what_a_maintainer_asks_for_and_no_key() -> None:
     """A bug report would lack what is needed, or hold the user's key."""
     key = "a-very-secret-word"
     with Feed() as feed:
-        stream = stream_to(feed)
-        stream._account.key = key
+        stream = StreamManager(key, url=feed.url)
         stream.subscribe_contract(NAME)
         stream.start()
         feed.wait_for_subscribers(NAME)

@@ -102,8 +102,8 @@ def test_the_stream_is_open_when_the_new_connection_is() -> None:
             assert wait_until(lambda: stage.stream.state is State.OPEN)
             (stage.first,) = stage.stream._session.connections.all()
             assert stage.first is not old
-            stage.old = next(iter(feed._subscribers["A"][::-1]))
-            feed._subscribers["A"] = [stage.old]
+            stage.old = next(iter(feed.subscribers["A"][::-1]))
+            feed.subscribers["A"] = [stage.old]
         stage.stream.stop()
 
 
@@ -143,7 +143,7 @@ def test_a_second_replacement_knows_what_the_first_one_was_asked_for() -> None:
         stage.stream.subscribe_contract("B")
         feed.wait_for_subscribers("B")
         with stage.old.protocol_mutex:  # slow to answer our close frame
-            feed._subscribers["A"] = [new]
+            feed.subscribers["A"] = [new]
             feed.send("A")
             stage.old.socket.sendall(server_frame(1, tick("A", 1).encode()))
             assert stage.has_taken_over()
@@ -372,10 +372,10 @@ def test_stop_ends_the_handing_on_of_what_was_kept() -> None:
         for number in range(1, 51):
             new.send(tick("A", number))
         assert stage.received(read + 50)
-        stage._hold.set()
+        stage.holds_next.set()
         (handover,) = stage.stream._session.pipeline.gaps._replacements.values()
         handover.deadline = 0.0
-        assert stage._held.wait(10)  # the first of them is in its handler
+        assert stage.held.wait(10)  # the first of them is in its handler
         stage.stream.stop(timeout=0.1, drain=False)
         stage.go_on()
         assert wait_until(lambda: stage.stream.state is State.STOPPED)

@@ -1,8 +1,8 @@
-"""A program that a signal interrupts at random moments of one call, again and again; see `test_signals`.
+"""A program that a signal interrupts at random moments of calls, again and again; see `test_signals`.
 
-Run as ``python -m tests.lifecycle.interrupted {stop|ctrl_c} CALL ROUNDS SEED URL FOLDER``. With "stop" the signal
-handler calls `stop()`, with "ctrl_c" it raises KeyboardInterrupt. It prints "ok", or ends with a traceback; a hang
-shows the stacks of all threads.
+Run as ``python -m tests.lifecycle.interrupted {stop|ctrl_c} SEED URL FOLDER CALL=ROUNDS...``. With "stop" the signal
+handler calls `stop()`, with "ctrl_c" it raises KeyboardInterrupt. It prints each call that it begins with, and "ok" at
+the end; or it ends with a traceback. A hang shows the stacks of all threads.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def begin_recording(stream: StreamManager, folder: Path) -> Recording:
 def look(stream: StreamManager, folder: Path) -> None:
     assert stream.latest(NAME) is None or stream.guard(NAME, 60).message is not None
     _ = stream.coverage(NAME), stream.last_message_age(NAME), stream.state, stream.failure, stream.is_connected
-    _ = stream.ws, repr(stream)
+    _ = stream.stats(), repr(stream)
 
 
 NEW: dict[str, Callable[[StreamManager, Path], object]] = {
@@ -208,9 +208,8 @@ def passed_through(error: BaseException, *functions: Callable[..., Any]) -> bool
     return False
 
 
-def main(mode: str, call: str, rounds: int, seed: int, url: str, folder: Path) -> None:
-    """All rounds."""
-    logging.getLogger("finx_sync").setLevel(logging.CRITICAL)
+def interrupt(mode: str, call: str, rounds: int, seed: int, url: str, folder: Path) -> None:
+    """All rounds of one call."""
     moments = random.Random(seed)
     if call == "replay":
         stream = make(url)
@@ -227,8 +226,16 @@ def main(mode: str, call: str, rounds: int, seed: int, url: str, folder: Path) -
         signal.signal(signal.SIGALRM, one.handle)
         one.run(moments.uniform(1e-5, FIRST if number % 4 else 10 * FIRST))
     faulthandler.cancel_dump_traceback_later()
+
+
+def main(mode: str, seed: int, url: str, folder: Path, *calls: str) -> None:
+    """All calls, one after the other."""
+    logging.getLogger("finx_sync").setLevel(logging.CRITICAL)
+    for call, _, rounds in (one.partition("=") for one in calls):
+        print(call, flush=True)
+        interrupt(mode, call, int(rounds), seed, url, folder)
     print("ok")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), sys.argv[5], Path(sys.argv[6]))
+    main(sys.argv[1], int(sys.argv[2]), sys.argv[3], Path(sys.argv[4]), *sys.argv[5:])

@@ -12,6 +12,7 @@ import pytest
 
 from finx_sync import StaleDataError, StreamManager
 from finx_sync.errors import InvalidInputError
+from finx_sync.messages import SpotTick
 from finx_sync.pipeline.dispatcher import Dispatcher
 from finx_sync.session.health import HealthMonitor
 from finx_sync.stream import Stream
@@ -24,6 +25,8 @@ from tests.scripted import ScriptedServer, text
 from tests.waiting import NAME, stream_to, wait_until
 
 FUNDING = TableUpdate(table="funding", action="insert", data=[])
+SPOT = SpotTick(pair="A", unix_date=None, utc_date="", exchange="FTX", price=1.0)
+QUOTE = TableUpdate(table="quote", action="insert", data=[])
 STREAMS: dict[str, Callable[[], Stream]] = {
     "finx": lambda: StreamManager("sandbox-key", url="ws://127.0.0.1:1"),
     "bitmex": lambda: BitmexStream(url="ws://127.0.0.1:1"),
@@ -99,10 +102,20 @@ def test_a_guard_by_the_venues_time_needs_one(message: Any, why: str, monkeypatc
         stream.guard("A", 1.0, by="clock")  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("undated", [SPOT, TableItem.of({"symbol": "A"}, QUOTE)])
+def test_a_message_without_the_time_of_its_kind_is_stale(undated: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bot that holds its orders back on StaleDataError would end, or trade, on one tick with an empty timestamp."""
+    stream = STREAMS["finx"]()
+    monkeypatch.setattr(stream, "latest", lambda name: undated)
+    with pytest.raises(StaleDataError, match="does not say when it was so") as caught:
+        stream.guard("A", 1.0, by="venue")
+    assert caught.value.by == "venue"
+    assert caught.value.age is None
+
+
 def test_a_row_of_a_timed_table_has_its_time() -> None:
     """BitMEX's quotes could be guarded by their arrival only."""
-    quote = TableUpdate(table="quote", action="insert", data=[])
-    assert TableItem.of({"timestamp": "2022-01-21T08:28:37.500Z"}, quote).venue_time == 1642753717.5
+    assert TableItem.of({"timestamp": "2022-01-21T08:28:37.500Z"}, QUOTE).venue_time == 1642753717.5
 
 
 def test_a_plan_that_comes_while_another_is_due_waits_for_its_time() -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from finx_sync import FinxSyncError, State, StreamManager
-from finx_sync.errors import UsageError
+from finx_sync.errors import StreamTimeoutError, UsageError
 from tests.lifecycle.interrupted import NAME, RUNNING, make, none_left, ours
 from tests.lifecycle.test_signals import tick
 from tests.scripted import ScriptedServer
@@ -154,10 +154,13 @@ def start_two(server: ScriptedServer) -> None:
         thread.start()
     for thread in threads:
         thread.join(PATIENCE)
-    assert wait_until(lambda: stream.state is State.OPEN)
+    assert wait_until(lambda: stream.state is State.OPEN), stream.dump()
     assert outcomes.count(None) == 1, outcomes
     assert sum(isinstance(outcome, UsageError) for outcome in outcomes) == 1, outcomes
-    stream.take(1, NAME, timeout=PATIENCE)
+    try:
+        stream.take(1, NAME, timeout=PATIENCE)
+    except StreamTimeoutError:
+        pytest.fail(f"an open stream has brought no message:\n{stream.dump()}")
     assert ours().count("finx-sync dispatch") == 1
     stream.stop()
     assert none_left(), ours()

@@ -13,7 +13,7 @@ from finx_sync import State, StreamManager
 from finx_sync import reporting as log
 from finx_sync.session import health
 from tests.scripted import ScriptedServer, text
-from tests.waiting import Collector, books_balance, stream_to, wait_until
+from tests.waiting import FAST, Collector, books_balance, stream_to, wait_until
 
 RAISED = [ValueError, SystemExit, KeyboardInterrupt, GeneratorExit]
 
@@ -130,7 +130,7 @@ def test_a_key_function_that_raises_anything_is_asked_again(kind: type[BaseExcep
         return "sandbox-key"
 
     with ScriptedServer() as server:
-        stream = StreamManager(key, url=server.url, reconnect=stream_to(server)._options.reconnect, connect_timeout=30)
+        stream = StreamManager(key, url=server.url, reconnect=FAST, connect_timeout=30)
         stream.start()
         server.next_connection().close_socket()
         server.next_connection()

@@ -62,9 +62,10 @@ MUTANTS = (
     Mutant(
         "does not subscribe again after a reconnect",
         "finx_sync/session/subscriptions.py",
-        "append(_Open(key, send, set(carried)))\n            self._ask(line, self._of(line))\n",
+        "append(_Open(key, send, set(carried)))\n            self._ask(endpoint, self._of(endpoint))\n",
         "append(_Open(key, send, set(carried)))\n"
-        "            self._ask(line, () if hasattr(self, 'once') else self._of(line))\n            self.once = True\n",
+        "            self._ask(endpoint, () if hasattr(self, 'once') else self._of(endpoint))\n"
+        "            self.once = True\n",
         (f"{MANAGER_TESTS}::test_each_subscription_once_per_connection",),
     ),
     Mutant(

@@ -171,21 +171,6 @@ def test_deleted_rows_are_handed_on_only_when_asked_for(
             market.controls("bitmex").resume()
 
 
-def test_ws_is_the_app_while_connected(open_stream: Callable[..., BitmexStream], market: Sandbox) -> None:
-    """A program that looks at the websocket would find none."""
-    stream = open_stream("XBTUSD")
-    assert stream.ws is None
-    stream.start()
-    assert stream.ws is not None
-    assert stream.ws.sock is not None
-    assert stream.ws.sock.connected
-    first = stream.ws
-    market.abort_all()
-    assert eventually(lambda: stream.ws not in (None, first))
-    stream.stop()
-    assert stream.ws is None
-
-
 def test_subscribing_and_unsubscribing_while_open(open_stream: Callable[..., BitmexStream], market: Sandbox) -> None:
     """Tables would come late or not at all, or old rows would look like living ones."""
     stream = open_stream()

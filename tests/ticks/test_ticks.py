@@ -29,10 +29,15 @@ MIDNIGHT = dt.datetime(2022, 6, 15, tzinfo=dt.timezone.utc)
 SECOND = 1_000_000
 
 
-def history(*rows: tuple[float, str | None, float | None]) -> TickHistory:
-    """Ticks from (seconds of the day, exchange, price)."""
+def columns(*rows: tuple[float, str | None, float | None]) -> Columns:
+    """Columns from (seconds of the day, exchange, price)."""
     stamps = [(micros(MIDNIGHT) + round(at * SECOND), exchange, price) for at, exchange, price in rows]
-    return TickHistory(PAIR, Columns.of(stamps, ExchangeNames([None])))
+    return Columns.of(stamps, ExchangeNames([None]))
+
+
+def history(*rows: tuple[float, str | None, float | None]) -> TickHistory:
+    """Ticks from the same."""
+    return TickHistory(PAIR, columns(*rows))
 
 
 def page(*rows: dict[str, Any]) -> str:
@@ -146,7 +151,7 @@ def test_slices_by_time() -> None:
 def test_what_is_not_proven_is_seen() -> None:
     """A hole would show only to those who ask for it."""
     hole = Unproven(MIDNIGHT + dt.timedelta(hours=1), MIDNIGHT + dt.timedelta(hours=2))
-    ticks = TickHistory(PAIR, history((1, "A", 1.0), (9000, "A", 1.0))._columns, [hole])
+    ticks = TickHistory(PAIR, columns((1, "A", 1.0), (9000, "A", 1.0)), [hole])
     assert not ticks.complete
     assert "NOT PROVEN COMPLETE" in repr(ticks)
     assert "01:00:00" in ticks._repr_html_()
@@ -193,9 +198,9 @@ def test_lengths_of_time(text: str, length: float) -> None:
 
 def test_the_first_of_each_stretch() -> None:
     """A sample would have two rows of a minute, or none."""
-    ticks = history((1, "A", 1.0), (2, "A", 2.0), (61, "A", 3.0), (86_400 + 5, "A", 4.0))
-    assert list(thinned(ticks._columns, 60 * SECOND).prices) == [1.0, 3.0, 4.0]
-    assert list(thinned(ticks._columns, 86_400 * SECOND).prices) == [1.0, 4.0]
+    ticks = columns((1, "A", 1.0), (2, "A", 2.0), (61, "A", 3.0), (86_400 + 5, "A", 4.0))
+    assert list(thinned(ticks, 60 * SECOND).prices) == [1.0, 3.0, 4.0]
+    assert list(thinned(ticks, 86_400 * SECOND).prices) == [1.0, 4.0]
 
 
 ROWS = ((1.5, "A", 1.25), (1.5, None, 2.0), (2, "B", None))

@@ -140,7 +140,7 @@ def test_cutting_from_another_thread_ends_at_once(cut: Callable[[Any], None], se
         with Runner(app, sslopt={"cert_reqs": ssl.CERT_NONE}) as runner:
             assert opened.wait(5)
             cut(app)
-            runner.join(1)
+            runner.join(10)
             gate.set()
 
 
@@ -176,7 +176,7 @@ def test_close_while_reading_is_held_back_does_not_wait_for_the_timeout() -> Non
         with Runner(app) as runner:
             assert opened.wait(5)
             app.close(timeout=3600)
-            runner.join(2)
+            runner.join(10)
     assert wait_until(lambda: said == [(1000, "")]), said
 
 
@@ -345,7 +345,7 @@ def test_close_while_the_name_is_looked_up(monkeypatch: pytest.MonkeyPatch) -> N
     with Runner(app) as runner:
         assert asked.wait(5)
         app.close()
-        runner.join(1)
+        runner.join(10)
         gate.set()
 
 
@@ -357,7 +357,7 @@ def test_close_while_tcp_is_not_answered() -> None:
             while app._attempt is None:  # until it is on its way
                 assert runner.result is None
             app.close()
-            runner.join(1)
+            runner.join(10)
 
 
 @pytest.mark.parametrize("secure", [False, True])
@@ -375,7 +375,7 @@ def test_a_flood_cannot_hold_up_close(secure: bool, server_tls: ssl.SSLContext) 
         with Runner(app, sslopt={"cert_reqs": ssl.CERT_NONE}) as runner:
             assert opened.wait(5)
             app.close(timeout=0.2)
-            runner.join(1)
+            runner.join(10)
 
 
 def test_close_in_reconnects_wait_ends_it() -> None:
@@ -386,7 +386,7 @@ def test_close_in_reconnects_wait_ends_it() -> None:
         with Runner(app, reconnect=20) as runner:
             assert ended.wait(5)
             app.close()
-            runner.join(1)
+            runner.join(10)
 
 
 def test_a_second_run_beside_the_first_is_refused() -> None:
@@ -492,7 +492,7 @@ def test_a_full_outbox_refuses_and_the_connection_lives() -> None:
             assert runner.result is None
             gate.set()
             app.close(timeout=10)
-            runner.join(1)
+            runner.join(10)
     assert wait_until(lambda: len(said) == sent + 1)
     assert said[-1] == (1000, "")
 

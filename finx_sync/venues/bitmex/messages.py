@@ -6,7 +6,7 @@ Source: BitMEX documentation, *WebSocket API*: sections *Response Format* and *S
 from __future__ import annotations
 
 import datetime as dt
-from typing import Any, ClassVar, Final, Literal, NamedTuple, cast
+from typing import Any, Final, Literal, NamedTuple, cast
 
 import msgspec
 
@@ -92,7 +92,11 @@ class TableItem(_Item):
     """
 
     received_at: float
-    venue_time_has_zone: ClassVar[bool] = True
+
+    @property
+    def venue_time_has_zone(self) -> bool:
+        """Whether the rows of its table have a `venue_time` at all."""
+        return self.table in TIMED_TABLES
 
     @property
     def venue_time(self) -> float | None:

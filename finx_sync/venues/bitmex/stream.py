@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 from finx_sync.config import Account, address_of
 from finx_sync.errors import ConfigError, StreamTimeoutError, UsageError
 from finx_sync.pipeline.iterator import MessageIterator
-from finx_sync.session.options import StreamOptions
+from finx_sync.session.options import StreamOptions, takes_options
 from finx_sync.state import ENDED
 from finx_sync.stream import Stream
+from finx_sync.stream.checks import checked_limit, checked_names, checked_switch, names_of_handler, several
 from finx_sync.venues.base import VenueState
 from finx_sync.venues.bitmex.codec import ENVIRONMENTS, EXAMPLE, BitmexCredentials, BitmexDialect
 from finx_sync.venues.bitmex.messages import TableItem
@@ -36,7 +37,7 @@ SWITCH_MAXIMUM: Final = 86_400.0
 """Seconds; it is renewed every 15, and a day is no switch any more."""
 
 
-class BitmexStream(Stream):
+class BitmexStream(Stream[TableItem]):
     """Streams from BitMEX. Making one does no I/O.
 
     Handlers and iterators get a `TableItem`, which unpacks into ``(item, symbol, table, action)``: `item` is the whole
@@ -60,6 +61,7 @@ class BitmexStream(Stream):
         InvalidInputError: no symbol, no table.
     """
 
+    @takes_options()
     def __init__(
         self,
         symbols: str | Iterable[str] | None = None,
@@ -75,11 +77,13 @@ class BitmexStream(Stream):
     ) -> None:
         address = address_of("bitmex", ENVIRONMENTS, environment, url, EXAMPLE)
         credentials = _credentials(api_key, api_secret)
-        self._deletes = deletes
+        self._deletes = checked_switch("deletes", deletes)
         dialect = BitmexDialect(address or "", _switch_after(dead_mans_switch, credentials))
         super().__init__(dialect, Account(address, credentials), **options)
-        tables = [channels] if isinstance(channels, str) else list(channels)
-        for symbol in [symbols] if isinstance(symbols, str) else (symbols or ()):
+        tables = several(channels, "channels")
+        if not symbols and channels is not CHANNELS:
+            raise ConfigError("channels are subscribed for each symbol: give symbols, or call subscribe() for tables")
+        for symbol in several(symbols, "symbols"):
             for channel in tables:
                 self.subscribe(channel if channel in SYMBOLLESS_TABLES else f"{channel}:{symbol}")
         if credentials is not None:
@@ -91,7 +95,7 @@ class BitmexStream(Stream):
     def on_table(self, handler: TableHandler, /, *names: str) -> TableHandler: ...
     @overload
     def on_table(self, handler: str, /, *names: str) -> Callable[[TableHandler], TableHandler]: ...
-    def on_table(self, handler: Any, /, *names: Any) -> Any:
+    def on_table(self, handler: Any = None, /, *names: Any) -> Any:
         """Call a function with every row that changes (``@stream.on_table``), or with those of a table, or of symbols.
 
         ``@stream.on_table("order")`` is for a table, ``@stream.on_table("order", "XBTUSD")`` for a symbol in it. A
@@ -116,13 +120,9 @@ class BitmexStream(Stream):
             self._handlers.add(event, handler)
         return handler
 
-    def _fill(self, iterator: MessageIterator, names: tuple[str, ...]) -> None:
+    def _fill(self, iterator: MessageIterator[TableItem], names: tuple[str, ...]) -> None:
         for event in [rows_of(name) for name in names] or [ROWS]:
             self._handlers.add(event, iterator.put)
-
-    def __iter__(self) -> MessageIterator:
-        """Iterate over ``(item, symbol, table, action)``; as `ticks` without arguments."""
-        return self.ticks()
 
     # Subscriptions
 
@@ -136,7 +136,7 @@ class BitmexStream(Stream):
             InvalidInputError: no topic.
             ConfigError: a table of the account, and the stream has no credentials.
         """
-        for subscription in [parse_topic(one) for one in topics]:
+        for subscription in [parse_topic(one) for one in checked_names(topics)]:
             table = subscription.name.partition(":")[0]
             if table in PRIVATE_TABLES and self._account.key is None:
                 raise ConfigError(f"the table {table} is an account's own: give api_key and api_secret")
@@ -144,7 +144,7 @@ class BitmexStream(Stream):
 
     def unsubscribe(self, *topics: str) -> None:
         """Want tables no more; their rows are dropped at once."""
-        for subscription in [parse_topic(one) for one in topics]:
+        for subscription in [parse_topic(one) for one in checked_names(topics)]:
             if self._subscriptions.wants(subscription):
                 self._state.forget(subscription.name)
             self._unsubscribe(subscription)
@@ -175,7 +175,7 @@ class BitmexStream(Stream):
 
     def latest(self, name: str) -> TableItem | None:
         """The row of a topic, like "quote:XBTUSD" or "margin", that changed last; None where there was none yet."""
-        return self._state.newest(name)
+        return self._state.newest(*checked_names((name,)))
 
     def wait_until_filled(self, *topics: str, timeout: float = 10.0) -> None:
         """Wait until the images of tables have come.
@@ -189,6 +189,8 @@ class BitmexStream(Stream):
             UsageError: the stream is not running, or this is the dispatch thread.
             FinxSyncError: why the stream failed.
         """
+        checked_names(topics)
+        checked_limit("timeout", timeout)
         self._refuse_on_dispatch_thread("wait_until_filled")
         deadline = time.monotonic() + timeout
         while True:
@@ -212,7 +214,7 @@ def _events(names: tuple[str, ...]) -> list[str]:
     Raises:
         InvalidInputError: no table, no symbol.
     """
-    table, *symbols = names or ("",)
+    table, *symbols = names_of_handler(names) or ("",)
     if not table:
         return [ROWS]
     topics = [f"{table}:{symbol}" for symbol in symbols] or [table]
@@ -224,6 +226,8 @@ def _credentials(api_key: str | None, api_secret: str | None) -> BitmexCredentia
         return None
     if not api_key or not api_secret:
         raise ConfigError("api_key and api_secret belong together: give both, or none for public data")
+    if not isinstance(api_key, str) or not isinstance(api_secret, str):
+        raise ConfigError("api_key and api_secret are text")
     return BitmexCredentials(api_key, api_secret)
 
 

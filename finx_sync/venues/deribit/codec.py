@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, get_args
 
 import msgspec
 
@@ -35,14 +35,11 @@ from finx_sync.venues.base import (
 )
 from finx_sync.venues.deribit.state import DeribitState, RpcAnswer
 from finx_sync.venues.deribit.tickers import ChannelUpdate, index_of, read_index, read_ticker, tick_of
-from finx_sync.venues.finx import CONTRACT, SPOT
+from finx_sync.venues.finx.codec import CONTRACT, SPOT, Interval
 
 __all__ = ["DeribitDialect", "Interval", "rpc", "websocket_url", "words_of"]
 
 PATH: Final = "/ws/api/v2"
-
-Interval = Literal["100ms", "agg2", "raw"]
-"""How often a ticker may come: every 0.1 s, every 2 s, or with every change, which Deribit grants to who logs in."""
 
 HEARTBEAT_INTERVAL: Final = 30
 """Seconds, 10 at least: the server shows itself so often, and cuts off who does not answer its test requests."""

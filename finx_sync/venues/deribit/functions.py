@@ -1,4 +1,4 @@
-"""FinX's functions, as far as Deribit's public methods can serve them; no key needed.
+"""FinX's functions, as far as Deribit's public methods can answer them; no key needed.
 
 Sources: Deribit API documentation, *public/get_instruments*, *public/get_instrument*, *public/get_index_price*,
 *public/get_book_summary_by_currency*. FinX's own `listDeribitContracts` is what the first of them lists.
@@ -35,7 +35,7 @@ SUMMARY: Final = {
 }
 """Fields of a contract that have another name in a summary of it."""
 PUBLIC: Final = "public/"
-"""What the names of methods begin with that need no login."""
+"""The prefix of methods that need no login."""
 
 
 class DeribitBackend:
@@ -58,7 +58,7 @@ class DeribitBackend:
             FunctionTimeoutError: it took longer than `timeout` seconds.
             ServerRefusedError: the server answered with an error.
             ConnectError, ConnectionLostError: no connection, or it ended before the answer.
-            UnreadableMessageError, UnexpectedReplyError: the answer is none, or of another shape.
+            UnreadableMessageError, UnexpectedReplyError: the answer is not JSON, or of another shape.
         """
         if function.startswith(PUBLIC):
             result, _ = self._ask(function, function, params, timeout)

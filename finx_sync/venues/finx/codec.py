@@ -38,6 +38,7 @@ from finx_sync.venues.base import (
 __all__ = [
     "FinxDialect",
     "History",
+    "Interval",
     "NameList",
     "Path",
     "Raw",
@@ -56,6 +57,9 @@ SPOT: Final = "spot"
 
 Path = Literal["streaming", "streamer", "root"]
 """``/streaming/KEY`` (documentation to 2022-08-05), ``/streamer/KEY`` (later, and the SDK), or ``/`` (SDK 0.0.1)."""
+
+Interval = Literal["100ms", "agg2", "raw"]
+"""How often Deribit may send a contract: every 0.1 s, every 2 s, or with every change, for those who log in."""
 
 _M = TypeVar("_M", bound=Message)
 

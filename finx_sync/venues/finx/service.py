@@ -14,6 +14,7 @@ from finx_sync.functions.gaps import SpotHistory
 from finx_sync.functions.rest import RestBackend
 from finx_sync.pipeline.backfill import History
 from finx_sync.session.options import Options
+from finx_sync.stream.checks import checked_switch
 from finx_sync.ticks import TickHistory
 from finx_sync.venues.base import Dialect
 from finx_sync.venues.finx.codec import FinxDialect, Path
@@ -83,6 +84,7 @@ class FinxService(Service):
             raise ConfigError(f"path is 'streaming', 'streamer' or 'root', not {path!r}")
         if request_form not in ("query", "segment", "message"):
             raise ConfigError(f"request_form is 'query', 'segment' or 'message', not {request_form!r}")
+        checked_switch("stream_per_url", stream_per_url)
         self.account = read_account(api_key, environment, url)
         self.codec = FinxDialect(self.account.base_url or "", path, stream_per_url=stream_per_url)
         self._path: Path = path

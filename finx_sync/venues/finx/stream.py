@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
 from finx_sync import embedded
 from finx_sync.analytics.chain import chain_frame, read_expiry
@@ -13,23 +13,24 @@ from finx_sync.config import ENVIRONMENTS, KeySource, read_environment
 from finx_sync.errors import ConfigError
 from finx_sync.functions.backend import DEFAULT_TIMEOUT, Functions, RequestForm
 from finx_sync.functions.finx import FinxFunctions
-from finx_sync.functions.inputs import checked_name, checked_pair
+from finx_sync.functions.http import HttpClient
+from finx_sync.functions.inputs import checked_contract, checked_name, checked_pair
 from finx_sync.functions.rest import RestBackend
-from finx_sync.messages import ContractTick, SpotTick
+from finx_sync.messages import ContractTick, Message, SpotTick
 from finx_sync.moments import Moment
 from finx_sync.pipeline.backfill import History
-from finx_sync.session.options import StreamOptions
+from finx_sync.session.options import StreamOptions, takes_options
 from finx_sync.stream import Stream
+from finx_sync.stream.checks import checked_names
 from finx_sync.venues import registry
 from finx_sync.venues.base import Subscription
-from finx_sync.venues.finx.codec import CONTRACT, SPOT, Path
+from finx_sync.venues.finx.codec import CONTRACT, SPOT, Interval, Path
 from finx_sync.venues.finx.service import FinxService, Service
 
 if TYPE_CHECKING:
     import pandas as pd
     from typing_extensions import Unpack
 
-    from finx_sync.functions.http import HttpClient
 
 __all__ = ["StreamManager"]
 
@@ -45,7 +46,7 @@ ContractHandler = TypeVar("ContractHandler", bound=Callable[[ContractTick], obje
 SpotHandler = TypeVar("SpotHandler", bound=Callable[[SpotTick], object])
 
 
-class StreamManager(FinxFunctions, Stream):
+class StreamManager(FinxFunctions, Stream[ContractTick | SpotTick]):
     """Streams from FinX, and its functions. Making one does no I/O.
 
     Args:
@@ -58,15 +59,13 @@ class StreamManager(FinxFunctions, Stream):
         stream_per_url: one connection for each subscription, as FinX documented it before August 2022.
         request_form: how functions are called: "query", "segment" or "message".
         interval: how often Deribit may send a contract: "100ms" (default), "agg2" (2 s) or "raw".
-        options: timeouts, limits and guarantees, the same for every venue: `ping_interval`, `ping_timeout`,
-            `connect_timeout`, `reconnect`, `proxy`, `ssl_context`, `queue_size`, `max_size`, `overflow`, `max_lag`,
-            `stale_after`, `overlap`, `backfill`, `backfill_timeout`, `handler_errors`, `flight_recorder`; see
-            `finx_sync.session.options.Options`.
+        options: timeouts, limits and guarantees, the same for every venue; see `finx_sync.session.options.Options`.
 
     Raises:
         ConfigError: a missing key, an unknown environment, or an option that cannot be right.
     """
 
+    @takes_options()
     def __init__(
         self,
         api_key: KeySource | None = None,
@@ -78,7 +77,7 @@ class StreamManager(FinxFunctions, Stream):
         path: Path = "streaming",
         stream_per_url: bool = False,
         request_form: RequestForm = "query",
-        interval: Literal["100ms", "agg2", "raw"] | None = None,
+        interval: Interval | None = None,
         # timeouts, limits, guarantees
         **options: Unpack[StreamOptions],
     ) -> None:
@@ -95,7 +94,7 @@ class StreamManager(FinxFunctions, Stream):
     def on_contract(self, handler: ContractHandler, /, *names: str) -> ContractHandler: ...
     @overload
     def on_contract(self, handler: str, /, *names: str) -> Callable[[ContractHandler], ContractHandler]: ...
-    def on_contract(self, handler: Any, /, *names: str) -> Any:
+    def on_contract(self, handler: Any = None, /, *names: str) -> Any:
         """Call a function with every ContractTick (``@stream.on_contract``), or some (``@stream.on_contract("NAME")``).
 
         A plain call works too, ``stream.on_contract(handler, "NAME")``, and returns the handler.
@@ -109,9 +108,12 @@ class StreamManager(FinxFunctions, Stream):
     def on_spot(self, handler: SpotHandler, /, *names: str) -> SpotHandler: ...
     @overload
     def on_spot(self, handler: str, /, *names: str) -> Callable[[SpotHandler], SpotHandler]: ...
-    def on_spot(self, handler: Any, /, *names: str) -> Any:
+    def on_spot(self, handler: Any = None, /, *names: str) -> Any:
         """Call a function with every SpotTick, or those of some pairs; used like `on_contract`."""
         return self._register(SpotTick, handler, names)
+
+    def _check_name(self, kind: type[Message], name: str) -> None:
+        (checked_contract if kind is ContractTick else checked_pair)(name)
 
     # Subscriptions
 
@@ -121,12 +123,14 @@ class StreamManager(FinxFunctions, Stream):
         Raises:
             InvalidInputError: no instrument name, like "BTC-26AUG22-20000-C".
         """
-        subscriptions = [Subscription(CONTRACT, checked_name(name)) for name in instrument_names]
+        names = checked_names(instrument_names)
+        subscriptions = [Subscription(CONTRACT, checked_contract(name)) for name in names]
         self._subscribe(*subscriptions, stale_after=stale_after)
 
     def subscribe_spot(self, *pairs: str, stale_after: float | None = None) -> None:
         """Ask for the spot rates of pairs, like "BTC:USDC"; otherwise as `subscribe_contract`."""
-        self._subscribe(*[Subscription(SPOT, checked_pair(pair)) for pair in pairs], stale_after=stale_after)
+        subscriptions = [Subscription(SPOT, checked_pair(pair)) for pair in checked_names(pairs)]
+        self._subscribe(*subscriptions, stale_after=stale_after)
 
     def unsubscribe_contract(self, *instrument_names: str) -> None:
         """Want contracts no more.
@@ -134,13 +138,13 @@ class StreamManager(FinxFunctions, Stream):
         Deribit is told. For FinX no source knows a message: what still comes is counted as unclaimed where no handler
         wants it, and the server stops sending at the next reconnect.
         """
-        for name in instrument_names:
-            self._unsubscribe(Subscription(CONTRACT, name))
+        for name in checked_names(instrument_names):
+            self._unsubscribe(Subscription(CONTRACT, checked_contract(name)))
 
     def unsubscribe_spot(self, *pairs: str) -> None:
         """Want pairs no more; see `unsubscribe_contract`."""
-        for pair in pairs:
-            self._unsubscribe(Subscription(SPOT, pair))
+        for pair in checked_names(pairs):
+            self._unsubscribe(Subscription(SPOT, checked_pair(pair)))
 
     # Options
 
@@ -225,11 +229,13 @@ class StreamManager(FinxFunctions, Stream):
         with self._server() as base_url:
             yield self._service.rest(base_url, lambda: self._http)
 
+    def _release(self) -> None:
+        if (http := self.__dict__.get("_http")) is not None:
+            http.close()
+
     @cached_property
     def _http(self) -> HttpClient:
         """Keeps connections from call to call. Two threads at first use may make one too many, which is let go."""
-        from finx_sync.functions.http import HttpClient  # slow to import: only when asked for
-
         return HttpClient(self._options)
 
 

@@ -13,14 +13,16 @@ from finx_sync.errors import (
     SubscriptionRefusedError,
     UsageError,
 )
+from finx_sync.messages import Message
 from finx_sync.pipeline.iterator import MessageIterator
 from finx_sync.pipeline.latest import LastTable
-from finx_sync.session.options import StreamOptions
+from finx_sync.session.options import StreamOptions, takes_options
 from finx_sync.state import ENDED
+from finx_sync.stream.checks import checked_limit, checked_names
 from finx_sync.venues.base import Subscription
 from finx_sync.venues.ftx.books import CHANNELS
 from finx_sync.venues.ftx.codec import ENVIRONMENTS, EXAMPLE, FtxDialect
-from finx_sync.venues.ftx.handlers import FtxHandlers
+from finx_sync.venues.ftx.handlers import FtxHandlers, FtxMessage
 from finx_sync.venues.ftx.messages import (
     FtxFill,
     FtxGroupedOrderBook,
@@ -64,6 +66,7 @@ class FtxStream(FtxHandlers):
         ConfigError: half of the credentials, no URL, or an option that cannot be right.
     """
 
+    @takes_options()
     def __init__(
         self,
         api_key: str | None = None,
@@ -79,6 +82,9 @@ class FtxStream(FtxHandlers):
         self._ftx = FtxDialect(address or "")
         super().__init__(self._ftx, Account(address, credentials), **options)
         self._latest.update({kind: LastTable(self._ftx.decode) for kind in DERIVED})
+
+    def _check_name(self, kind: type[Message], name: str) -> None:
+        _checked((name,))
 
     # Subscriptions
 
@@ -106,7 +112,7 @@ class FtxStream(FtxHandlers):
                 the server's messages do not say which they are of.
         """
         _checked((market,))
-        if not isinstance(grouping, (int, float)) or not 0 < grouping < float("inf"):
+        if isinstance(grouping, bool) or not isinstance(grouping, (int, float)) or not 0 < grouping < float("inf"):
             raise InvalidInputError(f"grouping is a step of the price, above 0, not {grouping!r}")
         wanted = subscription_to("orderbookGrouped", market)
         if wanted in self._subscriptions.desired() and self._ftx.groupings[market] != grouping:
@@ -178,7 +184,7 @@ class FtxStream(FtxHandlers):
             UsageError: the stream is not running, or this is the dispatch thread.
             FinxSyncError: why the stream failed.
         """
-        self._wait_for_answers(set(self._subscriptions.desired()), timeout)
+        self._wait_for_answers(set(self._subscriptions.desired()), checked_limit("timeout", timeout))
 
     def _wait_for_answers(self, subscriptions: set[Subscription], timeout: float) -> None:
         self._refuse_on_dispatch_thread("wait_until_subscribed")
@@ -215,7 +221,7 @@ class FtxStream(FtxHandlers):
         self._subscribe(subscription_to(channel))
 
     def _give_up(self, channel: str, markets: tuple[str, ...]) -> None:
-        for market in markets:
+        for market in _checked(markets):
             self._unsubscribe(subscription_to(channel, market))
 
     # What is known
@@ -243,10 +249,12 @@ class FtxStream(FtxHandlers):
             return None
         return cast("B | None", self._state.book(kind, market))
 
-    def latest(self, name: str) -> Any:
+    def latest(self, name: str) -> FtxMessage | None:
         """A market's newest ticker, or else trade, fill or order; None when there was none yet. Never waits."""
+        checked_names((name,))
         for kind in (FtxTicker, *DERIVED):
-            if (message := self._latest[kind].get(name)) is not None:
+            message: FtxMessage | None = self._latest[kind].get(name)
+            if message is not None:
                 return message
         return None
 
@@ -261,7 +269,7 @@ class FtxStream(FtxHandlers):
         assert isinstance(self._venue, FtxState)
         return self._venue
 
-    def _fill(self, iterator: MessageIterator, names: tuple[str, ...]) -> None:
+    def _fill(self, iterator: MessageIterator[FtxMessage], names: tuple[str, ...]) -> None:
         for kind in TOLD:
             self._handlers.add(kind, iterator.put, names or None)
 
@@ -293,8 +301,8 @@ def _checked(markets: tuple[str, ...]) -> tuple[str, ...]:
     Raises:
         InvalidInputError: one of them is no market, or there is none.
     """
-    for market in markets:
-        if not isinstance(market, str) or not _MARKET.fullmatch(market):
+    for market in checked_names(markets):
+        if not _MARKET.fullmatch(market):
             raise InvalidInputError(f"{market!r} is no market; it looks like 'BTC-PERP' or 'BTC/USD'")
     if not markets:
         raise InvalidInputError("name at least one market, like 'BTC-PERP'")
@@ -308,6 +316,8 @@ def _credentials(api_key: str | None, api_secret: str | None, subaccount: str | 
         return None
     if not api_key or not api_secret:
         raise ConfigError("api_key and api_secret belong together: give both, or none for public data")
+    if not isinstance(api_key, str) or not isinstance(api_secret, str):
+        raise ConfigError("api_key and api_secret are text")
     if subaccount == "":
         raise ConfigError("subaccount is a name, or None for the main account; it is empty")
     return FtxCredentials(api_key, api_secret, subaccount)

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
 from finx_sync.config import SANDBOX, SANDBOX_KEY, Account, address_of
 from finx_sync.errors import InvalidInputError
-from finx_sync.session.options import StreamOptions
+from finx_sync.messages import Message
+from finx_sync.session.options import StreamOptions, takes_options
 from finx_sync.stream import Stream
+from finx_sync.stream.checks import checked_names, several
 from finx_sync.venues.base import Subscription
 from finx_sync.venues.ime.auth import Credentials, checked_credentials
 from finx_sync.venues.ime.codec import CONTRACT, ImeDialect
@@ -29,7 +31,7 @@ PING_TIMEOUT: Final = 20.0
 EXAMPLE: Final = "wss://ime.example.com"
 
 
-class ImeStream(Stream):
+class ImeStream(Stream[ImeContract]):
     """Streams from an IME live data server. Making one does no I/O.
 
     The server knows no messages: a connection's URL names its contracts. So another contract takes another connection,
@@ -53,6 +55,7 @@ class ImeStream(Stream):
         InvalidInputError: no contract.
     """
 
+    @takes_options(ping_interval=PING_INTERVAL, ping_timeout=PING_TIMEOUT)
     def __init__(
         self,
         *,
@@ -68,11 +71,9 @@ class ImeStream(Stream):
             auth = SANDBOX_KEY
         self._ime = ImeDialect(address or "")
         self._choosing = threading.Lock()  # guards the choice between name and id
-        options.setdefault("ping_interval", PING_INTERVAL)
-        options.setdefault("ping_timeout", PING_TIMEOUT)
         super().__init__(self._ime, Account(address, auth if callable(auth) else checked_credentials(auth)), **options)
-        self.subscribe_name(*([names] if isinstance(names, str) else names or ()))
-        self.subscribe_id(*([ids] if isinstance(ids, (str, int)) else ids or ()))
+        self.subscribe_name(*several(names, "names"))
+        self.subscribe_id(*several(ids, "ids"))
 
     # Handlers
 
@@ -80,7 +81,7 @@ class ImeStream(Stream):
     def on_contract(self, handler: ContractHandler, /, *contracts: str) -> ContractHandler: ...
     @overload
     def on_contract(self, handler: str, /, *contracts: str) -> Callable[[ContractHandler], ContractHandler]: ...
-    def on_contract(self, handler: Any, /, *contracts: str) -> Any:
+    def on_contract(self, handler: Any = None, /, *contracts: str) -> Any:
         """Call a function with every `ImeContract` (``@stream.on_contract``), or with some.
 
         ``@stream.on_contract("ContractA")`` is for one, by what it was asked for by: its name or its id. A plain call
@@ -92,6 +93,9 @@ class ImeStream(Stream):
         """
         return self._register(ImeContract, handler, contracts)
 
+    def _check_name(self, kind: type[Message], name: str) -> None:
+        _checked(name)
+
     # Subscriptions
 
     def subscribe_name(self, *names: str) -> None:
@@ -100,20 +104,20 @@ class ImeStream(Stream):
         Raises:
             InvalidInputError: no name, or one that is asked for as an id already.
         """
-        self._want([_checked(name) for name in names], by_id=False)
+        self._want([_checked(name) for name in checked_names(names)], by_id=False)
 
     def subscribe_id(self, *ids: str | int) -> None:
         """Ask for contracts by their ids; otherwise as `subscribe_name`."""
-        self._want([_checked(str(one) if isinstance(one, int) else one) for one in ids], by_id=True)
+        self._want([_checked(one) for one in _texts(ids)], by_id=True)
 
     def unsubscribe_name(self, *names: str) -> None:
         """Want contracts no more: a connection without them replaces the present one."""
-        for name in names:
+        for name in checked_names(names):
             self._unsubscribe(Subscription(CONTRACT, name))
 
     def unsubscribe_id(self, *ids: str | int) -> None:
         """The same for contracts by id."""
-        self.unsubscribe_name(*(str(one) for one in ids))
+        self.unsubscribe_name(*_texts(ids))
 
     def _want(self, contracts: list[str], *, by_id: bool) -> None:
         with self._choosing:
@@ -130,6 +134,11 @@ class ImeStream(Stream):
             # What is no subscription any more counts no longer.
             (self._ime.ids.update if by_id else self._ime.ids.difference_update)(contracts)
             self._subscribe(*subscriptions.values())
+
+
+def _texts(ids: tuple[str | int, ...]) -> tuple[str, ...]:
+    """Ids as the URL has them."""
+    return checked_names(tuple(str(one) if isinstance(one, int) and not isinstance(one, bool) else one for one in ids))
 
 
 def _checked(contract: str) -> str:
