@@ -145,7 +145,7 @@ def read_environment(environment: str | None = None) -> str:
     """
     chosen = environment or _Settings(is_optional=True).get("FINX_ENVIRONMENT") or PRODUCTION
     if not isinstance(chosen, str):
-        raise ConfigError(f"environment is a name, like 'production' or 'sandbox', not {chosen!r}")
+        raise ConfigError(f"environment is a name, not {chosen!r}; choose one of {', '.join(map(repr, ENVIRONMENTS))}")
     return chosen
 
 
