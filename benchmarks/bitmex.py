@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from itertools import cycle, islice
 from typing import Any
 
-from finx_sync.venues.bitmex import BitmexDialect, Storage
+from finx_sync.venues.bitmex import BitmexCodec, Storage
 
 ROOT = pathlib.Path(__file__).parent.parent
 BATCH = 128
@@ -69,13 +69,13 @@ def _frame(table: str, action: str, row: Any) -> str:
 
 
 def ours(frames: Frames) -> Callable[[int], None]:
-    """Feeds so many frames to the dialect and the storage, as the dispatch thread does."""
+    """Feeds so many frames to the codec and the storage, as the dispatch thread does."""
     partial, following = frames
-    dialect, storage = BitmexDialect("wss://host"), Storage(threading.Lock())
+    codec, storage = BitmexCodec("wss://host"), Storage(threading.Lock())
 
     def feed(payloads: list[bytes]) -> None:
         now = time.monotonic()
-        for message in dialect.decode(payloads):
+        for message in codec.decode(payloads):
             storage.apply(message, now)  # type: ignore[arg-type]
 
     feed([partial.encode()])

@@ -219,11 +219,11 @@ def finx_app_orjson(url: str, meter: Meter) -> None:
 def finx_stream(url: str, meter: Meter, handlers: int = 1, subscriptions: int = 1) -> None:
     """finx_sync.StreamManager with handlers on the dispatch thread, everything on."""
     from finx_sync import StreamManager
-    from finx_sync.venues.finx import FinxDialect
+    from finx_sync.venues.finx import FinxCodec
 
     base, _, query = url.partition("?")
 
-    class Queried(FinxDialect):
+    class Queried(FinxCodec):
         """Keeps the query with which the blaster is told what to send."""
 
         def url(self, key: str, line: str) -> str:
@@ -235,7 +235,7 @@ def finx_stream(url: str, meter: Meter, handlers: int = 1, subscriptions: int = 
         ssl_context=trusting() if url.startswith("wss") else None,
         max_lag=60.0,  # every message is counted, also where the machine is too busy to keep up
     )
-    stream._dialect = Queried(base)
+    stream._codec = Queried(base)
     stream.on_contract(meter.typed)
     stream.on_spot(meter.typed)
     for _ in range(handlers - 1):

@@ -194,10 +194,10 @@ def codes_when_leading(path: Path, count: int = 200) -> float:
 
 def ratio_to_decoding(kind: str = "contract", names: int = 1, repeat: int = 12) -> float:
     """CPU time of the whole path over that of decoding alone; the best of interleaved runs of each."""
-    from finx_sync.venues.finx import FinxDialect
+    from finx_sync.venues.finx import FinxCodec
 
     payloads, data = messages(kind, names)[:2040], stream_of(kind, names, 2040)
-    decode, path = FinxDialect("ws://127.0.0.1:9").decode, Path()
+    decode, path = FinxCodec("ws://127.0.0.1:9").decode, Path()
     alone, whole = [], []
     for _ in range(repeat):
         begun = time.thread_time_ns()
@@ -222,12 +222,12 @@ def main() -> None:
     They are forked from this one when all is imported, which under valgrind takes longer than all else: it counts the
     instructions of each from the beginning on.
     """
-    from finx_sync.venues.finx import FinxDialect
+    from finx_sync.venues.finx import FinxCodec
 
     data, payloads = stream_of("contract", 1, READS), messages("contract", 1)[:READS]
     for name, (paths, decodings) in RUNS.items():
         if (child := os.fork()) == 0:
-            path, decode = Path(), FinxDialect("ws://127.0.0.1:9").decode
+            path, decode = Path(), FinxCodec("ws://127.0.0.1:9").decode
             for _ in range(paths):
                 path.run(data)
             for _ in range(decodings):

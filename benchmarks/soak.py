@@ -15,7 +15,7 @@ from typing import Any
 
 from benchmarks.blaster import Blaster
 from finx_sync import StreamManager
-from finx_sync.venues.finx import FinxDialect
+from finx_sync.venues.finx import FinxCodec
 
 ALLOWED = 4.0
 """Megabytes by which the process may be larger at the end than after the first million."""
@@ -30,7 +30,7 @@ def resident() -> float:
 def soak(url: str, count: int) -> list[float]:
     """Megabytes after each million."""
 
-    class Queried(FinxDialect):
+    class Queried(FinxCodec):
         def url(self, key: str, line: str) -> str:
             return f"{url}/?kind=mixed&names=1000&count={count}"
 
@@ -47,7 +47,7 @@ def soak(url: str, count: int) -> list[float]:
             done.set()
 
     stream = StreamManager("sandbox-key", url=url, overflow="block")  # every message, however busy the machine is
-    stream._dialect = Queried(url)
+    stream._codec = Queried(url)
     stream.on_contract(handler)
     stream.on_spot(handler)
     stream.start()

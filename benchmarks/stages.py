@@ -19,7 +19,7 @@ from finx_sync.messages import ContractTick
 from finx_sync.transport import frames
 from finx_sync.transport.cutting import cut_plain_in_python
 from finx_sync.transport.frames import BUFFER_SIZE, FrameReader
-from finx_sync.venues.finx import FinxDialect
+from finx_sync.venues.finx import FinxCodec
 
 COUNT = 1360
 """Messages of a full read."""
@@ -83,7 +83,7 @@ def main() -> None:
     """Measure and print."""
     data, payloads = stream_of("contract", 1, COUNT), messages("contract", 1)[:COUNT]
     alone = msgspec.json.Decoder(ContractTick, strict=False).decode
-    decode = FinxDialect("ws://127.0.0.1:9").decode
+    decode = FinxCodec("ws://127.0.0.1:9").decode
     queue: SimpleQueue[int] = SimpleQueue()
 
     def call_nothing() -> None:

@@ -68,7 +68,7 @@ else:
     # msgspec reads "nan" and "inf" as numbers; a price is none of these.
     Number = Annotated[float, msgspec.Meta(ge=-sys.float_info.max, le=sys.float_info.max)] | _Empty | None
     Integer = int | _Empty | None
-    # An empty text fails here, and the dialect's second look turns it into None; it is rare.
+    # An empty text fails here, and the codec's second look turns it into None; it is rare.
     Text = Annotated[str, msgspec.Meta(min_length=1)] | None
     Name = Annotated[str, msgspec.Meta(min_length=1)]
     NameReader = StateReader = operator.attrgetter

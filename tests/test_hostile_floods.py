@@ -25,7 +25,7 @@ from finx_sync.stream import Stream
 from finx_sync.venues.bitmex import BitmexStream
 from finx_sync.venues.ftx import FtxStream
 from finx_sync.venues.ftx.book import MAX_LEVELS, FtxBook
-from finx_sync.venues.ftx.codec import FtxDialect
+from finx_sync.venues.ftx.codec import FtxCodec
 from finx_sync.venues.ftx.messages import BookUpdate
 from finx_sync.venues.ftx.state import FtxState
 from tests.scripted import SPOT, text
@@ -87,16 +87,16 @@ FLOODS: dict[str, bytes] = {
 
 
 class Counting:
-    """Decodes as the dialect does, and holds the dispatch thread once much has been decoded, until it is to stop."""
+    """Decodes as the codec does, and holds the dispatch thread once much has been decoded, until it is to stop."""
 
     def __init__(self, stream: Stream, after: int) -> None:
         self._stream = stream
-        self._decode = stream._dialect.decode
+        self._decode = stream._codec.decode
         self._after = after
         self.reached = threading.Event()
         self.stopping = threading.Event()
         self.before = self.late = self.largest = 0
-        stream._dialect.decode = self  # type: ignore[method-assign]
+        stream._codec.decode = self  # type: ignore[method-assign]
 
     def __call__(self, payloads: Any) -> Any:
         self.largest = max(self.largest, len(payloads))
@@ -266,7 +266,7 @@ def test_a_frame_of_many_trades_ends_with_a_stop() -> None:
 
 def test_fills_that_a_stop_has_kept_back_are_no_duplicates_later() -> None:
     """After the next start, the server's repetition of a fill that no handler has seen would be dropped."""
-    dialect, state = FtxDialect(), FtxState()
+    codec, state = FtxCodec(), FtxState()
     fill = {
         "fee": 1.0, "feeRate": 0.1, "future": None, "id": 7, "liquidity": "taker", "market": "BTC-PERP", "orderId": 1,
         "tradeId": 1, "price": 1.0, "side": "buy", "size": 1.0, "time": "2019-05-07T16:40:58.358438+00:00",
@@ -275,7 +275,7 @@ def test_fills_that_a_stop_has_kept_back_are_no_duplicates_later() -> None:
     payload = json.dumps({"channel": "fills", "type": "update", "data": fill}).encode()
 
     def taken() -> list[Any]:
-        (frame,) = dialect.decode([payload])
+        (frame,) = codec.decode([payload])
         return [message for _, message in state.take(frame, None, 0.0, ()).messages]
 
     first = taken()
@@ -381,7 +381,7 @@ def test_the_backlog_knows_its_bytes() -> None:
     backlog = Backlog()
     for price in ("1", "22", "333"):
         payload = json.dumps({**SPOT, "price": price}, separators=(",", ":")).encode()
-        (message,) = stream._dialect.decode([payload])
+        (message,) = stream._codec.decode([payload])
         assert isinstance(message, SpotTick)
         backlog.add(Waiting(message, payload, 1.0, 1.0))
         assert backlog.size == len(payload)
@@ -454,14 +454,14 @@ def test_a_message_that_a_decoder_chokes_on_is_reported_and_the_others_are_handl
     evil = server_frame(1, b'{"evil":1}')
     with RawServer(sending(GOOD + evil + GOOD + evil + GOOD)) as server:
         stream = StreamManager("sandbox-key", url=server.url.rstrip("/"))
-        real = stream._dialect.decode
+        real = stream._codec.decode
 
         def choking(payloads: Any) -> Any:
             if b'{"evil":1}' in payloads:
                 raise raised
             return real(payloads)
 
-        stream._dialect.decode = choking  # type: ignore[method-assign]
+        stream._codec.decode = choking  # type: ignore[method-assign]
         stream.on_error(errors.append)
 
         @stream.on_contract

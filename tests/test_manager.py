@@ -44,7 +44,7 @@ from finx_sync.errors import (
 )
 from finx_sync.pipeline.pipeline import Pipeline
 from finx_sync.sandbox import Sandbox
-from finx_sync.venues.finx import FinxDialect
+from finx_sync.venues.finx import FinxCodec
 from tests.scripted import ScriptedServer, text
 from tests.servers import RawServer, server_frame
 from tests.waiting import FAST, NAME, Collector, books_balance, stream_to, wait_until
@@ -279,7 +279,7 @@ def test_a_defect_of_our_own_ends_the_stream_loudly(place: str, monkeypatch: pyt
         if place == "dispatch":
             monkeypatch.setattr(Pipeline, "_process_batch", crash)
         else:
-            monkeypatch.setattr(FinxDialect, "url", crash)
+            monkeypatch.setattr(FinxCodec, "url", crash)
         with pytest.raises(InternalError):
             stream.run()
         assert stream.state is State.FAILED

@@ -18,7 +18,7 @@ import pytest
 
 from benchmarks.path import OneByOne, Path, codes_per_message, codes_when_leading, ratio_to_decoding
 from finx_sync.transport import cutting
-from finx_sync.venues.finx import History, parse_reply
+from finx_sync.venues.finx import HistoryReply, parse_reply
 from tests.waiting import python_calls
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -99,7 +99,7 @@ def test_a_page_of_history_is_read_at_once() -> None:
     """A day of ticks would take longer to read than to fetch: a call for each row, and not one more."""
     page = json.dumps({str(number): TICK for number in range(1000)})
     reply = parse_reply(page)
-    assert isinstance(reply, History)
+    assert isinstance(reply, HistoryReply)
     assert len(reply.rows) == 1000
     assert python_calls(lambda: parse_reply(page)) < 1.1 * 1000
 

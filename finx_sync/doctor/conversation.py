@@ -36,7 +36,7 @@ CHECK_NAMES: Final = "check the names (finx-sync contracts), and that their mark
 
 def first_connection(stream: Stream) -> tuple[str, list[Subscription]]:
     """The name of the connection that the first subscription needs, and all subscriptions that it serves."""
-    endpoint_of, wanted = stream._dialect.endpoint_of, stream._subscriptions.desired()
+    endpoint_of, wanted = stream._codec.endpoint_of, stream._subscriptions.desired()
     endpoint = endpoint_of(wanted[0]) if wanted else MAIN_ENDPOINT
     return endpoint, [subscription for subscription in wanted if endpoint_of(subscription) == endpoint]
 
@@ -57,7 +57,7 @@ class Conversation:
         self._connect_timeout = stream._options.connect_timeout
         self._app = WebSocketApp(
             url,
-            header=stream._dialect.headers(key, first_connection(stream)[0], time.time()),
+            header=stream._codec.headers(key, first_connection(stream)[0], time.time()),
             socket=sock,
             on_open=self._opened,
             on_batch=self._received,
@@ -104,7 +104,7 @@ class Conversation:
         self._passed("the server speaks websocket")
         headers = getattr(app.sock, "headers", None) or {}
         self._note(judge_clock(headers.get("date"), self._sent_at, time.time()))
-        opening: Sequence[str] = self._stream._dialect.opening(self._key, time.time())
+        opening: Sequence[str] = self._stream._codec.opening(self._key, time.time())
         for text in opening:
             app.send(text)
         if opening:
@@ -115,7 +115,7 @@ class Conversation:
     def _accepted(self, text: str) -> None:
         self._passed(text)
         _, subscriptions = first_connection(self._stream)
-        for request in self._stream._dialect.subscribe_all(self._key, subscriptions, 0):
+        for request in self._stream._codec.subscribe_all(self._key, subscriptions, 0):
             self._app.send(request.text)
         if not subscriptions:
             self._quiet("nothing is subscribed", "")
@@ -136,7 +136,7 @@ class Conversation:
         self._probe()
 
     def _probe(self) -> None:
-        message = self._stream._dialect.probe(self._key)
+        message = self._stream._codec.probe(self._key)
         if message is None:
             self._next(Finding("keepAlive", "skipped", "this venue has none"))
             self._ping()
@@ -155,7 +155,7 @@ class Conversation:
         go_on()
 
     def _received(self, app: WebSocketApp, payloads: list[bytes]) -> None:
-        for message in guarded(self._stream._dialect)(payloads):
+        for message in guarded(self._stream._codec)(payloads):
             if isinstance(message, Authentication) and self._step == "key":
                 if message.accepted:
                     self._accepted("the server took the key")

@@ -108,7 +108,7 @@ class _Examination:
             key = stream._account.current_key()
         except MissingKeyError as error:  # much can be examined without one
             key, self._missing = "", error
-        url = stream._dialect.url_for(key, *first_connection(stream))
+        url = stream._codec.url_for(key, *first_connection(stream))
         target = target_for(url, proxy, context)
         shown = redact(url) if stream._account.base_url else f"{redact(url)}, the embedded sandbox"
         if self._missing is not None:

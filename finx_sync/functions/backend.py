@@ -18,7 +18,7 @@ from finx_sync.errors import AuthorizationError, ServerRefusedError
 from finx_sync.functions.exchange import Cancel, exchange
 from finx_sync.session.options import Options
 from finx_sync.venues.base import Authentication, KeepAliveReply, ServerError
-from finx_sync.venues.finx import FinxDialect, Reply, parse_reply, request
+from finx_sync.venues.finx import FinxCodec, Reply, parse_reply, request
 
 __all__ = ["DEFAULT_TIMEOUT", "Answer", "Backend", "Functions", "RequestForm", "reader"]
 
@@ -34,7 +34,7 @@ class Answer:
     """What a function returned.
 
     Attributes:
-        reply: as the dialect reads it.
+        reply: as the codec reads it.
         text: as it came.
     """
 
@@ -62,17 +62,15 @@ class Backend:
         account: has the key.
         options: TLS, proxy and size limit are taken from here.
         form: how requests are written.
-        dialect: knows the streaming path, for the "message" form.
+        codec: knows the streaming path, for the "message" form.
     """
 
-    def __init__(
-        self, base_url: str, account: Account, options: Options, form: RequestForm, dialect: FinxDialect
-    ) -> None:
+    def __init__(self, base_url: str, account: Account, options: Options, form: RequestForm, codec: FinxCodec) -> None:
         self._base_url = base_url.rstrip("/")
         self._account = account
         self._options = options
         self._form = form
-        self._dialect = dialect
+        self._codec = codec
 
     def call(self, function: str, params: Mapping[str, Any], timeout: float) -> Answer:
         """Call `function` and wait for its answer.
@@ -116,7 +114,7 @@ class Backend:
     def with_one_key(self) -> Backend:
         """A copy that keeps the current key, so that many calls on several threads need not ask for it."""
         account = replace(self._account, key=self._account.current_key())
-        return Backend(self._base_url, account, self._options, self._form, self._dialect)
+        return Backend(self._base_url, account, self._options, self._form, self._codec)
 
     @property
     def host(self) -> str:
@@ -125,7 +123,7 @@ class Backend:
 
     def _url(self, key: str, function: str, params: Mapping[str, Any]) -> str:
         if self._form == "message":
-            return self._dialect.url(key, "")
+            return self._codec.url(key, "")
         query = urlencode({"APIKey": key, "functionName": function, **params}, quote_via=quote)
         return f"{self._base_url}/backend/{'?' if self._form == 'query' else ''}{query}"
 

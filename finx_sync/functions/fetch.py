@@ -36,7 +36,7 @@ from finx_sync.redaction import excerpt
 from finx_sync.session.backoff import Backoff
 from finx_sync.ticks.columns import Columns, ExchangeNames, micros
 from finx_sync.ticks.page import DayPage, read_page, same_pair
-from finx_sync.venues.finx import History, Reply
+from finx_sync.venues.finx import HistoryReply, Reply
 
 __all__ = ["Asker", "Fetch", "Progress"]
 
@@ -132,7 +132,7 @@ class Asker:
             except (ValueError, OverflowError) as error:
                 raise UnreadableMessageError(f"a tick's time: {error}", text) from error
             return Snap(Columns.of([row], self._names))
-        if isinstance(reply, History) and not reply.rows:
+        if isinstance(reply, HistoryReply) and not reply.rows:
             return Snap()
         raise UnexpectedReplyError(f"tickSnap: the server answered with another shape: {excerpt(text, 200)}")
 

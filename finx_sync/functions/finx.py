@@ -30,7 +30,7 @@ from finx_sync.moments import Moment, TimeOfDay
 from finx_sync.redaction import excerpt
 from finx_sync.ticks import TickHistory
 from finx_sync.venues.base import Authentication
-from finx_sync.venues.finx import History, NameList, read_contracts
+from finx_sync.venues.finx import HistoryReply, NameList, read_contracts
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -180,7 +180,7 @@ class FinxFunctions(FinxRestFunctions):
         day, clock = checked_start(date, time)
         params = {"pair": checked_pair(pair), "date": day, "time": clock or "00:00"}
         answer = self._ask("tickHistory", timeout, **params)
-        if not isinstance(answer.reply, History):
+        if not isinstance(answer.reply, HistoryReply):
             raise _unexpected("tickHistory", answer)
         return sorted(answer.reply.rows, key=_when)
 

@@ -11,7 +11,7 @@ from typing import Protocol
 from finx_sync.errors import FinxSyncError
 from finx_sync.events import Connection
 from finx_sync.notices import GapReason
-from finx_sync.venues.base import Changed, Resubscribe, Subscription
+from finx_sync.venues.base import Notify, Resubscribe, Subscription
 
 __all__ = [
     "AskAgain",
@@ -98,7 +98,7 @@ Command = (
     | AskAgain
     | FailStream
     | Resubscribe
-    | Changed
+    | Notify
 )
 
 

@@ -31,11 +31,11 @@ from finx_sync.pipeline.wanted import Wanted
 from finx_sync.redaction import excerpt, shown
 from finx_sync.venues.base import (
     Authentication,
-    Changed,
     Command,
     Confirmed,
     Ignored,
     KeepAliveReply,
+    Notify,
     Postponed,
     Reconnect,
     Refused,
@@ -107,7 +107,7 @@ class Controls:
             case Resubscribe():
                 self._log_resubscription(command)
                 self._commands.execute(command)
-            case Changed():
+            case Notify():
                 self._commands.execute(command)
             case _ if connection is not None:
                 self._control(command, connection)

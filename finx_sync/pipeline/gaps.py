@@ -37,7 +37,7 @@ from finx_sync.pipeline.overlap import Verdict, mark, skip_to
 from finx_sync.pipeline.replacement import Replacement
 from finx_sync.pipeline.venue import VenueDriver
 from finx_sync.pipeline.wanted import Wanted
-from finx_sync.venues.base import Dialect, Subscription
+from finx_sync.venues.base import Codec, Subscription
 
 __all__ = ["GapTracker"]
 
@@ -95,7 +95,7 @@ class GapTracker:
     def __init__(
         self,
         *,
-        codec: Dialect,
+        codec: Codec,
         wanted: Wanted,
         delivery: Delivery,
         venue: VenueDriver,

@@ -36,7 +36,7 @@ class LastTable:
     """The newest messages of one type. Written by the dispatch thread only; read by any.
 
     Args:
-        decode: payloads to messages, as the dialect has it.
+        decode: payloads to messages, as the codec has it.
 
     Attributes:
         entries: what is kept, by name; the dispatch thread writes here at the speed of a dictionary.

@@ -48,7 +48,7 @@ from finx_sync.pipeline.rows import BatchRow
 from finx_sync.pipeline.venue import VenueDriver
 from finx_sync.pipeline.wanted import Wanted
 from finx_sync.state import State
-from finx_sync.venues.base import Dialect, VenueState
+from finx_sync.venues.base import Codec, VenueState
 from finx_sync.venues.base.guarded import guarded
 
 __all__ = ["Pipeline"]
@@ -101,7 +101,7 @@ class Pipeline:
     def __init__(
         self,
         *,
-        codec: Dialect,
+        codec: Codec,
         state: VenueState | None,
         handlers: Handlers,
         latest: LastValues,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from finx_sync.notices import Stale
 from finx_sync.pipeline.latest import LastValues
 from finx_sync.pipeline.wanted import Wanted
-from finx_sync.venues.base import Dialect, Subscription
+from finx_sync.venues.base import Codec, Subscription
 
 __all__ = ["StaleLimits", "Staleness"]
 
@@ -47,7 +47,7 @@ class Staleness:
         latest: the last values.
     """
 
-    def __init__(self, codec: Dialect, wanted: Wanted, limits: StaleLimits, latest: LastValues) -> None:
+    def __init__(self, codec: Codec, wanted: Wanted, limits: StaleLimits, latest: LastValues) -> None:
         self._types = {kind: message_type for message_type, kind in codec.kinds.items()}
         self._wanted = wanted
         self._limits = limits

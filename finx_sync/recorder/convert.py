@@ -30,7 +30,7 @@ from finx_sync.session.options import Options
 from finx_sync.session.parts import SessionParts
 from finx_sync.session.subscriptions import Subscriptions
 from finx_sync.state import StateChange
-from finx_sync.venues.base import Decoded, Dialect
+from finx_sync.venues.base import Codec, Decoded
 from finx_sync.venues.base.columns import TableFormat
 from finx_sync.venues.base.guarded import guarded
 
@@ -65,7 +65,7 @@ class Converted:
 def convert(
     path: RecordingPath | Sequence[RecordingPath],
     target: str | os.PathLike[str],
-    dialect: Dialect,
+    codec: Codec,
     form: Form | None = None,
 ) -> Converted:
     """Write the messages of a recording as tables.
@@ -74,7 +74,7 @@ def convert(
         path: as for `Stream.replay`.
         target: a file ending with ``.duckdb`` or ``.db``, in which the tables are replaced; else a folder, into which
             one file for each table is written.
-        dialect: of the recording's venue; a live stream's works too, since decoding keeps no state.
+        codec: of the recording's venue; a live stream's works too, since decoding keeps no state.
         form: of the files in a folder; None for Parquet.
 
     Raises:
@@ -87,18 +87,18 @@ def convert(
     if form not in (None, *get_args(Form)) or (is_database and form is not None):
         raise InvalidInputError(f"form is 'parquet' or 'csv', for the files of a folder; not {form!r} for {place}")
     reader = RecordingReader(path)
-    reader.require(dialect.venue)
-    formats = dialect.formats(_decoded(RecordingReader(path), dialect))
+    reader.require(codec.venue)
+    formats = codec.formats(_decoded(RecordingReader(path), codec))
     sink: Sink = DuckDb(place) if is_database else Csv(place) if form == "csv" else Parquet(place)
     try:
-        return _Conversion(dialect, reader, formats, sink).run()
+        return _Conversion(codec, reader, formats, sink).run()
     finally:
         sink.close()
 
 
-def _decoded(reader: RecordingReader, dialect: Dialect) -> Iterator[Decoded]:
+def _decoded(reader: RecordingReader, codec: Codec) -> Iterator[Decoded]:
     """All messages of a recording."""
-    decode = guarded(dialect)
+    decode = guarded(codec)
     for record in reader:
         if isinstance(record, Received):
             yield from decode(record.payloads)
@@ -107,7 +107,7 @@ def _decoded(reader: RecordingReader, dialect: Dialect) -> Iterator[Decoded]:
 class _Conversion:
     """A replay whose handlers write rows."""
 
-    def __init__(self, dialect: Dialect, reader: RecordingReader, formats: Sequence[TableFormat], sink: Sink) -> None:
+    def __init__(self, codec: Codec, reader: RecordingReader, formats: Sequence[TableFormat], sink: Sink) -> None:
         self._reader = reader
         self._handlers = Handlers()
         self._events = Events(sink)
@@ -119,7 +119,7 @@ class _Conversion:
             self._handlers.add(one.topic, _writer(table, one))
         self._handlers.add("gap", self._gap)
         self._handlers.add("error", self._error)
-        self._playback = Playback(_parts(dialect, self._handlers, self._listen), self, "max")
+        self._playback = Playback(_parts(codec, self._handlers, self._listen), self, "max")
 
     @property
     def damage(self) -> list[Any]:
@@ -174,18 +174,18 @@ def _writer(table: Table, one: TableFormat) -> Callable[[Any], None]:
     return write
 
 
-def _parts(dialect: Dialect, handlers: Handlers, listen: Callable[[StateChange], None]) -> SessionParts:
+def _parts(codec: Codec, handlers: Handlers, listen: Callable[[StateChange], None]) -> SessionParts:
     """What a playback works with that belongs to no stream."""
     return SessionParts(
-        dialect,
+        codec,
         Account("", None),
         Options(flight_recorder=False),
         handlers,
-        Subscriptions(dialect),
-        {kind: LastTable(dialect.decode) for kind in dialect.message_types},
+        Subscriptions(codec),
+        {kind: LastTable(codec.decode) for kind in codec.message_types},
         stale_limits=StaleLimits(None),
         listen=listen,
-        venue=dialect.new_state(everything=True),
+        venue=codec.new_state(everything=True),
         venue_changes=Notifier(),
     )
 

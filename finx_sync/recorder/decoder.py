@@ -49,7 +49,7 @@ from finx_sync.recorder.format import (
     Timed,
 )
 from finx_sync.state import State, StateChange
-from finx_sync.venues.base import Dialect, Operation, Request, Subscription
+from finx_sync.venues.base import Codec, Operation, Request, Subscription
 
 __all__ = ["EventDecoder"]
 
@@ -81,7 +81,7 @@ class EventDecoder:
     def __init__(
         self,
         records: Iterable[Record | Damage],
-        codec: Dialect,
+        codec: Codec,
         wanted: Wanted,
         *,
         one_by_one: bool,

@@ -53,7 +53,7 @@ from finx_sync.session.parts import SessionParts
 from finx_sync.session.status import OVER, Status
 from finx_sync.session.supervisor import Supervisor
 from finx_sync.state import State
-from finx_sync.venues.base import MAIN_ENDPOINT, Changed, Resubscribe, Subscription
+from finx_sync.venues.base import MAIN_ENDPOINT, Notify, Resubscribe, Subscription
 
 __all__ = ["Connections"]
 
@@ -381,7 +381,7 @@ class Connections:
                 for subscription in command.subscriptions:
                     if self._subscriptions.remove(subscription):
                         self._subscriptions.add(subscription)
-            case Changed():
+            case Notify():
                 self._parts.venue_changes.notify()
             case FailStream():
                 self.fail(command.error)

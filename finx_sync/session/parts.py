@@ -15,7 +15,7 @@ from finx_sync.pipeline.staleness import StaleLimits
 from finx_sync.session.options import Options
 from finx_sync.session.subscriptions import Subscriptions
 from finx_sync.state import StateChange
-from finx_sync.venues.base import Dialect, VenueState
+from finx_sync.venues.base import Codec, VenueState
 
 __all__ = ["Listener", "SessionParts"]
 
@@ -36,7 +36,7 @@ class SessionParts:
         sinks: who follows the stream.
     """
 
-    codec: Dialect
+    codec: Codec
     account: Account
     options: Options
     handlers: Handlers

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from finx_sync.venues.base import Dialect, Request, Subscription
+from finx_sync.venues.base import Codec, Request, Subscription
 
 __all__ = ["Subscriptions"]
 
@@ -41,8 +41,8 @@ class Subscriptions:
     should the newer one fail.
     """
 
-    def __init__(self, dialect: Dialect) -> None:
-        self._dialect = dialect
+    def __init__(self, codec: Codec) -> None:
+        self._codec = codec
         self._lock = threading.RLock()  # re-entrant for signal handlers
         # By endpoint, each subscription with its place among all: every step costs the same however many there are.
         self._desired: dict[str, dict[Subscription, int]] = {}
@@ -57,7 +57,7 @@ class Subscriptions:
     def wants(self, subscription: Subscription) -> bool:
         """Whether it is wanted."""
         with self._lock:
-            return subscription in self._of(self._dialect.endpoint_of(subscription))
+            return subscription in self._of(self._codec.endpoint_of(subscription))
 
     def endpoints(self) -> list[str]:
         """The names of the connections that the subscriptions need."""
@@ -87,7 +87,7 @@ class Subscriptions:
         with self._lock:
             new = False
             for one in subscriptions:
-                of_endpoint = self._desired.setdefault(self._dialect.endpoint_of(one), {})
+                of_endpoint = self._desired.setdefault(self._codec.endpoint_of(one), {})
                 if one not in of_endpoint:
                     of_endpoint[one] = next(self._places)
                     new = True
@@ -100,8 +100,8 @@ class Subscriptions:
         with self._lock:
             if not self._drop(subscription):
                 return False
-            for connection in self._open.get(self._dialect.endpoint_of(subscription), ()):
-                text = self._dialect.unsubscribe(connection.key, subscription)
+            for connection in self._open.get(self._codec.endpoint_of(subscription), ()):
+                text = self._codec.unsubscribe(connection.key, subscription)
                 if text is not None and subscription in connection.carried:
                     connection.carried.remove(subscription)
                     connection.send(Request(text, "unsubscribe", (subscription,)))
@@ -117,7 +117,7 @@ class Subscriptions:
         """Ask for it once more, if it is still wanted: the server did not take it the first time."""
         with self._lock:
             self._forget(subscription)  # also where it is wanted no more: it may be wanted later
-            endpoint = self._dialect.endpoint_of(subscription)
+            endpoint = self._codec.endpoint_of(subscription)
             if subscription in self._of(endpoint) and endpoint in self._open:
                 self._ask(endpoint, [subscription])
 
@@ -154,7 +154,7 @@ class Subscriptions:
 
     def _drop(self, subscription: Subscription) -> bool:
         """Want it no more; returns whether it was wanted."""
-        endpoint = self._dialect.endpoint_of(subscription)
+        endpoint = self._codec.endpoint_of(subscription)
         of_endpoint = self._of(endpoint)
         if of_endpoint.pop(subscription, None) is None:
             return False
@@ -164,15 +164,15 @@ class Subscriptions:
 
     def _ask(self, endpoint: str, subscriptions: Iterable[Subscription]) -> None:
         """Ask for those that are this endpoint's, unless it carries them: some venues cannot take one back."""
-        if self._dialect.asks_by_url:
+        if self._codec.asks_by_url:
             return
         connection = self._open[endpoint][-1]
         missing = [
             one
             for one in list(subscriptions)
-            if one not in connection.carried and self._dialect.endpoint_of(one) == endpoint
+            if one not in connection.carried and self._codec.endpoint_of(one) == endpoint
         ]
-        requests = self._dialect.subscribe_all(connection.key, missing, connection.requests)
+        requests = self._codec.subscribe_all(connection.key, missing, connection.requests)
         connection.requests += len(requests)
         for request in requests:
             connection.send(request)

@@ -27,7 +27,7 @@ from finx_sync.session.liveness import PROBE_AFTER, Liveness
 from finx_sync.session.options import Options
 from finx_sync.session.subscriptions import Subscriptions
 from finx_sync.transport.app import WebSocketApp, as_finx_error, quiet_thread
-from finx_sync.venues.base import Dialect, Request, Subscription
+from finx_sync.venues.base import Codec, Request, Subscription
 
 __all__ = ["Owner", "Supervisor"]
 
@@ -115,7 +115,7 @@ class Supervisor:
         self,
         endpoint: str,
         *,
-        codec: Dialect,
+        codec: Codec,
         account: Account,
         options: Options,
         subscriptions: Subscriptions,

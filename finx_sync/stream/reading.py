@@ -15,7 +15,7 @@ from finx_sync.pipeline.latest import LastValues
 from finx_sync.state import ENDED
 from finx_sync.stream.checks import checked_count, checked_names, checked_wait
 from finx_sync.stream.run import Run
-from finx_sync.venues.base import Dialect
+from finx_sync.venues.base import Codec
 
 __all__ = ["Reading"]
 
@@ -28,7 +28,7 @@ ITERATOR_SIZE: Final = 10_000
 class Reading(Generic[M]):
     """The part of a stream for scripts and the REPL. Every method is for any thread but the dispatch thread."""
 
-    _dialect: Dialect
+    _codec: Codec
     _handlers: Handlers
     _latest: LastValues
     _session: Run | None
@@ -92,7 +92,7 @@ class Reading(Generic[M]):
 
     def _fill(self, iterator: MessageIterator[M], names: tuple[str, ...]) -> None:
         """Let an iterator have the messages of some names, or all without."""
-        for kind in self._dialect.message_types:
+        for kind in self._codec.message_types:
             self._handlers.add(kind, iterator.put, names or None)
 
     def _close_iterator(self, iterator: MessageIterator[M]) -> None:

@@ -67,7 +67,7 @@ class Recordable(Upkeep[M]):
             if self._recording is not None:
                 raise UsageError("the stream is being recorded already; stop() that recording first")
             recording = Recording(
-                path, self._dialect.venue, rotate_bytes=rotate_bytes, compress=compress, on_end=self._forget
+                path, self._codec.venue, rotate_bytes=rotate_bytes, compress=compress, on_end=self._forget
             )
             self._recording = recording
             self._sinks.add(recording)
@@ -113,7 +113,7 @@ class Recordable(Upkeep[M]):
 
         def look() -> RecordingReader:
             reader = RecordingReader(path)
-            reader.require(self._dialect.venue)
+            reader.require(self._codec.venue)
             return reader
 
         reader = uninterrupted(look, "finx-sync control")  # an interrupt while the file is mapped would get stuck there
@@ -143,7 +143,7 @@ class Recordable(Upkeep[M]):
             InvalidInputError, RecordingError: as `replay`; or the target is a file of another kind.
             MissingExtraError: PyArrow or DuckDB is not installed (extra ``convert``).
         """
-        return convert(path, target, self._dialect, form)
+        return convert(path, target, self._codec, form)
 
     @abc.abstractmethod
     def _session_parts(self, *, live: bool) -> SessionParts:

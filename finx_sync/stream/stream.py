@@ -26,7 +26,7 @@ from finx_sync.state import State, StateChange
 from finx_sync.stream.checks import checked_limit, names_of_handler
 from finx_sync.stream.lifecycle import Lifecycle
 from finx_sync.stream.stats import Stats, handler_stats
-from finx_sync.venues.base import Dialect, Subscription, VenueState
+from finx_sync.venues.base import Codec, Subscription, VenueState
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -51,7 +51,7 @@ class Stream(Lifecycle[M]):
     wait for themselves.
 
     Args:
-        dialect: the venue's protocol.
+        codec: the venue's protocol.
         account: where, and as whom.
         options: see `Options`.
 
@@ -61,15 +61,15 @@ class Stream(Lifecycle[M]):
     """
 
     @takes_options()
-    def __init__(self, dialect: Dialect, account: Account, **options: Unpack[StreamOptions]) -> None:
-        self._dialect = dialect
+    def __init__(self, codec: Codec, account: Account, **options: Unpack[StreamOptions]) -> None:
+        self._codec = codec
         self._account = account
         self._options = Options(**options)
         check_secrecy(account.base_url, account.key, allow_insecure=self._options.allow_insecure)
         self._handlers = Handlers()
-        self._subscriptions = Subscriptions(dialect)
+        self._subscriptions = Subscriptions(codec)
         self._stale_limits = StaleLimits(self._options.stale_after)
-        self._latest: LastValues = {kind: LastTable(dialect.decode) for kind in dialect.message_types}
+        self._latest: LastValues = {kind: LastTable(codec.decode) for kind in codec.message_types}
         self._venue_lock = threading.RLock()  # guards what any thread reads of a venue's state
         self._venue_changes = Notifier()  # of changes to that which others may be waiting for
         self._venue = self._new_venue(None)  # of the present run, or the first one to come
@@ -85,7 +85,7 @@ class Stream(Lifecycle[M]):
 
     def _before_start(self) -> None:
         if self._account.base_url is None:
-            self._dialect.go_to(self._lease.begin())
+            self._codec.go_to(self._lease.begin())
 
     def _after_end(self) -> None:
         self._lease.end()
@@ -93,8 +93,8 @@ class Stream(Lifecycle[M]):
     # What a run works with
 
     def _new_venue(self, after: VenueState | None) -> VenueState | None:
-        """What the venue remembers in one run; see `Dialect.new_state`."""
-        return self._dialect.new_state(self._venue_lock, after)
+        """What the venue remembers in one run; see `Codec.new_state`."""
+        return self._codec.new_state(self._venue_lock, after)
 
     def _next_venue(self, *, live: bool) -> VenueState | None:
         """A run begins: it has a state of its own, and a replay's knows nothing of a live one's."""
@@ -106,7 +106,7 @@ class Stream(Lifecycle[M]):
 
     def _session_parts(self, *, live: bool) -> SessionParts:
         return SessionParts(
-            self._dialect,
+            self._codec,
             self._account,
             self._options,
             self._handlers,

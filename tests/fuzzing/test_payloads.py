@@ -52,7 +52,7 @@ class Rig:
         self.messages = 0
         self.stream: Stream = venue.stream()
         self.stream.on_error(self.errors.append)
-        for kind in self.stream._dialect.message_types:
+        for kind in self.stream._codec.message_types:
             self.stream._handlers.add(kind, self._touch)
         for register in ("on_table", "on_orderbook", "on_orderbook_grouped", "on_trade", "on_fill", "on_order"):
             if hasattr(self.stream, register):  # what a venue's state makes of its messages
@@ -73,7 +73,7 @@ class Rig:
     def _connect(self) -> None:
         key = self.stream._account.key
         for connection in self.connections:
-            self.stream._dialect.opening(key, time.time())
+            self.stream._codec.opening(key, time.time())
             ask = self._asks[connection] = partial(self.session.queue.emit, RequestSent, connection)
             self.stream._subscriptions.opened(connection.endpoint, key, ask)
             self.session.connections.opened(connection, key)
@@ -133,7 +133,7 @@ def foreign_exception(decode: Callable[[], object], allowed: type[Exception] | t
 def assert_decodes(stream: Stream, payloads: Iterable[bytes]) -> None:
     """One thing for each payload, from the venue's own decoder, and one that the dispatch thread can use."""
     for payload in payloads:
-        (message,) = stream._dialect.decode([payload])
+        (message,) = stream._codec.decode([payload])
         if isinstance(message, Message):
             assert type(message.name_of(message)) is str, payload[:500]
             assert (message.received_at, message.backfilled) == (0.0, False)
@@ -152,7 +152,7 @@ def run(venue: Venue, seed: int) -> None:
     payloads = [mutator.payload() for _ in range(PAYLOADS)]
     alone = venue.stream()
     assert_decodes(alone, payloads)
-    assert len(venue.stream()._dialect.decode(payloads)) == len(payloads)
+    assert len(venue.stream()._codec.decode(payloads)) == len(payloads)
     rig = Rig(venue)
     for begin in range(0, PAYLOADS, 50):
         rig.feed(payloads[begin : begin + 50])
@@ -228,7 +228,7 @@ def test_damaged_replies_raise_what_the_functions_expect(seed: int) -> None:
 def test_the_fuzzer_itself_finds_what_is_planted(venue: Venue, monkeypatch: pytest.MonkeyPatch) -> None:
     """A check that cannot fail would let everything pass."""
     rig = Rig(venue)
-    monkeypatch.setattr(rig.stream._dialect, "decode", lambda payloads: [] + 1)  # type: ignore[operator]
+    monkeypatch.setattr(rig.stream._codec, "decode", lambda payloads: [] + 1)  # type: ignore[operator]
     with pytest.raises(TypeError):
         assert_decodes(rig.stream, [b"{}"])
     assert sys.getrecursionlimit() >= 1000

@@ -13,9 +13,9 @@ import pytest
 from finx_sync import ContractTick
 from finx_sync.notices import Drift
 from finx_sync.pipeline.drift import DriftMonitor
-from finx_sync.venues.bitmex.codec import BitmexDialect
-from finx_sync.venues.finx import FinxDialect
-from finx_sync.venues.ftx.codec import FtxDialect
+from finx_sync.venues.bitmex.codec import BitmexCodec
+from finx_sync.venues.finx import FinxCodec
+from finx_sync.venues.ftx.codec import FtxCodec
 from finx_sync.venues.ime.messages import read_contract
 
 SAMPLED = 0.1
@@ -209,19 +209,19 @@ def bitmex(table: str, at: str) -> str:
 
 
 PAYLOADS = [
-    (FinxDialect("ws://127.0.0.1"), SPOT, AT - 0.5),
-    (FtxDialect(), ftx("ticker", TICKER), AT),
-    (FtxDialect(), ftx("trades", f"[{TRADE}]"), AT),
-    (FtxDialect(), ftx("orderbook", BOOK), AT),
-    (BitmexDialect("ws://127.0.0.1"), bitmex("quote", "2022-01-21T08:28:37.500Z"), AT),
-    (BitmexDialect("ws://127.0.0.1"), bitmex("funding", "2022-01-21T12:00:00.000Z"), None),
+    (FinxCodec("ws://127.0.0.1"), SPOT, AT - 0.5),
+    (FtxCodec(), ftx("ticker", TICKER), AT),
+    (FtxCodec(), ftx("trades", f"[{TRADE}]"), AT),
+    (FtxCodec(), ftx("orderbook", BOOK), AT),
+    (BitmexCodec("ws://127.0.0.1"), bitmex("quote", "2022-01-21T08:28:37.500Z"), AT),
+    (BitmexCodec("ws://127.0.0.1"), bitmex("funding", "2022-01-21T12:00:00.000Z"), None),
 ]
 
 
-@pytest.mark.parametrize(("dialect", "payload", "at"), PAYLOADS)
-def test_every_venue_says_when(dialect: object, payload: str, at: float | None) -> None:
+@pytest.mark.parametrize(("codec", "payload", "at"), PAYLOADS)
+def test_every_venue_says_when(codec: object, payload: str, at: float | None) -> None:
     """A venue whose times are not read could fall behind unseen."""
-    (message,) = dialect.decode([payload.encode()])  # type: ignore[attr-defined]
+    (message,) = codec.decode([payload.encode()])  # type: ignore[attr-defined]
     assert message.venue_time == at
 
 

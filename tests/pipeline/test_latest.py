@@ -9,7 +9,7 @@ import pytest
 from finx_sync.messages import SpotTick
 from finx_sync.pipeline import latest
 from finx_sync.pipeline.latest import LastTable
-from finx_sync.venues.finx import FinxDialect
+from finx_sync.venues.finx import FinxCodec
 
 SPOT = {"pair": "A:B", "unixDate": 1, "UTCDate": "1970-01-01T00:00:01.000Z", "exchange": "X", "price": "2.5"}
 
@@ -17,7 +17,7 @@ SPOT = {"pair": "A:B", "unixDate": 1, "UTCDate": "1970-01-01T00:00:01.000Z", "ex
 @pytest.fixture
 def table() -> LastTable:
     """Of FinX's spot ticks."""
-    return LastTable(FinxDialect("ws://127.0.0.1:9").decode)
+    return LastTable(FinxCodec("ws://127.0.0.1:9").decode)
 
 
 def test_a_payload_is_read_when_asked_for(table: LastTable) -> None:

@@ -35,10 +35,10 @@ from finx_sync.recorder.encoder import EventEncoder
 from finx_sync.recorder.format import RAW, Header, Record, pack, unpack
 from finx_sync.state import State, StateChange
 from finx_sync.venues.base import Subscription
-from finx_sync.venues.finx import CONTRACT, FinxDialect
+from finx_sync.venues.finx import CONTRACT, FinxCodec
 from tests.scripted import text
 
-CODEC = FinxDialect("ws://127.0.0.1:9")
+CODEC = FinxCodec("ws://127.0.0.1:9")
 NAMES = ("A", "B")
 
 

@@ -12,8 +12,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from finx_sync.session.subscriptions import Subscriptions
 from finx_sync.venues.base import Request, Subscription
-from finx_sync.venues.bitmex.codec import BitmexDialect
-from finx_sync.venues.finx import FinxDialect
+from finx_sync.venues.bitmex.codec import BitmexCodec
+from finx_sync.venues.finx import FinxCodec
 
 NAMES = st.sampled_from("ABCD")
 
@@ -28,7 +28,7 @@ class Wishes(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.subscriptions = Subscriptions(FinxDialect("wss://host"))
+        self.subscriptions = Subscriptions(FinxCodec("wss://host"))
         self.wanted: dict[str, None] = {}
         self.asked: list[str] | None = None
         self.must: set[str] = set()
@@ -91,7 +91,7 @@ TestWishes.settings = settings(max_examples=settings.default.max_examples // 2, 
 def test_a_wish_that_meets_the_opening_is_sent_once() -> None:
     """A subscription made while the connection opens would be sent twice, or never."""
     for _ in range(200):
-        subscriptions = Subscriptions(FinxDialect("wss://host"))
+        subscriptions = Subscriptions(FinxCodec("wss://host"))
         sent: list[Request] = []
         barrier = threading.Barrier(2)
 
@@ -109,7 +109,7 @@ def test_a_wish_that_meets_the_opening_is_sent_once() -> None:
 
 def test_lines_of_one_stream_per_url() -> None:
     """A connection would be missing for a name, or serve two."""
-    subscriptions = Subscriptions(FinxDialect("wss://host", stream_per_url=True))
+    subscriptions = Subscriptions(FinxCodec("wss://host", stream_per_url=True))
     subscriptions.add(Subscription("spot", "A:B"))
     subscriptions.add(Subscription("spot", "C:D"))
     assert subscriptions.endpoints() == ["A:B", "C:D"]
@@ -118,7 +118,7 @@ def test_lines_of_one_stream_per_url() -> None:
 
 def test_the_older_of_two_connections_is_asked_when_the_newer_fails() -> None:
     """What was wanted during a replacement that failed would never come."""
-    subscriptions = Subscriptions(FinxDialect("wss://host"))
+    subscriptions = Subscriptions(FinxCodec("wss://host"))
     old: list[Request] = []
     new: list[Request] = []
     to_old, to_new = old.append, new.append
@@ -133,7 +133,7 @@ def test_the_older_of_two_connections_is_asked_when_the_newer_fails() -> None:
     assert subscriptions.carried("") == []
 
 
-class ByUrl(FinxDialect):
+class ByUrl(FinxCodec):
     """A venue whose URL names what is wanted."""
 
     asks_by_url = True
@@ -158,7 +158,7 @@ def test_what_a_url_asks_for_is_not_asked_again() -> None:
 
 def test_a_wish_is_taken_back_in_the_venues_words_on_each_connection_that_carries_it() -> None:
     """The server would go on sending what nobody wants, or be told to end what it never began."""
-    subscriptions = Subscriptions(BitmexDialect("wss://host"))
+    subscriptions = Subscriptions(BitmexCodec("wss://host"))
     first, second = Subscription("trade", "XBTUSD"), Subscription("quote", "XBTUSD")
     subscriptions.add(first)
     sent: list[Request] = []
@@ -175,7 +175,7 @@ def test_a_wish_is_taken_back_in_the_venues_words_on_each_connection_that_carrie
 
 def test_a_wish_is_asked_for_again_only_while_it_is_wanted() -> None:
     """A server that was too busy would never be asked again, or be asked for what nobody wants any more."""
-    subscriptions = Subscriptions(BitmexDialect("wss://host"))
+    subscriptions = Subscriptions(BitmexCodec("wss://host"))
     subscription = Subscription("trade", "XBTUSD")
     sent: list[Request] = []
     subscriptions.opened("", None, sent.append)
@@ -188,10 +188,10 @@ def test_a_wish_is_asked_for_again_only_while_it_is_wanted() -> None:
 
 
 def steps(count: int) -> int:
-    """How often a dialect is asked while so many names are subscribed and unsubscribed, one by one, while streaming."""
+    """How often a codec is asked while so many names are subscribed and unsubscribed, one by one, while streaming."""
     asked = 0
 
-    class Counting(FinxDialect):
+    class Counting(FinxCodec):
         def endpoint_of(self, subscription: Subscription) -> str:
             nonlocal asked
             asked += 1
@@ -221,7 +221,7 @@ def test_each_name_costs_the_same_however_many_there_are() -> None:
 
 def test_wishes_of_several_lines_keep_their_order() -> None:
     """`topics` would be in another order than they were asked for in."""
-    subscriptions = Subscriptions(BitmexDialect("wss://host"))
+    subscriptions = Subscriptions(BitmexCodec("wss://host"))
     names = ["chat", "trade:A", "announcement", "trade:B", "connected"]
     topics = [Subscription("topic", name) for name in names]
     subscriptions.add(*topics)

@@ -27,7 +27,7 @@ from finx_sync.errors import (
 )
 from finx_sync.sandbox import Sandbox
 from finx_sync.session.backoff import Backoff
-from finx_sync.venues.bitmex import BitmexDialect, BitmexStream, TableItem
+from finx_sync.venues.bitmex import BitmexCodec, BitmexStream, TableItem
 from tests.scripted import ScriptedServer
 from tests.tables import agrees
 
@@ -334,7 +334,7 @@ def test_a_silent_server_is_pinged_in_its_own_way(
     open_stream: Callable[..., BitmexStream], market: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """BitMEX recommends a plain ping after five seconds of silence; here it is sooner."""
-    monkeypatch.setattr(BitmexDialect, "idle_ping", (0.05, "ping"))
+    monkeypatch.setattr(BitmexCodec, "idle_ping", (0.05, "ping"))
     stream = open_stream()
     stream.start()
     assert eventually(lambda: stream.stats().messages.control > 10)

@@ -21,7 +21,7 @@ from finx_sync.ticks import Bar, Unproven
 from finx_sync.ticks.columns import Columns, ExchangeNames, micros, moment, thinned
 from finx_sync.ticks.page import page_of_ticks, read_page
 from finx_sync.ticks.spans import read_span
-from finx_sync.venues.finx import History, parse_reply
+from finx_sync.venues.finx import HistoryReply, parse_reply
 from tests.waiting import python_calls
 
 PAIR, DATE = "BTC:USD", "2022-06-15"
@@ -95,7 +95,7 @@ def test_the_fast_way_reads_what_the_careful_one_does(rows: list[dict[str, Any]]
     if fast is None:
         return
     careful = parse_reply(text)
-    assert isinstance(careful, History)
+    assert isinstance(careful, HistoryReply)
     slow = page_of_ticks(careful.rows, PAIR, DATE, ExchangeNames([None, "FTX", "GEMINI", "Börse"]))
     assert fast.columns.stamps == slow.columns.stamps
     assert list(map(repr, fast.columns.rows())) == list(map(repr, slow.columns.rows()))
@@ -110,7 +110,7 @@ def test_odd_rows_are_read_too() -> None:
     )
     assert read_page(text, PAIR, DATE, names) is None
     reply = parse_reply(text)
-    assert isinstance(reply, History)
+    assert isinstance(reply, HistoryReply)
     read = page_of_ticks(reply.rows, PAIR, DATE, names)
     assert (read.count, read.beyond) == (3, True)
     first, second = TickHistory(PAIR, read.columns)

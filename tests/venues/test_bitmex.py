@@ -1,4 +1,4 @@
-"""BitMEX's dialect: signatures, addresses, frames, and a capture of the real service."""
+"""BitMEX's codec: signatures, addresses, frames, and a capture of the real service."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ from finx_sync.venues.base import (
     Unknown,
     Unreadable,
 )
-from finx_sync.venues.bitmex import BitmexCredentials, BitmexDialect, Storage, TableUpdate
+from finx_sync.venues.bitmex import BitmexCodec, BitmexCredentials, Storage, TableUpdate
 from finx_sync.venues.bitmex.codec import ENVIRONMENTS, sign
 from finx_sync.venues.bitmex.topics import parse_topic
 from tests.material import material
 
-DIALECT = BitmexDialect("wss://host")
+CODEC = BitmexCodec("wss://host")
 KEY = BitmexCredentials("sandbox-key", "sandbox-secret")
 TRADE = Subscription("topic", "trade:XBTUSD")
 QUOTE = {"timestamp": "2021-07-22T22:36:09.757Z", "symbol": "XBTUSD", "bidSize": 1046200, "bidPrice": 32180}
 
 
 def decode(*values: Any) -> list[Any]:
-    """Payloads through the dialect."""
+    """Payloads through the codec."""
     texts = [value if isinstance(value, str) else json.dumps(value) for value in values]
-    return DIALECT.decode([text.encode() for text in texts])
+    return CODEC.decode([text.encode() for text in texts])
 
 
 def error(said: str, status: int | None, request: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -60,14 +60,14 @@ def test_signatures_are_those_of_openssl() -> None:
 
 def test_headers_are_signed_for_the_moment_of_the_connect() -> None:
     """A reconnect would send a signature that has expired; and the secret must never travel."""
-    first, second = DIALECT.headers(KEY, "", 1e9), DIALECT.headers(KEY, "platform", 2e9)
+    first, second = CODEC.headers(KEY, "", 1e9), CODEC.headers(KEY, "platform", 2e9)
     assert int(first["api-expires"]) > 1e9
     assert int(second["api-expires"]) > 2e9
     assert first["api-signature"] != second["api-signature"]
     assert second["api-signature"] == sign("sandbox-secret", "GET", "/realtime", int(second["api-expires"]))
     assert second["api-key"] == "sandbox-key"
     assert "secret" not in json.dumps(first)
-    assert DIALECT.headers(None, "", 1e9) == {}
+    assert CODEC.headers(None, "", 1e9) == {}
     assert "sandbox" not in repr(KEY)
 
 
@@ -83,17 +83,17 @@ def test_headers_are_signed_for_the_moment_of_the_connect() -> None:
 )
 def test_addresses(given: str, main: str, platform: str) -> None:
     """It would connect to a path that does not exist."""
-    dialect = BitmexDialect(given)
-    assert dialect.url(None, dialect.endpoint_of(parse_topic("trade:XBTUSD"))) == main
-    assert dialect.url(None, dialect.endpoint_of(parse_topic("chat"))) == platform
+    codec = BitmexCodec(given)
+    assert codec.url(None, codec.endpoint_of(parse_topic("trade:XBTUSD"))) == main
+    assert codec.url(None, codec.endpoint_of(parse_topic("chat"))) == platform
 
 
 def test_commands_are_bitmex_own() -> None:
     """The server would not understand."""
-    assert json.loads(DIALECT.subscribe(None, TRADE) or "") == SUBSCRIBE
-    assert json.loads(DIALECT.unsubscribe(None, TRADE) or "") == {"op": "unsubscribe", "args": ["trade:XBTUSD"]}
-    assert (DIALECT.opening(KEY, 1.0), DIALECT.periodic(KEY)) == ([], [])
-    switched = BitmexDialect("wss://host", switch_after=60_000)
+    assert json.loads(CODEC.subscribe(None, TRADE) or "") == SUBSCRIBE
+    assert json.loads(CODEC.unsubscribe(None, TRADE) or "") == {"op": "unsubscribe", "args": ["trade:XBTUSD"]}
+    assert (CODEC.opening(KEY, 1.0), CODEC.periodic(KEY)) == ([], [])
+    switched = BitmexCodec("wss://host", switch_after=60_000)
     (periodic,) = switched.periodic(KEY)
     assert periodic.interval == 15
     assert json.loads(periodic.text) == {"op": "cancelAllAfter", "args": 60_000}

@@ -24,7 +24,7 @@ from finx_sync.venues.base import (
     Unknown,
     Unreadable,
 )
-from finx_sync.venues.deribit import ChannelUpdate, DeribitDialect
+from finx_sync.venues.deribit import ChannelUpdate, DeribitCodec
 from finx_sync.venues.deribit.state import RpcAnswer
 from tests.material import material
 from tests.scripted import CONTRACT
@@ -78,20 +78,20 @@ def note(channel: str, data: Any, **options: Any) -> str:
 
 def decode(*texts: str) -> list[Any]:
     """What texts mean."""
-    return DeribitDialect("wss://host").decode([text.encode() for text in texts])
+    return DeribitCodec("wss://host").decode([text.encode() for text in texts])
 
 
 class Run:
     """One run of a stream as its state sees it: requests are told before answers are read."""
 
     def __init__(self, interval: Any = "100ms") -> None:
-        self.dialect = DeribitDialect("wss://host", interval)
-        self.state = self.dialect.new_state()
+        self.codec = DeribitCodec("wss://host", interval)
+        self.state = self.codec.new_state()
         self._asked = 0
 
     def ask(self, *subscriptions: Subscription) -> str:
         """Send a request that subscribes."""
-        (request,) = self.dialect.subscribe_all(None, subscriptions, self._asked)
+        (request,) = self.codec.subscribe_all(None, subscriptions, self._asked)
         self._asked += 1
         self.state.requested("connection", request)
         return request.text
@@ -174,32 +174,32 @@ def test_an_index_price_is_a_spot_tick() -> None:
 
 def test_requests_are_deribit_own() -> None:
     """The server would not understand."""
-    dialect = DeribitDialect("wss://host", "agg2")
-    assert dialect.url(None, "") == "wss://host/ws/api/v2"
-    assert DeribitDialect("wss://host/ws/api/v2/").url(None, "") == "wss://host/ws/api/v2"
-    (opening,) = map(json.loads, dialect.opening(None, 0.0))
+    codec = DeribitCodec("wss://host", "agg2")
+    assert codec.url(None, "") == "wss://host/ws/api/v2"
+    assert DeribitCodec("wss://host/ws/api/v2/").url(None, "") == "wss://host/ws/api/v2"
+    (opening,) = map(json.loads, codec.opening(None, 0.0))
     assert (opening["method"], opening["params"]) == ("public/set_heartbeat", {"interval": 30})
-    subscribe = json.loads(dialect.subscribe_all(None, [A, B], 0)[0].text)
+    subscribe = json.loads(codec.subscribe_all(None, [A, B], 0)[0].text)
     assert subscribe["jsonrpc"] == "2.0"
     assert subscribe["method"] == "public/subscribe"
     assert subscribe["params"] == {"channels": ["ticker.BTC-26AUG22-20000-C.agg2", B_CHANNEL]}
-    unsubscribe = json.loads(dialect.unsubscribe(None, B) or "")
+    unsubscribe = json.loads(codec.unsubscribe(None, B) or "")
     assert (unsubscribe["method"], unsubscribe["params"]) == ("public/unsubscribe", {"channels": [B_CHANNEL]})
     assert len({opening["id"], subscribe["id"], unsubscribe["id"]}) == 3
-    assert list(dialect.periodic(None)) == []
+    assert list(codec.periodic(None)) == []
     with pytest.raises(ConfigError, match="agg2"):
-        DeribitDialect("wss://host", "1s")  # type: ignore[arg-type]
+        DeribitCodec("wss://host", "1s")  # type: ignore[arg-type]
 
 
 def test_many_subscriptions_go_in_few_requests() -> None:
     """A reconnect with a whole chain would run into the limits: so many requests, or so large a one."""
-    dialect = DeribitDialect("wss://host")
+    codec = DeribitCodec("wss://host")
     subscriptions = [Subscription("contract", f"BTC-26AUG22-{strike}-C") for strike in range(4000)]
     for count, sizes in ((600, [250, 250, 100]), (2000, [250] * 8), (2401, [301] * 7 + [294]), (4000, [500] * 8)):
-        requests = [json.loads(one.text) for one in dialect.subscribe_all(None, subscriptions[:count], 7)]
+        requests = [json.loads(one.text) for one in codec.subscribe_all(None, subscriptions[:count], 7)]
         assert len({request["id"] for request in requests}) == len(requests)
         assert [len(request["params"]["channels"]) for request in requests] == sizes
-    assert dialect.subscribe_all(None, [], 0) == []
+    assert codec.subscribe_all(None, [], 0) == []
 
 
 def test_what_is_accepted_is_confirmed_and_the_rest_refused() -> None:
@@ -245,13 +245,13 @@ def test_errors_belong_to_their_request(error: Any, expected: Any) -> None:
 def test_other_answers() -> None:
     """The stream would take an answer for something else."""
     run = Run()
-    (opening,) = run.dialect.opening(None, 0.0)
+    (opening,) = run.codec.opening(None, 0.0)
     refusal = {"code": -32601, "message": "Method not found"}
     assert run.answer(opening, result="ok") == Authentication(accepted=True)
     assert run.answer(opening, error=refusal) == Several(
         (Authentication(accepted=True), ServerError("-32601: Method not found"))
     )
-    unsubscribe = run.dialect.unsubscribe(None, A) or ""
+    unsubscribe = run.codec.unsubscribe(None, A) or ""
     assert run.answer(unsubscribe, result=[A_CHANNEL]) == Ignored()
     assert run.answer(unsubscribe, error=refusal) == ServerError("-32601: Method not found")
     assert decode('{"jsonrpc":"2.0","error":{"code":-32700,"message":"Parse error"}}') == [
@@ -265,9 +265,9 @@ def test_a_test_request_is_answered_by_reflex() -> None:
     asks = '{"jsonrpc":"2.0","method":"heartbeat","params":{"type":"test_request"}}'
     beats = '{"jsonrpc":"2.0","method":"heartbeat","params":{"type":"heartbeat"}}'
     batch = [text.encode() for text in (note(A_CHANNEL, OPTION), beats, asks, note(A_CHANNEL, OPTION))]
-    (reply,) = run.dialect.reflex(batch)
+    (reply,) = run.codec.reflex(batch)
     assert (json.loads(reply)["method"], json.loads(reply)["params"]) == ("public/test", {})
-    assert list(run.dialect.reflex(batch[:2])) == []
+    assert list(run.codec.reflex(batch[:2])) == []
     assert decode(beats, asks) == [Ignored(), Ignored()]
     assert run.answer(reply, result={"version": "1.2.26"}) == KeepAliveReply()
 

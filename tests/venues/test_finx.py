@@ -1,4 +1,4 @@
-"""FinX's dialect: payloads to messages, by shape."""
+"""FinX's codec: payloads to messages, by shape."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from hypothesis import strategies as st
 from finx_sync.errors import UnreadableMessageError
 from finx_sync.messages import ContractTick, Message, SpotTick, Tick
 from finx_sync.venues.base import Authentication, KeepAliveReply, ServerError, Subscription, Unknown, Unreadable
-from finx_sync.venues.finx import FinxDialect, History, NameList, Raw, parse_reply
+from finx_sync.venues.finx import FinxCodec, HistoryReply, NameList, Raw, parse_reply
 from tests.scripted import CONTRACT, GREEKS, SPOT, TICK
 
-DIALECT = FinxDialect("wss://host")
+CODEC = FinxCodec("wss://host")
 COMPACT = (",", ":")
 
 
 def decode(value: Any, **dumps: Any) -> Any:
-    """One payload through the dialect."""
+    """One payload through the codec."""
     text = value if isinstance(value, str) else json.dumps(value, **dumps)
-    (message,) = DIALECT.decode([text.encode()])
+    (message,) = CODEC.decode([text.encode()])
     return message
 
 
@@ -167,7 +167,7 @@ def test_malformed_json_is_unreadable(text: str) -> None:
 )
 def test_decode_never_raises(texts: list[str]) -> None:
     """One message that nobody foresaw would end the stream."""
-    messages = DIALECT.decode([text.encode("utf-8", "surrogatepass") for text in texts])
+    messages = CODEC.decode([text.encode("utf-8", "surrogatepass") for text in texts])
     assert len(messages) == len(texts)
 
 
@@ -188,12 +188,12 @@ def test_history_reply_keeps_every_row() -> None:
     """Rows of a history page would be lost when some lack a field."""
     rows = {str(index): TICK for index in range(3)}
     reply = parse_reply(json.dumps(rows))
-    assert isinstance(reply, History)
+    assert isinstance(reply, HistoryReply)
     assert len(reply.rows) == 3
     reply = parse_reply(json.dumps({**rows, "3": {name: value for name, value in TICK.items() if name != "exchange"}}))
-    assert isinstance(reply, History)
+    assert isinstance(reply, HistoryReply)
     assert [row.exchange for row in reply.rows] == ["COINBASE"] * 3 + [None]
-    assert parse_reply("{}") == History([])
+    assert parse_reply("{}") == HistoryReply([])
 
 
 def test_other_replies() -> None:
@@ -207,18 +207,17 @@ def test_other_replies() -> None:
 
 def test_urls_of_every_form() -> None:
     """A server of another revision could not be reached."""
-    assert DIALECT.url("a/b c", "") == "wss://host/streaming/a%2Fb%20c"
+    assert CODEC.url("a/b c", "") == "wss://host/streaming/a%2Fb%20c"
     assert (
-        FinxDialect("wss://host/", "streamer", stream_per_url=True).url("k", "BTC:USD")
-        == "wss://host/streamer/k/BTC:USD"
+        FinxCodec("wss://host/", "streamer", stream_per_url=True).url("k", "BTC:USD") == "wss://host/streamer/k/BTC:USD"
     )
-    assert FinxDialect("wss://host/", "root").url("k", "") == "wss://host/"
+    assert FinxCodec("wss://host/", "root").url("k", "") == "wss://host/"
 
 
 def test_requests_are_the_documented_ones() -> None:
     """FinX would not understand what it is asked for."""
-    contract = DIALECT.subscribe("k", Subscription("contract", "BTC-PERPETUAL"))
-    spot = DIALECT.subscribe("k", Subscription("spot", "BTC:USDC"))
+    contract = CODEC.subscribe("k", Subscription("contract", "BTC-PERPETUAL"))
+    spot = CODEC.subscribe("k", Subscription("spot", "BTC:USDC"))
     assert contract is not None
     assert spot is not None
     assert json.loads(contract) == {
@@ -227,8 +226,8 @@ def test_requests_are_the_documented_ones() -> None:
         "instrumentName": "BTC-PERPETUAL",
     }
     assert json.loads(spot) == {"APIKey": "k", "functionName": "getSpotRates", "pair": "BTC:USDC"}
-    assert FinxDialect("wss://h", stream_per_url=True).subscribe("k", Subscription("spot", "A:B")) is None
-    assert DIALECT.unsubscribe("k", Subscription("spot", "A:B")) is None
+    assert FinxCodec("wss://h", stream_per_url=True).subscribe("k", Subscription("spot", "A:B")) is None
+    assert CODEC.unsubscribe("k", Subscription("spot", "A:B")) is None
 
 
 def test_a_hostile_server_cannot_forge_bookkeeping() -> None:
@@ -242,5 +241,5 @@ def test_a_hostile_server_cannot_forge_bookkeeping() -> None:
 def test_a_broken_message_among_different_ones_spares_the_others() -> None:
     """One torn message in a mixed read would take its neighbours with it."""
     payloads = [json.dumps(value, separators=COMPACT).encode() for value in (CONTRACT, {"redis_key": 5}, SPOT)]
-    messages = DIALECT.decode(payloads)
+    messages = CODEC.decode(payloads)
     assert [type(message) for message in messages] == [ContractTick, Unreadable, SpotTick]

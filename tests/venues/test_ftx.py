@@ -1,4 +1,4 @@
-"""FTX's dialect: what is sent, what is read, which request an answer belongs to, and a capture of the real service."""
+"""FTX's codec: what is sent, what is read, which request an answer belongs to, and a capture of the real service."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from finx_sync.messages import Message
 from finx_sync.venues.base import (
     Authentication,
-    Changed,
     Confirmed,
     Ignored,
     KeepAliveReply,
+    Notify,
     Reconnect,
     Refused,
     Request,
@@ -30,8 +30,8 @@ from finx_sync.venues.base import (
 )
 from finx_sync.venues.ftx import (
     FtxBook,
+    FtxCodec,
     FtxCredentials,
-    FtxDialect,
     FtxFill,
     FtxMarkets,
     FtxOrder,
@@ -67,10 +67,10 @@ TRADE = {
 MARKET = {"name": "BTC-PERP", "enabled": True, "priceIncrement": 1.0, "type": "future", "future": {"expired": False}}
 
 
-def decode(dialect: FtxDialect, *frames: Any) -> list[Any]:
-    """Payloads through the dialect."""
+def decode(codec: FtxCodec, *frames: Any) -> list[Any]:
+    """Payloads through the codec."""
     texts = [frame if isinstance(frame, str) else json.dumps(frame) for frame in frames]
-    return dialect.decode([text.encode() for text in texts])
+    return codec.decode([text.encode() for text in texts])
 
 
 def update(channel: str, data: Any, market: str | None = "BTC-PERP", kind: str = "update") -> dict[str, Any]:
@@ -85,7 +85,7 @@ def error(message: str, code: int = 400) -> dict[str, Any]:
 
 def read(frame: dict[str, Any]) -> Any:
     """The one message of a frame."""
-    (message,) = decode(FtxDialect(), frame)
+    (message,) = decode(FtxCodec(), frame)
     if isinstance(message, FtxEvents):
         (message,) = message.events
     return message
@@ -100,7 +100,7 @@ class Run:
 
     def __init__(self) -> None:
         self.state = FtxState()
-        self.dialect = FtxDialect()
+        self.codec = FtxCodec()
         self.connection = "first"
 
     def ask(self, *subscriptions: Subscription, op: Any = "subscribe", login: bool = False) -> None:
@@ -112,13 +112,13 @@ class Run:
 
     def read(self, *frames: Any) -> list[Any]:
         """What follows from frames on the connection, one thing for each."""
-        return [self._meaning(message) for message in decode(self.dialect, *frames)]
+        return [self._meaning(message) for message in decode(self.codec, *frames)]
 
     def _meaning(self, message: Any) -> Any:
         if type(message) not in FtxState.takes:
             return message
         outcome = self.state.take(message, self.connection, 0.0, ())
-        return next(command for command in outcome.commands if not isinstance(command, Changed))
+        return next(command for command in outcome.commands if not isinstance(command, Notify))
 
 
 def connected(*subscriptions: Subscription, login: bool = False) -> Run:
@@ -140,16 +140,16 @@ def test_signature_is_openssls() -> None:
 
 def test_each_connect_signs_anew_and_logs_in_twice() -> None:
     """A login that is sent again after a reconnect is stale and refused; and success is silent, so nobody knows."""
-    dialect = FtxDialect()
-    first, second = dialect.opening(KEY, 1557246346.499), dialect.opening(KEY, 2e9)
+    codec = FtxCodec()
+    first, second = codec.opening(KEY, 1557246346.499), codec.opening(KEY, 2e9)
     assert first[0] == first[1] != second[0]
     message = json.loads(first[0])
     assert message["op"] == "login"
     assert message["args"]["time"] == 1557246346499
     assert "subaccount" not in message["args"]
     assert KEY.secret not in first[0]
-    assert json.loads(dialect.opening(FtxCredentials("k", "s", "desk 1"), 2e9)[0])["args"]["subaccount"] == "desk 1"
-    assert dialect.opening(None, 2e9) == []
+    assert json.loads(codec.opening(FtxCredentials("k", "s", "desk 1"), 2e9)[0])["args"]["subaccount"] == "desk 1"
+    assert codec.opening(None, 2e9) == []
     assert "sandbox" not in repr(KEY)
 
 
@@ -172,15 +172,15 @@ def test_each_connect_signs_anew_and_logs_in_twice() -> None:
 )
 def test_subscriptions_are_spelled_as_documented(wanted: Subscription, expected: dict[str, Any]) -> None:
     """The server would not understand what is asked for."""
-    dialect = FtxDialect()
-    dialect.groupings = {"BTC-PERP": 500.0, "XRP/USD": 0.0005}
-    assert json.loads(dialect.subscribe(None, wanted) or "") == {"op": "subscribe", **expected}
-    assert json.loads(dialect.unsubscribe(None, wanted) or "") == {"op": "unsubscribe", **expected}
+    codec = FtxCodec()
+    codec.groupings = {"BTC-PERP": 500.0, "XRP/USD": 0.0005}
+    assert json.loads(codec.subscribe(None, wanted) or "") == {"op": "subscribe", **expected}
+    assert json.loads(codec.unsubscribe(None, wanted) or "") == {"op": "unsubscribe", **expected}
 
 
 def test_ping_is_json_every_fifteen_seconds() -> None:
     """A server that only knows FTX's own pings would close the connection."""
-    (ping,) = FtxDialect().periodic(None)
+    (ping,) = FtxCodec().periodic(None)
     assert (ping.interval, ping.text) == (15.0, '{"op":"ping"}')
 
 
@@ -215,7 +215,7 @@ def test_private_messages_are_typed_events() -> None:
     """A fill or an order would lose a field, or be replaced by a newer one."""
     fill, order = read(update("fills", FILL, None)), read(update("orders", ORDER, None))
     assert isinstance(fill, FtxFill)
-    assert not any(kind.is_state for kind in (FtxFill, FtxOrder, *FtxDialect.message_types[2:]))
+    assert not any(kind.is_state for kind in (FtxFill, FtxOrder, *FtxCodec.message_types[2:]))
     assert (fill.id, fill.market, fill.price, fill.fee, fill.liquidity) == (
         7828307, "BTC-PERP", 3723.75, 78.05799225, "taker",
     )  # fmt: skip
@@ -238,7 +238,7 @@ def test_older_order_lacks_fields() -> None:
 
 def test_trades_come_in_lists() -> None:
     """All but the first trade of a frame would be lost."""
-    (frame,) = decode(FtxDialect(), update("trades", [TRADE, {**TRADE, "id": 2}], "BTC-1231"))
+    (frame,) = decode(FtxCodec(), update("trades", [TRADE, {**TRADE, "id": 2}], "BTC-1231"))
     assert [trade.id for trade in frame.events] == [1473821857, 2]
     trade = frame.events[0]
     assert isinstance(trade, FtxTrade)
@@ -290,14 +290,14 @@ def test_payments_are_handed_on_as_they_are() -> None:
 )
 def test_what_is_no_message_is_told_so(frame: Any) -> None:
     """Garbage would end the stream or pass for a price."""
-    (message,) = decode(FtxDialect(), frame)
+    (message,) = decode(FtxCodec(), frame)
     assert isinstance(message, Unreadable)
 
 
 @pytest.mark.parametrize("frame", [update("candles", {}), {"type": "hello"}])
 def test_unknown_frames_are_no_errors(frame: dict[str, Any]) -> None:
     """A channel that is added later would break old programs."""
-    assert decode(FtxDialect(), frame) == [Unknown()]
+    assert decode(FtxCodec(), frame) == [Unknown()]
 
 
 @given(st.permutations(list(update("ticker", TICKER))), st.sampled_from([(",", ":"), (", ", ": ")]))
@@ -305,14 +305,14 @@ def test_layout_of_json_does_not_matter(order: list[str], separators: tuple[str,
     """FTX-TR writes its frames without spaces, and a simulator may order the keys otherwise."""
     frame = update("ticker", TICKER)
     text = json.dumps({name: frame[name] for name in order}, separators=separators)
-    (message,) = decode(FtxDialect(), text)
+    (message,) = decode(FtxCodec(), text)
     assert message == read(frame)
 
 
 @given(st.binary(max_size=200) | st.text(max_size=200).map(str.encode))
 def test_decoding_never_raises(payload: bytes) -> None:
     """One bad frame would end the stream."""
-    (message,) = FtxDialect().decode([payload])
+    (message,) = FtxCodec().decode([payload])
     assert isinstance(message, (Unreadable, Unknown, Message)) or message is not None
 
 
@@ -327,7 +327,7 @@ values = st.recursive(
 @given(values, st.sampled_from(sorted(CHANNELS)))
 def test_any_data_is_read_or_refused(data: Any, channel: str) -> None:
     """Data of a shape that nobody expected would raise on the dispatch thread."""
-    (message,) = decode(FtxDialect(), update(channel, data))
+    (message,) = decode(FtxCodec(), update(channel, data))
     assert isinstance(message, (Unreadable, Message))
 
 
@@ -455,7 +455,7 @@ def test_capture_is_read_whole_and_every_checksum_is_right() -> None:
     """The real service's frames would be misread, or a sound book be taken for a broken one."""
     lines = material("captures/ftx-2021-07-22.txt").read_text(encoding="utf-8").splitlines()
     payloads = [line.split(": ", 1)[1].encode() for line in lines if re.match(r"\d", line)]
-    messages = FtxDialect().decode(payloads)
+    messages = FtxCodec().decode(payloads)
     assert Counter(type(message).__name__ for message in messages) == {
         "FtxTicker": 988,
         "BookUpdate": 971,

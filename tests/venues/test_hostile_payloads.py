@@ -1,4 +1,4 @@
-"""Whatever a server sends, a dialect makes one thing of each payload and raises nothing."""
+"""Whatever a server sends, a codec makes one thing of each payload and raises nothing."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from finx_sync.venues.base import Dialect
-from finx_sync.venues.deribit import DeribitDialect
-from finx_sync.venues.ime import ImeDialect
+from finx_sync.venues.base import Codec
+from finx_sync.venues.deribit import DeribitCodec
+from finx_sync.venues.ime import ImeCodec
 from tests.venues.test_deribit import A_CHANNEL, B_CHANNEL, OPTION, PERPETUAL, note
 from tests.venues.test_ime import NOTHING, frame
 
-DIALECTS = (DeribitDialect("wss://host"), ImeDialect("wss://host"))
+CODECS = (DeribitCodec("wss://host"), ImeCodec("wss://host"))
 WHOLE = (
     note(A_CHANNEL, OPTION),
     note("ticker.BTC-PERPETUAL.100ms", PERPETUAL),
@@ -54,12 +54,12 @@ def altered(draw: st.DrawFn) -> bytes:
     return json.dumps(value, separators=(",", ":")).encode()
 
 
-@pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: dialect.venue)
+@pytest.mark.parametrize("codec", CODECS, ids=lambda codec: codec.venue)
 @given(
     payloads=st.lists(st.binary(max_size=60) | damaged() | altered() | JSON.map(json.dumps).map(str.encode), max_size=5)
 )
-def test_one_thing_for_each_payload(dialect: Dialect, payloads: list[bytes]) -> None:
+def test_one_thing_for_each_payload(codec: Codec, payloads: list[bytes]) -> None:
     """A hostile message would end the stream, or shift the ones behind it."""
-    assert len(dialect.decode(payloads)) == len(payloads)
-    if dialect.reflex is not None:
-        dialect.reflex(payloads)
+    assert len(codec.decode(payloads)) == len(payloads)
+    if codec.reflex is not None:
+        codec.reflex(payloads)

@@ -21,8 +21,8 @@ from finx_sync.venues.ime import (
     Cookie,
     Credentials,
     Header,
+    ImeCodec,
     ImeContract,
-    ImeDialect,
     Limit,
     QueryToken,
 )
@@ -59,7 +59,7 @@ def frame(data: Any = NOTHING, **fields: Any) -> str:
 
 def decode(*texts: str) -> list[Any]:
     """What texts mean."""
-    return ImeDialect("wss://host").decode([text.encode() for text in texts])
+    return ImeCodec("wss://host").decode([text.encode() for text in texts])
 
 
 def changed(**sections: dict[str, Any]) -> dict[str, Any]:
@@ -172,16 +172,16 @@ def test_other_frames() -> None:
 
 def test_urls_are_the_documented_ones() -> None:
     """The server would not find the endpoint, or the contracts."""
-    dialect = ImeDialect("wss://host")
-    dialect.ids = {"12345", "67890"}
+    codec = ImeCodec("wss://host")
+    codec.ids = {"12345", "67890"}
     subscriptions = [Subscription("contract", name) for name in ("ContractA", "ContractB", "12345", "67890")]
-    assert [dialect.endpoint_of(subscription) for subscription in subscriptions] == ["name", "name", "id", "id"]
+    assert [codec.endpoint_of(subscription) for subscription in subscriptions] == ["name", "name", "id", "id"]
     for line, wanted in (("name", subscriptions[:2]), ("id", subscriptions[2:])):
         found = re.search(rf"wss://YOUR_DOMAIN(/\S+/{line}\?\S+)", material("seeds/ime-live-data.md").read_text())
         assert found is not None
-        assert dialect.url_for(None, line, wanted) == f"wss://host{found[1]}"
-    assert not dialect.has_main_endpoint
-    assert dialect.url_for(None, "name", [Subscription("contract", "زعفران &1")]) == (
+        assert codec.url_for(None, line, wanted) == f"wss://host{found[1]}"
+    assert not codec.has_main_endpoint
+    assert codec.url_for(None, "name", [Subscription("contract", "زعفران &1")]) == (
         "wss://host/live/data/websocket/contract/name?contract_names=%D8%B2%D8%B9%D9%81%D8%B1%D8%A7%D9%86%20%261"
     )
 
@@ -203,9 +203,9 @@ def test_credentials_travel_as_wanted_and_are_never_shown(
     auth: str | Credentials | None, headers: dict[str, str], query: str
 ) -> None:
     """A server would refuse the right secret, or a log would show it."""
-    dialect = ImeDialect("wss://host")
-    url = dialect.url_for(auth, "name", [Subscription("contract", "A")])
-    assert dialect.headers(auth, "name", 0.0) == headers
+    codec = ImeCodec("wss://host")
+    url = codec.url_for(auth, "name", [Subscription("contract", "A")])
+    assert codec.headers(auth, "name", 0.0) == headers
     assert url == f"wss://host/live/data/websocket/contract/name?contract_names=A{query}"
     assert "sandbox-key" not in redact(url) + repr(auth) * isinstance(auth, Credentials)
     assert "sandbox-key" not in redact("\r\n".join(f"{name}: {value}" for name, value in headers.items()))
@@ -218,7 +218,7 @@ def test_credentials_travel_as_wanted_and_are_never_shown(
         lambda: Bearer("a\r\nHost: x"),
         lambda: Header("ключ"),
         lambda: QueryToken("x", "contract_names"),
-        lambda: ImeDialect("wss://host").headers(5, "name", 0.0),
+        lambda: ImeCodec("wss://host").headers(5, "name", 0.0),
     ],
 )
 def test_credentials_that_cannot_be_right(make: Any) -> None:
@@ -229,8 +229,8 @@ def test_credentials_that_cannot_be_right(make: Any) -> None:
 
 def test_only_the_url_asks() -> None:
     """The service would be sent messages that it does not know."""
-    dialect, subscription = ImeDialect("wss://host"), Subscription("contract", "A")
-    assert dialect.url(None, "name") == dialect.url_for(None, "name", [])
-    assert dialect.subscribe(None, subscription) is None
-    assert dialect.unsubscribe(None, subscription) is None
-    assert list(dialect.opening(None, 0.0)) == []
+    codec, subscription = ImeCodec("wss://host"), Subscription("contract", "A")
+    assert codec.url(None, "name") == codec.url_for(None, "name", [])
+    assert codec.subscribe(None, subscription) is None
+    assert codec.unsubscribe(None, subscription) is None
+    assert list(codec.opening(None, 0.0)) == []

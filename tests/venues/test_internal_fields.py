@@ -59,7 +59,7 @@ def test_there_are_such_fields() -> None:
 @pytest.mark.parametrize("venue", VENUES.values(), ids=list(VENUES))
 def test_a_server_cannot_set_them(venue: Venue, value: Any) -> None:
     """Old prices would pass for new ones, live ones for backfilled, and fields that are there for missing."""
-    plain, evil = venue.stream()._dialect, venue.stream()._dialect
+    plain, evil = venue.stream()._codec, venue.stream()._codec
     seen = 0
     for frame in venue.frames:
         changed = with_internal(copy.deepcopy(frame), dict.fromkeys(NAMES, value))

@@ -1,4 +1,4 @@
-"""Messages made of the words of each venue's own protocol, in any disorder: no dialect raises."""
+"""Messages made of the words of each venue's own protocol, in any disorder: no codec raises."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from hypothesis import strategies as st
 
 import finx_sync
 from finx_sync.errors import UnreadableMessageError
-from finx_sync.venues.base import Dialect
-from finx_sync.venues.bitmex.codec import BitmexDialect
-from finx_sync.venues.deribit.codec import DeribitDialect
-from finx_sync.venues.finx import FinxDialect, parse_reply
-from finx_sync.venues.ftx.codec import FtxDialect
-from finx_sync.venues.ime.codec import ImeDialect
+from finx_sync.venues.base import Codec
+from finx_sync.venues.bitmex.codec import BitmexCodec
+from finx_sync.venues.deribit.codec import DeribitCodec
+from finx_sync.venues.finx import FinxCodec, parse_reply
+from finx_sync.venues.ftx.codec import FtxCodec
+from finx_sync.venues.ime.codec import ImeCodec
 
 VENUES = Path(finx_sync.__file__).parent / "venues"
-DIALECTS: dict[str, tuple[Callable[[], Dialect], str]] = {
-    "finx": (lambda: FinxDialect("ws://x"), "finx/*.py"),
-    "bitmex": (lambda: BitmexDialect("ws://x"), "bitmex/*.py"),
-    "deribit": (lambda: DeribitDialect("ws://x"), "deribit/*.py"),
-    "ftx": (FtxDialect, "ftx/*.py"),
-    "ime": (lambda: ImeDialect("ws://x"), "ime/*.py"),
+CODECS: dict[str, tuple[Callable[[], Codec], str]] = {
+    "finx": (lambda: FinxCodec("ws://x"), "finx/*.py"),
+    "bitmex": (lambda: BitmexCodec("ws://x"), "bitmex/*.py"),
+    "deribit": (lambda: DeribitCodec("ws://x"), "deribit/*.py"),
+    "ftx": (FtxCodec, "ftx/*.py"),
+    "ime": (lambda: ImeCodec("ws://x"), "ime/*.py"),
 }
 ODD_NUMBERS = (0, -1, 1.5, 10**30, -(10**30), 1e308, 2**63, 2**64)
 ODD_TEXTS = ("", " ", "nan", "inf", "-1", "1e999", "0x1", "²", "٣", "\x00", "2022-99-99", "25:61:61", "1" * 400, "A:B")
 
 
 def vocabulary(pattern: str) -> list[str]:
-    """The words of a venue's protocol, as they stand in the source of its dialect: keys, types, names."""
+    """The words of a venue's protocol, as they stand in the source of its codec: keys, types, names."""
     words = set()
     for path in VENUES.glob(pattern):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -59,21 +59,21 @@ def payloads(words: list[str]) -> st.SearchStrategy[bytes]:
     return written | torn | st.text(max_size=20).map(lambda text: text.encode("utf-8", "replace"))
 
 
-@pytest.mark.parametrize("venue", DIALECTS)
-def test_no_payload_makes_a_dialect_raise(venue: str) -> None:
+@pytest.mark.parametrize("venue", CODECS)
+def test_no_payload_makes_a_codec_raise(venue: str) -> None:
     """One odd message would end the stream for good."""
-    make, pattern = DIALECTS[venue]
+    make, pattern = CODECS[venue]
     words = vocabulary(pattern)
     assert len(words) > 20
 
     @settings(max_examples=settings.default.max_examples * 2, suppress_health_check=list(HealthCheck))
     @given(st.lists(payloads(words), min_size=1, max_size=4))
     def attack(batch: list[bytes]) -> None:
-        dialect = make()
+        codec = make()
         payloads = [bytes(payload) for payload in batch]
-        assert len(dialect.decode(payloads)) == len(batch)
-        if dialect.reflex is not None:
-            assert all(isinstance(text, str) for text in dialect.reflex(payloads))
+        assert len(codec.decode(payloads)) == len(batch)
+        if codec.reflex is not None:
+            assert all(isinstance(text, str) for text in codec.reflex(payloads))
 
     attack()
 

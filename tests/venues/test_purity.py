@@ -14,12 +14,12 @@ from websockets.sync.server import ServerConnection
 from finx_sync import StreamManager
 from finx_sync.errors import SubscriptionRefusedError
 from finx_sync.stream import Stream
-from finx_sync.venues.base import Dialect, Subscription
-from finx_sync.venues.bitmex import BitmexDialect
-from finx_sync.venues.deribit import DeribitDialect
-from finx_sync.venues.finx import FinxDialect
-from finx_sync.venues.ftx import FtxDialect, FtxStream
-from finx_sync.venues.ime import ImeDialect
+from finx_sync.venues.base import Codec, Subscription
+from finx_sync.venues.bitmex import BitmexCodec
+from finx_sync.venues.deribit import DeribitCodec
+from finx_sync.venues.finx import FinxCodec
+from finx_sync.venues.ftx import FtxCodec, FtxStream
+from finx_sync.venues.ime import ImeCodec
 from tests.scripted import CONTRACT, SPOT, ScriptedServer
 from tests.waiting import wait_until
 
@@ -50,12 +50,12 @@ PAYLOADS: dict[str, list[Any]] = {
     ],
     "IME": [{"contractName": "A", "data": {}}, {"error": "no"}, "{"],
 }
-DIALECTS = [
-    FinxDialect("wss://host"),
-    FtxDialect(),
-    BitmexDialect("wss://host"),
-    DeribitDialect("wss://host"),
-    ImeDialect("wss://host"),
+CODECS = [
+    FinxCodec("wss://host"),
+    FtxCodec(),
+    BitmexCodec("wss://host"),
+    DeribitCodec("wss://host"),
+    ImeCodec("wss://host"),
 ]
 
 
@@ -64,23 +64,23 @@ def payloads_of(venue: str) -> list[bytes]:
     return [one.encode() if isinstance(one, str) else json.dumps(one).encode() for one in PAYLOADS[venue]]
 
 
-@pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: dialect.venue)
-def test_decoding_twice_on_two_threads_says_the_same(dialect: Dialect) -> None:
+@pytest.mark.parametrize("codec", CODECS, ids=lambda codec: codec.venue)
+def test_decoding_twice_on_two_threads_says_the_same(codec: Codec) -> None:
     """A conversion beside a live stream would take answers away from it, or be given its."""
-    payloads = payloads_of(dialect.venue)
-    kind = next(iter(dialect.kinds.values()))
-    expected = repr(dialect.decode(payloads))
+    payloads = payloads_of(codec.venue)
+    kind = next(iter(codec.kinds.values()))
+    expected = repr(codec.decode(payloads))
     found: list[str] = []
 
     def decode() -> None:
-        found.extend(repr(dialect.decode(payloads)) for _ in range(ROUNDS))
+        found.extend(repr(codec.decode(payloads)) for _ in range(ROUNDS))
 
     threads = [threading.Thread(target=decode) for _ in range(2)]
     for thread in threads:
         thread.start()
     for number in range(ROUNDS):  # what is asked for meanwhile changes no answer's meaning
-        dialect.opening("", 1e9)
-        dialect.subscribe("", Subscription(kind, "A" if number % 2 else "B"))
+        codec.opening("", 1e9)
+        codec.subscribe("", Subscription(kind, "A" if number % 2 else "B"))
     for thread in threads:
         thread.join(30)
     assert len(found) == 2 * ROUNDS

@@ -64,7 +64,7 @@ def test_every_venue_opens_in_the_sandbox() -> None:
         for environment in ("sandbox", f"{name}-sandbox"):
             stream = venue.open(environment=environment, flight_recorder=False)
             assert isinstance(stream, Stream)
-            assert stream._dialect.venue.lower() == name, "a recording names its venue so"
+            assert stream._codec.venue.lower() == name, "a recording names its venue so"
             venue.subscribe(stream, venue.example.split())
             venue.listen(stream, print)
             with pytest.raises(ConfigError, match="sandbox"):

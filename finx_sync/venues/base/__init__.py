@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from finx_sync.venues.base.codec import MAIN_ENDPOINT, Dialect, Periodic
+from finx_sync.venues.base.codec import MAIN_ENDPOINT, Codec, Periodic
 from finx_sync.venues.base.commands import (
     NOTHING,
     Authentication,
-    Changed,
     Command,
     Confirmed,
     Control,
     Decoded,
     Ignored,
     KeepAliveReply,
+    Notify,
     Operation,
     Outcome,
     Postponed,
@@ -36,14 +36,14 @@ __all__ = [
     "MAIN_ENDPOINT",
     "NOTHING",
     "Authentication",
-    "Changed",
+    "Codec",
     "Command",
     "Confirmed",
     "Control",
     "Decoded",
-    "Dialect",
     "Ignored",
     "KeepAliveReply",
+    "Notify",
     "Operation",
     "Outcome",
     "Periodic",

@@ -1,6 +1,6 @@
 """A venue's codec: pure functions between payloads and messages.
 
-The codec (`Dialect`) remembers nothing of what it has decoded or encoded: the same bytes mean the same, on any thread,
+The codec (`Codec`) remembers nothing of what it has decoded or encoded: the same bytes mean the same, on any thread,
 however often they are read. What a venue has to remember (which requests are open, books, tables, what was handed on
 before) is in its `VenueState`. One is made for each run: for a live session, for a replay, for a conversion. Neither of
 the two does I/O or knows a clock, a thread or a socket; what they need of these is handed in. Everything that keeps a
@@ -20,7 +20,7 @@ from finx_sync.venues.base.columns import TableFormat, of_message
 from finx_sync.venues.base.commands import Decoded, Request, Subscription
 from finx_sync.venues.base.state import VenueState
 
-__all__ = ["MAIN_ENDPOINT", "Dialect", "Periodic"]
+__all__ = ["MAIN_ENDPOINT", "Codec", "Periodic"]
 
 MAIN_ENDPOINT = ""
 """The name of a venue's connection where one serves all subscriptions."""
@@ -39,7 +39,7 @@ class Periodic:
     text: str
 
 
-class Dialect(abc.ABC):
+class Codec(abc.ABC):
     """One venue's protocol: the codec. Pure, but for where it connects to and what subscriptions are spelled as.
 
     `key` stands for the account's credentials: a string, or the venue's own object where one string is not enough.

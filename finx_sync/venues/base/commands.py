@@ -14,13 +14,13 @@ from finx_sync.messages import Message
 __all__ = [
     "NOTHING",
     "Authentication",
-    "Changed",
     "Command",
     "Confirmed",
     "Control",
     "Decoded",
     "Ignored",
     "KeepAliveReply",
+    "Notify",
     "Operation",
     "Outcome",
     "Postponed",
@@ -166,7 +166,7 @@ class Several:
 
 @dataclass(frozen=True)
 class Unknown:
-    """Readable JSON of a shape that this venue's dialect does not know."""
+    """Readable JSON of a shape that this venue's codec does not know."""
 
 
 @dataclass(frozen=True)
@@ -214,11 +214,11 @@ class Report:
 
 
 @dataclass(frozen=True)
-class Changed:
+class Notify:
     """Something that other threads may be waiting for has changed in the state: wake them."""
 
 
-Command = Control | Resubscribe | Report | Changed
+Command = Control | Resubscribe | Report | Notify
 Topic = type[Message] | str
 """What handlers are registered for: a type of message, or the name of an event."""
 

@@ -1,6 +1,6 @@
-"""The guard around decoding: whatever a server sends, and whatever a dialect makes of it, nothing is raised.
+"""The guard around decoding: whatever a server sends, and whatever a codec makes of it, nothing is raised.
 
-A dialect's `decode` raises nothing either, as far as anybody knows; this is for what nobody has thought of. One message
+A codec's `decode` raises nothing either, as far as anybody knows; this is for what nobody has thought of. One message
 that cannot be decoded is one message that is reported as unreadable, never the end of a stream.
 """
 
@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from finx_sync.errors import UnreadableMessageError
-from finx_sync.venues.base import Dialect, Unreadable
+from finx_sync.venues.base import Codec, Unreadable
 
 __all__ = ["Decode", "guarded", "is_power_of_ten"]
 
@@ -23,9 +23,9 @@ EXCERPT: Final = 1024
 """Bytes of a payload that an error is made of."""
 
 
-def guarded(dialect: Dialect) -> Decode:
-    """A dialect's `decode` that returns one thing for each payload, in order, and raises nothing."""
-    decode, failures = dialect.decode, 0
+def guarded(codec: Codec) -> Decode:
+    """A codec's `decode` that returns one thing for each payload, in order, and raises nothing."""
+    decode, failures = codec.decode, 0
 
     def one(payload: bytes) -> Any:
         nonlocal failures
@@ -36,7 +36,7 @@ def guarded(dialect: Dialect) -> Decode:
             if is_power_of_ten(failures):  # a server may send a million of these
                 logger.error(
                     "%s: a message could not be decoded, which is a defect of finx_sync (%d so far); please report it",
-                    dialect.venue,
+                    codec.venue,
                     failures,
                     exc_info=error,
                 )

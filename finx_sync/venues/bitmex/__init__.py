@@ -1,4 +1,4 @@
-"""BitMEX: the dialect, its messages, the keyed tables, and the stream.
+"""BitMEX: the codec, its messages, the keyed tables, and the stream.
 
 ::
 
@@ -7,14 +7,14 @@
 
 from __future__ import annotations
 
-from finx_sync.venues.bitmex.codec import BitmexCredentials, BitmexDialect
+from finx_sync.venues.bitmex.codec import BitmexCodec, BitmexCredentials
 from finx_sync.venues.bitmex.messages import Level, OrderBook, TableItem, TableUpdate
 from finx_sync.venues.bitmex.storage import Storage
 from finx_sync.venues.bitmex.stream import BitmexStream
 
 __all__ = [
+    "BitmexCodec",
     "BitmexCredentials",
-    "BitmexDialect",
     "BitmexStream",
     "Level",
     "OrderBook",

@@ -21,9 +21,9 @@ from finx_sync.errors import UnreadableMessageError
 from finx_sync.messages import without_internal
 from finx_sync.venues.base import (
     Authentication,
+    Codec,
     Confirmed,
     Decoded,
-    Dialect,
     Ignored,
     KeepAliveReply,
     Periodic,
@@ -44,7 +44,7 @@ from finx_sync.venues.bitmex.messages import TableUpdate
 from finx_sync.venues.bitmex.state import BitmexState
 from finx_sync.venues.bitmex.topics import PLATFORM_ENDPOINT, TOPIC, endpoint_of
 
-__all__ = ["ENVIRONMENTS", "EXAMPLE", "BitmexCredentials", "BitmexDialect", "sign"]
+__all__ = ["ENVIRONMENTS", "EXAMPLE", "BitmexCodec", "BitmexCredentials", "sign"]
 
 EXAMPLE: Final = "wss://ws.bitmex.com/realtime"
 ENVIRONMENTS: Final[dict[str, str | None]] = {
@@ -101,7 +101,7 @@ def sign(secret: str, verb: str, path: str, expires: int, body: str = "") -> str
     return hmac.new(secret.encode(), f"{verb}{path}{expires}{body}".encode(), hashlib.sha256).hexdigest()
 
 
-class BitmexDialect(Dialect):
+class BitmexCodec(Codec):
     """BitMEX's codec.
 
     Args:

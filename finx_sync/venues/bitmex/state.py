@@ -9,8 +9,8 @@ from typing import Any, ClassVar, Final
 
 from finx_sync.venues.base import (
     NOTHING,
-    Changed,
     Command,
+    Notify,
     Outcome,
     Resubscribe,
     Subscription,
@@ -121,7 +121,7 @@ class BitmexState(VenueState):
                 if answered_by(message) in self._given_up:
                     return noted
                 rows = storage.apply(message, now)
-            commands = (Changed(),)
+            commands = (Notify(),)
         else:
             rows = storage.apply(message, now)
         if storage.lost:

@@ -14,7 +14,7 @@ from finx_sync.state import ENDED
 from finx_sync.stream import Stream
 from finx_sync.stream.checks import checked_limit, checked_names, checked_switch, names_of_handler, several
 from finx_sync.venues.base import VenueState
-from finx_sync.venues.bitmex.codec import ENVIRONMENTS, EXAMPLE, BitmexCredentials, BitmexDialect
+from finx_sync.venues.bitmex.codec import ENVIRONMENTS, EXAMPLE, BitmexCodec, BitmexCredentials
 from finx_sync.venues.bitmex.messages import TableItem
 from finx_sync.venues.bitmex.state import ROWS, BitmexState, rows_of
 from finx_sync.venues.bitmex.storage import Storage
@@ -78,8 +78,8 @@ class BitmexStream(Stream[TableItem]):
         address = address_of("bitmex", ENVIRONMENTS, environment, url, EXAMPLE)
         credentials = _credentials(api_key, api_secret)
         self._deletes = checked_switch("deletes", deletes)
-        dialect = BitmexDialect(address or "", _switch_after(dead_mans_switch, credentials))
-        super().__init__(dialect, Account(address, credentials), **options)
+        codec = BitmexCodec(address or "", _switch_after(dead_mans_switch, credentials))
+        super().__init__(codec, Account(address, credentials), **options)
         tables = several(channels, "channels")
         if not symbols and channels is not CHANNELS:
             raise ConfigError("channels are subscribed for each symbol: give symbols, or call subscribe() for tables")

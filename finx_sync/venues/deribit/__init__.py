@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from finx_sync.venues.deribit.codec import DeribitDialect, Interval
+from finx_sync.venues.deribit.codec import DeribitCodec, Interval
 from finx_sync.venues.deribit.tickers import EXCHANGE, ChannelUpdate
 
-__all__ = ["EXCHANGE", "ChannelUpdate", "DeribitDialect", "Interval"]
+__all__ = ["EXCHANGE", "ChannelUpdate", "DeribitCodec", "Interval"]

@@ -19,8 +19,8 @@ from finx_sync.errors import ConfigError, UnreadableMessageError
 from finx_sync.messages import ContractTick, SpotTick, without_internal
 from finx_sync.venues.base import (
     Authentication,
+    Codec,
     Decoded,
-    Dialect,
     Ignored,
     KeepAliveReply,
     Reconnect,
@@ -37,7 +37,7 @@ from finx_sync.venues.deribit.state import DeribitState, RpcAnswer
 from finx_sync.venues.deribit.tickers import ChannelUpdate, index_of, read_index, read_ticker, tick_of
 from finx_sync.venues.finx.codec import CONTRACT, SPOT, Interval
 
-__all__ = ["DeribitDialect", "Interval", "rpc", "websocket_url", "words_of"]
+__all__ = ["DeribitCodec", "Interval", "rpc", "websocket_url", "words_of"]
 
 PATH: Final = "/ws/api/v2"
 
@@ -82,7 +82,7 @@ def words_of(error: Any) -> str:
         return f"{said} {words(error['data'])}"
 
 
-class DeribitDialect(Dialect):
+class DeribitCodec(Codec):
     """Deribit's codec.
 
     Args:

@@ -11,7 +11,7 @@ from finx_sync.functions.backend import Functions
 from finx_sync.functions.rest import RestBackend
 from finx_sync.pipeline.backfill import History
 from finx_sync.session.options import Options
-from finx_sync.venues.deribit.codec import DeribitDialect, Interval
+from finx_sync.venues.deribit.codec import DeribitCodec, Interval
 from finx_sync.venues.deribit.functions import DeribitBackend
 from finx_sync.venues.finx.service import Between, Service
 
@@ -39,7 +39,7 @@ class DeribitService(Service):
         address = read_address(url, environment)
         chosen = read_environment(environment)
         self.account = Account(address_of("deribit", ENVIRONMENTS, chosen, address, "wss://www.deribit.com"), "")
-        self.codec = DeribitDialect(self.account.base_url or "", interval)
+        self.codec = DeribitCodec(self.account.base_url or "", interval)
 
     def functions(self, base_url: str, options: Options) -> Functions:
         """Deribit's public methods."""

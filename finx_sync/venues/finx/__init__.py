@@ -5,8 +5,8 @@ from __future__ import annotations
 from finx_sync.venues.finx.codec import (
     CONTRACT,
     SPOT,
-    FinxDialect,
-    History,
+    FinxCodec,
+    HistoryReply,
     NameList,
     Path,
     Raw,
@@ -20,8 +20,8 @@ from finx_sync.venues.finx.codec import (
 __all__ = [
     "CONTRACT",
     "SPOT",
-    "FinxDialect",
-    "History",
+    "FinxCodec",
+    "HistoryReply",
     "NameList",
     "Path",
     "Raw",

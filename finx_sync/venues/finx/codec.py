@@ -24,8 +24,8 @@ from finx_sync.messages import ContractTick, Message, SpotTick, Tick
 from finx_sync.venues.base import (
     MAIN_ENDPOINT,
     Authentication,
+    Codec,
     Decoded,
-    Dialect,
     KeepAliveReply,
     Periodic,
     ServerError,
@@ -36,8 +36,8 @@ from finx_sync.venues.base import (
 )
 
 __all__ = [
-    "FinxDialect",
-    "History",
+    "FinxCodec",
+    "HistoryReply",
     "Interval",
     "NameList",
     "Path",
@@ -65,7 +65,7 @@ _M = TypeVar("_M", bound=Message)
 
 
 @dataclass(frozen=True)
-class History:
+class HistoryReply:
     """A reply of tick rows, in the order of the wire: unsorted."""
 
     rows: list[Tick]
@@ -85,7 +85,7 @@ class Raw:
     value: Any
 
 
-Reply = Message | Authentication | KeepAliveReply | ServerError | History | NameList | Raw
+Reply = Message | Authentication | KeepAliveReply | ServerError | HistoryReply | NameList | Raw
 
 
 def request(key: str, function: str, /, **params: Any) -> str:
@@ -165,8 +165,8 @@ def _old_spot_from(value: dict[str, Any]) -> Message:
     return msgspec.structs.replace(tick, unix_date=None if moment is None else int(moment.timestamp()))
 
 
-def _history_from(value: dict[str, Any]) -> History:
-    return History([cast(Tick, _tick.convert(row)) for row in value.values()])
+def _history_from(value: dict[str, Any]) -> HistoryReply:
+    return HistoryReply([cast(Tick, _tick.convert(row)) for row in value.values()])
 
 
 _Test = Callable[[dict[str, Any]], object]
@@ -212,12 +212,12 @@ def parse_reply(text: str) -> Reply:
     """
     if text.startswith('{"0"'):  # a page of history has a thousand rows, and is read in one go
         try:
-            return History(list(_history.decode(text).values()))
+            return HistoryReply(list(_history.decode(text).values()))
         except (msgspec.DecodeError, RecursionError):
             pass  # rows that lack a field, or another shape: look at all of it
     value = _load(text)
     if value == {}:
-        return History([])  # an empty day
+        return HistoryReply([])  # an empty day
     try:
         reply = _shape(value)
     except _NO_MESSAGE as error:
@@ -243,7 +243,7 @@ def read_tick(row: dict[str, Any]) -> Tick:
     return cast(Tick, _tick.convert(row))
 
 
-class FinxDialect(Dialect):
+class FinxCodec(Codec):
     """FinX's streaming protocol.
 
     Args:
@@ -331,6 +331,6 @@ def _decode_whole(payload: bytes) -> Decoded:
         return Unreadable(error)
     except _NO_MESSAGE as error:
         return Unreadable(UnreadableMessageError(str(error), text))
-    if reply is None or isinstance(reply, (History, NameList, Raw)):
+    if reply is None or isinstance(reply, (HistoryReply, NameList, Raw)):
         return Unknown()
     return reply

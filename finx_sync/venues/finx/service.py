@@ -16,8 +16,8 @@ from finx_sync.pipeline.backfill import History
 from finx_sync.session.options import Options
 from finx_sync.stream.checks import checked_switch
 from finx_sync.ticks import TickHistory
-from finx_sync.venues.base import Dialect
-from finx_sync.venues.finx.codec import FinxDialect, Path
+from finx_sync.venues.base import Codec
+from finx_sync.venues.finx.codec import FinxCodec, Path
 
 if TYPE_CHECKING:
     from finx_sync.functions.http import HttpClient  # slow to import: only when asked for
@@ -43,7 +43,7 @@ class Service(abc.ABC):
 
     options: ClassVar[frozenset[str]]
     account: Account
-    codec: Dialect
+    codec: Codec
 
     @abc.abstractmethod
     def __init__(self, api_key: KeySource | None, environment: str | None, url: str | None, **own: Any) -> None: ...
@@ -86,13 +86,13 @@ class FinxService(Service):
             raise ConfigError(f"request_form is 'query', 'segment' or 'message', not {request_form!r}")
         checked_switch("stream_per_url", stream_per_url)
         self.account = read_account(api_key, environment, url)
-        self.codec = FinxDialect(self.account.base_url or "", path, stream_per_url=stream_per_url)
+        self.codec = FinxCodec(self.account.base_url or "", path, stream_per_url=stream_per_url)
         self._path: Path = path
         self._request_form: RequestForm = request_form
 
     def functions(self, base_url: str, options: Options) -> Functions:
         """Calls of one short-lived connection each."""
-        return Backend(base_url, self.account, options, self._request_form, FinxDialect(base_url, self._path))
+        return Backend(base_url, self.account, options, self._request_form, FinxCodec(base_url, self._path))
 
     def rest(self, base_url: str, client: Callable[[], HttpClient]) -> RestBackend:
         """The paths below ``/backend/``."""

@@ -1,4 +1,4 @@
-"""FTX: the dialect, its messages, the order book, and the stream.
+"""FTX: the codec, its messages, the order book, and the stream.
 
 ::
 
@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 from finx_sync.venues.ftx.book import FtxBook
-from finx_sync.venues.ftx.codec import FtxDialect
+from finx_sync.venues.ftx.codec import FtxCodec
 from finx_sync.venues.ftx.messages import (
     FtxFill,
     FtxGroupedOrderBook,
@@ -24,8 +24,8 @@ from finx_sync.venues.ftx.stream import FtxStream
 
 __all__ = [
     "FtxBook",
+    "FtxCodec",
     "FtxCredentials",
-    "FtxDialect",
     "FtxFill",
     "FtxGroupedOrderBook",
     "FtxMarkets",

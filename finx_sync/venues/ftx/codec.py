@@ -17,8 +17,8 @@ from finx_sync.config import SANDBOX
 from finx_sync.errors import UnreadableMessageError
 from finx_sync.messages import Message, without_internal
 from finx_sync.venues.base import (
+    Codec,
     Decoded,
-    Dialect,
     Ignored,
     KeepAliveReply,
     Periodic,
@@ -50,7 +50,7 @@ from finx_sync.venues.ftx.messages import (
 from finx_sync.venues.ftx.requests import PING, command, login
 from finx_sync.venues.ftx.state import FtxState
 
-__all__ = ["ENVIRONMENTS", "EXAMPLE", "FtxDialect"]
+__all__ = ["ENVIRONMENTS", "EXAMPLE", "FtxCodec"]
 
 EXAMPLE: Final = "wss://host/ws/"
 ENVIRONMENTS: Final[dict[str, str | None]] = {SANDBOX: None}
@@ -101,7 +101,7 @@ class _Markets(msgspec.Struct, gc=False):
     action: str | None = None
 
 
-class FtxDialect(Dialect):
+class FtxCodec(Codec):
     """FTX's codec.
 
     Args:

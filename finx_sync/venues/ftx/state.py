@@ -12,9 +12,9 @@ from finx_sync.errors import ChecksumError
 from finx_sync.messages import Message
 from finx_sync.venues.base import (
     NOTHING,
-    Changed,
     Command,
     KeepAliveReply,
+    Notify,
     Outcome,
     Report,
     Request,
@@ -136,7 +136,7 @@ class FtxState(VenueState):
         with self._lock:
             conversation = self._conversation(connection)
             if isinstance(message, FtxAnswer):
-                return Outcome(commands=(conversation.answered(message), Changed()))
+                return Outcome(commands=(conversation.answered(message), Notify()))
             conversation.has_ponged = True
             return Outcome(commands=(message,))
 

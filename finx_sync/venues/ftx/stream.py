@@ -21,7 +21,7 @@ from finx_sync.state import ENDED
 from finx_sync.stream.checks import checked_limit, checked_names
 from finx_sync.venues.base import Subscription
 from finx_sync.venues.ftx.books import CHANNELS
-from finx_sync.venues.ftx.codec import ENVIRONMENTS, EXAMPLE, FtxDialect
+from finx_sync.venues.ftx.codec import ENVIRONMENTS, EXAMPLE, FtxCodec
 from finx_sync.venues.ftx.handlers import FtxHandlers, FtxMessage
 from finx_sync.venues.ftx.messages import (
     FtxFill,
@@ -79,7 +79,7 @@ class FtxStream(FtxHandlers):
     ) -> None:
         address = address_of("ftx", ENVIRONMENTS, environment, url, EXAMPLE)
         credentials = _credentials(api_key, api_secret, subaccount)
-        self._ftx = FtxDialect(address or "")
+        self._ftx = FtxCodec(address or "")
         super().__init__(self._ftx, Account(address, credentials), **options)
         self._latest.update({kind: LastTable(self._ftx.decode) for kind in DERIVED})
 

@@ -1,4 +1,4 @@
-"""IME, the Iran Mercantile Exchange's live data: the dialect, its messages, how to log in, and the stream.
+"""IME, the Iran Mercantile Exchange's live data: the codec, its messages, how to log in, and the stream.
 
 ::
 
@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 from finx_sync.venues.ime.auth import Bearer, Cookie, Credentials, Header, QueryToken
-from finx_sync.venues.ime.codec import ImeDialect
+from finx_sync.venues.ime.codec import ImeCodec
 from finx_sync.venues.ime.messages import Aggregate, AllowedRange, ContractInfo, ImeContract, Limit
 from finx_sync.venues.ime.stream import ImeStream
 
@@ -20,8 +20,8 @@ __all__ = [
     "Cookie",
     "Credentials",
     "Header",
+    "ImeCodec",
     "ImeContract",
-    "ImeDialect",
     "ImeStream",
     "Limit",
     "QueryToken",

@@ -13,13 +13,13 @@ from urllib.parse import quote, urlencode
 import msgspec
 
 from finx_sync.errors import UnreadableMessageError
-from finx_sync.venues.base import Decoded, Dialect, ServerError, Subscription, Unknown, Unreadable, words
+from finx_sync.venues.base import Codec, Decoded, ServerError, Subscription, Unknown, Unreadable, words
 from finx_sync.venues.base.columns import TableFormat
 from finx_sync.venues.ime.auth import checked_credentials
 from finx_sync.venues.ime.columns import formats
 from finx_sync.venues.ime.messages import ImeContract, read_contract
 
-__all__ = ["ImeDialect", "Line"]
+__all__ = ["ImeCodec", "Line"]
 
 Line = Literal["name", "id"]
 """The two endpoints, each with a connection of its own."""
@@ -33,7 +33,7 @@ CONTRACT: Final = "contract"
 """The kind of every subscription."""
 
 
-class ImeDialect(Dialect):
+class ImeCodec(Codec):
     """IME's protocol, for one stream.
 
     Args:

@@ -14,7 +14,7 @@ from finx_sync.stream import Stream
 from finx_sync.stream.checks import checked_names, several
 from finx_sync.venues.base import Subscription
 from finx_sync.venues.ime.auth import Credentials, checked_credentials
-from finx_sync.venues.ime.codec import CONTRACT, ImeDialect
+from finx_sync.venues.ime.codec import CONTRACT, ImeCodec
 from finx_sync.venues.ime.messages import ImeContract
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class ImeStream(Stream[ImeContract]):
         address = address_of("ime", {SANDBOX: None}, environment, url, EXAMPLE)
         if address is None and auth is None:
             auth = SANDBOX_KEY
-        self._ime = ImeDialect(address or "")
+        self._ime = ImeCodec(address or "")
         self._choosing = threading.Lock()  # guards the choice between name and id
         super().__init__(self._ime, Account(address, auth if callable(auth) else checked_credentials(auth)), **options)
         self.subscribe_name(*several(names, "names"))
