@@ -8,7 +8,7 @@ from typing import Any
 
 from finx_sync import Gap, StateChange, StreamManager
 
-DATA = Path(__file__).with_name("data")
+DATA = Path(__file__).with_name("earlier")
 
 
 def shown(item: Any) -> list[Any]:
