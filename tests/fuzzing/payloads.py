@@ -20,10 +20,10 @@ from finx_sync.venues.bitmex import BitmexStream
 from finx_sync.venues.ftx import FtxStream
 from finx_sync.venues.ime import ImeStream
 from tests.scripted import CONTRACT, SPOT, TICK
-from tests.venues.test_bitmex import QUOTE, SUBSCRIBE
-from tests.venues.test_deribit import A_CHANNEL, B_CHANNEL, OPTION, PERPETUAL
-from tests.venues.test_ftx import FILL, MARKET, ORDER, TICKER, TRADE
-from tests.venues.test_ime import NOTHING
+from tests.venues.bitmex.test_codec import QUOTE, SUBSCRIBE
+from tests.venues.deribit.test_codec import A_CHANNEL, B_CHANNEL, OPTION, PERPETUAL
+from tests.venues.ftx.test_codec import FILL, MARKET, ORDER, TICKER, TRADE
+from tests.venues.ime.test_codec import NOTHING
 
 __all__ = ["VENUES", "Mutator", "Venue", "deep_payloads"]
 

@@ -34,8 +34,8 @@ SUPERVISOR = "finx_sync/session/supervisor.py"
 APP_TESTS = "tests/transport/test_app.py"
 DROP_IN_TESTS = "tests/transport/test_drop_in.py"
 FRAME_TESTS = "tests/transport/test_frames.py"
-MANAGER_TESTS = "tests/test_manager.py"
-HOSTILE_TESTS = "tests/test_hostile_peers.py"
+MANAGER_TESTS = "tests/venues/finx/test_stream.py"
+HOSTILE_TESTS = "tests/hostile/test_peers.py"
 
 MUTANTS = (
     Mutant(
@@ -73,7 +73,7 @@ MUTANTS = (
         SUPERVISOR,
         "failures = 1 if self._was_healthy() else failures + 1",
         "failures = failures + 1",
-        ("tests/test_endings.py::test_healthy_data_resets_the_back_off",),
+        ("tests/lifecycle/test_endings.py::test_healthy_data_resets_the_back_off",),
     ),
     Mutant(
         "resets the back-off at every connection",

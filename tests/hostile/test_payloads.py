@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from finx_sync.venues.base import Codec
 from finx_sync.venues.deribit import DeribitCodec
 from finx_sync.venues.ime import ImeCodec
-from tests.venues.test_deribit import A_CHANNEL, B_CHANNEL, OPTION, PERPETUAL, note
-from tests.venues.test_ime import NOTHING, frame
+from tests.venues.deribit.test_codec import A_CHANNEL, B_CHANNEL, OPTION, PERPETUAL, note
+from tests.venues.ime.test_codec import NOTHING, frame
 
 CODECS = (DeribitCodec("wss://host"), ImeCodec("wss://host"))
 WHOLE = (

@@ -32,9 +32,9 @@ from finx_sync.redaction import escaped, shown
 from finx_sync.venues.bitmex.stream import BitmexStream
 from finx_sync.venues.ftx.stream import FtxStream
 from finx_sync.venues.ime.stream import ImeStream
+from tests.hostile.test_secrets import answering
 from tests.scripted import ScriptedServer, text
 from tests.servers import RawServer, server_frame, until_close_frame
-from tests.test_secrets import answering
 from tests.waiting import FAST, wait_until
 
 EVIL = "a\nCRITICAL b\r\x1b[2J\x1b]0;c\x07\x9b31m\u202ed\u2066e\u2028f\u0085g\x00\x7f"

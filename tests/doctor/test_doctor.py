@@ -25,6 +25,7 @@ from finx_sync.errors import MissingKeyError
 from finx_sync.sandbox import Sandbox
 from finx_sync.transport import dial
 from finx_sync.venues import registry
+from tests.cli.test_commands import on_terminal
 from tests.scripted import ScriptedServer, text
 from tests.servers import (
     HTTP_AGREED,
@@ -39,7 +40,6 @@ from tests.servers import (
     until_close_frame,
     until_closed,
 )
-from tests.test_cli import on_terminal
 
 KEY = "a-very-secret-word"
 

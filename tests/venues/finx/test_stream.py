@@ -108,7 +108,7 @@ def test_100_000_messages_from_another_process_once_and_in_order(caplog: pytest.
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(pathlib.Path(__file__).parent.parent)},
+        env={**os.environ, "PYTHONPATH": str(pathlib.Path(__file__).parents[3])},
     )
     assert server.stdout is not None
     caplog.set_level(logging.DEBUG)

@@ -16,7 +16,7 @@ from finx_sync import AuthorizationError, Backoff, ConfigError, State
 from finx_sync.errors import InvalidInputError, MissingExtraError
 from finx_sync.sandbox import Sandbox
 from finx_sync.venues.ime import Bearer, Cookie, Credentials, Header, ImeContract, ImeStream, QueryToken
-from tests.venues.test_ime import NOTHING
+from tests.venues.ime.test_codec import NOTHING
 from tests.waiting import Collector, books_balance
 
 FAST = Backoff(first=0.01, cap=0.05, healthy_after=0.0)
