@@ -265,7 +265,8 @@ def _european_volatility(maths: Maths, price: Any, terms: Terms) -> Any:
     rounding = 1e-15 * maths.where(asset > cash, asset, cash) / scale
     possible = (target > 0) & (target < maths.exp(x / 2)) & (terms.years > 0)
     deviation = implied_deviation(maths, maths.where(possible, target, maths.exp(x / 2) / 2), x)
-    otherwise = maths.where(abs(target) <= rounding, 0.0, float("nan"))
+    # A scale that has underflowed to 0 says nothing: infinite rounding would allow every price.
+    otherwise = maths.where((abs(target) <= rounding) & (scale > 0), 0.0, float("nan"))
     return maths.where(possible, maths.ratio(deviation, maths.sqrt(terms.years)), otherwise)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from finx_sync import calculate_greeks
@@ -186,6 +186,7 @@ rows_of = st.lists(
 
 @pytest.mark.parametrize("function", GOOD)
 @given(rows=rows_of)
+@example(rows=[(1.0, 1.0, 1.0, 1.0, "call"), (1.0, 5e-324, 0.5, 1.0, "put")])
 def test_bad_rows_never_touch_their_neighbours(function: str, rows: list[tuple[Any, ...]]) -> None:
     """A chain's sound options would get other numbers, or an exception, because of what stands beside them."""
     names = [name for name in GOOD[function] if name not in ("r", "q")]
