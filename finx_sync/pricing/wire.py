@@ -194,7 +194,7 @@ def _volatility(maths: Maths, sign: Any, given: dict[str, Any]) -> tuple[Any, ..
     inside = sign * (forward - strike)
     time_value = target - maths.where(inside > 0, inside, 0.0)
     sought = reachable & (years > 0) & (time_value > 0)
-    scaled = maths.where(sought, time_value / maths.sqrt(forward * strike), maths.exp(x / 2) / 2)
+    scaled = maths.where(sought, maths.ratio(time_value, maths.sqrt(forward * strike)), maths.exp(x / 2) / 2)
     percent = maths.ratio(implied_deviation(maths, scaled, x) * 100, maths.sqrt(years))
     percent = maths.where(percent < MAX_IMPLIED_VOLATILITY, percent, MAX_IMPLIED_VOLATILITY)
     return (maths.where(sought, percent, maths.where(reachable, 0.0, float("nan"))),)
