@@ -48,7 +48,7 @@ __all__ = [
 class Connection:
     """One open connection, from its opening to its end. A reconnect makes a new `Connection`.
 
-    Each flag changes from False to True once, in a single assignment, so any thread may read it without a lock.
+    Each flag changes from False to True at most once, in a single assignment, so any thread may read it without a lock.
 
     Attributes:
         endpoint: the name of the endpoint that it is connected to.

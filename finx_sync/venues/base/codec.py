@@ -1,10 +1,10 @@
 """A venue's codec: pure functions between payloads and messages.
 
-The codec (`Codec`) keeps no state: decoding the same bytes always gives the same result, on any thread. What a venue has
-to remember (open requests, order books, tables, events already delivered) is in its `VenueState`. Each run has its own:
-a live session, a replay or a conversion. Neither the codec nor the state does I/O or uses a clock, a thread or a socket;
-they are passed what they need. The code that keeps a stream alive is shared by all venues and is in `finx_sync.session`
-and `finx_sync.pipeline`.
+The codec (`Codec`) keeps no state: decoding the same bytes always gives the same result, on any thread. What a venue
+has to remember (open requests, order books, tables, events already delivered) is in its `VenueState`. Each run has its
+own: a live session, a replay or a conversion. Neither the codec nor the state does I/O or uses a clock, a thread or a
+socket; they are passed what they need. The code that keeps a stream alive is shared by all venues and is in
+`finx_sync.session` and `finx_sync.pipeline`.
 """
 
 from __future__ import annotations

@@ -26,8 +26,8 @@ class VenueState:
     """The state that a venue keeps during one run; the module's docstring says when each method is called.
 
     Only the dispatch thread calls these methods, unless a venue documents otherwise. Data that other threads read
-    (order books, tables) is guarded by the lock passed to `Codec.new_state`. `now` is seconds on a monotonic clock: that
-    of the live session, or that of the recording.
+    (order books, tables) is guarded by the lock passed to `Codec.new_state`. `now` is seconds on a monotonic clock:
+    that of the live session, or that of the recording.
 
     Attributes:
         takes: the types of decoded messages that are passed to `take`.
