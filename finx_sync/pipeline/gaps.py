@@ -1,13 +1,12 @@
-"""Lossless or labelled: keeps track of each subscription, and reports every gap before the message that follows it.
+"""Tracks each subscription, and reports every gap before the message that follows it.
 
-Everything here runs on the dispatch thread, in order with the messages; only `coverage` is for any thread. Nothing here
-reads a clock: the time is that of the event or message which is being handled, so a recording's events give the same
-gaps again.
+Everything here runs on the dispatch thread, in order with the messages; only `coverage` may be called from any thread.
+Nothing here reads a clock: the time is that of the event or message being handled, so a replay gives the same gaps.
 
-A subscription *flows* from the first message after it was asked for, from the server's confirmation, or from the answer
-to the probe that follows it; servers read in order, so an answer to what was sent later proves what was sent before.
-Where none of these comes, it is taken to flow after `SETTLE` seconds. It is *lost* with its connection, and what may be
-missing is what came after the last message of that connection: up to there TCP has brought everything.
+A subscription is *flowing* after its first message, the server's confirmation, or the answer to a probe that
+was sent after the request. Servers read in order, so the answer to the probe proves that the request was read. If none
+of these arrives, the subscription is assumed to be flowing after `SETTLE` seconds. It is *lost* when its connection
+ends. Messages may be missing from the last message of that connection on: up to it, TCP has delivered everything.
 """
 
 from __future__ import annotations
@@ -42,18 +41,19 @@ from finx_sync.venues.base import Codec, Subscription
 __all__ = ["GapTracker"]
 
 SETTLE: Final = 5.0
-"""Seconds after which a subscription is taken to flow, where nothing proves it."""
+"""Seconds after which a subscription is assumed to be flowing, if nothing has proved it."""
 
 
 @dataclass
 class _Pending:
-    """A subscription that does not flow.
+    """A subscription that is not flowing.
 
     Attributes:
-        connection: that was asked for it; None while there is none.
-        asked_at: when, monotonic.
-        is_probed: whether a probe was sent after it was asked for.
-        since, reason: of the gap; None where it has never flowed.
+        connection: the connection that it was requested on; None while there is none.
+        asked_at: when it was requested, monotonic seconds.
+        is_probed: whether a probe was sent after the request.
+        since: when its gap began, UNIX seconds; None if it has never been flowing.
+        reason: the reason of the gap.
     """
 
     connection: Connection | None
@@ -65,11 +65,11 @@ class _Pending:
 
 @dataclass
 class _Echoes:
-    """What a connection still will bring, and another one has brought before it went.
+    """Messages that a connection will repeat, because another one delivered them before it ended.
 
     Attributes:
         left: marks of the payloads of each subscription, in order; see `mark`.
-        until: when they are forgotten, since they may never come; monotonic.
+        until: when they are forgotten, since they may never come; monotonic seconds.
     """
 
     left: dict[Subscription, deque[bytes]]
@@ -77,19 +77,19 @@ class _Echoes:
 
 
 class GapTracker:
-    """Keeps track of each subscription.
+    """Tracks each subscription.
 
     Args:
-        codec: which kind of subscription each message type belongs to.
-        wanted: the subscriptions.
-        delivery: hands messages on; this is its filter while there is something to look for.
-        venue: is told of every gap, after the handlers were.
-        wall: tells the present time, UNIX seconds, for `coverage`, which reaches up to now.
-        overlap: seconds that two connections serve one endpoint at most.
+        codec: says which kind of subscription each message type belongs to.
+        wanted: the wanted subscriptions.
+        delivery: delivers messages. The tracker is its filter while any subscription needs it.
+        venue: notified of every gap, after the handlers.
+        wall: returns the current time, UNIX seconds, for `coverage`, which extends to now.
+        overlap: the maximum number of seconds for which two connections serve one endpoint.
 
     Attributes:
-        filler: fills gaps; None where nothing can.
-        settled: the time of the last timer, monotonic; 0 while the end of a connection is being handled.
+        filler: fills gaps from history; None if there is no history.
+        settled: the time of the last timer, monotonic seconds; 0 while the end of a connection is being handled.
     """
 
     def __init__(
@@ -109,12 +109,12 @@ class GapTracker:
         self._delivery = delivery
         self._venue = venue
         self._until = wall
-        self._lock = threading.RLock()  # guards _coverage; re-entrant for signal handlers
+        self._lock = threading.RLock()  # guards _coverage; reentrant for signal handlers
         self._coverage = Coverage()
         self._pending: dict[Subscription, _Pending] = {}
         self._open: dict[str, Connection] = {}
         self._replacements: dict[str, Replacement] = {}
-        self._retired: set[Connection] = set()  # replaced; what they still bring, their replacement brings too
+        self._retired: set[Connection] = set()  # replaced; the replacement brings their messages too
         self._echoes: dict[Connection, _Echoes] = {}
         self.filler: Backfill | None = None
         self.settled = 0.0
@@ -122,27 +122,29 @@ class GapTracker:
         self._now = self._wall = 0.0
 
     def happened(self, arrived: float, at: float) -> None:
-        """What comes next happened at this time: monotonic, and UNIX seconds."""
+        """Set the time of what is handled next: `arrived` in monotonic seconds, `at` in UNIX seconds."""
         self._now, self._wall = arrived, at
 
     def coverage(self, name: str) -> list[Interval]:
-        """What was received of `name` and what is missing, up to now. Any thread."""
+        """What was received of `name` and what is missing, until now. Any thread."""
         with self._lock:
             return self._coverage.of(name, self._until())
 
     # Connections
 
     def opened(self, event: ConnectionOpened) -> None:
-        """A connection is open and has been asked for all its subscriptions."""
+        """A connection is open and all its subscriptions have been requested."""
         connection = event.connection
-        if connection.is_given_up:  # while this thread was busy: what serves the endpoint now brings the same
+        # The flag may be set while this thread works through earlier events. It never goes back to False, so the
+        # connection that serves the endpoint instead brings the same messages.
+        if connection.is_given_up:
             self._retired.add(connection)
             self._set_filter()
             return
         replacement = self._replacements.get(connection.endpoint)
         if replacement is not None and not replacement.candidate.owns(
             connection
-        ):  # the endpoint has gone, and come back anew
+        ):  # the endpoint was lost and has reconnected
             self._delivery.drop(self._replacements.pop(connection.endpoint).dissolve()[1])
         elif replacement is not None:
             if not self._compares():
@@ -153,7 +155,7 @@ class GapTracker:
             for subscription, one in self._pending.items():
                 if one.connection is replacement.old and not replacement.compares(
                     subscription
-                ):  # it was asked of this one
+                ):  # it was requested on the new one
                     one.connection = connection
             return
         self._open[connection.endpoint] = connection
@@ -188,7 +190,7 @@ class GapTracker:
         self._set_filter()
 
     def _left(self, connection: Connection, covered_until: float) -> None:
-        """It was closed because the stream stops: its names are covered up to here, and no gap follows."""
+        """A connection was closed because the stream is stopping. Its names end here, without a gap."""
         if connection in self._retired:
             return
         with self._lock:
@@ -208,13 +210,21 @@ class GapTracker:
         *,
         is_probed: bool = True,
     ) -> None:
-        """These flow no more; `connection` has been asked for them, if there is one, and a probe sent after that."""
+        """Note that subscriptions are no longer flowing.
+
+        Args:
+            subscriptions: the subscriptions.
+            covered_until: until when they were received, UNIX seconds.
+            reason: the reason of the gap.
+            connection: the connection that they have been requested on; None if there is none.
+            is_probed: whether a probe was sent after these requests.
+        """
         for subscription in subscriptions:
             pending = self._pending.setdefault(subscription, _Pending(None, 0.0, is_probed, covered_until, reason))
             pending.connection, pending.asked_at = connection, self._now
             pending.is_probed = is_probed
             with self._lock:
-                if pending.since is None:  # asked for, and lost before anything came
+                if pending.since is None:  # requested, and lost before anything came
                     pending.since, pending.reason = covered_until, reason
                     self._coverage.begin(subscription.name, covered_until)
                 self._coverage.lose(subscription.name, covered_until, reason)
@@ -236,7 +246,7 @@ class GapTracker:
         self._set_filter()
 
     def answered(self, connection: Connection) -> None:
-        """The server answered what was sent after the subscriptions: all of them flow."""
+        """The server answered a probe that was sent after the subscriptions: all of them are flowing."""
         proven = [
             subscription
             for subscription, one in self._pending.items()
@@ -253,10 +263,10 @@ class GapTracker:
             self._flow([subscription], self._wall)
 
     def settle(self, now: float) -> None:
-        """What was asked for long ago is taken to flow; overlaps and echoes end when their time is up. Now and then.
+        """End what has timed out: unproven subscriptions are assumed to be flowing; overlaps and echoes end.
 
         Args:
-            now: when it was looked; monotonic. All that had come in by then has been handled.
+            now: the time of the timer, monotonic seconds. Everything received before it has been handled.
         """
         self.settled = now
         for connection in [one for one, echoes in self._echoes.items() if now >= echoes.until]:
@@ -274,16 +284,17 @@ class GapTracker:
             if (new := replacement.new) is None:
                 continue
             due = now >= replacement.deadline or self._is_complete(replacement)
-            # Its key may yet be refused; or else it has failed, and the news is on its way.
+            # Not while its key may still be refused. `take_over` decides under the lock of `Connections`: it returns
+            # False if the new connection has failed already and its `ConnectionClosed` is still in the queue.
             if due and replacement.candidate.is_confirmed and replacement.candidate.take_over(new, self.settled):
                 self._finish(replacement)
 
     # Make before break
 
     def replacing(self, event: ReplacementBegan) -> None:
-        """A second connection is being opened for an endpoint: remember what the first one brings, to compare with."""
+        """A second connection is being opened for an endpoint: remember the first one's messages for comparison."""
         endpoint = event.old.endpoint
-        if self._open.get(endpoint) is not event.old:  # it has ended meanwhile, and comes back by itself
+        if self._open.get(endpoint) is not event.old:  # it has ended meanwhile and reconnects by itself
             event.candidate.give_up()
             return
         self._replacements[endpoint] = Replacement(event.old, event.candidate, self._delivery, self._wall)
@@ -293,7 +304,7 @@ class GapTracker:
         return replacement.is_complete(set(self._wanted.of(replacement.old.endpoint)))
 
     def _succeed(self, replacement: Replacement, new: Connection, covered_until: float, reason: GapReason) -> None:
-        """The old connection is gone: the new one serves the endpoint, unless it has ended, too."""
+        """The old connection has ended: the new one serves the endpoint, unless it has ended too."""
         self.settled = 0.0
         if replacement.candidate.take_over(new, self.settled):
             wanted = set(self._wanted.of(new.endpoint))
@@ -308,7 +319,7 @@ class GapTracker:
             self._lose(new.endpoint, covered_until, reason)
 
     def _finish(self, replacement: Replacement, lost: Sequence[Subscription] = ()) -> None:
-        """The old connection has been retired; the new one serves the endpoint, but for what is `lost`."""
+        """Let the new connection serve the endpoint, except for the subscriptions in `lost`, and retire the old one."""
         assert replacement.new is not None
         endpoint = replacement.old.endpoint
         del self._replacements[endpoint]
@@ -328,7 +339,7 @@ class GapTracker:
         self._set_filter()
 
     def _dissolve(self, replacement: Replacement, now: float, reason: GapReason) -> None:
-        """The new connection failed; the old one goes on serving the endpoint."""
+        """The new connection has failed; the old one continues to serve the endpoint."""
         del self._replacements[replacement.old.endpoint]
         gone_over, repeated = replacement.dissolve()
         self._delivery.duplicates(repeated)
@@ -339,7 +350,7 @@ class GapTracker:
         self._lost(alone, now, reason, replacement.old, is_probed=False)
 
     def _expect(self, replacement: Replacement, connection: Connection) -> None:
-        """This one of the two goes on, and will repeat what the other one has brought."""
+        """Expect `connection`, which continues, to repeat messages that the other connection has delivered."""
         if echoes := replacement.echoes(connection):
             expected = self._echoes.setdefault(connection, _Echoes({}, 0.0))
             expected.until = self._now + self._overlap
@@ -358,7 +369,7 @@ class GapTracker:
             )
 
     def cancelled(self, endpoint: str, candidate: Candidate) -> None:
-        """The second connection of a endpoint could not be opened."""
+        """The second connection of an endpoint could not be opened."""
         replacement = self._replacements.get(endpoint)
         if replacement is not None and replacement.candidate is candidate and replacement.new is None:
             del self._replacements[endpoint]
@@ -367,18 +378,19 @@ class GapTracker:
     # Recordings
 
     def serves(self, connection: Connection) -> bool:
-        """Whether a connection alone serves its endpoint."""
+        """Whether `connection` is the only one that serves its endpoint."""
         endpoint = connection.endpoint
         return self._open.get(endpoint) is connection and endpoint not in self._replacements
 
     def _compares(self) -> bool:
-        """Whether what one connection brought is left out since another one brings it."""
+        """Whether messages of one connection are left out because another one brings them."""
         return bool(self._retired or self._echoes) or any(one.new is not None for one in self._replacements.values())
 
     def damaged(self, event: RecordingDamaged) -> None:
-        """A part of a recording is missing: nothing is a duplicate on the strength of what came before it."""
+        """A part of a recording is missing: no message after it is a duplicate of one before it."""
         start = event.start
-        if self._compares():  # what the old connection brought was left to the new one, which may have come to it here
+        # Messages left out on one connection may have come on the other one within the missing part.
+        if self._compares():
             start = min(start, self._compared_since)
         gap = Gap(start, max(start, event.end), self._wanted.names(), "damaged recording", event.missed)
         for replacement in self._replacements.values():
@@ -392,7 +404,7 @@ class GapTracker:
                 connection = self._open.get(self._wanted.endpoint_of(subscription))
                 self._pending.setdefault(subscription, _Pending(connection, self._now))
         unknown = [subscription for subscription, one in self._pending.items() if one.since is None]
-        with self._lock:  # they may have flowed in it
+        with self._lock:  # their messages may be in the missing part
             for subscription in unknown:
                 self._pending[subscription].since, self._pending[subscription].reason = gap.end, gap.reason
                 self._coverage.begin(subscription.name, gap.start)
@@ -412,11 +424,11 @@ class GapTracker:
         self._delivery.filter = self if busy else None
 
     def prepare(self, messages: Sequence[Any], received_at: float, connection: Connection) -> None:
-        """Tell of the gaps that end with one of `messages`."""
+        """Report the gaps that end with one of `messages`."""
         self._now, self._wall = self._delivery.now, received_at
         if not self._pending:
             return
-        # Until all that was asked for flows, every message comes by here, so nothing is made that need not be.
+        # Every message passes here until all subscriptions are flowing, so no objects are created needlessly.
         pending, kinds = cast("dict[tuple[str, str], _Pending]", self._pending), self._kinds
         flowing: dict[Subscription, None] = {}
         seen: type | None = None
@@ -434,11 +446,11 @@ class GapTracker:
 
     @property
     def checks(self) -> bool:
-        """Whether messages may be duplicates, or have to wait."""
+        """Whether messages may be duplicates or may have to wait."""
         return bool(self._replacements or self._retired or self._echoes) or self.filler is not None
 
     def check(self, message: Message, payload: bytes, received_at: float, connection: Connection) -> Verdict:
-        """Whether `message` may pass: not what two connections brought, nor what must wait for a gap to be filled."""
+        """Whether `message` may pass, is a duplicate from a second connection, or must wait until a gap is filled."""
         if connection in self._retired:
             return Verdict.DUPLICATE
         subscription = self._subscription_of(message)
@@ -455,7 +467,7 @@ class GapTracker:
         return Verdict.PASS
 
     def _is_echo(self, subscription: Subscription | None, payload: bytes, connection: Connection) -> bool:
-        """Whether a connection that failed has brought it; the first message beyond is the last that is compared."""
+        """Whether a connection that has ended delivered this payload. The first one that it did not ends the search."""
         echoes = self._echoes[connection].left
         found = subscription in echoes and skip_to(mark(payload), echoes[subscription])
         if subscription in echoes and not (found and echoes[subscription]):
@@ -472,7 +484,7 @@ class GapTracker:
     # Gaps
 
     def _flow(self, subscriptions: Iterable[Subscription], now: float) -> None:
-        """These flow from `now` on; tell of the gaps that end here, one for each beginning and reason."""
+        """Note that subscriptions are flowing from `now` on, and report their gaps, one for each start and reason."""
         gaps: dict[tuple[float, GapReason], list[Subscription]] = {}
         for subscription in list(subscriptions):
             pending = self._pending.pop(subscription)
@@ -495,7 +507,7 @@ class GapTracker:
             self._announce(Gap(gap.start, gap.end, tuple(sorted({subscription.name for subscription in left})), reason))
 
     def fetched(self, filling: Filling, fetched: Fetched) -> None:
-        """History has been asked for the gap of one subscription; what it could not fill is reported."""
+        """History has been fetched for the gap of one subscription; report the gap if it could not be filled."""
         if self.filler is None or not self.filler.is_waited_for(filling):
             return
         gap, name = filling.gap, filling.subscription.name
@@ -507,7 +519,7 @@ class GapTracker:
         self.filler.finish(filling, fetched)
 
     def end(self) -> None:
-        """The stream ends: what is kept back is dropped, counted."""
+        """End with the stream: drop the messages that are held back, and count them as dropped."""
         if self.filler is not None:
             self.filler.end()
         for replacement in self._replacements.values():

@@ -1,7 +1,8 @@
-"""Who wants what: handlers by message type and name, checked when they are registered.
+"""The registry of handlers, by message type and name. Handlers are checked when they are registered.
 
-Registering and removing may happen at any time, on any thread, also inside a handler. The tables that the dispatch
-thread reads are never changed, only replaced, so it needs no lock.
+Handlers may be registered and removed at any time, on any thread, even inside a handler. The tables that the dispatch
+thread reads are never modified, only replaced in one assignment. It therefore needs no lock, and can see that a table
+has changed by comparing identities.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ __all__ = ["Handler", "Handlers", "Route", "Routes", "check_handler"]
 Function = Callable[[Any], object]
 
 TIMED_CALLS: Final = 512
-"""Calls of one handler whose times are remembered."""
+"""The number of calls of one handler whose durations are kept."""
 MARKS: Final = 11
-"""Marks of one handler, a second apart: its rate is taken over ten seconds."""
+"""The number of marks of one handler, one second apart: its rate is measured over ten seconds."""
 
 
 @dataclass(eq=False)
@@ -32,13 +33,14 @@ class Handler:
     """One registered function.
 
     Attributes:
-        function: the user's own.
+        function: the user's function.
         topic: the message type, or the name of an event such as "error".
-        names: whose messages it wants; None for all.
-        calls: how often it was called. Written by the dispatch thread.
-        failures: how often it raised.
-        times: seconds of its newest timed calls. Written by the dispatch thread.
-        marks: moments (monotonic) and how many calls there had been, the newest last. Written by the watch.
+        names: the names whose messages it gets; None for all.
+        calls: how often it was called. Written by the dispatch thread only; any thread may read it.
+        failures: how often it raised. Written by the dispatch thread only.
+        times: the durations of its latest timed calls, seconds. Written by the dispatch thread only.
+        marks: times (monotonic) and the number of calls up to each, the latest last. Written by the health monitor.
+        label: its name in messages.
     """
 
     function: Function
@@ -56,12 +58,12 @@ class Handler:
 
 @dataclass(frozen=True)
 class Route:
-    """Who gets the messages of one type.
+    """The handlers of one message type.
 
     Attributes:
-        everyone: handlers of names that nobody asked for by name.
-        by_name: handlers of the names that somebody did; those of `everyone` are among them.
-        only: the one that gets them all; None where there is none, or more to decide.
+        everyone: the handlers registered for all names.
+        by_name: for each name with handlers of its own, its handlers, including those in `everyone`.
+        only: the handler, if there is exactly one and it is registered for all names; otherwise None.
     """
 
     everyone: tuple[Handler, ...] = ()
@@ -76,7 +78,7 @@ class Handlers:
     """The registry. All methods are safe from any thread."""
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()  # re-entrant: a signal handler may register one in the middle of another call
+        self._lock = threading.RLock()  # reentrant: a signal handler may register a handler during another call
         self._all: list[Handler] = []
         self.routes: Routes = {}
         """By message type; replaced as a whole."""
@@ -89,7 +91,7 @@ class Handlers:
         """Register `function`.
 
         Raises:
-            HandlerError: it is not callable, or not with one argument.
+            HandlerError: it cannot be called with one argument; see `check_handler`.
         """
         check_handler(function)
         handler = Handler(function, topic, None if names is None else frozenset(names))
@@ -97,20 +99,20 @@ class Handlers:
         return handler
 
     def remove(self, function: Function | Handler) -> int:
-        """Take out every registration of `function`; returns how many there were."""
+        """Remove every registration of `function`. Returns how many there were."""
         before, after = self._change(
             lambda handlers: [one for one in handlers if one is not function and one.function != function]
         )
         return len(before) - len(after)
 
     def reset_after_fork(self) -> None:
-        """In the child of a fork: nobody is called any more."""
+        """Remove all handlers in a forked child, and replace the lock: its holder does not exist there."""
         self._lock = threading.RLock()
         self._all = []
         self.touch()
 
     def touch(self) -> None:
-        """Make the dispatch thread look up from its batch, as if a handler had come or gone."""
+        """Replace the tables by equal ones, so that the dispatch thread interrupts its batch and checks its flags."""
         self._change(list)
 
     def snapshot(self) -> list[Handler]:
@@ -118,14 +120,18 @@ class Handlers:
         return list(self._all)
 
     def _change(self, change: Callable[[list[Handler]], list[Handler]]) -> tuple[list[Handler], list[Handler]]:
-        """Replace the list and the tables; an interrupt leaves the old ones or the new ones. Returns both lists."""
+        """Replace the list and the tables. An interrupt leaves either all old or all new ones.
+
+        Returns:
+            The list before and after the change.
+        """
         with self._lock:
             while True:
                 before = self._all
                 after = change(before)
                 routes, topics = _tables(after)
                 wanted = frozenset(handler.topic for handler in after)
-                if self._all is before:  # else a signal handler has been here meanwhile
+                if self._all is before:  # otherwise a signal handler changed it on this thread: start over
                     self._all, self.routes, self.topics, self.wanted = after, routes, topics, wanted
                     return before, after
 
@@ -155,11 +161,11 @@ def _route(handlers: list[Handler]) -> Route:
 
 
 def check_handler(function: object) -> None:
-    """Fail now rather than at the first message.
+    """Check a handler when it is registered, not only at the first message.
 
     Raises:
-        HandlerError: `function` is not callable, or cannot be called with one argument, or calling it would not run it:
-            it is a coroutine function or a generator function.
+        HandlerError: `function` is not callable or cannot be called with one argument, or calling it would not run its
+            code because it is a coroutine function or a generator function.
     """
     if not callable(function):
         raise HandlerError(
@@ -178,7 +184,7 @@ def check_handler(function: object) -> None:
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):
-        return  # a builtin without a signature, such as list.append of some types: believed
+        return  # a builtin without a signature: assume that it can be called
     try:
         signature.bind(None)
     except TypeError as error:

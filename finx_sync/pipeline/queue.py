@@ -1,8 +1,8 @@
-"""Between the threads: events go in on the connections' threads and come out on the dispatch thread.
+"""The queue between the connections' threads, which put events in, and the dispatch thread, which takes them out.
 
-Bounded, and what happens at the bound is the overflow rule's: as a rule the connection that brought the last batch
-stops reading, the kernel's buffers fill, and TCP makes the server wait. `drop_oldest` reads on instead and drops what
-has waited longest; `error` ends the stream.
+It is bounded, and the overflow rule decides what happens at the limit. By default, the connection that brought the last
+batch stops reading, the kernel's buffers fill, and TCP makes the server wait. With `drop_oldest`, reading goes on and
+the oldest messages are dropped. With `error`, the stream ends.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ P = ParamSpec("P")
 Overflow = Literal["auto", "block", "drop_oldest", "latest", "error"]
 
 MAX_WAITING_BYTES: Final = 256 * 1024 * 1024
-"""Bytes that may wait: the limit of messages alone would let large ones fill the memory."""
+"""Bytes that may wait. A limit on the number of messages alone would let large messages fill the memory."""
 
 MAX_BATCH: Final = 4096
-"""Messages of one batch: one read may bring half a million, and whatever is done to a batch must be done soon."""
+"""Messages in one batch at most. One read may bring half a million, and each step on a batch must be short."""
 
 
 class _Offer:
-    """A connection's reading, offered to the dispatch thread; no event of the stream's."""
+    """Offers the reading of a connection to the dispatch thread. It is not an event of the stream."""
 
     __slots__ = ("leadership",)
 
@@ -44,20 +44,21 @@ class _Offer:
 
 
 _Item = Event | _Offer | None
-"""What is queued; None is the end."""
+"""An item of the queue; None marks the end."""
 
 
 class EventQueue:
-    """The one queue of a run.
+    """The event queue of a run.
 
-    `put`, `emit`, `close` and the properties are for any thread; the rest for the dispatch thread.
+    `put`, `emit`, `close`, `holds` and `is_holding` may be called from any thread, the other methods only from the
+    dispatch thread.
 
     Args:
-        limit: messages that may wait.
-        counter: counts them.
-        clock: stamps events.
-        overflow: what happens when more come.
-        sinks: who follows the stream.
+        limit: the number of messages that may wait.
+        counter: counts the messages.
+        clock: gives events their times.
+        overflow: what happens beyond the limit.
+        sinks: the sinks that follow the stream.
     """
 
     def __init__(
@@ -73,37 +74,39 @@ class EventQueue:
         self._limit = limit
         self._low_water = limit // 2
         self._counter = counter
-        # SimpleQueue is one C call on either side; a Condition would double the latency.
+        # SimpleQueue needs one C call to put and one to get, both atomic; a Condition would double the latency.
         self._queue: SimpleQueue[_Item] | DroppingQueue = (
             DroppingQueue() if overflow == "drop_oldest" else SimpleQueue()
         )
         self._ends = overflow == "error"
         self._lock = threading.Lock()  # guards _held and _bytes_dropped
-        self._bytes_taken = 0  # the dispatch thread's
+        # Other threads read it without a lock: an old value only makes them pause reading a little early.
+        self._bytes_taken = 0  # written by the dispatch thread only
         self._bytes_dropped = 0
         self._held: set[Source] = set()
         self._election = LeaderElection(partial(_offer, self._queue))
 
     def reset_after_fork(self) -> None:
-        """In the child of a fork: whoever held the lock has not come along."""
+        """Replace the locks in a forked child: the thread that held them does not exist there."""
         self._lock = threading.Lock()
         self._sinks.reset_after_fork()
 
     def put(self, batch: Batch, source: Source) -> bool:
-        """Queue a batch; makes room by the overflow rule when too much waits.
+        """Queue a batch, and apply the overflow rule if too much is waiting.
 
         Returns:
-            Whether the stream goes on, which it does not beyond the limit where the rule is "error".
+            Whether the stream goes on; False beyond the limit if the overflow rule is "error".
         """
         if len(batch.payloads) > MAX_BATCH:
-            outcomes = [self.put(part, source) for part in batch.parts(MAX_BATCH)]  # every one, whatever the first says
+            outcomes = [self.put(part, source) for part in batch.parts(MAX_BATCH)]  # a list: put every part
             return all(outcomes)
         count, goes_on = len(batch.payloads), True
+        # Counted before it is queued, so the dispatch thread cannot take a batch that is not counted as waiting yet.
         waiting = self._counter.receive(count, batch.size)
         if not self._sinks.all:
             self._queue.put(batch)
         else:
-            with self._sinks.order:  # or what other threads put at this moment would come first there, and second here
+            with self._sinks.order:  # so that the sinks and the queue get concurrent events in the same order
                 self._sinks.put(batch)
                 self._queue.put(batch)
         if waiting >= self._limit:
@@ -114,19 +117,20 @@ class EventQueue:
         return goes_on
 
     def emit(self, kind: Callable[Concatenate[float, float, P], Event], *args: P.args, **kwargs: P.kwargs) -> None:
-        """Make an event and queue it after all that waits now; it has happened at this moment.
+        """Make an event with the current time and queue it.
 
-        It is stamped under the lock that keeps the sinks and the queue in one order, so times never go back there.
+        The time is read under the lock that orders the sinks and the queue, so times never decrease along the queue.
         """
         with self._sinks.order:
             now = self._clock.monotonic()
             event = kind(now, now + self._clock.offset, *args, **kwargs)
             self._sinks.put(event)
             self._queue.put(event)
+        # After the put: a leader that looks at the queue from now on finds the event; one that found it empty is woken.
         self._election.interrupt()
 
     def close(self) -> None:
-        """Make `get` return None once all that waits now has been taken."""
+        """Make `get` return None once everything queued so far has been taken."""
         self._queue.put(None)
         self._election.interrupt()
 
@@ -146,10 +150,12 @@ class EventQueue:
         with self._lock:
             self._held.add(source)
             source.pause_reading()
-        # The dispatch thread may have emptied the queue before the line above: then nobody else would let it go on.
+        # The dispatch thread may have emptied the queue before `source` was added, and then finds no further reason to
+        # release it. So check once more here. If both threads do so, the lock lets only one of them resume it.
         self._release(self._counter.waiting)
 
     def _release(self, waiting: int) -> None:
+        # `_held` is read without the lock, since this runs for every slice; `_hold` checks again after it added one.
         if not self._held or waiting > self._low_water or self._waiting_bytes() > MAX_WAITING_BYTES // 2:
             return
         with self._lock:
@@ -158,7 +164,7 @@ class EventQueue:
                 source.resume_reading()
 
     def get(self) -> Event | None:
-        """Wait for the next event; None means the end."""
+        """Wait for the next event. None means the end."""
         while True:
             while (leadership := self._election.leadership) is not None and self._queue.empty():
                 if not leadership.turn():
@@ -172,7 +178,10 @@ class EventQueue:
             return item
 
     def get_waiting(self, *, keep_end: bool = True) -> Event | None:
-        """The next event if there is one now; None also at the end, which `get` still reports if it is kept."""
+        """The next event, without waiting; None if there is none or at the end.
+
+        `keep_end` puts the end back into the queue, so that `get` returns it later.
+        """
         while True:
             try:
                 item = self._queue.get_nowait()
@@ -191,22 +200,22 @@ class EventQueue:
         return self._counter.bytes_received - self._bytes_taken - self._bytes_dropped
 
     def take(self, count: int) -> None:
-        """`count` messages are in hand now; lets held readers go on when little waits."""
+        """Count `count` messages as in flight, and resume paused readers if few messages are waiting."""
         waiting = self._counter.take(count)
         if self._held:
             self._release(waiting)
 
     @property
     def is_holding(self) -> bool:
-        """Whether a reader is held back now."""
+        """Whether the reading of any connection is paused now."""
         return bool(self._held)
 
     def holds(self, source: Source) -> bool:
-        """Whether `source` is held back now."""
+        """Whether the reading of `source` is paused now."""
         return source in self._held
 
     def drain(self) -> list[Event]:
-        """Drop the batches that wait, counted; returns the other events, which are not dropped."""
+        """Drop the waiting batches and count them as dropped. Returns the other events, in order."""
         events: list[Event] = []
         while (event := self.get_waiting(keep_end=False)) is not None or not self._queue.empty():
             if isinstance(event, Batch):
@@ -222,39 +231,39 @@ def _offer(queue: SimpleQueue[_Item] | DroppingQueue, leadership: Leadership) ->
 
 
 class DroppingQueue:
-    """A queue that can lose its oldest messages. Safe from any thread; slower than SimpleQueue, which cannot.
+    """A queue that can drop its oldest messages. Safe to use from any thread. Slower than SimpleQueue, which cannot.
 
-    It has no Condition, whose lock an interrupt of the main thread could leave held.
+    It uses no Condition, because an interrupt of the main thread could leave a Condition's lock held.
     """
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()  # guards _items; re-entrant for signal handlers
+        self._lock = threading.RLock()  # guards _items; reentrant for signal handlers
         self._items: deque[_Item] = deque()
-        self._tokens: SimpleQueue[None] = SimpleQueue()  # at least one for each item
+        self._tokens: SimpleQueue[None] = SimpleQueue()  # at least one for each item; `get` waits for one
 
     def put(self, item: _Item) -> None:
-        """Add an item; None is the end."""
+        """Add an item; None marks the end."""
         with self._lock:
-            self._tokens.put(None)  # first, so that an interrupt leaves no item that nobody looks for
+            self._tokens.put(None)  # first, so that an interrupt cannot leave an item without a token
             self._items.append(item)
 
     def empty(self) -> bool:
-        """Whether nothing is in it."""
+        """Whether the queue is empty."""
         return not self._items
 
     def get(self) -> _Item:
-        """Wait for the oldest item."""
+        """Wait for the oldest item, and remove it."""
         while True:
-            self._tokens.get()
+            self._tokens.get()  # waits without the lock, so that others can put and drop meanwhile
             with self._lock:
                 if self._items:
                     return self._items.popleft()
 
     def get_nowait(self) -> _Item:
-        """The oldest item.
+        """Remove and return the oldest item.
 
         Raises:
-            queue.Empty: there is none.
+            queue.Empty: the queue is empty.
         """
         while True:
             self._tokens.get_nowait()
@@ -263,10 +272,13 @@ class DroppingQueue:
                     return self._items.popleft()
 
     def drop_oldest(self, surplus: int) -> tuple[int, int]:
-        """Throw the oldest messages away; what is no message stays, in its order. Returns how many, and their bytes.
+        """Drop the oldest messages. Other events stay, in order.
 
         Args:
-            surplus: how many should go; fewer go when the dispatch thread has taken some meanwhile.
+            surplus: how many to drop; fewer are dropped if the dispatch thread has taken some meanwhile.
+
+        Returns:
+            How many messages were dropped, and their bytes.
         """
         with self._lock:
             kept: deque[_Item] = deque()
@@ -287,17 +299,21 @@ class DroppingQueue:
             return surplus - left, size
 
     def _fit_tokens(self) -> None:
-        """As many as there are items, whose number a drop has changed; one more while the dispatch thread holds one."""
+        """Make the number of tokens match the number of items, which a drop has changed. The caller holds the lock.
+
+        If the dispatch thread has taken a token but not yet its item, there is one token too many afterwards. That is
+        harmless: `get` finds no item for it and waits again.
+        """
         surplus = self._tokens.qsize() - len(self._items)
         for _ in range(-surplus):
             self._tokens.put(None)
-        with suppress(Empty):  # the dispatch thread may have taken one just now
+        with suppress(Empty):  # the dispatch thread may take tokens at the same time, without the lock
             for _ in range(surplus):
                 self._tokens.get_nowait()
 
 
 def _note_dropped(kept: deque[_Item], batch: Batch, count: int) -> None:
-    """One event for drops in a row: the earlier one grows."""
+    """Record a drop in `kept`. Consecutive drops become one event."""
     last, start = kept[-1] if kept else None, batch.at
     if isinstance(last, MessagesDropped):
         kept.pop()
