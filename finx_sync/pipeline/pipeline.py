@@ -1,8 +1,8 @@
-"""The one way of an event: codec, gap tracking, venue state, last values, handlers, counters.
+"""The path of every event: codec, gap tracking, venue state, last values, handlers, counters.
 
-`Pipeline.process` takes events in order, wherever they come from: a live session's queue, a recording, a test. All of
-it runs on one thread, the dispatch thread, which is the only one that runs user code. When handlers are too slow, it
-catches up by the overflow rule.
+`Pipeline.process` takes events in order, from a live session's queue, a recording or a test. Everything runs on one
+thread, the dispatch thread, which is the only one that runs user code. If handlers are too slow, the pipeline catches
+up according to the overflow rule.
 """
 
 from __future__ import annotations
@@ -54,11 +54,11 @@ from finx_sync.venues.base.guarded import guarded
 __all__ = ["Pipeline"]
 
 SLICE: Final = 128
-"""Messages between two entries in the counters, at most."""
+"""The maximum number of messages between two updates of the counters."""
 MAX_BACKLOG_BYTES: Final = 256 * 1024 * 1024
-"""Bytes of messages that are taken in while catching up; the others wait where they are."""
+"""Bytes of messages in the backlog while catching up; the others stay in the queue."""
 SLOW_SLICE: Final = 0.02
-"""Seconds; slices that take longer get shorter, so that slow handlers are noticed soon."""
+"""Seconds; if a slice takes longer, the next ones are shorter, so that slow handlers are noticed soon."""
 IN_PLACE: Final = (
     ConnectionOpened,
     ConnectionClosed,
@@ -68,34 +68,38 @@ IN_PLACE: Final = (
     FailureOccurred,
     Reached,
 )
-"""Events whose second part must not overtake any message before them, not even while the pipeline catches up."""
+"""Events with a second part (`_apply`) that must not overtake earlier messages, even while the pipeline catches up."""
 
 
 class Pipeline:
     """Handles the events of one run.
 
     Args:
-        codec: of the venue.
-        state: what the venue remembers in this run; None where it remembers nothing.
-        handlers: who wants what.
-        latest: the table of last values.
-        wall: tells the present time, UNIX seconds, to whoever asks for coverage up to now.
-        commands: does what the events ask for.
-        overlap: seconds that two connections serve one endpoint at most.
+        codec: the venue's codec.
+        state: the venue's state for this run; None if the venue has none.
+        handlers: the registered handlers.
+        latest: the tables of last values.
+        wall: returns the current time, UNIX seconds, for queries of the coverage up to now.
+        commands: executes commands.
+        overlap: the maximum number of seconds for which two connections serve one endpoint.
+        counter: counts messages; None for a new counter.
         ends_on_handler_error: whether an exception of a handler ends the stream.
-        queue: where events wait, to take in what waits while catching up; None where nothing does.
-        max_lag: seconds that a message may wait before newer states replace older ones; None for ever.
-        backlog_limit: messages that may wait while catching up.
-        health: looks for feeds that fall silent or behind; None where nobody does.
+        queue: the queue to take waiting events from while catching up; None in a replay.
+        max_lag: seconds that a message may wait before newer states replace older ones; None for no limit.
+        backlog_limit: the number of messages that may wait in the backlog while catching up.
+        health: finds feeds that fall silent or behind; None if that is not wanted.
+        wanted: the wanted subscriptions; None for a new, empty set.
 
     Attributes:
-        counter: what became of each message.
-        gaps: what is missing.
+        counter: counts the disposition of each message.
+        gaps: tracks what is missing.
         delivery: calls the handlers.
         venue: drives the venue's state.
-        state: the stream's, as of the event that is being handled.
-        arrived: when the message arrived that is being handed on, monotonic; None when none is. Read by any thread.
-        busy_since: since when the dispatch thread has been in one slice, monotonic; None when idle. Likewise.
+        state: the state of the stream at the event being handled.
+        arrived: when the message being delivered arrived, monotonic seconds; None if there is none. Written by the
+            dispatch thread only; any thread may read it.
+        busy_since: when the dispatch thread began its current slice, monotonic seconds; None while it is idle. Written
+            by the dispatch thread only; any thread may read it.
     """
 
     def __init__(
@@ -154,7 +158,7 @@ class Pipeline:
         self._slice = 1
 
     def process(self, event: Event) -> None:
-        """Handle one event, after all that came before it."""
+        """Handle one event. All earlier events have been handled."""
         if isinstance(event, Batch):
             self.arrived = self.delivery.now = self.venue.now = event.arrived
             self._process_batch(event)
@@ -166,10 +170,10 @@ class Pipeline:
                 self._apply(event)
 
     def process_row(self, row: BatchRow, begin: int, end: int) -> int:
-        """Handle some messages of batches that were received before: a recording's, without their pauses.
+        """Handle recorded messages `begin` to `end` of a row. For replays without pauses.
 
         Returns:
-            How many; fewer than all only where the stream is stopping.
+            How many messages were handled; fewer than all only if the stream is stopping.
         """
         payloads = row.payloads[begin:end]
         self.counter.receive(end - begin)
@@ -180,7 +184,7 @@ class Pipeline:
             self._set_time(arrived)
             self.gaps.happened(arrived, at)
             done = self.delivery.run_timed(messages[place:], payloads[place:], row.at[begin + place : end])
-            if not done:  # not so simple: batch by batch, as they came
+            if not done:  # not a simple message: deliver the rest of its batch
                 stop = min(row.end_of_batch(begin + place), end) - begin
                 connection = row.connections[begin + place]
                 done = self.delivery.run(messages[place:stop], payloads[place:stop], at, connection)
@@ -190,26 +194,26 @@ class Pipeline:
         return place
 
     def end(self) -> None:
-        """No event follows: what is kept back is dropped, counted."""
+        """End the run: drop the messages that are held back, and count them as dropped."""
         self.gaps.end()
 
     def reset_after_fork(self) -> None:
-        """In the child of a fork, which may run on in a handler: let that one return, and call no other."""
+        """Stop in a forked child: if the fork happened inside a handler, let it return, and call no other."""
         self.counter.reset_after_fork()
         self.delivery.stopping = True
 
     def lag(self, now: float) -> float:
-        """Seconds since the message arrived that is being handed on now; 0 when none is. Any thread."""
-        arrived = self.arrived
+        """Seconds since the message being delivered arrived; 0 if there is none. Any thread."""
+        arrived = self.arrived  # read once: the dispatch thread may set it to None at any moment
         return 0.0 if arrived is None else max(0.0, now - arrived)
 
     def busy_for(self, now: float) -> float:
-        """Seconds that the dispatch thread has been in one handler, or a few fast ones; 0 when idle. Any thread."""
-        since = self.busy_since
+        """Seconds that the dispatch thread has spent in its current slice; 0 while it is idle. Any thread."""
+        since = self.busy_since  # read once, like `arrived` in `lag`
         return 0.0 if since is None else max(0.0, now - since)
 
     def is_late(self, now: float) -> bool:
-        """Whether the message that is being handed on has waited for longer than it may. Any thread."""
+        """Whether the message being delivered has waited longer than `max_lag`. Any thread."""
         return self._max_lag is not None and self.lag(now) > self._max_lag
 
     # Events
@@ -218,7 +222,7 @@ class Pipeline:
         self.delivery.now = self.venue.now = arrived
 
     def _note(self, event: Event) -> None:  # noqa: PLR0912  # a table
-        """The first part, as soon as the event is taken from the queue: what decides which messages are missing."""
+        """The first part of handling an event, when it is taken from the queue: everything that concerns gaps."""
         assert not isinstance(event, Batch)
         self._set_time(event.arrived)
         self.gaps.happened(event.arrived, event.at)
@@ -256,7 +260,7 @@ class Pipeline:
                 self._damaged(event)
 
     def _apply(self, event: Event) -> None:
-        """The second part, after all messages that came before it: what handlers and the venue's state see."""
+        """The second part, after all earlier messages are delivered: what handlers and the venue's state see."""
         assert not isinstance(event, Batch)
         self._set_time(event.arrived)
         match event:
@@ -281,7 +285,7 @@ class Pipeline:
         self.venue.round()
         if self._health is not None:
             self._health.look(event, self.delivery, is_open=self.state is State.OPEN)
-        if event.handled is not None:
+        if event.handled is not None:  # last: the thread that waits for it then sees everything done above
             event.handled.set()
 
     def _damaged(self, event: RecordingDamaged) -> None:
@@ -312,7 +316,7 @@ class Pipeline:
                 self.counter.drop_waiting(len(payloads) - position)
                 return
             begun = self.busy_since = time.monotonic()
-            # Beyond its wait at most, or with no wait at all, which is looked at more closely.
+            # A quick check of the time first. With `max_lag` 0 it always succeeds, and `_is_behind` decides.
             if (
                 max_lag is not None
                 and begun - batch.arrived >= max_lag
@@ -320,17 +324,18 @@ class Pipeline:
             ):
                 self._catch_up(batch.since(position), [], [])
                 return
-            # A filter is shown what came together as one, however fast this machine is: so a replay judges it alike.
+            # A filter gets the whole batch at once. The slice size depends on the machine's speed, and a replay must
+            # give the same gaps.
             size = self._slice if delivery.filter is None else len(payloads)
             part = payloads[position : position + size] if len(payloads) > 1 else payloads
             position += len(part)
             self._take(len(part))
-            messages = self._decode(part)  # not the whole batch at once: these stay in the processor's cache
+            messages = self._decode(part)  # slice by slice, so that they stay in the CPU cache
             if len(part) == 1 and delivery.run(messages, part, batch.at, batch.connection):
                 done = 1
             else:
                 done = self._process_slice(messages, part, batch)
-            if done < len(part):  # it broke off, since messages have waited for too long
+            if done < len(part):  # it stopped because messages have waited too long
                 self._catch_up(batch.since(position), messages[done:], part[done:])
                 return
             if time.monotonic() - begun > SLOW_SLICE:
@@ -339,10 +344,10 @@ class Pipeline:
                 self._slice = min(SLICE, self._slice * 2)
 
     def _process_slice(self, messages: list[Any], part: list[bytes], batch: Batch) -> int:
-        """Hand on; returns how many, fewer than all only where it is time to catch up."""
+        """Deliver a slice. Returns how many messages are done; fewer than all only if it is time to catch up."""
         delivery, received_at, connection = self.delivery, batch.at, batch.connection
         done = 0
-        if len(part) > 1 and delivery.filter is None:  # one alone first: its time is taken
+        if len(part) > 1 and delivery.filter is None:  # the first one alone, to time its handler
             done = delivery.run(messages[:1], part[:1], received_at, connection)
         while done < len(part):
             rest = (messages[done:], part[done:]) if done else (messages, part)
@@ -366,12 +371,14 @@ class Pipeline:
         return self.counter.waiting > 1 or left > 1
 
     def _catch_up(self, batch: Batch, messages: list[Any], payloads: list[bytes]) -> None:
-        """Take in all that waits, keep the newest states and every event, hand on the oldest; until nothing is left.
+        """Move all waiting messages into a backlog, and deliver from its front until it is empty.
+
+        The backlog keeps the newest states and all events.
 
         Args:
-            batch: what has not been decoded yet.
-            messages: of the same batch, before that: decoded already, and in flight.
-            payloads: theirs.
+            batch: the rest of a batch, not decoded yet.
+            messages: the messages of the batch before that rest, decoded and in flight.
+            payloads: the payloads of `messages`.
         """
         backlog = Backlog()
         self.delivery.queue = partial(self._hold, backlog)
@@ -379,7 +386,7 @@ class Pipeline:
         self._absorb(batch, backlog)
         while len(backlog) and not self.delivery.stopping:
             self._absorb_waiting(backlog)
-            if self.delivery.stopping:  # meanwhile: nobody is called any more
+            if self.delivery.stopping:  # set meanwhile: call no more handlers
                 break
             if backlog.conflated is not None:
                 self.gaps.missed(backlog.conflated)
@@ -387,11 +394,11 @@ class Pipeline:
             self._deliver_oldest(backlog)
         self.delivery.queue = None
         self.counter.settle(dropped=backlog.messages())
-        for event in backlog.events():  # the stream is stopping: no message follows that they could be early for
+        for event in backlog.events():  # no more messages are delivered, so nothing is overtaken
             self._apply(event)
 
     def _absorb_waiting(self, backlog: Backlog) -> None:
-        """Take in what waits now. What comes meanwhile has to wait for the oldest message to be handed on."""
+        """Move what is waiting now into the backlog. Later messages have to wait until the oldest is delivered."""
         queue, left = self._queue, self.counter.waiting
         assert queue is not None
         while len(backlog) < self._backlog_limit and backlog.size < MAX_BACKLOG_BYTES and left >= 0:
@@ -407,7 +414,7 @@ class Pipeline:
                 backlog.add_event(event)
 
     def _absorb(self, batch: Batch, backlog: Backlog) -> None:
-        """Take in a batch, in slices: one read may have brought half a million messages, and a stop must not wait."""
+        """Move a batch into the backlog, in slices, so that a stop does not have to wait for a large batch."""
         payloads = batch.payloads
         for position in range(0, len(payloads), SLICE):
             if self.delivery.stopping:
@@ -418,7 +425,7 @@ class Pipeline:
             self._add(self._decode(part), part, batch, backlog)
 
     def _add(self, messages: list[Any], payloads: list[bytes], batch: Batch, backlog: Backlog) -> None:
-        """Put messages in flight into the backlog; act at once on those that are for the library."""
+        """Put messages in flight into the backlog. Act at once on those that are not for the user."""
         delivery, received_at, connection = self.delivery, batch.at, batch.connection
         self._set_time(batch.arrived)
         if delivery.filter is not None:
@@ -444,7 +451,7 @@ class Pipeline:
         self.counter.settle(dropped=dropped, duplicate=duplicates)
 
     def _hold(self, backlog: Backlog, message: Message, payload: bytes, received_at: float) -> None:
-        """What a filter has kept, and lets go on now."""
+        """Put a message that the filter held, and releases now, into the backlog."""
         replaced = backlog.add(Waiting(message, payload, received_at, self.delivery.now))
         self.counter.settle(dropped=replaced)
 
