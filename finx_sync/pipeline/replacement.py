@@ -1,4 +1,4 @@
-"""One endpoint goes from an old connection to a new one, both open for a moment. On the dispatch thread."""
+"""Replaces the connection of an endpoint by a new one while both are open. Runs on the dispatch thread."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from finx_sync.venues.base import Subscription
 __all__ = ["Kept", "Replacement"]
 
 Kept = tuple[Message, bytes, float]
-"""A message of the new connection that nobody has seen yet: itself, its payload, when it was received."""
+"""An undelivered message of the new connection: the message, its payload, when it was received (UNIX seconds)."""
 
 MAX_KEPT_BYTES: Final = 64 * 1024 * 1024
-"""Bytes of the new connection's messages that are kept until it has proven itself; beyond, it takes over as it is."""
+"""Bytes of the new connection's messages that are kept until it is proven complete; beyond this, it takes over anyway."""
 
 
 class Replacement:
@@ -28,17 +28,17 @@ class Replacement:
 
     Args:
         old: the connection that serves the endpoint.
-        candidate: opens the new one, and knows what the old one was asked for, wanted or not: some venues cannot take a
-            subscription back, and what is wanted again is asked of the new one. Once that is open nothing is added:
-            what is wanted later is asked of the new one alone.
-        delivery: hands messages on.
-        now: UNIX seconds.
+        candidate: opens the new connection. It knows all subscriptions requested on the old one, including unwanted
+            ones that the venue cannot cancel. Subscriptions added once the new connection is open are requested on that
+            one only, and have no overlap.
+        delivery: delivers messages.
+        now: the current time, UNIX seconds.
 
     Attributes:
-        new: the other connection; None until it is open.
-        deadline: when the overlap ends, proven or not; monotonic.
-        doubt_since: from when on messages of the old connection may be missing, UNIX seconds.
-        read_at: since when the server has read what the new connection asks for, UNIX seconds; None if not known.
+        new: the new connection; None until it is open.
+        deadline: when the overlap ends in any case, monotonic seconds.
+        doubt_since: since when messages of the old connection may be missing, UNIX seconds.
+        read_at: when the server had read the requests on the new connection, UNIX seconds; None if unknown.
     """
 
     def __init__(self, old: Connection, candidate: Candidate, delivery: Delivery, now: float) -> None:
@@ -50,7 +50,7 @@ class Replacement:
         self.doubt_since = now
         self._delivery = delivery
         self._overlaps: dict[Subscription, Overlap[tuple[int, Kept]]] = {one: Overlap() for one in candidate.carried()}
-        self._numbers = count()  # of the new connection's messages, so that those of all names keep their order
+        self._numbers = count()  # order the new connection's messages across all names
         self._kept_bytes = 0
 
     def opened(self, new: Connection, deadline: float) -> None:
@@ -60,14 +60,14 @@ class Replacement:
             self._overlaps.setdefault(subscription, Overlap())
 
     def compares(self, subscription: Subscription) -> bool:
-        """Whether both connections bring it."""
+        """Whether both connections carry `subscription`, so that their messages are compared."""
         return subscription in self._overlaps
 
     def is_complete(self, wanted: Container[Subscription]) -> bool:
-        """Whether every subscription that is `wanted` has gone over."""
+        """Whether all `wanted` subscriptions have switched to the new connection."""
         return all(overlap.switched for subscription, overlap in self._overlaps.items() if subscription in wanted)
 
-    def check(  # a message's five facts
+    def check(
         self,
         subscription: Subscription,
         message: Message,
@@ -77,9 +77,9 @@ class Replacement:
         *,
         is_echo: bool,
     ) -> Verdict:
-        """What becomes of a message of either connection; an echo has been handed on before, but is compared."""
+        """Decide about a message of either connection. An echo was delivered before, but is still compared."""
         overlap = self._overlaps.get(subscription)
-        if overlap is None and self.new is None:  # wanted since this began, and soon of both
+        if overlap is None and self.new is None:  # added meanwhile; the new connection will carry it too
             overlap = self._overlaps[subscription] = Overlap()
         if overlap is None:
             return Verdict.PASS
@@ -88,50 +88,58 @@ class Replacement:
             if verdict is Verdict.HOLD:
                 self._kept_bytes += len(payload)
                 if self._kept_bytes > MAX_KEPT_BYTES:
-                    self.deadline = 0.0  # proven or not, as if the time were up
+                    self.deadline = 0.0  # as if the time were up
             return verdict
         if connection is not self.old:
             return Verdict.PASS
         self.doubt_since = received_at
         verdict = overlap.old(payload)
-        if verdict is Verdict.PASS and overlap.switched:  # what the new one brought beyond it follows
+        if verdict is Verdict.PASS and overlap.switched:  # the newer messages of the new connection follow
             if is_echo:
-                self._delivery.duplicates(1)  # neither of the two that met here is handed on
+                self._delivery.duplicates(1)  # the held copy; the echo itself is the DUPLICATE below
             else:
                 self._delivery.deliver(message, payload, received_at)
             for _, kept in _drain(overlap):
                 self._delivery.deliver(*kept)
-            return Verdict.DUPLICATE  # one of the two that met here; the other was handed on just now
+            return Verdict.DUPLICATE  # two copies met here; the other one was counted just now
         return verdict
 
     def finish(self) -> tuple[list[Subscription], list[Kept]]:
-        """The old connection goes. Returns whose messages may be missing, and what only the new one brought."""
+        """End the overlap: the old connection is closing.
+
+        Returns:
+            The subscriptions whose messages may be missing, and the messages that only the new connection brought.
+        """
         doubtful = [subscription for subscription, overlap in self._overlaps.items() if overlap.finish()]
         return doubtful, self.release()
 
     def dissolve(self) -> tuple[list[Subscription], int]:
-        """The new connection failed, and the old one goes on.
+        """End the overlap: the new connection has failed, and the old one continues.
 
         Returns:
-            Whose messages may be missing, since the new one had taken over; and how many messages of the new one are
-            dropped, since the old one brings them too.
+            The subscriptions that had switched to the new connection, whose messages may be missing; and the number of
+            kept messages of the new connection, which are discarded because the old one brings them too.
         """
         gone_over = [subscription for subscription, overlap in self._overlaps.items() if overlap.switched]
         return gone_over, sum(len(overlap.kept) for overlap in self._overlaps.values())
 
     def release(self) -> list[Kept]:
-        """What the new connection alone has brought so far, in order; it is kept no more."""
+        """Remove and return the kept messages of the new connection, in order."""
         numbered = [kept for overlap in self._overlaps.values() for kept in _drain(overlap)]
         return [kept for _, kept in sorted(numbered, key=itemgetter(0))]
 
     def echoes(self, connection: Connection) -> dict[Subscription, deque[bytes]]:
-        """What this one of the two still will bring, now that the other one, which has brought it, is gone."""
+        """The marks of messages that `connection` will repeat, because the other one delivered them before it ended."""
         is_new = connection is self.new
         echoes = {subscription: one.owed() if is_new else one.echoes() for subscription, one in self._overlaps.items()}
         return {subscription: payloads for subscription, payloads in echoes.items() if payloads}
 
     def unproven(self, covered_until: float) -> list[Subscription]:
-        """What the new connection may not have been subscribed to yet when the old one last brought something."""
+        """The subscriptions that may not have been active on the new connection when the old one ended.
+
+        Args:
+            covered_until: when the old connection last received something, UNIX seconds.
+        """
         if self.read_at is not None and covered_until >= self.read_at:
             return []
         return [subscription for subscription, overlap in self._overlaps.items() if overlap.is_unproven]
