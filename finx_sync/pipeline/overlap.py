@@ -1,10 +1,10 @@
-"""Make before break: two connections carry one name for a moment, and its messages are handed on once.
+"""Make before break: two connections carry one name for a moment, and each message is delivered once.
 
-There is no sequence number, so payloads are compared. While both connections are open, the old one's messages are
-handed on and remembered; the new one's are kept back until one of them is the same on both: from there on the new
-connection has everything. What the old one has handed on beyond that point comes once more on the new one, and is a
-duplicate there, payload by payload (a multiset: true repeats are kept). When one of the two has gone, what it was ahead
-is known, and is an echo when the other one brings it.
+There are no sequence numbers, so payloads are compared. While both connections are open, the old one's messages are
+delivered and remembered, and the new one's are held until the same message has come on both. From that message on, the
+new connection is complete, and the name *switches* to it. Messages after it that the old connection has delivered come
+again on the new one and are duplicates there, payload by payload (a multiset, so true repeats are kept). When one
+connection ends, the messages by which it was ahead are known. They are *echoes* when the other one repeats them.
 
 Pure: no clock, no thread.
 """
@@ -21,18 +21,18 @@ __all__ = ["Overlap", "Verdict", "mark", "skip_to"]
 T = TypeVar("T")
 
 REMEMBERED: Final = 4096
-"""Payloads of one name that the old connection's side remembers."""
+"""The number of payloads of one name that are remembered for comparison."""
 WHOLE: Final = 1024
-"""Bytes of a payload up to which it is remembered itself; of a longer one its hash is, which is as good to compare."""
+"""Bytes; of longer payloads, only a hash is remembered."""
 
 
 def mark(payload: bytes) -> bytes:
-    """What is remembered of a payload: so a server cannot fill the memory with thousands of large ones."""
+    """The payload, or its hash if it is long, so that large payloads cannot fill the memory."""
     return payload if len(payload) <= WHOLE else hashlib.blake2b(payload).digest()
 
 
 def skip_to(payload: bytes, payloads: deque[bytes]) -> bool:
-    """Take `payload`, or its mark, out, and what is before it; returns whether it was there."""
+    """Remove the mark `payload` and all marks before it. Returns whether it was found; otherwise removes nothing."""
     if payload not in payloads:
         return False
     while payloads.popleft() != payload:
@@ -41,33 +41,34 @@ def skip_to(payload: bytes, payloads: deque[bytes]) -> bool:
 
 
 class Verdict(enum.Enum):
-    """What a filter says of a message."""
+    """A filter's decision about a message."""
 
     PASS = enum.auto()
     DUPLICATE = enum.auto()
     HOLD = enum.auto()
-    """The filter hands it on later; until then it is in flight."""
+    """The filter delivers it later; until then it is in flight."""
 
 
 class Overlap(Generic[T]):
-    """One name's way from the old connection to the new one.
+    """The switch of one name from the old connection to the new one.
 
     Attributes:
         switched: whether the new connection has taken over.
-        kept: the new connection's messages that wait for the switch, in order; the owner delivers those that
-            `old` or `give_up` leaves there.
+        kept: the new connection's messages that are held until the switch, in order; the owner delivers those that
+            `old` or `finish` leaves there.
     """
 
     def __init__(self) -> None:
         self.switched = False
         self.kept: deque[tuple[bytes, T]] = deque()
         self._recent: deque[bytes] = deque(maxlen=REMEMBERED)
-        self._owed: deque[bytes] = deque(maxlen=REMEMBERED)  # handed on, and still to come on the new connection
-        self._ahead: deque[bytes] = deque(maxlen=REMEMBERED)  # of the new one, and not yet of the old one
-        self._behind: deque[bytes] = deque(maxlen=REMEMBERED)  # the other way round; both since the switch
+        self._owed: deque[bytes] = deque(maxlen=REMEMBERED)  # delivered, and still to come on the new connection
+        # Since the switch:
+        self._ahead: deque[bytes] = deque(maxlen=REMEMBERED)  # came on the new connection, not yet on the old one
+        self._behind: deque[bytes] = deque(maxlen=REMEMBERED)  # came on the old connection, not yet on the new one
 
     def old(self, payload: bytes) -> Verdict:
-        """A message of the old connection. After PASS with `switched`, `kept` follows it."""
+        """Decide about a message of the old connection. After PASS with `switched`, deliver it and then `kept`."""
         payload = mark(payload)
         if self.switched:
             if not skip_to(payload, self._ahead):
@@ -81,7 +82,7 @@ class Overlap(Generic[T]):
         return Verdict.PASS
 
     def new(self, payload: bytes, message: T) -> Verdict:
-        """A message of the new connection; HOLD means that it is in `kept` now."""
+        """Decide about a message of the new connection. HOLD means that it is in `kept` now."""
         payload = mark(payload)
         if self.switched:
             if payload in self._owed:
@@ -99,7 +100,7 @@ class Overlap(Generic[T]):
         return Verdict.HOLD
 
     def finish(self) -> bool:
-        """The old connection goes: the new one takes over as it is. Returns whether that may have lost messages."""
+        """Switch to the new connection, since the old one is closing. Returns whether messages may have been lost."""
         if self.switched:
             return False
         unproven = bool(self.kept or self._recent)
@@ -110,15 +111,15 @@ class Overlap(Generic[T]):
 
     @property
     def is_unproven(self) -> bool:
-        """Whether nothing has shown that the new connection brings anything."""
+        """Whether no message has come on the new connection yet."""
         return not (self.switched or self.kept)
 
     def owed(self) -> deque[bytes]:
-        """The marks of what the old connection has brought and the new one has not, in order."""
+        """The marks of messages that came on the old connection but not yet on the new one, in order."""
         return self._owed
 
     def echoes(self) -> deque[bytes]:
-        """The marks of what the new connection has brought and the old one has not, in order."""
+        """The marks of messages that came on the new connection but not yet on the old one, in order."""
         return self._ahead
 
     def _switch(self) -> None:
