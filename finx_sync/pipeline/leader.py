@@ -1,8 +1,9 @@
-"""Which thread reads a connection: its own io thread, or the dispatch thread (leader and followers).
+"""Decides which thread reads a connection: its own io thread, or the dispatch thread (leader/followers pattern).
 
-As a rule the io thread reads and the dispatch thread follows. While one connection's messages come in quick succession,
-few at a time, each handled before the next is there, the dispatch thread leads: it reads the socket itself, which saves
-one wake-up a message. In a flood two threads are faster, since one copies out of the kernel while the other decodes.
+By default the io thread reads and the dispatch thread handles what it queues. While the messages of one connection come
+in quick succession, a few at a time, and each is handled before the next one arrives, the dispatch thread is the leader:
+it reads the socket itself, which saves waking a thread for each message. In a flood, two threads are faster, because one
+reads from the kernel while the other decodes.
 """
 
 from __future__ import annotations
@@ -14,57 +15,68 @@ from typing import Final, Protocol
 __all__ = ["LeaderElection", "Leadership", "Source"]
 
 QUICK: Final = 0.02
-"""Seconds between two batches that follow in quick succession."""
+"""The maximum number of seconds between two batches in quick succession."""
 STREAK: Final = 8
-"""Batches that do, before the dispatch thread leads."""
+"""The number of such batches after which the dispatch thread becomes the leader."""
 FLOOD: Final = 64
-"""Messages of one batch that make a flood."""
+"""The number of messages in one batch from which on it counts as a flood."""
 
 
 class Leadership(Protocol):
-    """The reading of one connection, handed over to another thread."""
+    """The right to read one connection, given to another thread than its io thread."""
 
     def turn(self) -> bool:
-        """Wait a moment for data and queue it; returns whether the leadership goes on."""
+        """Wait a moment for data and queue it. Returns whether this thread is still the leader."""
 
     def interrupt(self) -> None:
-        """End that wait. Any thread."""
+        """End the wait in `turn`. Any thread."""
 
 
 class Source(Protocol):
-    """A connection that can be made to wait, from any thread, and to have its reading done by another."""
+    """A connection whose reading can be paused and handed over. All methods may be called from any thread."""
 
     def pause_reading(self) -> None:
         """Read nothing more until `resume_reading`."""
 
     def resume_reading(self) -> None:
-        """Read on."""
+        """Continue reading after `pause_reading`."""
 
     def hand_over_reading(self, promote: Callable[[Leadership], object] | None) -> None:
-        """Offer the reading to `promote`; None takes it back. Called while a batch of any source is put."""
+        """Offer the reading to `promote`; None takes it back. Called while a batch of any source is being queued."""
 
 
 class LeaderElection:
-    """Decides, on the threads that fill the queue; the dispatch thread leads while it holds `leadership`.
+    """Decides who reads. `came` runs on the threads that fill the queue.
+
+    Several io threads may call `came` at once, without a lock. Mixing up their batches can only change who reads, never
+    what is read: a connection's own lock ensures that one thread at a time reads it (`finx_sync.transport.leadership`).
 
     Args:
         offer: queues an offered leadership for the dispatch thread.
 
     Attributes:
-        leadership: what the dispatch thread reads; None where the io threads read. Written by the dispatch thread.
+        leadership: what the dispatch thread reads as the leader; None while the io threads read. Written by the
+            dispatch thread only; other threads read it once and then use their copy.
     """
 
     def __init__(self, offer: Callable[[Leadership], object]) -> None:
         self._offer = offer
         self.leadership: Leadership | None = None
-        # Neither keeps a connection that has ended:
-        self._source = 0  # identifies that of the last batch
-        self._offered_by: weakref.ref[Source] | None = None  # of the last offer
+        # An id and a weak reference, so that neither keeps an ended connection alive:
+        self._source = 0  # the id of the source of the last batch
+        self._offered_by: weakref.ref[Source] | None = None  # the source of the last offer
         self._arrived = 0.0
         self._streak = 0
 
     def came(self, source: Source, count: int, arrived: float, *, alone: bool) -> None:
-        """A batch of `count` messages is queued since `arrived` (monotonic); `alone`: no other message waits."""
+        """Take note of a queued batch, and offer the reading or take it back.
+
+        Args:
+            source: the connection that it came from.
+            count: the number of its messages.
+            arrived: when it was read, monotonic seconds.
+            alone: whether no other message was waiting.
+        """
         before, self._source = self._source, id(source)
         quick = arrived - self._arrived < QUICK
         self._arrived = arrived
@@ -78,7 +90,7 @@ class LeaderElection:
                 source.hand_over_reading(self._offer)
         elif (
             self._offered_by is not None and source is not self._offered_by()
-        ):  # the leadership is on its way back, and the leader waits there
+        ):  # another connection brings messages, while the leader waits for the one it reads
             self._take_back()
 
     def _take_back(self) -> None:
@@ -88,6 +100,6 @@ class LeaderElection:
             self.interrupt()
 
     def interrupt(self) -> None:
-        """Something else is queued. Any thread."""
+        """End the leader's wait, because something else has been queued. Any thread."""
         if (leadership := self.leadership) is not None:
             leadership.interrupt()
