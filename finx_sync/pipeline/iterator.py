@@ -1,4 +1,4 @@
-"""A blocking iterator's own queue, filled by the dispatch thread."""
+"""Blocking iterators over messages, each with a queue of its own that the dispatch thread fills."""
 
 from __future__ import annotations
 
@@ -23,19 +23,23 @@ else:
     M = TypeVar("M")
 
 _END: Final = object()
-"""Queued behind the last message; whoever meets it puts it back for the next one."""
+"""Queued after the last message. A reader that gets it puts it back for the next reader."""
 
 
 class MessageIterator(Iterator[M]):
-    """Messages as they come; drops its oldest when nobody reads, and counts what it dropped.
+    """Iterates over messages as they come. If they are not read in time, it drops the oldest and counts them.
 
-    So an iterator that was abandoned never delays a handler and never grows. `put` is for the dispatch thread, the rest
-    for any. There is no lock: a reader that a signal interrupts holds up nobody.
+    So an abandoned iterator never delays a handler and never grows. `put` is for the dispatch thread; the other methods
+    are for any thread. There is no lock, so a reader that a signal interrupts blocks no other thread. The threads only
+    share a SimpleQueue, whose operations are atomic, and attributes that are set in one assignment.
 
     Args:
-        size: messages to keep.
-        timeout: seconds that `next` waits; None for ever.
-        on_close: called once, when the iterator is closed or has come to its end.
+        size: the number of messages to keep.
+        timeout: seconds that `next` waits; None for no limit.
+        on_close: called once, when the iterator is closed or exhausted.
+
+    Attributes:
+        dropped: how many messages were dropped. Written by the dispatch thread only.
     """
 
     def __init__(self, size: int, timeout: float | None, on_close: Callable[[MessageIterator[M]], object]) -> None:
@@ -48,7 +52,8 @@ class MessageIterator(Iterator[M]):
         self.dropped = 0
 
     def put(self, message: M) -> None:
-        """Add a message."""
+        """Add a message. Dispatch thread only."""
+        # Only this thread adds messages, so the queue cannot grow between the check and the put.
         if self._queue.qsize() >= self._size:
             self._drop_oldest()
         self._queue.put(message)
@@ -56,37 +61,37 @@ class MessageIterator(Iterator[M]):
     def _drop_oldest(self) -> None:
         try:
             oldest = self._queue.get_nowait()
-        except Empty:  # read just now
+        except Empty:  # a reader has just emptied it
             return
-        if oldest is _END:
+        if oldest is _END:  # `end` was called meanwhile: readers still need the mark
             self._queue.put(_END)
         else:
             self.dropped += 1
 
     def end(self, failure: FinxSyncError | None = None) -> None:
-        """No more messages come; what waits is still given out, then `failure` raised."""
-        self._failure = failure or self._failure
+        """End the iterator. Waiting messages can still be read; then `failure` is raised, if there is one."""
+        self._failure = failure or self._failure  # before the mark, so that whoever reads the mark sees the failure
         self._queue.put(_END)
 
     def __next__(self) -> M:
         return self.next(self._timeout)
 
     def next(self, timeout: float | None) -> M:
-        """The next message.
+        """Wait for the next message.
 
         Args:
-            timeout: seconds to wait; None for ever.
+            timeout: seconds to wait; None for no limit.
 
         Raises:
-            StopIteration: the stream has ended in order.
-            StreamTimeoutError: none came in time; the iterator can go on.
-            FinxSyncError: why the stream failed.
+            StopIteration: the stream has ended without an error.
+            StreamTimeoutError: no message came in time; the iterator can still be used.
+            FinxSyncError: the stream has failed; this is the reason.
         """
         message: Any = self._get(timeout)
         if message is not _END:
             got: M = message
             return got
-        self._queue.put(_END)
+        self._queue.put(_END)  # for other readers, and for the next call
         self.close()
         if self._failure is not None:
             raise self._failure
@@ -103,13 +108,13 @@ class MessageIterator(Iterator[M]):
                     raise StreamTimeoutError(f"no message within {timeout:g} s") from None
 
     def forked(self, why: FinxSyncError) -> None:
-        """In the child of a fork no message comes: raise `why` instead of waiting for one."""
+        """Let readers in a forked child, where no message comes, get `why` instead of waiting."""
         self._queue = SimpleQueue()
         self._closed = True
         self.end(why)
 
     def close(self) -> None:
-        """Take no more messages."""
+        """Close the iterator: it takes no more messages."""
         if not self._closed:
             self._closed = True
             self.end()
@@ -123,26 +128,29 @@ class MessageIterator(Iterator[M]):
 
 
 class OpenIterators:
-    """The iterators of a stream that may still be read. Any thread."""
+    """The iterators of a stream that may still be read. Safe to use from any thread.
+
+    Each operation on the set, and each copy of it, is one atomic call, so it needs no lock.
+    """
 
     def __init__(self) -> None:
         self._all: set[MessageIterator] = set()
 
     def add(self, iterator: MessageIterator) -> None:
-        """It is to end with the stream."""
+        """Add an iterator, which ends with the stream."""
         self._all.add(iterator)
 
     def discard(self, iterator: MessageIterator) -> None:
-        """It has been closed."""
+        """Remove an iterator that has been closed."""
         self._all.discard(iterator)
 
     def state_changed(self, change: StateChange) -> None:
-        """At once, on whichever thread changed the state."""
+        """End all iterators if the stream has ended. Called on the thread that changed the state, at once."""
         if change.new in ENDED:
             for iterator in list(self._all):
                 iterator.end(change.reason if change.new is State.FAILED else None)
 
     def forked(self, why: FinxSyncError) -> None:
-        """In the child of a fork no message comes."""
+        """End all iterators in a forked child, where no message comes."""
         for iterator in list(self._all):
             iterator.forked(why)
