@@ -1,8 +1,8 @@
-"""The newest message of each name, kept as it came.
+"""The latest message of each name, stored undecoded.
 
-A decoded message is some forty small objects. To keep a thousand of them, and let go of one for each that comes, costs
-a sixth of the throughput: by then they have left the processor's cache. A payload is one object, so that is what is
-kept, and decoded again when somebody asks.
+A decoded message consists of some forty small objects. Keeping a thousand messages, and freeing one for each that
+arrives, costs a sixth of the throughput, because the freed objects are no longer in the CPU cache. A payload is a single
+object. So the payload is stored, and decoded again when a user asks for the message.
 """
 
 from __future__ import annotations
@@ -17,29 +17,32 @@ from finx_sync.messages import Message
 __all__ = ["MAX_BYTES", "MAX_NAMES", "WEIGH_AFTER", "LastTable", "LastValues", "set_field"]
 
 MAX_NAMES: Final = 50_000
-"""Names of one type whose last value is kept; beyond, the older half goes."""
+"""The number of names of one type with a stored value; beyond this, the older half is removed."""
 MAX_BYTES: Final = 128 * 1024 * 1024
-"""Bytes of last values of one type; beyond, the older ones go until half of it is left."""
+"""Bytes of stored values of one type; beyond this, the oldest are removed until half of it is left."""
 WEIGH_AFTER: Final = 64 * 1024 * 1024
-"""Bytes that are received between two looks at `MAX_BYTES`: to weigh a table means to look at each of its entries."""
+"""Bytes received between two checks of `MAX_BYTES`, since a check has to visit every entry."""
 DECODED: Final = 8
-"""How many times its JSON a decoded message takes, roughly."""
+"""The approximate ratio of the memory of a decoded message to the length of its JSON."""
 
 set_field: Final = msgspec.structs.force_setattr
-"""Past `frozen`: this is how a decoded message is completed, before anyone sees it."""
+"""Sets a field despite `frozen`, to complete a decoded message before anyone else sees it."""
 
 Entry = Message | tuple[bytes, float]
-"""A message that came by no payload of its own, or a payload and when it was received (UNIX seconds)."""
+"""A message that has no payload of its own, or a payload and when it was received (UNIX seconds)."""
 
 
 class LastTable:
-    """The newest messages of one type. Written by the dispatch thread only; read by any.
+    """The latest messages of one type. Written by the dispatch thread only; any thread may read.
+
+    No lock is needed: an entry is an immutable tuple or message, replaced in one dict operation, and readers copy the
+    dict's values in one call before they iterate.
 
     Args:
-        decode: payloads to messages, as the codec has it.
+        decode: the codec's `decode`.
 
     Attributes:
-        entries: what is kept, by name; the dispatch thread writes here at the speed of a dictionary.
+        entries: the entries by name. The dispatch thread writes to this dict directly, for speed.
     """
 
     __slots__ = ("_decode", "entries")
@@ -55,29 +58,29 @@ class LastTable:
         self.entries[name] = message
 
     def get(self, name: str) -> Any:
-        """The newest message of a name; None when there was none."""
+        """The latest message of `name`; None if there is none."""
         entry = self.entries.get(name)
         return None if entry is None else self._read(entry)
 
     def received_at(self, name: str) -> float:
-        """When that was received, UNIX seconds; 0.0 when there was none."""
+        """When the latest message of `name` was received, UNIX seconds; 0.0 if there is none."""
         entry = self.entries.get(name)
         if entry is None:
             return 0.0
         return entry[1] if isinstance(entry, tuple) else entry.received_at
 
     def values(self) -> list[Any]:
-        """The newest message of each name."""
+        """The latest message of each name."""
         return [self._read(entry) for entry in list(self.entries.values())]
 
     def forget_surplus(self) -> None:
-        """Keep within `MAX_NAMES`. The dispatch thread only."""
+        """Enforce `MAX_NAMES`. Dispatch thread only."""
         if len(self.entries) > MAX_NAMES:
             for name in self._oldest_first()[: len(self.entries) // 2]:
                 del self.entries[name]
 
     def forget_heavy(self) -> None:
-        """Keep within `MAX_BYTES`. The dispatch thread only, whenever `WEIGH_AFTER` bytes more have been received."""
+        """Enforce `MAX_BYTES`. Called on the dispatch thread each time `WEIGH_AFTER` bytes have been received."""
         sizes = {name: len(name) + _size(entry) for name, entry in self.entries.items()}
         total = sum(sizes.values())
         if total <= MAX_BYTES:
@@ -101,14 +104,14 @@ class LastTable:
 
 
 def _size(entry: Entry) -> int:
-    """About how many bytes an entry keeps."""
+    """The approximate memory that an entry takes, bytes."""
     if isinstance(entry, tuple):
         return len(entry[0])
     try:
         return DECODED * len(msgspec.json.encode(entry))
-    except (msgspec.MsgspecError, TypeError, ValueError, RecursionError):  # its values need not be JSON's
+    except (msgspec.MsgspecError, TypeError, ValueError, RecursionError):  # not every value can be encoded as JSON
         return DECODED
 
 
 LastValues = dict[type[Message], LastTable]
-"""By message type; the types in it are the venue's own."""
+"""The tables by message type; the types are the venue's own."""
