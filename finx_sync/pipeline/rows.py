@@ -1,4 +1,4 @@
-"""Messages of several batches that came one after the other, to be decoded together."""
+"""Messages of several consecutive batches, to be decoded together."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ __all__ = ["BatchRow"]
 
 @dataclass(frozen=True, slots=True)
 class BatchRow:
-    """Messages in order, each with its own facts.
+    """Messages in order. The lists have one item for each message.
 
     Attributes:
-        payloads: of the messages.
+        payloads: the payloads.
         at: when each was received, UNIX seconds.
-        arrived: the same on the monotonic clock; one and the same object for all messages of a batch.
-        connections: which brought each.
+        arrived: when each was received, monotonic seconds; the same float object for all messages of a batch.
+        connections: the connection that each was received on.
     """
 
     payloads: list[bytes]
@@ -29,7 +29,7 @@ class BatchRow:
         return len(self.payloads)
 
     def end_of_batch(self, begin: int) -> int:
-        """Where the batch ends that a message belongs to."""
+        """The index after the last message of the batch that message `begin` belongs to."""
         arrived, end = self.arrived, begin + 1
         while end < len(arrived) and arrived[end] is arrived[begin]:
             end += 1

@@ -1,4 +1,4 @@
-"""Whoever follows a stream beside its own handlers: a recorder, a relay. From one run of the stream to the next."""
+"""The sinks that follow a stream besides its handlers, such as a recorder or a relay. They outlast single runs."""
 
 from __future__ import annotations
 
@@ -22,12 +22,13 @@ __all__ = ["Sinks"]
 
 
 class Sinks:
-    """The sinks of a stream, and what there is at this moment: a sink that comes later begins with that.
+    """The sinks of a stream, and the current subscriptions, connections and state for sinks that are added later.
 
     Attributes:
-        all: the sinks; replaced by any thread. Costs one look a batch while there is none.
-        order: held while an event is given to the sinks and queued, so that all have the events in the same order.
-            Reentrant, since a signal handler may stop the stream in the midst of it.
+        all: the sinks. A tuple that is replaced as a whole under `order`, so `EventQueue.put` may check it without the
+            lock; a batch queued while the first sink is being added may or may not reach that sink.
+        order: held while an event is given to the sinks and queued, so that all get the events in the same order.
+            Reentrant, since a signal handler may stop the stream while its thread holds it.
     """
 
     def __init__(self) -> None:
@@ -39,11 +40,11 @@ class Sinks:
         self._state: StateChanged | None = None
 
     def reset_after_fork(self) -> None:
-        """In the child of a fork: whoever held the lock has not come along."""
+        """Replace the lock in a forked child: the thread that held it does not exist there."""
         self.order = threading.RLock()
 
     def add(self, sink: Sink) -> None:
-        """Give all events from now on to a sink, after those that say what there is already."""
+        """Add a sink. It first gets the events that describe the current situation, then all new ones."""
         with self.order:
             for added in self._subscriptions.values():
                 sink.put(added)
@@ -55,19 +56,19 @@ class Sinks:
             self.all = (*self.all, sink)
 
     def remove(self, sink: Sink) -> None:
-        """Give it nothing more."""
+        """Remove a sink; it gets no more events."""
         with self.order:
             self.all = tuple(one for one in self.all if one is not sink)
 
     def begin(self) -> None:
-        """A run begins, in which there is nothing yet."""
+        """Begin a new run, which has no subscriptions and connections yet."""
         with self.order:
             self._subscriptions.clear()
             self._connections.clear()
             self._state = None
 
     def put(self, event: Event) -> None:
-        """Give an event to every sink; the caller holds `order`."""
+        """Give an event to every sink. The caller holds `order`."""
         if not isinstance(event, Batch):
             self._follow(event)
         for sink in self.all:

@@ -1,4 +1,4 @@
-"""Which subscriptions have gone quiet. On the dispatch thread, so that a slow handler never looks like a quiet feed."""
+"""Finds silent subscriptions. Runs on the dispatch thread, so that a slow handler does not look like a silent feed."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ __all__ = ["StaleLimits", "Staleness"]
 
 
 class StaleLimits:
-    """How long subscriptions may be silent. Any thread.
+    """How long subscriptions may be silent. Safe to use from any thread: each method is one atomic dict operation.
 
     Args:
-        usual: seconds for all that have no limit of their own; None for ever.
+        usual: the limit in seconds for subscriptions without their own; None for no limit.
     """
 
     def __init__(self, usual: float | None) -> None:
@@ -25,26 +25,26 @@ class StaleLimits:
         return self._usual is not None or bool(self._own)
 
     def set(self, seconds: float, *subscriptions: Subscription) -> None:
-        """Give subscriptions a limit of their own."""
+        """Set the limit of some subscriptions."""
         self._own.update(dict.fromkeys(subscriptions, seconds))
 
     def forget(self, subscription: Subscription) -> None:
-        """A subscription is no longer wanted."""
+        """Remove the limit of a subscription that is no longer wanted."""
         self._own.pop(subscription, None)
 
     def of(self, subscription: Subscription) -> float | None:
-        """The seconds that it may be silent; None for ever."""
+        """The limit of a subscription in seconds; None for no limit."""
         return self._own.get(subscription, self._usual)
 
 
 class Staleness:
-    """Looks for names whose last message is too old.
+    """Finds subscriptions whose last message is too old. Dispatch thread only.
 
     Args:
-        codec: whose message types belong to which kind of subscription.
-        wanted: the subscriptions.
-        limits: the seconds that each may be quiet.
-        latest: the last values.
+        codec: says which message type belongs to which kind of subscription.
+        wanted: the wanted subscriptions.
+        limits: how long each may be silent.
+        latest: the tables of last values.
     """
 
     def __init__(self, codec: Codec, wanted: Wanted, limits: StaleLimits, latest: LastValues) -> None:
@@ -56,10 +56,10 @@ class Staleness:
         self._reported: set[Subscription] = set()
 
     def find(self, now: float, connected: bool) -> list[Stale]:
-        """Those that have become stale by `now`, each reported once until it speaks again.
+        """The subscriptions that have become stale, each reported once until its next message.
 
         Args:
-            now: UNIX seconds; everything that was received before has been handed on.
+            now: the current time, UNIX seconds; everything received before has been delivered.
             connected: whether the stream is open.
         """
         if not self._limits:
@@ -78,7 +78,7 @@ class Staleness:
         return found
 
     def restart(self, now: float) -> None:
-        """The wall clock was set, or the machine slept: what was seen before is as if seen at `now`."""
+        """Measure all silences from `now` on, because the wall clock was set or the machine slept."""
         self._since = dict.fromkeys(self._since, now)
 
     def _last(self, subscription: Subscription) -> float:

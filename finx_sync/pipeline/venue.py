@@ -1,6 +1,6 @@
-"""Drives a venue's state: hands it what happens, in order, and has done what it says. On the dispatch thread only.
+"""Drives a venue's state: passes it the events in order and executes its commands. Runs on the dispatch thread only.
 
-A live session and a replay differ only in where the events come from, and in what becomes of the commands.
+A live session and a replay differ only in where the events come from, and in whether commands reach connections.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ __all__ = ["VenueDriver"]
 
 
 class VenueDriver:
-    """Hands a run's `VenueState` what happens; see `finx_sync.venues.base` for the order.
+    """Calls the `VenueState` of a run; see `finx_sync.venues.base.state` for the order of the calls.
 
     Args:
-        state: the run's own; None where the venue has none.
-        handlers: who wants what.
+        state: the state of this run; None if the venue has none.
+        handlers: the registered handlers.
 
     Attributes:
         is_idle: whether there is no state.
-        kinds: the user's messages that the state takes.
+        kinds: the user's message types that the state takes.
         answers: the other decoded types that it takes.
-        now: when what is being handled happened, in seconds on a clock that only goes forward.
-        obey: does what the state says; given the connection whose message it follows from, None where there is none.
-            Set before the first event.
+        now: the time of the event being handled, monotonic seconds.
+        obey: executes a command of the state. Its second argument is the connection whose message caused the command,
+            or None. Set before the first event.
     """
 
     obey: Callable[[Command, Connection | None], object]
@@ -44,26 +44,26 @@ class VenueDriver:
         self.answers = self._state.takes - self.kinds
 
     def expand(self, message: Message) -> Outcome:
-        """Take in a message of one of `kinds`; what is to be done is done when this returns."""
+        """Pass on a message of one of `kinds`, and execute the commands that follow from it."""
         outcome = self._take(message, None, self.now, self._handlers.wanted)
         if outcome.commands:
             self._obey(outcome)
         return outcome
 
     def withheld(self, messages: Sequence[Any]) -> None:
-        """What `expand` has returned was not handed on, since the stream stops."""
+        """These messages from `expand` were not delivered, because the stream is stopping."""
         self._state.withheld(messages)
 
     def answer(self, message: object, connection: Connection) -> Outcome:
-        """Take in one of `answers`; what is to be done about it is the caller's."""
+        """Pass on a message of one of `answers`. The caller executes the commands that follow from it."""
         return self._take(message, connection, self.now, self._handlers.wanted)
 
     def added(self, subscription: Subscription) -> None:
-        """A subscription is about to be asked for."""
+        """A subscription is about to be requested."""
         self._obey(self._state.added(subscription, self.now))
 
     def removed(self, subscription: Subscription) -> None:
-        """A subscription is wanted no more, or was refused."""
+        """A subscription is no longer wanted, or was refused."""
         self._obey(self._state.removed(subscription, self.now))
 
     def requested(self, connection: Connection, request: Request) -> None:
@@ -75,11 +75,11 @@ class VenueDriver:
         self._obey(self._state.opened(connection, connection.endpoint, self.now))
 
     def closed(self, connection: Connection) -> None:
-        """A connection is gone."""
+        """A connection has ended."""
         self._obey(self._state.closed(connection, connection.endpoint, self.now))
 
     def unreadable(self, endpoint: str) -> None:
-        """A message of an endpoint could not be read."""
+        """A message from an endpoint could not be decoded."""
         self._obey(self._state.unreadable(endpoint, self.now))
 
     def missed(self, reason: str) -> None:

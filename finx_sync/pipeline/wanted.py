@@ -1,4 +1,4 @@
-"""Which subscriptions are wanted, as the events tell it."""
+"""The wanted subscriptions, according to the events handled so far."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["Wanted"]
 
 
 class Wanted:
-    """The subscriptions that are wanted at this point among the events, and the endpoint that serves each."""
+    """The subscriptions that are wanted at the event being handled, and the endpoint that serves each."""
 
     def __init__(self) -> None:
         self._endpoints: dict[Subscription, str] = {}
@@ -23,13 +23,13 @@ class Wanted:
         return iter(self._endpoints)
 
     def add(self, subscription: Subscription, endpoint: str) -> None:
-        """It is wanted of an endpoint."""
+        """Add a subscription that `endpoint` serves."""
         self.remove(subscription)
         self._endpoints[subscription] = endpoint
         self._of.setdefault(endpoint, {})[subscription] = None
 
     def remove(self, subscription: Subscription) -> bool:
-        """It is no longer wanted; returns whether it was."""
+        """Remove a subscription. Returns whether it was wanted."""
         endpoint = self._endpoints.pop(subscription, None)
         if endpoint is None:
             return False
@@ -37,13 +37,13 @@ class Wanted:
         return True
 
     def of(self, endpoint: str) -> list[Subscription]:
-        """What is wanted of one endpoint."""
+        """The wanted subscriptions of one endpoint."""
         return list(self._of.get(endpoint, ()))
 
     def endpoint_of(self, subscription: Subscription) -> str:
-        """The endpoint that serves a wanted subscription; the main one for others."""
+        """The endpoint that serves a wanted subscription; the main endpoint for others."""
         return self._endpoints.get(subscription, "")
 
     def names(self) -> tuple[str, ...]:
-        """The names of all, sorted, each once."""
+        """The names of all wanted subscriptions, sorted, without duplicates."""
         return tuple(sorted({one.name for one in self._endpoints}))
