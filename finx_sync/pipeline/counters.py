@@ -1,4 +1,6 @@
-"""Counters of the messages received, and of their dispositions. At every moment:
+"""Counters of the messages received, and of their dispositions.
+
+They balance at every moment:
 
 received = handled + unclaimed + control + unreadable + duplicate + dropped + in_flight + waiting
 """

@@ -99,7 +99,7 @@ class Delivery:
     def stop(self) -> None:
         """End after the running handler. Any thread."""
         # Flag first, then new routes. The delivery loops read them in the opposite order: a loop either sees the flag
-        # before it begins, or finds the routes replaced after the next message.
+        # before it begins, or later finds the routes replaced.
         self.stopping = True
         self._handlers.touch()
 

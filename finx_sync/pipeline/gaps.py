@@ -3,10 +3,10 @@
 Everything here runs on the dispatch thread, in order with the messages; only `coverage` may be called from any thread.
 Nothing here reads a clock: the time is that of the event or message being handled, so a replay gives the same gaps.
 
-A subscription is *flowing* after its first message, the server's confirmation, or the answer to a probe that
-was sent after the request. Servers read in order, so the answer to the probe proves that the request was read. If none
-of these arrives, the subscription is assumed to be flowing after `SETTLE` seconds. It is *lost* when its connection
-ends. Messages may be missing from the last message of that connection on: up to it, TCP has delivered everything.
+A subscription is *flowing* after its first message, the server's confirmation, or the answer to a probe that was sent
+after the request. Servers read in order, so the answer to the probe proves that the request was read. If none of these
+arrives, the subscription is assumed to be flowing after `SETTLE` seconds. It is *lost* when its connection ends.
+Messages may be missing from the last message of that connection on: up to it, TCP has delivered everything.
 """
 
 from __future__ import annotations

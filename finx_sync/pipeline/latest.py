@@ -1,7 +1,7 @@
 """The latest message of each name, stored undecoded.
 
 A decoded message consists of some forty small objects. Keeping a thousand messages, and freeing one for each that
-arrives, costs a sixth of the throughput, because the freed objects are no longer in the CPU cache. A payload is a single
+arrives, costs a sixth of the throughput, because the freed objects are no longer in the CPU cache. A payload is one
 object. So the payload is stored, and decoded again when a user asks for the message.
 """
 

@@ -1,9 +1,9 @@
 """Decides which thread reads a connection: its own io thread, or the dispatch thread (leader/followers pattern).
 
-By default the io thread reads and the dispatch thread handles what it queues. While the messages of one connection come
-in quick succession, a few at a time, and each is handled before the next one arrives, the dispatch thread is the leader:
-it reads the socket itself, which saves waking a thread for each message. In a flood, two threads are faster, because one
-reads from the kernel while the other decodes.
+By default the io thread reads and the dispatch thread handles what it queues. While the messages of one connection
+come in quick succession, a few at a time, and each is handled before the next one arrives, the dispatch thread is the
+leader: it reads the socket itself, which saves waking a thread for each message. In a flood, two threads are faster,
+because one reads from the kernel while the other decodes.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ Kept = tuple[Message, bytes, float]
 """An undelivered message of the new connection: the message, its payload, when it was received (UNIX seconds)."""
 
 MAX_KEPT_BYTES: Final = 64 * 1024 * 1024
-"""Bytes of the new connection's messages that are kept until it is proven complete; beyond this, it takes over anyway."""
+"""Bytes of the new connection's messages kept until it is proven complete; beyond this, it takes over anyway."""
 
 
 class Replacement:
