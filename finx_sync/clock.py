@@ -13,7 +13,7 @@ SUSPENDED: Final = 1.0
 
 
 def boot_time() -> float | None:
-    """Seconds since boot, sleep included; None where the system does not tell."""
+    """Seconds since boot, sleep included; None where the system does not say."""
     try:
         return time.clock_gettime(time.CLOCK_BOOTTIME)
     except (AttributeError, OSError):

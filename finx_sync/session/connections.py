@@ -396,7 +396,7 @@ class Connections:
         self._queue.close()
 
     def stop(self) -> None:
-        """Make all io threads end, and start no more. Returns at once."""
+        """End all io threads, and start no others. Returns at once."""
         with self._lock:
             self._stopped = True
         for supervisor in self._everyone():
