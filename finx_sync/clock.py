@@ -1,4 +1,4 @@
-"""Two clocks in one: waits and ages are monotonic; what is shown and stored is wall clock."""
+"""The clock of a stream: monotonic time for waits and ages, wall-clock time for what is shown and stored."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Final
 __all__ = ["Clock"]
 
 SUSPENDED: Final = 1.0
-"""Seconds asleep, or of a step of the wall clock, from which on it counts."""
+"""Seconds: shorter sleeps and smaller steps of the wall clock are ignored."""
 
 
 def boot_time() -> float | None:
-    """Seconds since boot, sleep included; None where the system does not say."""
+    """Seconds since boot, sleep included; None if the system does not report them."""
     try:
         return time.clock_gettime(time.CLOCK_BOOTTIME)
     except (AttributeError, OSError):
@@ -23,10 +23,13 @@ def boot_time() -> float | None:
 class Clock:
     """Reads the system's clocks.
 
+    One thread calls `look`. Any thread may call `wall`: `offset` is replaced in one assignment, so a reader gets either
+    the old or the new value.
+
     Attributes:
-        offset: what turns monotonic seconds into UNIX seconds. Refreshed by `look`, so a step of the wall clock (NTP,
-            an administrator) moves the stamps that follow and nothing else.
-        stepped: whether the last look found the two clocks apart from where they were.
+        offset: add it to monotonic seconds to get UNIX seconds. `look` refreshes it, so a step of the wall clock (NTP,
+            an administrator) only affects later timestamps.
+        stepped: whether the last call of `look` found that the wall clock had stepped against the monotonic one.
     """
 
     def __init__(
@@ -41,14 +44,14 @@ class Clock:
         self._slept = self._sleep_so_far()
 
     def wall(self) -> float:
-        """UNIX seconds now."""
+        """The current time, UNIX seconds."""
         return self.monotonic() + self.offset
 
     def look(self) -> float:
-        """Look at the clocks once more; returns the seconds that the machine slept since the last look.
+        """Read the clocks again and return how many seconds the machine slept since the last call.
 
-        The monotonic clock stands still during sleep where the boot clock goes on (Linux); a step of the wall clock
-        moves neither, and so is no sleep.
+        On Linux, the monotonic clock stops during sleep while the boot clock continues. A step of the wall clock
+        affects neither, so it is not mistaken for sleep.
         """
         offset = self._wall() - self.monotonic()
         self.stepped = abs(offset - self.offset) >= SUSPENDED

@@ -1,10 +1,10 @@
-"""What a stream consists of: the events that cross from the connections' threads to the dispatch thread.
+"""The events of a stream, which pass from the connections' threads to the dispatch thread.
 
-All of them go through one bounded queue, in order, and `finx_sync.pipeline.pipeline.Pipeline` handles them one after
-the other. Nothing else decides what handlers see, so the events written down are a recording, and the same events read
-back are its replay; whoever wants to follow a stream (a recorder, a relay) is given them as a `Sink`.
+All events go through one bounded queue, in order, and `finx_sync.pipeline.pipeline.Pipeline` handles them one after
+the other. Nothing else determines what handlers see. A recording is therefore these events written to a file, and a
+replay is the same events read back. A recorder or a relay follows a stream as a `Sink`.
 
-Events never change once they have been made. Only the flags of a `Connection` do, which is not an event itself.
+Events are immutable. The flags of a `Connection` do change, but a `Connection` is not an event.
 """
 
 from __future__ import annotations
@@ -46,14 +46,14 @@ __all__ = [
 
 
 class Connection:
-    """One open connection, from its opening to its end; the next one of the same endpoint is another.
+    """One open connection, from its opening to its end. A reconnect makes a new `Connection`.
 
-    The flags are single assignments by the thread that owns the connection, and may be read by any.
+    Each flag changes from False to True at most once, in a single assignment, so any thread may read it without a lock.
 
     Attributes:
-        endpoint: the name of the endpoint that it goes to.
-        owner: identifies whoever opened it, and nothing else.
-        is_confirmed: whether the server has taken the key, or has had its time to refuse it.
+        endpoint: the name of the endpoint that it is connected to.
+        owner: an object that identifies who opened it; it has no other use.
+        is_confirmed: whether the server has accepted the key, or the time in which it would refuse it has passed.
         is_given_up: whether another connection serves the endpoint instead.
         is_over: whether it has ended.
     """
@@ -72,14 +72,16 @@ class Connection:
 
 
 class Batch:
-    """What one read of a connection brought. Not a dataclass, since making one is part of each message's latency.
+    """The messages from one read of a connection.
+
+    It is not a dataclass because the time to create one adds to the latency of each message.
 
     Attributes:
         payloads: complete messages, valid UTF-8, in order.
         at: when they were read, UNIX seconds (wall clock).
-        arrived: the same on the monotonic clock.
-        connection: which brought them.
-        size: bytes of all payloads.
+        arrived: when they were read, monotonic seconds.
+        connection: the connection that they were read from.
+        size: bytes of all payloads together.
     """
 
     __slots__ = ("arrived", "at", "connection", "payloads", "size")
@@ -92,22 +94,22 @@ class Batch:
         self.size = sum(map(len, payloads))
 
     def parts(self, size: int) -> Iterator[Batch]:
-        """The same in batches of at most `size` payloads."""
+        """Split the batch into batches of at most `size` payloads."""
         for begin in range(0, len(self.payloads), size):
             yield self.since(begin, begin + size)
 
     def since(self, begin: int, end: int | None = None) -> Batch:
-        """The payloads from `begin` on, as a batch of their own."""
+        """The payloads from index `begin` up to, but not including, `end`, as a new batch."""
         return Batch(self.payloads[begin:end], self.at, self.arrived, self.connection)
 
 
 @dataclass(frozen=True, slots=True)
 class _Happened:
-    """Every event but a batch.
+    """The base of all events except `Batch`.
 
     Attributes:
         arrived: when it happened, monotonic seconds.
-        at: the same as UNIX seconds.
+        at: when it happened, UNIX seconds.
     """
 
     arrived: float
@@ -116,11 +118,11 @@ class _Happened:
 
 @dataclass(frozen=True, slots=True)
 class ConnectionOpened(_Happened):
-    """A connection is open, and has been asked for all that is wanted of it; its batches follow.
+    """A connection is open and all its subscriptions have been requested; its batches follow.
 
     Attributes:
-        connection: which.
-        secrets: what it logs in with, which must never be written down.
+        connection: the connection.
+        secrets: the credentials that it logs in with, which must never be recorded.
     """
 
     connection: Connection
@@ -132,10 +134,10 @@ class ConnectionClosed(_Happened):
     """A connection has ended; no batch of it follows.
 
     Attributes:
-        connection: which.
-        covered_until: everything up to then has been received on it, UNIX seconds.
-        reason: what the gap that follows is called.
-        by_stop: whether the stream was stopping, so that no gap follows.
+        connection: the connection.
+        covered_until: UNIX seconds; everything sent on it before this time has been received.
+        reason: the reason given for the gap that follows.
+        by_stop: whether it ended because the stream was stopping; no gap follows then.
     """
 
     connection: Connection
@@ -146,11 +148,11 @@ class ConnectionClosed(_Happened):
 
 @dataclass(frozen=True, slots=True)
 class RequestSent(_Happened):
-    """A request is about to be sent, for venues whose answers mean nothing without it.
+    """A request is about to be sent. Some venues' answers can only be understood together with the request.
 
     Attributes:
-        connection: that it goes to.
-        request: what it is; its text may hold a key.
+        connection: the connection that it is sent on.
+        request: the request; its text may contain a key.
     """
 
     connection: Connection
@@ -159,10 +161,10 @@ class RequestSent(_Happened):
 
 @dataclass(frozen=True, slots=True)
 class SubscriptionAdded(_Happened):
-    """A subscription is about to be asked for, now or when its connection opens.
+    """A subscription is about to be requested, either now or when its connection opens.
 
     Attributes:
-        subscription: which.
+        subscription: the subscription.
         endpoint: the name of the endpoint that serves it.
     """
 
@@ -172,33 +174,38 @@ class SubscriptionAdded(_Happened):
 
 @dataclass(frozen=True, slots=True)
 class SubscriptionRemoved(_Happened):
-    """A subscription is no longer wanted, or the server does not grant it."""
+    """A subscription is no longer wanted, or the server has refused it."""
 
     subscription: Subscription
     endpoint: str
 
 
 class Candidate(Protocol):
-    """Whoever opens the connection that is to replace another one. Any thread."""
+    """The opener of a connection that is to replace another one. Its methods may be called from any thread."""
 
     @property
     def is_confirmed(self) -> bool:
-        """Whether the new connection is open and its key has been taken."""
+        """Whether the new connection is open and the server has accepted its key."""
 
     def owns(self, connection: Connection) -> bool:
-        """Whether this is the new connection."""
+        """Whether `connection` is the new connection."""
 
     def carried(self) -> Iterable[Subscription]:
-        """What the connection that serves the endpoint has been asked for."""
+        """The subscriptions that have been requested on the connection that serves the endpoint."""
 
     def take_over(self, new: Connection, timer: float) -> bool:
-        """Serve the endpoint by `new` from now on, and close the old connection; False if it has just failed.
+        """Let `new` serve the endpoint from now on, and close the old connection.
 
-        `timer` is that of `ReplacementTookOver`.
+        Args:
+            new: the new connection.
+            timer: the `timer` of the `ReplacementTookOver` that follows.
+
+        Returns:
+            False if the new connection has just failed.
         """
 
     def give_up(self) -> None:
-        """The old connection ended before the new one was open."""
+        """Report that the old connection ended before the new one was open."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,8 +214,9 @@ class ReplacementBegan(_Happened):
 
     Attributes:
         old: the connection that serves the endpoint.
-        owner: identifies whoever opens it: the `owner` of the connection to come.
-        candidate: the same, to ask and to tell; the one thing that the pipeline asks while it handles events.
+        owner: the `owner` of the new connection.
+        candidate: the opener of the new connection. It is the only object outside the pipeline that the pipeline
+            queries while it handles events.
     """
 
     old: Connection
@@ -221,9 +229,9 @@ class ReplacementCancelled(_Happened):
     """The connection that was to replace another one could not be opened.
 
     Attributes:
-        endpoint: whose.
+        endpoint: the name of the endpoint.
         owner: see `ReplacementBegan`.
-        candidate: likewise.
+        candidate: see `ReplacementBegan`.
     """
 
     endpoint: str
@@ -233,11 +241,12 @@ class ReplacementCancelled(_Happened):
 
 @dataclass(frozen=True, slots=True)
 class ReplacementTookOver(_Happened):
-    """A connection has replaced an older one: written down a little later than the pipeline decided it.
+    """A connection has replaced an older one. It is recorded shortly after the pipeline made the decision.
 
     Attributes:
-        connection: which serves the endpoint now.
-        timer: the `arrived` of the timer at which that was decided; 0 where the older one's end decided it.
+        connection: the connection that serves the endpoint now.
+        timer: the `arrived` of the timer event at which the pipeline decided it; 0 if it did so because the older
+            connection ended.
     """
 
     connection: Connection
@@ -253,11 +262,11 @@ class StateChanged(_Happened):
 
 @dataclass(frozen=True, slots=True)
 class MessagesDropped(_Happened):
-    """Messages were dropped unread, in this place: by the overflow rule, or by a recorder that could not keep up.
+    """Messages were dropped at this position, by the overflow rule or by a recorder that could not keep up.
 
     Attributes:
         start, end: when the first and the last of them were received, UNIX seconds.
-        count: how many.
+        count: the number of messages dropped.
     """
 
     start: float
@@ -267,12 +276,13 @@ class MessagesDropped(_Happened):
 
 @dataclass(frozen=True, slots=True)
 class TimerFired(_Happened):
-    """Time has passed: what is due is to be looked at.
+    """Time has passed, so the pipeline checks what is due.
 
     Attributes:
-        handled: set when it has been handled; None where nobody waits for that.
-        clock_stepped: whether the wall clock was set, or the machine slept, since the last one.
-        is_held: whether a connection's reading is held back, so that what waits gets old because of us.
+        handled: set by the dispatch thread once it has handled the event; None if no thread waits for that.
+        clock_stepped: whether the wall clock was set, or the machine slept, since the last timer event.
+        is_held: whether back-pressure has paused the reading of a connection, so that waiting messages grow old
+            through no fault of the server.
     """
 
     handled: threading.Event | None = None
@@ -282,11 +292,11 @@ class TimerFired(_Happened):
 
 @dataclass(frozen=True, slots=True)
 class NoticeGiven(_Happened):
-    """Something to be reported to the handlers of a topic.
+    """A notice for the handlers of a topic.
 
     Attributes:
-        topic: such as "lag".
-        value: what they are given.
+        topic: the topic, such as "lag".
+        value: the argument that the handlers are called with.
     """
 
     topic: str
@@ -295,11 +305,11 @@ class NoticeGiven(_Happened):
 
 @dataclass(frozen=True, slots=True)
 class ErrorOccurred(_Happened):
-    """An error that does not end the stream: for the handlers of errors, or the log where there are none.
+    """An error that does not end the stream. It goes to the error handlers, or to the log if there are none.
 
     Attributes:
-        error: which.
-        what: what the log calls it.
+        error: the error.
+        what: a description for the log.
     """
 
     error: FinxSyncError
@@ -308,18 +318,18 @@ class ErrorOccurred(_Happened):
 
 @dataclass(frozen=True, slots=True)
 class FailureOccurred(_Happened):
-    """The stream is to end with an error once everything before it has been handed on."""
+    """The stream ends with an error once all earlier events have been handled."""
 
     error: FinxSyncError
 
 
 @dataclass(frozen=True, slots=True)
 class HistoryFetched(_Happened):
-    """History has been asked for what a gap is missing; see `finx_sync.pipeline.backfill`.
+    """History has been fetched to fill a gap; see `finx_sync.pipeline.backfill`.
 
     Attributes:
-        filling: which gap of which subscription.
-        fetched: what there was.
+        filling: the gap, and the subscription that it belongs to.
+        fetched: the result.
     """
 
     filling: Any
@@ -328,20 +338,20 @@ class HistoryFetched(_Happened):
 
 @dataclass(frozen=True, slots=True)
 class Reached(_Happened):
-    """Set once everything before it has been handed on, for a thread that waits for that."""
+    """A marker: the dispatch thread sets `event` once it has handled all earlier events, for a thread that waits."""
 
     event: threading.Event
 
 
 @dataclass(frozen=True, slots=True)
 class RecordingDamaged(_Happened):
-    """A part of a recording is missing: only what is known to have gone on is relied on after it.
+    """A part of a recording is missing. Only connections that are known to have stayed open are relied on after it.
 
     Attributes:
-        start, end: of the part, UNIX seconds.
-        missed: messages in it; None where that is not known.
-        subscriptions: what is wanted after it, with its endpoint; None where nothing says so.
-        surviving: the connections that served their endpoints alone before it, and still do.
+        start, end: the bounds of the missing part, UNIX seconds.
+        missed: the number of messages in it; None if unknown.
+        subscriptions: the subscriptions wanted after it, each with its endpoint; None if unknown.
+        surviving: the connections that were the only ones of their endpoints before it, and still are.
         lost: the other connections that were open before it.
     """
 
@@ -376,7 +386,7 @@ Event = (
 
 
 class Sink(Protocol):
-    """Follows a stream. Called on whichever thread an event comes from, in order; must not block."""
+    """Follows a stream. It is called in order, on the thread that each event comes from, and must not block."""
 
     def put(self, event: Event) -> None:
-        """An event, which is queued for the handlers at the same moment."""
+        """Take an event, which is put into the queue at the same moment."""

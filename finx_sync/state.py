@@ -1,4 +1,4 @@
-"""What a stream is doing, for whoever asks or waits."""
+"""A stream's state, and how to wait for a change of it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["State", "StateBox", "StateChange"]
 
 
 class State(enum.Enum):
-    """A stream's states; `value` is what texts show."""
+    """A stream's states; `value` is the word used in messages."""
 
     NEW = "new"
     CONNECTING = "connecting"
@@ -26,16 +26,16 @@ class State(enum.Enum):
 
 
 ENDED = frozenset({State.NEW, State.STOPPED, State.FAILED})
-"""Nothing runs in these."""
+"""The states in which nothing is running."""
 
 
 @dataclass(frozen=True)
 class StateChange:
-    """What `on_state` is given.
+    """The argument of `on_state` handlers.
 
     Attributes:
-        old, new: the states.
-        reason: why, as an error, where something went wrong.
+        old, new: the states before and after the change.
+        reason: the error that caused the change, if one did.
     """
 
     old: State
@@ -44,23 +44,26 @@ class StateChange:
 
 
 class StateBox:
-    """The state, and a way to wait for one. Safe from any thread; `on_change` is called under no lock."""
+    """Holds the state, and lets threads wait for one. Safe to use from any thread.
+
+    `on_change` is called without holding a lock, so it may call back into this object.
+    """
 
     def __init__(self, on_change: Callable[[StateChange], None]) -> None:
-        self._lock = threading.Lock()  # guards _now being replaced
+        self._lock = threading.Lock()  # held to check and replace `_now`, so that no two threads change it at once
         self._on_change = on_change
         self._changes = Notifier()
-        # In one piece: whoever sees the state sees the reason that belongs to it.
+        # One tuple, replaced in one assignment: readers need no lock and always see a state with its own reason.
         self._now: tuple[State, FinxSyncError | None] = (State.NEW, None)
 
     @property
     def state(self) -> State:
-        """The state now."""
+        """The current state."""
         return self._now[0]
 
     @property
     def failure(self) -> FinxSyncError | None:
-        """Why the stream failed; None unless it did."""
+        """Why the stream failed; None if it has not failed."""
         state, reason = self._now
         return reason if state is State.FAILED else None
 
@@ -72,23 +75,28 @@ class StateBox:
         unless: frozenset[State] = frozenset(),
         provided: Callable[[], bool] = lambda: True,
     ) -> bool:
-        """Change the state, and wake those who wait.
+        """Change the state, and wake the waiting threads.
 
         Args:
-            new: the state to go to.
-            reason: why.
-            unless: states that are not left, so that a late event cannot undo a stop.
-            provided: asked when nobody else can change the state, so that it is not overtaken by what it asks about.
+            new: the state to change to.
+            reason: the error that caused the change.
+            unless: states that must not be left, so that a late event cannot undo a stop.
+            provided: a condition for the change. It is evaluated under the lock, so the state cannot change between
+                the check and the assignment.
+
+        Returns:
+            Whether the state has changed.
         """
         with self._lock:
             old, _ = self._now
             if old in unless or old is new or not provided():
                 return False
             self._now = (new, reason)
+        # After the lock is released: waiting threads and `on_change` may read or change the state again.
         self._changes.notify()
         self._on_change(StateChange(old, new, reason))
         return True
 
     def wait(self, satisfied: Callable[[State], bool], timeout: float | None) -> bool:
-        """Wait until the state is as wanted; returns False when the time is up."""
+        """Wait until `satisfied` returns True for the state. Returns False after `timeout` seconds."""
         return self._changes.wait_for(lambda: satisfied(self.state), timeout)

@@ -1,1 +1,1 @@
-"""Layer 3: from payloads in batches to the user's handlers, on one thread."""
+"""Layer 3: turns batches of payloads into calls of the user's handlers, on one thread."""

@@ -1,9 +1,13 @@
-"""Filling gaps from history: fetched beside the stream, handed on in order before the live messages that wait for it.
+"""Filling gaps from history.
 
-The dispatch thread owns everything here but the fetching, which has a short-lived thread of its own for each gap.
+History is fetched while the stream goes on. Live messages of the same name are held back until the fetched rows have
+been delivered, so that handlers get all of them in order.
 
-History and the live feed say the same with different precision, so a row counts as known when a live message of the
-same second, exchange and price was handed on, each such message once (a multiset: true repeats are kept).
+Everything here runs on the dispatch thread, except for the fetching, which has a short-lived thread for each gap. That
+thread only reads its arguments and queues a `HistoryFetched`, so the two threads share no data that needs a lock.
+
+History and the live feed give the same trade with different precision. A row is therefore known if a live message with
+the same second, exchange and price was delivered. Each live message accounts for one row, so true repeats are kept.
 """
 
 from __future__ import annotations
@@ -29,18 +33,18 @@ __all__ = ["Backfill", "Fetched", "Filling", "History"]
 logger = logging.getLogger("finx_sync")
 
 MAX_HELD_BYTES: Final = 64 * 1024 * 1024
-"""Bytes of live messages of one name that wait for its gap to be filled; beyond, the gap stays one."""
+"""Bytes of live messages of one name that are held back for its gap; beyond this, the gap is not filled."""
 REMEMBERED: Final = 256
-"""Live messages of each name that history is compared with."""
+"""The number of live messages of each name that are kept for the comparison with history."""
 
 
 @dataclass(frozen=True)
 class Fetched:
-    """What there is of a gap.
+    """The history of a gap.
 
     Attributes:
         rows: messages marked as backfilled, sorted by time.
-        missing: why they may not be all; None where they are.
+        missing: why rows may be missing; None if the rows are complete.
     """
 
     rows: list[Any]
@@ -48,26 +52,26 @@ class Fetched:
 
 
 class History(Protocol):
-    """Where the rows come from. Its class knows the venue."""
+    """The source of the rows. Each venue with history implements it."""
 
     kind: str
     """The kind of subscription that it can fill."""
 
     def fetch(self, name: str, start: float, end: float, timeout: float) -> Fetched:
-        """All messages of `name` from `start` to `end`, UNIX seconds.
+        """Fetch all messages of `name` from `start` to `end`, UNIX seconds.
 
         Raises:
-            FinxSyncError: they cannot be had in `timeout` seconds, or `end` was called.
+            FinxSyncError: they could not be fetched within `timeout` seconds, or `end` was called.
         """
 
     def end(self) -> None:
-        """Give up what is being fetched, and whatever is asked for from now on. Any thread."""
+        """Abort the current fetches, and let every later one fail. Any thread."""
 
     def moment(self, message: Any) -> float:
         """The message's own time, UNIX seconds."""
 
     def identity(self, message: Any) -> object:
-        """What a live message and its row in history have in common."""
+        """A value that is equal for a live message and its row in history."""
 
 
 @dataclass
@@ -75,8 +79,8 @@ class Filling:
     """One gap being filled.
 
     Attributes:
-        subscription, gap: which.
-        held: the live messages that wait.
+        subscription, gap: the gap, and the subscription that it belongs to.
+        held: the live messages that are held back.
         size: bytes of their payloads.
     """
 
@@ -90,11 +94,11 @@ class Backfill:
     """Fills the gaps of one kind of subscription.
 
     Args:
-        history: where rows come from.
-        delivery: hands messages on.
-        counter: counts what was fetched.
-        emit: queues an event for the dispatch thread, which calls `finish` with it.
-        timeout: seconds that live messages wait at most.
+        history: the source of the rows.
+        delivery: delivers messages to handlers.
+        counter: counts the fetched messages.
+        emit: queues an event for the dispatch thread, which then calls `finish`. Any thread.
+        timeout: seconds for which live messages are held back at most.
     """
 
     def __init__(
@@ -111,12 +115,12 @@ class Backfill:
         self._counter = counter
         self._emit = emit
         self._timeout = timeout
-        self._ended = False
+        self._ended = False  # set once by the dispatch thread; the fetching threads read it
         self._fillings: dict[Subscription, Filling] = {}
         self._recent: dict[Subscription, deque[Any]] = {}
 
     def fill(self, gap: Gap, subscription: Subscription) -> bool:
-        """Begin to fill the gap of one subscription; returns False where that is not possible."""
+        """Begin to fill the gap of one subscription. Returns False if that is not possible."""
         if subscription.kind != self._history.kind or subscription in self._fillings:
             return False
         filling = self._fillings[subscription] = Filling(subscription, gap)
@@ -126,7 +130,7 @@ class Backfill:
         return True
 
     def check(self, subscription: Subscription | None, message: Message, payload: bytes, received_at: float) -> Verdict:
-        """Keep a live message back while its gap is being filled; remember it otherwise."""
+        """Hold a live message back while its gap is being filled; otherwise remember it."""
         if subscription is None or subscription.kind != self._history.kind:
             return Verdict.PASS
         filling = self._fillings.get(subscription)
@@ -134,8 +138,9 @@ class Backfill:
             filling.held.append((message, payload, received_at))
             filling.size += len(payload)
             if filling.size - len(payload) <= MAX_HELD_BYTES < filling.size:
-                logger.warning("the gap of %s is not filled: too much came meanwhile", subscription.name)
-                self._emit(HistoryFetched, filling, Fetched([], "too much came meanwhile"))
+                logger.warning("the gap of %s is not filled: too many messages came meanwhile", subscription.name)
+                # Queued like a real result: `is_waited_for` makes the pipeline ignore whichever of the two is second.
+                self._emit(HistoryFetched, filling, Fetched([], "too many messages came meanwhile"))
             return Verdict.HOLD
         self._remember(subscription, message)
         return Verdict.PASS
@@ -144,27 +149,27 @@ class Backfill:
         self._recent.setdefault(subscription, deque(maxlen=REMEMBERED)).append(message)
 
     def _fetch(self, filling: Filling, start: float) -> None:
-        """On its own thread."""
+        """Fetch the history and queue the result. Runs on a thread of its own."""
         subscription = filling.subscription
         fetched = Fetched([], "it could not be fetched")
         try:
             fetched = self._history.fetch(subscription.name, start, filling.gap.end, self._timeout)
             if fetched.missing is not None:
-                logger.warning("the gap of %s could not be filled for certain: %s", subscription.name, fetched.missing)
+                logger.warning("the gap of %s may not be filled completely: %s", subscription.name, fetched.missing)
         except FinxSyncError as error:
-            if self._ended:
+            if self._ended:  # set before `History.end` aborts the fetch, so an abort never logs a warning
                 return
             logger.warning("the gap of %s could not be filled: %s", subscription.name, error)
         except Exception:
-            logger.exception("filling the gap of %s has met a defect; please report it", subscription.name)
+            logger.exception("a defect of finx_sync kept the gap of %s unfilled; please report it", subscription.name)
         self._emit(HistoryFetched, filling, fetched)
 
     def is_waited_for(self, filling: Filling) -> bool:
-        """Whether live messages still wait for this one; it may have been given up."""
+        """Whether `filling` is still in progress; False once it has been finished or given up."""
         return self._fillings.get(filling.subscription) is filling
 
     def finish(self, filling: Filling, fetched: Fetched) -> None:
-        """Hand on what was missing, and then the live messages that have waited."""
+        """Deliver the missing rows, and then the live messages that were held back."""
         del self._fillings[filling.subscription]
         for row in self._missing(filling, fetched.rows):
             self._remember(filling.subscription, row)
@@ -175,7 +180,7 @@ class Backfill:
             self._delivery.deliver(message, payload, received_at)
 
     def _missing(self, filling: Filling, rows: list[Any]) -> list[Any]:
-        """The rows that no live message has brought."""
+        """The rows for which there was no live message."""
         history = self._history
         recent = self._recent.get(filling.subscription, ())
         begin = history.moment(recent[-1]) if recent else filling.gap.start
@@ -194,7 +199,7 @@ class Backfill:
         return missing
 
     def end(self) -> None:
-        """The stream ends: what is kept back is dropped, counted."""
+        """End with the stream: drop the messages that are held back, and count them as dropped."""
         self._ended = True
         self._history.end()
         for filling in self._fillings.values():

@@ -1,4 +1,4 @@
-"""Catching up: when handlers are slower than the feed, old states make way for newer ones; events never do."""
+"""Catching up when handlers are slower than the feed: newer states replace older ones; events are all kept."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ class Waiting:
     """A message on its way to the handlers.
 
     Attributes:
-        message: decoded.
-        payload: its bytes.
-        received_at, arrived: when it was read, UNIX seconds and monotonic.
+        message: the decoded message.
+        payload: the bytes that it was decoded from.
+        received_at: when it was read, UNIX seconds.
+        arrived: when it was read, monotonic seconds.
     """
 
     message: Message
@@ -31,7 +32,13 @@ class Waiting:
 
 @dataclass(slots=True)
 class Conflated:
-    """What was replaced: between which receive times (UNIX seconds), whose, how many."""
+    """The messages that were replaced by newer ones.
+
+    Attributes:
+        start, end: when the first and the last of them were received, UNIX seconds.
+        names: their names.
+        count: how many there were.
+    """
 
     start: float
     end: float
@@ -40,19 +47,19 @@ class Conflated:
 
 
 class Backlog:
-    """What waits for the handlers while the dispatch thread catches up.
+    """The messages and events that wait for the handlers while the dispatch thread catches up. Dispatch thread only.
 
-    A newer state takes the place of the older one of the same type and key, and its position: so a busy name cannot
-    starve the others, and each name is at most as late as one round through all that wait.
+    A newer state replaces the older one of the same type and key and takes its position. So a busy name cannot starve
+    the others, and no name waits longer than one pass through the backlog.
 
     Attributes:
-        conflated: what was replaced since it was last set to None.
-        size: bytes of all payloads that wait.
+        conflated: the messages replaced since this was last set to None.
+        size: bytes of all waiting payloads.
     """
 
     def __init__(self) -> None:
-        # Its first item is found in one step. A dictionary looks at every place that was freed before, so that taking
-        # out all of them takes the square of the time.
+        # An OrderedDict finds its first item in constant time. A dict skips every slot that was freed before, so that
+        # emptying it from the front takes quadratic time.
         self._items: OrderedDict[Any, Waiting | Event] = OrderedDict()
         self.size = 0
         self._numbers = count()
@@ -62,7 +69,7 @@ class Backlog:
         return len(self._items)
 
     def add(self, waiting: Waiting) -> int:
-        """Add a message; returns how many others it replaced, 0 or 1."""
+        """Add a message. Returns how many older ones it replaced, 0 or 1."""
         message = waiting.message
         self.size += len(waiting.payload)
         kind = type(message)
@@ -79,22 +86,22 @@ class Backlog:
         return 1
 
     def add_event(self, event: Event) -> None:
-        """Add something that must keep its place among the messages."""
+        """Add an event, which keeps its position among the messages."""
         self._items[next(self._numbers)] = event
 
     def pop(self) -> Waiting | Event:
-        """Take what has waited longest."""
+        """Remove and return the first item."""
         _, item = self._items.popitem(last=False)
         if isinstance(item, Waiting):
             self.size -= len(item.payload)
         return item
 
     def messages(self) -> int:
-        """How many messages wait."""
+        """The number of waiting messages."""
         return sum(isinstance(item, Waiting) for item in self._items.values())
 
     def events(self) -> list[Event]:
-        """The events that wait."""
+        """The waiting events, in order."""
         return [item for item in self._items.values() if not isinstance(item, Waiting)]
 
     def _note(self, old: Waiting, name: str) -> None:

@@ -1,6 +1,6 @@
-"""What the pipeline wants done: it calls no connection, it says what is to happen, and whoever runs it does that.
+"""The commands that the pipeline issues instead of calling connections itself.
 
-A live session executes commands at once, on the dispatch thread; a replay has nobody to ask, and ignores them.
+A live session executes them at once, on the dispatch thread. A replay has no connections and ignores them.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Confirm:
-    """The server has taken the key on a connection."""
+    """Mark a connection as confirmed: the server has accepted its key."""
 
     connection: Connection
 
 
 @dataclass(frozen=True)
 class Refuse:
-    """The server has refused the key on a connection: close it, and do not come back with this key."""
+    """Close a connection and do not reconnect with its key, which the server has refused."""
 
     connection: Connection
     error: FinxSyncError
@@ -45,7 +45,7 @@ class Refuse:
 
 @dataclass(frozen=True)
 class RenewConnection:
-    """Close a connection and open another at once; `reason` is what the gap is called."""
+    """Close a connection and open a new one at once; `reason` is the reason of the gap."""
 
     connection: Connection
     error: FinxSyncError
@@ -54,7 +54,7 @@ class RenewConnection:
 
 @dataclass(frozen=True)
 class Replace:
-    """Replace the connection of an endpoint by a new one that is open and subscribed before the old one goes."""
+    """Replace the connection of an endpoint by a new one, which is open and subscribed before the old one closes."""
 
     endpoint: str
     reason: GapReason
@@ -62,21 +62,21 @@ class Replace:
 
 @dataclass(frozen=True)
 class ProbeAnswered:
-    """The server has answered a keep-alive on this connection, so its silence means something from now on."""
+    """Note that the server has answered a keep-alive on a connection, so that silence is a fault from now on."""
 
     connection: Connection
 
 
 @dataclass(frozen=True)
 class DropSubscription:
-    """The server does not grant a subscription: ask for it no more."""
+    """Drop a subscription that the server has refused."""
 
     subscription: Subscription
 
 
 @dataclass(frozen=True)
 class AskAgain:
-    """Ask for a subscription once more, if it is still wanted."""
+    """Request a subscription again if it is still wanted."""
 
     subscription: Subscription
 
@@ -103,14 +103,14 @@ Command = (
 
 
 class CommandSink(Protocol):
-    """Does what the pipeline wants done. On the dispatch thread; must not block, nor call handlers."""
+    """Executes the pipeline's commands. Called on the dispatch thread; must not block and must not call handlers."""
 
     def execute(self, command: Command) -> None:
-        """Do it."""
+        """Execute a command."""
 
 
 class NoCommands:
-    """A replay's: everything that followed from a command is in the recording."""
+    """Ignores all commands. For replays: whatever followed from a command is in the recording."""
 
     def execute(self, command: Command) -> None:
-        """There is nobody to ask."""
+        """Do nothing."""

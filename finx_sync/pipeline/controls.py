@@ -1,4 +1,4 @@
-"""What the library itself does about messages that are for it and not for the user. On the dispatch thread."""
+"""Acts on control messages, which are for the library and not for the user. Runs on the dispatch thread."""
 
 from __future__ import annotations
 
@@ -52,19 +52,19 @@ __all__ = ["Controls"]
 logger = logging.getLogger("finx_sync")
 
 LOGGED: Final = 100
-"""Errors of one kind that are logged one by one."""
+"""The number of errors of one kind that are logged one by one."""
 
 
 class Controls:
-    """Acts on control messages, and on what the venue's state wants done.
+    """Acts on control messages and on the commands of the venue's state.
 
     Args:
-        name: of the venue, for the log.
-        wanted: the subscriptions.
-        gaps: is told what proves that subscriptions flow.
-        delivery: calls the handlers of errors.
-        venue: is told of what was refused, and of messages that could not be read, after the handlers were.
-        commands: does what concerns connections and subscriptions.
+        name: the name of the venue, for the log.
+        wanted: the wanted subscriptions.
+        gaps: notified of messages that prove that subscriptions work.
+        delivery: calls the error handlers.
+        venue: notified of refused subscriptions and unreadable messages, after the handlers.
+        commands: executes commands that concern connections and subscriptions.
     """
 
     def __init__(
@@ -83,12 +83,12 @@ class Controls:
         self._delivery = delivery
         self._venue = venue
         self._commands = commands
-        self._postponed: dict[Subscription, float] = {}  # when to ask for it again, monotonic
-        self._doubted: dict[str, bool] = {}  # endpoints with unreadable messages since the last round; whether several
+        self._postponed: dict[Subscription, float] = {}  # when to request it again, monotonic
+        self._doubted: dict[str, bool] = {}  # endpoints with unreadable messages since the last timer: more than one?
         self._logged: Counter[str] = Counter()
 
     def take(self, message: Any, connection: Connection) -> Disposition:
-        """Act on a decoded thing that is no user message; returns what became of it."""
+        """Act on a decoded message that is not for the user. Returns its disposition."""
         if type(message) in self._venue.answers:
             for command in self._venue.answer(message, connection).commands:
                 self.obey(command, connection)
@@ -100,7 +100,7 @@ class Controls:
         return self._control(message, connection)
 
     def obey(self, command: Command, connection: Connection | None = None) -> None:
-        """Do what the venue's state wants done about a message of a connection, or of none."""
+        """Execute a command of the venue's state. `connection` is None if no connection's message caused it."""
         match command:
             case Report():
                 self.report(command.error, self._name)
@@ -135,20 +135,20 @@ class Controls:
         return "control"
 
     def fire_timer(self, now: float) -> None:
-        """Time has passed; `now` is monotonic."""
+        """Do what is due at `now`, monotonic seconds."""
         for subscription in [one for one, due in self._postponed.items() if now >= due]:
             del self._postponed[subscription]
             self._commands.execute(AskAgain(subscription))
-        # The venue hears once of all that could not be read since it was told first.
+        # One call for all messages that could not be decoded since the first one was reported.
         doubted, self._doubted = self._doubted, {}
         for endpoint in [endpoint for endpoint, several in doubted.items() if several]:
             self._venue.unreadable(endpoint)
 
     def _doubt(self, endpoint: str) -> None:
-        """Something of this endpoint could not be read. What is to be done is done at once, but for a flood.
+        """A message of an endpoint could not be decoded. Notify the venue, at most twice between two timers.
 
-        A venue may look at everything that it has asked for: once now, and once at the next timer for all that came
-        until then.
+        A venue may check all its subscriptions each time. It is therefore notified of the first such message at once,
+        and at the next timer of all that followed.
         """
         if endpoint in self._doubted:
             self._doubted[endpoint] = True
@@ -157,12 +157,12 @@ class Controls:
             self._venue.unreadable(endpoint)
 
     def _subscription(self, message: Refused | Postponed | Confirmed) -> None:
-        """What the server says about a subscription."""
+        """Act on the server's answer about a subscription."""
         subscription = message.subscription
         if isinstance(message, Confirmed):
             self._gaps.confirmed(subscription)
         elif isinstance(message, Postponed):
-            logger.info("%s: %s is to be asked for again in %.1f s", self._name, subscription.name, message.seconds)
+            logger.info("%s: %s will be requested again in %.1f s", self._name, subscription.name, message.seconds)
             self._postponed[subscription] = self._delivery.now + message.seconds
         else:
             self._commands.execute(DropSubscription(subscription))
@@ -177,7 +177,7 @@ class Controls:
             self._commands.execute(Confirm(connection))
             return
         refusal = _refused(answer.said or "isAuth: false")
-        if connection.is_over:  # another is being tried
+        if connection.is_over:  # another key is being tried
             self.report(refusal, self._name)
         else:
             self._commands.execute(Refuse(connection, refusal))
@@ -189,7 +189,7 @@ class Controls:
             self._commands.execute(Refuse(connection, _refused(said)))
 
     def report(self, error: FinxSyncError, what: str) -> None:
-        """To the handlers of errors; to the log where there are none, which a server cannot flood."""
+        """Report an error to the error handlers. If there are none, log it, but not so often that it floods the log."""
         if self._delivery.notify("error", error):
             return
         self._logged[what] += 1

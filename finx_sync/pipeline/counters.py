@@ -1,4 +1,4 @@
-"""The books: what came in, and what became of it. They balance at every moment.
+"""Counters of the messages received, and of their dispositions. At every moment:
 
 received = handled + unclaimed + control + unreadable + duplicate + dropped + in_flight + waiting
 """
@@ -13,21 +13,21 @@ __all__ = ["Counters", "MessageCounter"]
 
 @dataclass(frozen=True)
 class Counters:
-    """How many text messages, since the start.
+    """The numbers of text messages since the start.
 
     Attributes:
-        received: came in from the socket.
-        handled: reached at least one handler, whether it raised or not.
-        unclaimed: could be read, but no handler got anything of them.
-        control: replies to the library's own messages, and error frames.
-        unreadable: no message at all; told to `on_error`.
-        duplicate: came on two connections while one replaced the other, and were handed on once; or brought nothing but
-            events that were handed on before, such as the fills that a server sends again.
-        dropped: thrown away: by an overflow rule, told to `on_gap`, or by `stop`.
-        in_flight: decoded, on their way through the handlers now.
-        waiting: in the inbox.
-        unknown: those of `unclaimed` and `handled` whose shape no source describes.
-        backfilled: fetched afterwards to fill a gap; not among `received`.
+        received: messages read from the socket.
+        handled: messages for which at least one handler was called, whether it raised or not.
+        unclaimed: messages that were decoded but had no handler.
+        control: replies to the library's own messages, and error messages from the server.
+        unreadable: payloads that could not be decoded; reported to `on_error`.
+        duplicate: messages that came on two connections while one replaced the other and were delivered once, and
+            messages with nothing but events delivered before, such as fills that a server sends again.
+        dropped: messages discarded by an overflow rule, which is reported to `on_gap`, or by `stop`.
+        in_flight: messages taken from the queue whose disposition is not yet known.
+        waiting: messages in the queue.
+        unknown: those of `unclaimed` and `handled` whose structure the venue's documentation does not describe.
+        backfilled: messages fetched later to fill a gap; not included in `received`.
     """
 
     received: int = 0
@@ -44,14 +44,17 @@ class Counters:
 
 
 class MessageCounter:
-    """Counts under one lock, which is held for a few additions, once for each batch or slice of one.
+    """Counts messages. Safe to use from any thread.
+
+    One lock guards all counters, so that every snapshot balances although io threads and the dispatch thread count at
+    the same time. It is held for a few additions, once for each batch or part of a batch.
 
     Attributes:
-        bytes_received: of all messages that came in.
+        bytes_received: bytes of all messages received.
     """
 
     def __init__(self) -> None:
-        # Re-entrant, as are all locks of what may be looked at in a signal handler: it may have interrupted a look.
+        # Reentrant, because a signal handler may take a snapshot while it interrupts a thread that holds the lock.
         self._lock = threading.RLock()
         self._received = self._waiting = self._in_flight = 0
         self._handled = self._unclaimed = self._control = self._unreadable = self._duplicate = self._dropped = 0
@@ -59,11 +62,11 @@ class MessageCounter:
         self.bytes_received = 0
 
     def reset_after_fork(self) -> None:
-        """In the child of a fork: whoever held the lock has not come along."""
+        """Replace the lock in a forked child: the thread that held it does not exist there."""
         self._lock = threading.RLock()
 
     def receive(self, count: int, size: int = 0) -> int:
-        """`count` messages of `size` bytes came in; returns how many wait now."""
+        """Count `count` messages of `size` bytes as received. Returns how many are waiting now."""
         with self._lock:
             self.bytes_received += size
             self._received += count
@@ -71,21 +74,21 @@ class MessageCounter:
             return self._waiting
 
     def take(self, count: int) -> int:
-        """`count` messages go from waiting to in hand; returns how many wait now."""
+        """Move `count` messages from waiting to in flight. Returns how many are waiting now."""
         with self._lock:
             self._waiting -= count
             self._in_flight += count
             return self._waiting
 
     def drop_waiting(self, count: int) -> int:
-        """`count` waiting messages are thrown away unread; returns how many wait now."""
+        """Count `count` waiting messages as dropped. Returns how many are waiting now."""
         with self._lock:
             self._waiting -= count
             self._dropped += count
             return self._waiting
 
     def handle(self, count: int) -> None:
-        """`count` messages in hand have reached a handler: `settle` for the usual case, which is shorter."""
+        """Count `count` messages in flight as handled. A faster `settle` for the most frequent case."""
         with self._lock:
             self._handled += count
             self._in_flight -= count
@@ -101,7 +104,7 @@ class MessageCounter:
         dropped: int = 0,
         unknown: int = 0,
     ) -> None:
-        """Messages in hand have become one of these; `unknown` are counted among the others already."""
+        """Count messages in flight by disposition. Those in `unknown` are also in one of the other numbers."""
         with self._lock:
             self._handled += handled
             self._unclaimed += unclaimed
@@ -113,22 +116,22 @@ class MessageCounter:
             self._in_flight -= handled + unclaimed + control + unreadable + duplicate + dropped
 
     def backfill(self, count: int) -> None:
-        """`count` messages were fetched afterwards."""
+        """Count `count` messages as backfilled."""
         with self._lock:
             self._backfilled += count
 
     @property
     def waiting(self) -> int:
-        """Messages in the inbox now."""
-        return self._waiting
+        """The number of messages in the queue."""
+        return self._waiting  # one attribute: no lock is needed to read it
 
     @property
     def dropped(self) -> int:
-        """Messages thrown away so far."""
+        """The number of messages dropped so far."""
         return self._dropped
 
     def snapshot(self) -> Counters:
-        """The books as they stand now."""
+        """All counters at this moment."""
         with self._lock:
             return Counters(
                 received=self._received,

@@ -1,4 +1,7 @@
-"""What was received, and what is missing, by name. Pure: times are handed in, UNIX seconds as of `received_at`."""
+"""Records for each name what was received and what is missing.
+
+Pure: it reads no clock. All times are passed in, UNIX seconds like `received_at`.
+"""
 
 from __future__ import annotations
 
@@ -10,20 +13,20 @@ from finx_sync.notices import Interval
 __all__ = ["Coverage"]
 
 MAX_HOLES: Final = 1000
-"""Holes that are kept for one name; beyond it the oldest neighbours become one."""
+"""The number of holes kept for one name; beyond this, the two oldest are merged."""
 NEAR: Final = 1.0
-"""Seconds between two holes of one reason that are shown as one: a slow handler makes hundreds a second."""
+"""Seconds: holes with the same reason that are closer are merged, since a slow handler makes hundreds a second."""
 
 
 @dataclass
 class _Record:
-    """One name's.
+    """The record of one name. Times are UNIX seconds.
 
     Attributes:
-        begin: since when it is received.
-        holes: what was missed, in order, never overlapping.
-        down: since when nothing is known to be received, and why; None while it flows.
-        ended: when it was given up; None while it is wanted.
+        begin: when it was first received.
+        holes: the intervals in which messages were missed, in order, not overlapping.
+        down: since when it has not been received, and the reason; None while it is received.
+        ended: when it was unsubscribed; None while it is wanted.
     """
 
     begin: float
@@ -33,33 +36,34 @@ class _Record:
 
 
 class Coverage:
-    """The record of each name. For one thread at a time.
+    """The records of all names. Not thread-safe: the caller holds a lock.
 
-    A name is *begun* when it first flows; then it is *lost* and *regained*, or a *hole* is noted while it flows.
+    `begin` is called when the first message of a name arrives, `lose` and `regain` around an interruption, and `hole`
+    when messages are missed without one.
     """
 
     def __init__(self) -> None:
         self._records: dict[str, _Record] = {}
 
     def begin(self, name: str, now: float) -> None:
-        """`name` flows from now on; nothing happens where it did before."""
+        """Note that `name` is received from `now` on. Has no effect if it was received already."""
         record = self._records.get(name)
         if record is None or record.ended is not None:
             self._records[name] = _Record(now)
 
     def has(self, name: str) -> bool:
-        """Whether `name` has ever flowed."""
+        """Whether `name` has ever been received."""
         return name in self._records
 
     def lose(self, name: str, since: float, reason: str) -> None:
-        """`name` flows no more; it has been received up to `since`."""
+        """Note that `name` has been received up to `since`, and not after it."""
         record = self._records.get(name)
         if record is not None and record.down is None and record.ended is None:
             known = record.holes[-1].end if record.holes else record.begin
             record.down = (max(since, known), reason)
 
     def regain(self, name: str, now: float) -> None:
-        """`name` flows again."""
+        """Note that `name` is received again."""
         record = self._records.get(name)
         if record is None or record.down is None:
             return
@@ -68,28 +72,28 @@ class Coverage:
         self._add(record, Interval(since, max(since, now), "missing", reason))
 
     def fill(self, name: str, start: float, end: float) -> None:
-        """What was missing from `start` to `end` has been fetched."""
+        """Note that the messages missing from `start` to `end` have been fetched."""
         record = self._records.get(name)
         if record is not None:
             record.holes = [part for hole in record.holes for part in _filled(hole, start, end)]
 
     def hole(self, hole: Interval, *names: str) -> None:
-        """Note what is missing, or was filled in, while `names` flow."""
+        """Note an interval in which messages of `names` are missing or were backfilled."""
         for name in names:
             record = self._records.get(name)
             if record is not None:
-                limit = float("inf") if record.down is None else record.down[0]  # what it is of was received before
+                limit = float("inf") if record.down is None else record.down[0]  # its messages came before the loss
                 start, end = min(hole.start, limit), min(hole.end, limit)
                 self._add(record, Interval(start, end, hole.kind, hole.reason, hole.missed))
 
     def end(self, name: str, now: float) -> None:
-        """`name` is wanted no more."""
+        """Note that `name` is no longer wanted."""
         record = self._records.get(name)
         if record is not None and record.ended is None:
             record.ended = now
 
     def of(self, name: str, now: float) -> list[Interval]:
-        """The intervals from the beginning to `now`, without a break between them; none for an unknown name."""
+        """The contiguous intervals from the beginning to `now`; an empty list for an unknown name."""
         record = self._records.get(name)
         if record is None:
             return []
@@ -105,7 +109,7 @@ class Coverage:
                 intervals.append(Interval(position, hole.start, "received"))
             intervals.append(hole)
             position = hole.end
-        # A stop may come with the very message that ended a gap: an interval of no length shows that it had ended.
+        # The stream may stop at the very message that ended a gap. An interval of zero length shows that it ended.
         if until > position or (until == position and holes and record.down is None):
             intervals.append(Interval(position, until, "received"))
         return intervals
@@ -117,7 +121,7 @@ class Coverage:
         end = max(start, hole.end)
         missed = hole.missed
         last = holes[-1] if holes else None
-        if last is not None and start < last.end:  # two causes at one time: the later one takes the rest
+        if last is not None and start < last.end:  # they overlap: the later hole gets the rest
             start, end = last.end, max(last.end, end)
         if (
             last is not None
@@ -134,7 +138,7 @@ class Coverage:
 
 
 def _filled(hole: Interval, start: float, end: float) -> list[Interval]:
-    """A hole, of which the part from `start` to `end` is missing no more."""
+    """Split a hole whose part from `start` to `end` has been fetched."""
     begin, stop = max(hole.start, start), min(hole.end, end)
     if hole.kind != "missing" or begin >= stop:
         return [hole]

@@ -1,4 +1,4 @@
-"""From decoded messages to the user's functions, and into the counters. On the dispatch thread only."""
+"""Delivers decoded messages to the user's handlers, and counts them. Runs on the dispatch thread only."""
 
 from __future__ import annotations
 
@@ -24,51 +24,51 @@ __all__ = ["Delivery", "Disposition", "MessageFilter"]
 logger = logging.getLogger("finx_sync")
 
 Disposition = Literal["unclaimed", "unknown", "control", "unreadable"]
-"""What became of a decoded thing that is no user message."""
+"""The outcome of a decoded message that is not for the user."""
 
 EXCERPT: Final = 1024
-"""Bytes of a payload that an error is made of."""
+"""The number of bytes of a payload that an error shows at most."""
 
 _NOBODY: Final = Route()
 
 
 class MessageFilter(Protocol):
-    """Looks at user messages before the handlers do, while there is something to look for."""
+    """Sees user messages before the handlers do, and may hold or drop them. Only set while it is needed."""
 
     @property
     def checks(self) -> bool:
-        """Whether `check` must be asked; `prepare` must in any case."""
+        """Whether `check` must be called for each message; `prepare` is always called."""
 
     def prepare(self, messages: Sequence[Any], received_at: float, connection: Connection) -> None:
-        """Told of the messages that come next."""
+        """Take note of the messages that come next."""
 
     def check(self, message: Message, payload: bytes, received_at: float, connection: Connection) -> Verdict:
         """Whether `message` may pass."""
 
 
 class ControlMessages(Protocol):
-    """Acts on what is no user message."""
+    """Acts on messages that are not for the user."""
 
     def take(self, message: Any, connection: Connection) -> Disposition:
-        """Act on it; returns what became of it."""
+        """Act on a message. Returns its disposition."""
 
 
 class Delivery:
     """Calls handlers.
 
     Args:
-        handlers: who wants what.
-        counter: counts what becomes of each message.
-        latest: the table of last values to keep; its types are the user messages.
-        venue: makes what handlers get of some types of message.
-        commands: is told to end the stream where a handler's exception does that; None where the stream goes on.
+        handlers: the registered handlers.
+        counter: counts the disposition of each message.
+        latest: the tables of last values to update; their types are the user's message types.
+        venue: turns messages of some types into what handlers get.
+        commands: ends the stream when a handler raises; None if the stream goes on then.
 
     Attributes:
-        controls: acts on what is no user message. Set before the first message.
-        filter: looks at every message first; None, the usual case, costs nothing.
-        queue: takes what a filter hands on, while messages that came before it wait; None, as a rule.
-        now: when what is being handled happened, monotonic: the same in a replay, however long it had waited.
-        stopping: set by any thread to end after the handler that runs, with `handlers.touch()` after it.
+        controls: acts on messages that are not for the user. Set before the first message.
+        filter: sees every message first; None, the usual case, costs nothing.
+        queue: takes the messages that the filter releases while earlier messages are still waiting; usually None.
+        now: the time of the event being handled, monotonic seconds. It is the same in a replay.
+        stopping: set by `stop` on any thread; delivery ends after the running handler.
     """
 
     controls: ControlMessages
@@ -86,7 +86,7 @@ class Delivery:
         self._latest = latest
         self._venue = venue
         self._expanded = venue.kinds
-        # The types that go straight to handlers.
+        # The types that go to handlers unchanged.
         self._direct = {kind: table for kind, table in latest.items() if kind not in self._expanded}
         self._commands = commands
         self.filter: MessageFilter | None = None
@@ -94,15 +94,17 @@ class Delivery:
         self.now = 0.0
         self.stopping = False
         self._defects = 0
-        self._unweighed = 0  # bytes handed on since the last values were weighed
+        self._unweighed = 0  # bytes delivered since the size of the last values was checked
 
     def stop(self) -> None:
-        """End after the handler that runs. Any thread."""
+        """End after the running handler. Any thread."""
+        # Flag first, then new routes. The delivery loops read them in the opposite order: a loop either sees the flag
+        # before it begins, or finds the routes replaced after the next message.
         self.stopping = True
         self._handlers.touch()
 
     def run(self, messages: list[Any], payloads: Sequence[bytes], received_at: float, connection: Connection) -> int:
-        """Hand messages on, in order, until the handlers change or the stream stops; returns how many were."""
+        """Deliver messages in order until the handlers change or the stream stops. Returns how many were delivered."""
         message_filter, done = self.filter, 0
         if message_filter is not None:
             self.prepare(message_filter, messages, received_at, connection)
@@ -118,14 +120,14 @@ class Delivery:
     def prepare(
         self, message_filter: MessageFilter, messages: Sequence[Any], received_at: float, connection: Connection
     ) -> None:
-        """Show the filter what comes next; whatever is in the messages, nothing is raised."""
+        """Announce messages to the filter. Never raises, whatever the messages contain."""
         try:
             message_filter.prepare(messages, received_at, connection)
-        except Exception as error:  # noqa: BLE001  # the messages themselves are still to be handed on
-            self._defect("could not be looked at for gaps", error)
+        except Exception as error:  # noqa: BLE001  # the messages must still be delivered
+            self._defect("could not be checked for gaps", error)
 
     def weigh(self, size: int) -> None:
-        """A batch of `size` bytes is to be handed on: now and then, see that the last values do not get too heavy."""
+        """Limit the size of the last values. Called with the bytes of each batch; checks only every `WEIGH_AFTER`."""
         self._unweighed += size
         if self._unweighed > WEIGH_AFTER:
             self._unweighed = 0
@@ -138,10 +140,13 @@ class Delivery:
         return message_filter if message_filter is not None and message_filter.checks else None
 
     def run_timed(self, messages: Sequence[Any], payloads: Sequence[bytes], times: Sequence[float]) -> int:
-        """As `run`, for messages of several batches, each with its own time: a recording's, without their pauses.
+        """Like `run`, for messages of several batches, each with its own time. For replays without pauses.
 
-        Ends before the first message that is not simple (a filter or `on_message` wants it, it is no user message, or
-        it has not exactly one handler), and when the handlers change; returns how many were handed on.
+        Ends when the handlers change, and before the first message that needs more than one call of one handler: there
+        is a filter or an `on_message` handler, it is not for the user, or it does not have exactly one handler.
+
+        Returns:
+            How many messages were delivered.
         """
         handlers, latest = self._handlers, self._direct
         routes = handlers.routes
@@ -174,7 +179,7 @@ class Delivery:
         return done
 
     def deliver(self, message: Message, payload: bytes, received_at: float) -> None:
-        """Hand one message on that a filter has kept, in its place after those that wait."""
+        """Deliver a message that the filter held, after all messages that are already waiting."""
         if self.stopping:
             self._counter.settle(dropped=1)
         elif self.queue is not None:
@@ -183,36 +188,36 @@ class Delivery:
             self.hand_on(message, payload, received_at)
 
     def hand_on(self, message: Message, payload: bytes, received_at: float) -> None:
-        """Hand one message on that was in hand already and that no filter keeps."""
+        """Deliver a message that is in flight and that the filter has passed."""
         self._counter.settle(**{self._deliver(message, payload, received_at): 1})
 
     def duplicates(self, count: int) -> None:
-        """So many messages that a filter has kept are not handed on: they came, or come, on another connection."""
+        """Count `count` held messages as duplicates: another connection has delivered them, or will."""
         self._counter.settle(duplicate=count)
 
     def drop(self, count: int) -> None:
-        """So many messages that a filter has kept are dropped, since the stream ends."""
+        """Count `count` held messages as dropped."""
         self._counter.settle(dropped=count)
 
     def deliver_uncounted(self, message: Message) -> None:
-        """Hand on a message that was never counted: fetched afterwards."""
+        """Deliver a backfilled message, which is not counted as received."""
         self._hand_on_part(type(message), message)
 
     def notify(self, topic: str, value: object) -> bool:
-        """Call the handlers of an event. Returns whether there was one."""
+        """Call the handlers of an event. Returns whether there were any."""
         handlers = self._handlers.topics.get(topic, ())
         for handler in handlers:
             self._call(handler, value)
         return bool(handlers)
 
     def _call_one(self, messages: list[Any], payloads: Sequence[bytes], received_at: float) -> int:
-        """The hot path: one handler for all messages of each type. Nothing here that need not be.
+        """The hot path: deliver messages whose type has exactly one handler. Kept as short as possible.
 
-        Ends before the first message that is not so simple; returns how many were handed on.
+        Ends before the first message of another kind. Returns how many messages were delivered.
         """
         handlers, latest = self._handlers, self._direct
         routes = handlers.routes
-        if self.stopping:  # looked at after the routes, which a stop replaces after it has set this
+        if self.stopping:  # read after the routes; see `stop`
             return 0
         kind: type[Message] | None = None
         handler: Handler | None = None
@@ -235,17 +240,17 @@ class Delivery:
                 table[name_of(message)] = (payload, received_at)  # not the message: see `LastTable`
                 try:
                     function(message)
-                except BaseException as error:  # noqa: BLE001  # whatever user code raises, the stream goes on
+                except BaseException as error:  # noqa: BLE001  # user code may raise anything; the stream goes on
                     assert handler is not None
                     self._failed(handler, message, error)
                 done += 1
-                if handlers.routes is not routes:  # a handler came or went, or the stream was stopped
+                if handlers.routes is not routes:  # a handler was added or removed, or the stream was stopped
                     break
         except Exception as error:  # noqa: BLE001  # not the user's: see `spoiled`
             defect = error
         if handler is not None:
             handler.calls += done - begin
-            if done == 1:  # the worker sees to it that enough runs have just one message
+            if done == 1:  # enough runs have one message: see `Pipeline._process_slice`
                 handler.times.append(time.perf_counter() - begun)
         self._counter.handle(done)
         if defect is not None:
@@ -253,13 +258,13 @@ class Delivery:
             done += 1
         return done
 
-    def _call_each(  # noqa: PLR0912, PLR0915  # every message's way: a call less is worth more than a shorter function
+    def _call_each(  # noqa: PLR0912, PLR0915  # on the path of every message, saving a call matters more than a short function
         self, messages: list[Any], payloads: Sequence[bytes], received_at: float, connection: Connection
     ) -> int:
-        """The same for any mixture: several types or handlers, handlers by name, texts, what is no user message."""
+        """Deliver any messages: for several handlers, handlers by name, `on_message`, or not for the user at all."""
         handlers, latest, message_filter = self._handlers, self._latest, self._checking()
         routes, texts = handlers.routes, "message" in handlers.topics
-        if self.stopping:  # as above
+        if self.stopping:  # read after the routes; see `stop`
             return 0
         counts = {"handled": 0, "unclaimed": 0, "duplicate": 0}
         kind: type | None = None
@@ -280,7 +285,7 @@ class Delivery:
                 done += 1
                 if table is None:
                     self.other(message, payload, connection)
-                    message_filter = self._checking()  # a control message may have opened or closed one
+                    message_filter = self._checking()  # a control message may have set or removed it
                     if handlers.routes is not routes:
                         break
                     continue
@@ -303,7 +308,7 @@ class Delivery:
                     handler.calls += 1
                     try:
                         handler.function(message)
-                    except BaseException as error:  # noqa: BLE001  # as above
+                    except BaseException as error:  # noqa: BLE001  # as in `_call_one`
                         self._failed(handler, message, error)
                 if handlers.routes is not routes:
                     break
@@ -315,7 +320,7 @@ class Delivery:
         return done
 
     def _deliver(self, message: Message, payload: bytes, received_at: float) -> str:
-        """One message to its handlers; returns what became of it."""
+        """Deliver one message to its handlers. Returns its disposition."""
         heard = "message" in self._handlers.topics and self.notify("message", str(payload, "utf-8"))
         set_field(message, "received_at", received_at)
         name = message.name_of(message)
@@ -331,10 +336,10 @@ class Delivery:
         return "handled" if wanted or heard else "unclaimed"
 
     def _call_expanded(self, messages: list[Any], payloads: Sequence[bytes], received_at: float) -> int:
-        """As `_call_one`, for messages of which handlers get something else."""
+        """Like `_call_one`, for message types that the venue's state turns into something else for handlers."""
         handlers, latest, expanded, expand = self._handlers, self._latest, self._expanded, self._venue.expand
         routes = handlers.routes
-        if self.stopping:  # as there
+        if self.stopping:  # read after the routes; see `stop`
             return 0
         handled = unclaimed = duplicate = 0
         kind: type | None = None
@@ -372,13 +377,13 @@ class Delivery:
         return done
 
     def _expand(self, message: Message, entries: dict[str, Any], name: str, heard: bool) -> str:
-        """One message of which handlers get something else; returns what became of it.
+        """Deliver what the venue's state makes of a message. Returns the message's disposition.
 
         Args:
-            message: which.
-            entries: the last values of its type, where it stands under `name`.
+            message: the message.
+            entries: the last values of its type, which contain it under `name`.
             name: its name.
-            heard: whether `on_message` handlers had its text.
+            heard: whether `on_message` handlers got its text.
         """
         made = self._venue.expand(message)
         for further in made.names:
@@ -387,9 +392,9 @@ class Delivery:
         return "handled" if claimed else "duplicate" if made.is_duplicate else "unclaimed"
 
     def _hand_on_all(self, made: Outcome) -> bool:
-        """Hand on what an expander has made; returns whether anybody wanted any of it.
+        """Deliver the messages that the venue's state made of one. Returns whether any of them had a handler.
 
-        One frame may hold a hundred thousand parts, so a stop is noticed between them.
+        One payload may become a hundred thousand messages, so `stopping` is checked between them.
         """
         claimed, notify = False, self.notify
         for number, (topic, part) in enumerate(made.messages):
@@ -400,7 +405,7 @@ class Delivery:
         return claimed
 
     def _hand_on_part(self, kind: type[Message], part: Message) -> bool:
-        """Hand on a message that has no payload of its own; returns whether anybody wanted it."""
+        """Deliver a message that has no payload of its own. Returns whether it had a handler."""
         name = part.name_of(part)
         table = self._latest.get(kind)
         if table is not None:
@@ -413,7 +418,7 @@ class Delivery:
         return bool(wanted)
 
     def other(self, message: Any, payload: bytes, connection: Connection) -> None:
-        """What is no user message, in hand: act on it, and enter it. Whatever it is, nothing is raised."""
+        """Act on a message that is not for the user, and count it. Never raises, whatever the message is."""
         heard = "message" in self._handlers.topics and self.notify("message", str(payload, "utf-8"))
         try:
             fate = self.controls.take(message, connection)
@@ -423,9 +428,9 @@ class Delivery:
             self._count(fate, heard)
 
     def spoiled(self, payload: bytes, error: Exception) -> None:
-        """A message in hand on which something of ours has choked: reported and entered as unreadable.
+        """Report a message as unreadable, and count it, after the library itself raised while processing it.
 
-        Nobody knows of such a message, or it would be taken care of where it is read. The stream goes on without it.
+        No such message is known. If one exists, the stream goes on without it.
         """
         self._defect("could not be processed", error)
         failure = UnreadableMessageError(
@@ -437,12 +442,12 @@ class Delivery:
 
     def _defect(self, what: str, error: Exception) -> None:
         self._defects += 1
-        if str(self._defects).strip("0") == "1":  # as in `_failed`
+        if str(self._defects).strip("0") == "1":  # 1, 10, 100 and so on
             text = "a message %s, which is a defect of finx_sync (%d so far); please report it"
             logger.error(text, what, self._defects, exc_info=error)
 
     def _count(self, fate: Disposition, heard: bool) -> None:
-        """Enter a message that is no user message; `heard` tells that `on_message` handlers had its text."""
+        """Count a message that is not for the user; `heard`: whether `on_message` handlers got its text."""
         if fate in ("control", "unreadable"):
             self._counter.settle(**{fate: 1})
         else:
@@ -454,7 +459,7 @@ class Delivery:
         begun = time.perf_counter()
         try:
             handler.function(value)
-        except BaseException as error:  # noqa: BLE001  # whatever user code raises, the stream goes on
+        except BaseException as error:  # noqa: BLE001  # as in `_call_one`
             self._failed(handler, value, error)
         handler.times.append(time.perf_counter() - begun)
 
@@ -463,15 +468,15 @@ class Delivery:
         goes_on = self._commands is None
         failure = HandlerRaisedError(handler.label, handler.function, value, stream_goes_on=goes_on)
         failure.__cause__ = error
-        # A raising error handler is logged and counted, not told to itself.
+        # An exception of an error handler is logged and counted, but not passed to the error handlers again.
         heard = handler.topic != "error" and self.notify("error", failure)
         if self._commands is not None:
             self.stop()
             self._commands.execute(FailStream(failure))
-        if heard and not is_configured():  # whoever has on_error and no log wants no second report on stderr
+        if heard and not is_configured():  # reported to `on_error`; without a configured log, do not repeat it on stderr
             return
         if handler.failures == 1:
             what = "goes on" if goes_on else "has ended"
             logger.error("the handler %s raised; the stream %s", handler.label, what, exc_info=error)
-        elif str(handler.failures).strip("0") == "1":  # 10, 100, 1000: a flood of tracebacks helps nobody
+        elif str(handler.failures).strip("0") == "1":  # 10, 100, 1000: many tracebacks would not help
             logger.error("the handler %s has raised %d times, now: %r", handler.label, handler.failures, error)

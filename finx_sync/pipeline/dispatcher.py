@@ -1,4 +1,4 @@
-"""The dispatch thread, for those who have to know which one it is and what it does."""
+"""The dispatch thread: starting it, waiting for it, and finding out what it is running."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ from finx_sync.pipeline import delivery, pipeline
 __all__ = ["Dispatcher"]
 
 OURS: Final = frozenset({pipeline.__file__, delivery.__file__})
-"""Where the dispatch thread is when no user code runs."""
+"""The modules that call user code: frames above theirs on the dispatch thread's stack are the user's."""
 
 
 class Dispatcher:
-    """The thread that handles events, one after the other: the only one that runs user code.
+    """The thread that handles events one after the other. It is the only one that runs user code.
+
+    All methods may be called from any thread.
 
     Attributes:
-        thread: which; None before there is one.
+        thread: the thread; None before there is one.
     """
 
     def start(self) -> None:
@@ -35,7 +37,7 @@ class Dispatcher:
         return self.thread is not None and self.thread.ident is not None
 
     def join(self, timeout: float) -> bool:
-        """Wait for the thread's end; returns whether it came, or there is none."""
+        """Wait `timeout` seconds for the thread to end. Returns whether it has ended or was never started."""
         thread = self.thread
         if thread is None or thread.ident is None:
             return True
@@ -44,12 +46,13 @@ class Dispatcher:
 
     def on_this_thread(self) -> bool:
         """Whether the caller is the dispatch thread."""
-        # Alive, since the system gives the number of a thread that has ended to another one.
+        # It must be alive: the system may reuse the id of a thread that has ended.
         thread = self.thread
         return thread is not None and threading.get_ident() == thread.ident and thread.is_alive()
 
     def running(self) -> str | None:
-        """The user's function that the thread is in now, for whoever waits for it in vain."""
+        """The name of the user's function that the thread is running, for messages about a handler that hangs."""
+        # The stack may change while it is read; a frame that was read stays valid, so the name is at worst outdated.
         frame = sys._current_frames().get((self.thread.ident if self.thread is not None else 0) or 0)
         inner: str | None = None
         while frame is not None:

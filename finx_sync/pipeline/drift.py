@@ -1,14 +1,13 @@
-"""Whether a feed falls behind: data flows, but the venue's own times get older and older by the time they arrive.
+"""Detects feeds that fall behind: data arrives, but the venue's own timestamps are older and older when it does.
 
-For each connection and message type, the age of what arrives is sampled a few times a second. Ages are only ever
-compared with each other, so a wrong clock on either side, or a long way, makes no difference; and they are taken on the
-monotonic clock, so setting the wall clock makes none either. A message that repeats a time that was seen before says
-nothing about the feed: a quiet instrument may send the same one for hours.
+For each connection and message type, the age of the messages is sampled a few times a second. Ages are only compared
+with each other, so a wrong clock on either side or a long network path makes no difference. They are measured on the
+monotonic clock, so setting the wall clock makes no difference either. A message that repeats an earlier timestamp is
+ignored: a quiet instrument may send the same one for hours.
 
-Of each stretch of time, the freshest sample counts, which removes what only some messages suffer from. A feed falls
-behind when these ages grow almost without exception over a whole horizon, and by more than a second, and by more than
-they are scattered. A step, however large, is no growth; a burst that was held up and then catches up is over before
-it is old enough.
+Only the freshest sample of each interval counts, which removes delays that affect single messages. A feed falls behind
+if these ages grow almost without exception over a whole horizon, by more than a second, and by more than their scatter.
+A step, however large, is not growth. A burst that was delayed and then catches up is over before a horizon is full.
 """
 
 from __future__ import annotations
@@ -27,34 +26,34 @@ from finx_sync.notices import Drift
 __all__ = ["DriftMonitor", "Series"]
 
 HORIZONS: Final = (15.0, 30.0, 60.0, 300.0)
-"""Seconds over which growth is looked for: the shorter finds what is fast, the longer what is slow or sparse."""
+"""Seconds over which growth is measured: short ones detect fast growth, long ones slow growth and sparse feeds."""
 RESOLUTION: Final = 1.0
-"""Seconds of which only the freshest sample is kept."""
+"""Seconds; only the freshest sample of each such interval is kept."""
 BINS: Final = 15
-"""Parts of a horizon, of each of which the freshest sample counts."""
+"""The number of parts of a horizon; the freshest sample of each part counts."""
 NEEDED_BINS: Final = 8
-"""Parts that must have a sample."""
+"""The number of parts that must have a sample."""
 MIN_LAG: Final = 1.0
-"""Seconds by which a feed must have fallen behind before it counts."""
+"""Seconds; a smaller lag is not reported."""
 CHANCE: Final = 1e-5
-"""How seldom chance alone may put samples into such an order, each older than those before it but for a few."""
+"""The highest accepted probability that random ages are as well sorted as the samples (false alarms)."""
 SCATTER: Final = 4.0
-"""How many times more than its scatter an age must have grown."""
+"""An age must have grown by more than its scatter times this factor."""
 MEMORY: Final = 600.0
-"""Seconds for which it is remembered how fresh the feed can be."""
+"""Seconds for which samples are kept, to know how fresh the feed can be."""
 MAX_NAMES: Final = 10_000
-"""Names whose newest time is remembered; beyond, all are forgotten, and count as new."""
+"""The number of names whose newest timestamp is kept; beyond this, all are forgotten and count as new."""
 CHECK_INTERVAL: Final = 1.0
 """Seconds between two checks."""
 
 
 @dataclass(slots=True)
 class _Sample:
-    """The freshest of one `RESOLUTION`.
+    """The freshest message of one `RESOLUTION` interval.
 
     Attributes:
-        arrived: monotonic seconds.
-        offset: `arrived` less the venue's own time. Its value depends on the clocks; its changes do not.
+        arrived: when it arrived, monotonic seconds.
+        offset: `arrived` minus the venue's timestamp. The value depends on the clocks; its changes do not.
     """
 
     arrived: float
@@ -63,7 +62,12 @@ class _Sample:
 
 @dataclass(frozen=True, slots=True)
 class _Growth:
-    """What a horizon shows: seconds a second, and since when (monotonic)."""
+    """The growth over a horizon.
+
+    Attributes:
+        rate: seconds of lag per second.
+        since: when it began, monotonic seconds.
+    """
 
     rate: float
     since: float
@@ -74,12 +78,12 @@ class Series:
 
     def __init__(self) -> None:
         self._samples: deque[_Sample] = deque()
-        self._newest: dict[str, float] = {}  # the newest venue time of each name
-        self._reported: float | None = None  # the lag that was reported last, while the feed is behind
+        self._newest: dict[str, float] = {}  # the newest venue timestamp of each name
+        self._reported: float | None = None  # the lag that was last reported; None while the feed is not behind
         self._since = 0.0
 
     def add(self, name: str, venue_time: float, arrived: float) -> None:
-        """Take a sample in; one that repeats a name's time, or goes back, is none."""
+        """Add a sample. Ignored if the name's timestamp has not increased."""
         if venue_time <= self._newest.get(name, float("-inf")):
             return
         if len(self._newest) >= MAX_NAMES:
@@ -95,7 +99,12 @@ class Series:
             self._samples.popleft()
 
     def check(self, now: float) -> tuple[float, float, float, bool] | None:
-        """Whether there is something to report: lag, growth, since when (monotonic), and whether it has caught up."""
+        """Check for something to report.
+
+        Returns:
+            The lag (seconds), its growth (seconds per second), since when (monotonic), and whether the feed has caught
+            up; None if there is nothing to report.
+        """
         if not self._samples:
             return None
         lag = self._lag(now)
@@ -111,7 +120,7 @@ class Series:
         return lag, growth.rate, self._since, False
 
     def _lag(self, now: float) -> float:
-        """How much older than at its freshest the feed is: the best of the last few seconds that have a sample."""
+        """By how many seconds the freshest of the latest samples is older than the freshest of all samples."""
         recent = [one.offset for one in list(self._samples)[-3:] if one.arrived > now - HORIZONS[0]]
         best = min(one.offset for one in self._samples)
         return min(recent) - best if recent else 0.0
@@ -124,7 +133,7 @@ class Series:
         return None
 
     def _freshest(self, now: float, horizon: float) -> list[_Sample]:
-        """The freshest sample of each part of a horizon, in order."""
+        """The freshest sample in each part of a horizon, in order."""
         width, begin = horizon / BINS, now - horizon
         bins: dict[int, _Sample] = {}
         for one in reversed(self._samples):
@@ -136,7 +145,7 @@ class Series:
         return [bins[place] for place in sorted(bins)]
 
     def _judge(self, points: list[_Sample]) -> _Growth | None:
-        """Growth, if nothing else explains these ages: a robust line (Theil and Sen) and its residuals."""
+        """The growth, if nothing else explains these ages. Fits a robust line (Theil-Sen) and looks at its residuals."""
         pairs = [(b.offset - a.offset, b.arrived - a.arrived) for a, b in combinations(points, 2)]
         if sum(rise <= 0 for rise, _ in pairs) > _inversions_allowed(len(points)):
             return None
@@ -144,7 +153,7 @@ class Series:
         begin = points[0].arrived
         largest = max(b.offset - a.offset for a, b in pairwise(points))
         grown = rate * (points[-1].arrived - begin)
-        without_step = points[-1].offset - points[0].offset - largest  # a clock that was set is no growth
+        without_step = points[-1].offset - points[0].offset - largest  # setting a clock is not growth
         level = median(one.offset - rate * (one.arrived - begin) for one in points)
         residual = median(abs(one.offset - rate * (one.arrived - begin) - level) for one in points)
         scatter = max(residual, self._usual_scatter(begin))
@@ -153,7 +162,7 @@ class Series:
         return _Growth(rate, begin)
 
     def _usual_scatter(self, until: float) -> float:
-        """How much neighbouring samples differed before the horizon: the median, which a trend hardly moves."""
+        """The median difference of neighbouring samples before the horizon, which a trend hardly affects."""
         earlier = [one.offset for one in self._samples if one.arrived < until]
         steps = [abs(b - a) for a, b in pairwise(earlier)]
         return median(steps) if steps else 0.0
@@ -161,8 +170,8 @@ class Series:
 
 @cache
 def _inversions_allowed(count: int) -> int:
-    """The most pairs in the wrong order that leave the order of `count` samples beyond chance (Mann and Kendall)."""
-    orders = [1]  # how many orders of so many samples have 0, 1, 2, ... inversions
+    """The highest number of inversions at which the order of `count` samples is still significant (Mann-Kendall)."""
+    orders = [1]  # the number of permutations of `size` samples with 0, 1, 2, ... inversions
     for size in range(2, count + 1):
         wider = [0] * (len(orders) + size - 1)
         for inversions, ways in enumerate(orders):
@@ -179,19 +188,19 @@ def _inversions_allowed(count: int) -> int:
 
 
 class DriftMonitor:
-    """Samples what is delivered and finds the feeds that fall behind. The dispatch thread's."""
+    """Samples messages and finds the feeds that fall behind. Dispatch thread only."""
 
     def __init__(self) -> None:
         self._series: dict[tuple[str, type[Message]], Series] = {}
         self._due = 0.0
 
     def sample(self, message: object, arrived: float, endpoint: str) -> None:
-        """Take a message into account.
+        """Sample a message.
 
         Args:
-            message: as decoded; what carries no time is passed over.
+            message: a decoded message; ignored if it has no timestamp.
             arrived: when it was read, monotonic seconds.
-            endpoint: the name of its connection.
+            endpoint: the name of its endpoint.
         """
         if not isinstance(message, Message) or (venue_time := message.venue_time) is None:
             return
@@ -202,16 +211,19 @@ class DriftMonitor:
         series.add(message.name_of(message), venue_time, arrived)
 
     def forget(self, endpoint: str | None = None) -> None:
-        """Begin anew: another connection serves `endpoint`, or, for None, the reader was held back, which ages all."""
+        """Discard the samples of `endpoint`, since another connection serves it now.
+
+        None discards all: back-pressure has paused reading, so that messages grew old through no fault of the feed.
+        """
         for key in [key for key in self._series if endpoint is None or key[0] == endpoint]:
             del self._series[key]
 
     def check(self, now: float, offset: float) -> list[tuple[str, Drift]]:
-        """What is to be reported, each with the name of its connection.
+        """Find what to report, each with the name of its endpoint.
 
         Args:
             now: monotonic seconds.
-            offset: what turns them into UNIX seconds.
+            offset: add it to monotonic seconds to get UNIX seconds.
         """
         if now < self._due:
             return []

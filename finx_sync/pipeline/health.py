@@ -1,4 +1,7 @@
-"""Feeds that fall silent, and feeds that fall behind: looked for on the dispatch thread, among the messages."""
+"""Finds feeds that fall silent and feeds that fall behind.
+
+It runs on the dispatch thread, in order with the messages, so slow handlers do not look like a slow feed.
+"""
 
 from __future__ import annotations
 
@@ -16,20 +19,21 @@ __all__ = ["FeedHealth"]
 logger = logging.getLogger("finx_sync")
 
 SAMPLE_INTERVAL: Final = 0.1
-"""Seconds between two messages that are sampled, at least."""
+"""The minimum number of seconds between two sampled messages."""
 DRIFT_PAUSE: Final = 300.0
-"""Seconds between two replacements of a connection that falls behind: where each one does, another is no cure."""
+"""The minimum number of seconds between two replacements of connections that fall behind: if the new one falls behind
+too, a third will not help."""
 
 
 class FeedHealth:
-    """Reports silent subscriptions and feeds that fall behind. The dispatch thread's.
+    """Reports silent subscriptions and feeds that fall behind. Dispatch thread only.
 
     Args:
-        staleness: finds the silent ones.
-        commands: replaces a connection whose feed falls behind; None where that is not wanted.
+        staleness: finds silent subscriptions.
+        commands: replaces a connection whose feed falls behind; None if that is not wanted.
 
     Attributes:
-        sample_due: when the next message is to be sampled, monotonic.
+        sample_due: when the next message should be sampled, monotonic.
     """
 
     def __init__(self, staleness: Staleness, commands: CommandSink | None) -> None:
@@ -40,22 +44,22 @@ class FeedHealth:
         self.sample_due = 0.0
 
     def sample(self, message: object, arrived: float, endpoint: str) -> None:
-        """Take a message into account, as decoded, with when it arrived (monotonic)."""
+        """Sample a decoded message that arrived at `arrived`, monotonic seconds."""
         self.sample_due = arrived + SAMPLE_INTERVAL
         self._drift.sample(message, arrived, endpoint)
 
     def restart(self, endpoint: str) -> None:
-        """Another connection serves an endpoint."""
+        """Discard the samples of an endpoint, since another connection serves it now."""
         self._drift.forget(endpoint)
 
     def look(self, event: TimerFired, delivery: Delivery, *, is_open: bool) -> None:
-        """Report what is to be reported now; everything that had come by then has been handed on."""
+        """Check all feeds, and report. Every message received before `event` has been delivered."""
         if event.clock_stepped:
             self._staleness.restart(event.at)
         for stale in self._staleness.find(event.at, is_open):
             if not delivery.notify("stale", stale):
                 logger.warning("%s has been silent for %.1f s", stale.name, stale.age)
-        if event.is_held:  # what waits in the kernel gets older because of us, not because of the feed
+        if event.is_held:  # messages wait in the kernel because reading is paused, not because the feed is late
             self._drift.forget()
         for endpoint, drift in self._drift.check(event.arrived, event.at - event.arrived):
             if not delivery.notify("drift", drift):

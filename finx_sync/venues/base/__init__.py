@@ -1,4 +1,4 @@
-"""What a venue is made of: a codec, a state for each run, and what they say to each other."""
+"""The parts of a venue: a codec, a state for each run, and the commands and messages between them."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
 """A venue's codec: pure functions between payloads and messages.
 
-The codec (`Codec`) remembers nothing of what it has decoded or encoded: the same bytes mean the same, on any thread,
-however often they are read. What a venue has to remember (which requests are open, books, tables, what was handed on
-before) is in its `VenueState`. One is made for each run: for a live session, for a replay, for a conversion. Neither of
-the two does I/O or knows a clock, a thread or a socket; what they need of these is handed in. Everything that keeps a
-stream alive is the same for all venues and lives in `session` and `dispatch`.
+The codec (`Codec`) keeps no state: decoding the same bytes always gives the same result, on any thread. What a venue
+has to remember (open requests, order books, tables, events already delivered) is in its `VenueState`. Each run has its
+own: a live session, a replay or a conversion. Neither the codec nor the state does I/O or uses a clock, a thread or a
+socket; they are passed what they need. The code that keeps a stream alive is shared by all venues and is in
+`finx_sync.session` and `finx_sync.pipeline`.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from finx_sync.venues.base.state import VenueState
 __all__ = ["MAIN_ENDPOINT", "Codec", "Periodic"]
 
 MAIN_ENDPOINT = ""
-"""The name of a venue's connection where one serves all subscriptions."""
+"""The name of the endpoint if one endpoint serves all subscriptions."""
 
 
 @dataclass(frozen=True)
 class Periodic:
-    """A message that the venue wants again and again.
+    """A message that the venue expects at regular intervals.
 
     Attributes:
-        interval: seconds.
-        text: what to send.
+        interval: seconds between two messages.
+        text: the message.
     """
 
     interval: float
@@ -40,25 +40,25 @@ class Periodic:
 
 
 class Codec(abc.ABC):
-    """One venue's protocol: the codec. Pure, but for where it connects to and what subscriptions are spelled as.
+    """The codec of one venue's protocol. Pure, except for the server's address and the spelling of subscriptions.
 
-    `key` stands for the account's credentials: a string, or the venue's own object where one string is not enough.
-    `now` is the time of the connect, UNIX seconds, for venues that want it signed.
+    The argument `key` holds the account's credentials: a string, or an object of the venue's own if one string is not
+    enough. `now` is the time of the connection attempt, UNIX seconds, for venues that require a signed timestamp.
 
     Attributes:
-        venue: its name in texts.
-        message_types: the messages that `decode` can return: for handlers, or for the venue's state, which makes of
-            them what handlers get.
-        kinds: the kind of subscription that each message type comes from, where its `name` is the subscription's: the
-            first such message proves that the subscription flows.
-        can_overlap: whether a second connection may carry the same messages for a moment, and comparing payloads tells
-            which came twice.
-        asks_by_url: whether the URL names the subscriptions, so that another one needs another connection; it is
-            opened before the old one goes. See `url_for`.
-        idle_ping: seconds without a message from the server, and the text to send then; None for none.
-        reflex: given every batch on the io thread, returns texts to send at once, for a server that wants an answer
-            however slow the handlers are; must be cheap. None, the usual case, costs nothing.
-        base_url: the server's address, without a slash at its end.
+        venue: the venue's name in messages.
+        message_types: the message types that `decode` can return. They go to handlers, or to the venue's state, which
+            turns them into what handlers get.
+        kinds: maps a message type to the kind of subscription that it comes from, if the message's `name` is the
+            subscription's. The first such message proves that the subscription works.
+        can_overlap: whether two connections may carry the same messages for a moment, so that duplicates can be found
+            by comparing payloads.
+        asks_by_url: whether the URL names the subscriptions, so that a new subscription needs a new connection. The new
+            one is opened before the old one is closed. See `url_for`.
+        idle_ping: seconds without a message from the server, and the text to send after them; None for no ping.
+        reflex: called with every batch on the io thread; returns texts to send at once, for a server that requires
+            an answer even while handlers are slow. It must be cheap. None, the usual case, costs nothing.
+        base_url: the server's address, without a trailing slash.
     """
 
     venue: ClassVar[str]
@@ -73,71 +73,71 @@ class Codec(abc.ABC):
         self.go_to(base_url)
 
     def go_to(self, url: str) -> None:
-        """Connect there from now on; the embedded sandbox has an address once it runs."""
+        """Connect to `url` from now on. The embedded sandbox only has an address once it is running."""
         self.base_url = url.rstrip("/")
 
     def endpoint_of(self, subscription: Subscription) -> str:
-        """The name of the connection that serves `subscription`; one for all unless the venue needs more."""
+        """The name of the endpoint that serves `subscription`; by default, one endpoint serves all."""
         return MAIN_ENDPOINT
 
     @property
     def has_main_endpoint(self) -> bool:
-        """Whether there is a connection even without any subscription."""
+        """Whether to connect even if there is no subscription."""
         return True
 
     @abc.abstractmethod
     def url(self, key: Any, endpoint: str) -> str:
-        """Where the connection named `endpoint` goes."""
+        """The URL of the endpoint named `endpoint`."""
 
     def url_for(self, key: Any, endpoint: str, subscriptions: Sequence[Subscription]) -> str:
-        """The same, for venues with `asks_by_url`: with what is to be streamed."""
+        """Like `url`, but naming the subscriptions, for venues with `asks_by_url`."""
         return self.url(key, endpoint)
 
     def headers(self, key: Any, endpoint: str, now: float) -> dict[str, str]:
-        """HTTP headers of the handshake."""
+        """Additional HTTP headers for the handshake."""
         return {}
 
     def opening(self, key: Any, now: float) -> Sequence[str]:
-        """What to send first on a new connection, such as a login; subscriptions follow."""
+        """The messages to send first on a new connection, such as a login; subscriptions follow."""
         return []
 
     def subscribe(self, key: Any, subscription: Subscription) -> str | None:
-        """The message that asks for a stream; None where the URL asks for it."""
+        """The message that requests a subscription; None if the URL does that."""
         return None
 
     def subscribe_all(self, key: Any, subscriptions: Sequence[Subscription], first: int) -> list[Request]:
-        """The requests for several streams of one connection; for venues that take many in one message.
+        """The requests for several subscriptions of one connection. Override it if one message can request many.
 
         Args:
-            key: see above.
-            subscriptions: what to ask for.
-            first: how many of these requests were made on the connection before, for venues that number them.
+            key: the credentials; see `Codec`.
+            subscriptions: the subscriptions to request.
+            first: how many such requests the connection has sent before, for venues that number them.
         """
         texts = [(self.subscribe(key, one), one) for one in subscriptions]
         return [Request(text, "subscribe", (one,)) for text, one in texts if text is not None]
 
     def unsubscribe(self, key: Any, subscription: Subscription) -> str | None:
-        """The message that ends a stream; None where the venue knows none."""
+        """The message that ends a subscription; None if the venue has no such message."""
         return None
 
     def probe(self, key: Any) -> str | None:
-        """A message that the server answers with `KeepAliveReply`; None where the venue knows none."""
+        """A message that the server answers with `KeepAliveReply`; None if the venue has no such message."""
         return None
 
     def periodic(self, key: Any) -> Sequence[Periodic]:
-        """What to send regularly while a connection is open."""
+        """The messages to send at regular intervals while a connection is open."""
         return []
 
     @abc.abstractmethod
     def decode(self, payloads: Sequence[bytes]) -> list[Decoded]:
-        """Turn payloads into messages, one for each, in order; never raises, and remembers nothing. Any thread."""
+        """Decode payloads into messages, one for each, in order. Never raises, and keeps no state. Any thread."""
 
     def formats(self, decoded: Iterable[Decoded]) -> Sequence[TableFormat]:
-        """The tables that a recording becomes; their rows are made of what handlers get.
+        """The tables that a recording is converted to; their rows are made from what handlers get.
 
         Args:
-            decoded: all messages of the recording, for venues whose messages say which tables and columns there are;
-                the others leave them alone.
+            decoded: all messages of the recording, for venues whose messages determine the tables and columns; other
+                venues do not consume them.
         """
         return [of_message(kind) for kind in self.message_types]
 
@@ -148,13 +148,12 @@ class Codec(abc.ABC):
         *,
         everything: bool = False,
     ) -> VenueState | None:
-        """What the venue remembers in one run; None where it need not remember anything.
+        """Create the venue's state for one run; None if the venue has nothing to remember.
 
         Args:
-            lock: guards what other threads read of it; None where there are no others. It may be entered again by the
-                thread that holds it.
-            after: the state of the same live stream's run before, whose events are not to be handed on again; None for
-                the first, and for a replay or a conversion.
-            everything: return also what handlers get only where it is asked for, such as deleted rows: for conversions.
+            lock: guards what other threads read of the state; None if there are no other threads. It is reentrant.
+            after: the state of the previous run of the same live stream, whose events must not be delivered again;
+                None for the first run, and for a replay or a conversion.
+            everything: also return what handlers only get on request, such as deleted rows; for conversions.
         """
         return None

@@ -1,4 +1,4 @@
-"""Messages as rows of tables, for conversions: which tables there are, and their columns. Pure."""
+"""Messages as table rows, for conversions: the tables and their columns. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from finx_sync.messages import InternalText, Message
 __all__ = ["ColumnType", "Columns", "Row", "TableFormat", "as_json", "columns_of", "of_message", "snake_case"]
 
 ColumnType = Literal["float", "int", "bool", "text", "time", "json"]
-"""What a column holds: "time" is microseconds since the UNIX epoch, UTC, "json" a text of whatever else there is."""
+"""What a column holds: "time" is microseconds since the UNIX epoch, UTC; "json" is any other value as JSON text."""
 Columns = dict[str, ColumnType]
 Row = Mapping[str, Any]
 
@@ -25,10 +25,10 @@ class TableFormat:
     """How one kind of message becomes rows of a table.
 
     Attributes:
-        topic: what a handler is registered for that gets these messages: a type, or the name of an event.
-        name: of the table.
-        columns: their types, in order; `received_at`, which every table begins with, is not among them.
-        rows: the rows of one message. What a row lacks, or what is None, is null.
+        topic: the topic of the handlers that get these messages: a message type, or the name of an event.
+        name: the name of the table.
+        columns: the columns' types, in order, without `received_at`, which is the first column of every table.
+        rows: returns the rows of one message. A value that is missing from a row, or None, becomes null.
     """
 
     topic: Any
@@ -38,7 +38,7 @@ class TableFormat:
 
 
 def of_message(kind: type[Message], columns: Columns | None = None) -> TableFormat:
-    """A table with a row for each message, and the wire's own names."""
+    """A table with one row for each message, whose columns have the names used on the wire."""
     known = columns_of(kind) if columns is None else columns
     nested = {name for name, type_ in known.items() if type_ == "json"}
 
@@ -52,24 +52,24 @@ def of_message(kind: type[Message], columns: Columns | None = None) -> TableForm
 
 
 def as_json(value: Any) -> str | None:
-    """A value as JSON text; None for None."""
+    """Encode a value as JSON text; None stays None."""
     return None if value is None else msgspec.json.encode(value, enc_hook=str).decode()
 
 
 def snake_case(name: str) -> str:
-    """`ContractTick` is contract_tick."""
+    """Convert a class name: `ContractTick` becomes contract_tick."""
     return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name).lstrip("_")
 
 
 def columns_of(kind: type[msgspec.Struct]) -> Columns:
-    """The columns of a type's fields: numbers, texts and truth values as such, anything deeper as JSON."""
+    """The columns for a type's fields: numbers, strings and booleans as they are, nested values as JSON."""
     fields = {one.name: one for one in msgspec.structs.fields(kind)}
     names = kind._attributes if issubclass(kind, Message) else {one.encode_name: one.name for one in fields.values()}
     return {name: _type_of(fields[attribute].type) for name, attribute in names.items()}
 
 
 def _type_of(annotation: Any) -> ColumnType:
-    """The type of a column that holds what an annotation allows."""
+    """The type of a column that can hold every value the annotation allows."""
     origin = typing.get_origin(annotation)
     if annotation is InternalText:
         return "text"
@@ -85,5 +85,5 @@ def _type_of(annotation: Any) -> ColumnType:
 
 
 def _says_nothing(annotation: Any) -> bool:
-    """None, and the enum that stands for an empty text."""
+    """Whether the annotation stands for no value: None, or the enum for an empty string."""
     return annotation is type(None) or getattr(annotation, "__name__", "") == "_Empty"

@@ -1,4 +1,4 @@
-"""What the parts of a venue say to each other: what a message asked for, and what is to be done."""
+"""The types that connect the parts of a venue: what a message means, and the commands that follow from it."""
 
 from __future__ import annotations
 
@@ -41,11 +41,13 @@ __all__ = [
 
 
 class Subscription(NamedTuple):
-    """One wish: a kind of stream and what of it. A tuple, since it is looked up for each message after a connect.
+    """One subscription: a kind of stream, and an instrument.
+
+    It is a tuple, which hashes fast, because after a connect it is looked up for each message.
 
     Attributes:
-        kind: the venue's word, such as "contract" or "spot".
-        name: the instrument or pair.
+        kind: the kind of stream in the venue's own words, such as "contract" or "spot".
+        name: the instrument or currency pair.
     """
 
     kind: str
@@ -53,7 +55,7 @@ class Subscription(NamedTuple):
 
 
 Operation = Literal["open", "subscribe", "unsubscribe"]
-"""What a request is for: "open" is what a connection begins with, such as a login."""
+"""What a request does. "open" is for the first requests on a connection, such as a login."""
 
 
 @dataclass(frozen=True)
@@ -61,10 +63,10 @@ class Request:
     """A message to the server that it may answer.
 
     Attributes:
-        text: what is sent. It may hold a key, and is never shown or written down.
-        op: what it is for.
-        subscriptions: what it is about.
-        number: its id, where this venue's requests have ids.
+        text: the message. It may contain a key, and is never shown or recorded.
+        op: what the request does.
+        subscriptions: the subscriptions that it concerns.
+        number: its id, if the venue's requests have ids.
     """
 
     text: str = field(repr=False)
@@ -75,11 +77,11 @@ class Request:
 
 @dataclass(frozen=True)
 class Authentication:
-    """The server's verdict on the key.
+    """The server has accepted or refused the key.
 
     Attributes:
-        accepted: what it is.
-        said: the server's words where it refused, not yet redacted.
+        accepted: whether it has accepted the key.
+        said: the server's words if it refused, not yet redacted.
     """
 
     accepted: bool
@@ -88,12 +90,12 @@ class Authentication:
 
 @dataclass(frozen=True)
 class KeepAliveReply:
-    """The server's answer to the application-level keep-alive."""
+    """The server's answer to an application-level keep-alive message."""
 
 
 @dataclass(frozen=True)
 class ServerError:
-    """An error frame.
+    """An error message from the server.
 
     Attributes:
         said: the server's words, not yet redacted.
@@ -104,17 +106,17 @@ class ServerError:
 
 @dataclass(frozen=True)
 class Confirmed:
-    """The server granted a subscription."""
+    """The server has confirmed a subscription."""
 
     subscription: Subscription
 
 
 @dataclass(frozen=True)
 class Refused:
-    """The server refused a subscription: it is asked for no more.
+    """The server has refused a subscription, which is not requested again.
 
     Attributes:
-        subscription: which.
+        subscription: the subscription.
         said: the server's words, not yet redacted.
     """
 
@@ -124,11 +126,11 @@ class Refused:
 
 @dataclass(frozen=True)
 class Postponed:
-    """The server cannot take a subscription now: it is asked for again.
+    """The server cannot accept a subscription now, so it is requested again later.
 
     Attributes:
-        subscription: which.
-        seconds: to wait before.
+        subscription: the subscription.
+        seconds: how long to wait before the next request.
         said: the server's words, not yet redacted.
     """
 
@@ -139,7 +141,7 @@ class Postponed:
 
 @dataclass(frozen=True)
 class Reconnect:
-    """The server wants us to come back on a new connection.
+    """The server asks the client to reconnect.
 
     Attributes:
         said: the server's words, not yet redacted.
@@ -150,15 +152,15 @@ class Reconnect:
 
 @dataclass(frozen=True)
 class Ignored:
-    """A message of the protocol's own that asks for nothing."""
+    """A protocol message that requires no action."""
 
 
 @dataclass(frozen=True)
 class Several:
-    """More than one of these in one payload, such as the answer to a request for many streams.
+    """Several control messages in one payload, such as the answer to a request for many subscriptions.
 
     Attributes:
-        parts: in order.
+        parts: the control messages, in order.
     """
 
     parts: tuple[Control, ...]
@@ -166,20 +168,20 @@ class Several:
 
 @dataclass(frozen=True)
 class Unknown:
-    """Readable JSON of a shape that this venue's codec does not know."""
+    """Valid JSON whose structure the venue's codec does not know."""
 
 
 @dataclass(frozen=True)
 class RequestAnswer:
-    """What the server says to a request, where its meaning depends on what was asked: the venue's state knows."""
+    """The answer to a request, if its meaning depends on the request. The venue's state interprets it."""
 
 
 @dataclass(frozen=True)
 class Unreadable:
-    """A payload that is no message.
+    """A payload that could not be decoded.
 
     Attributes:
-        error: why, with a redacted excerpt.
+        error: the reason, with a redacted excerpt.
     """
 
     error: UnreadableMessageError
@@ -193,13 +195,13 @@ Decoded = Message | Control | RequestAnswer | Unknown | Unreadable
 
 @dataclass(frozen=True)
 class Resubscribe:
-    """Take subscriptions back and ask for them again: what the server has sent of them is wrong or incomplete.
+    """Unsubscribe and subscribe again, because the data that the server has sent is wrong or incomplete.
 
-    A replay has no server to ask. There, what was asked anew when it was recorded follows by itself.
+    A replay ignores this command: the recording already contains what the live stream received after it.
 
     Attributes:
-        subscriptions: which.
-        why: for the log; empty where another command has reported it.
+        subscriptions: the subscriptions to renew.
+        why: the reason, for the log; empty if another command has reported it.
     """
 
     subscriptions: tuple[Subscription, ...]
@@ -215,22 +217,22 @@ class Report:
 
 @dataclass(frozen=True)
 class Notify:
-    """Something that other threads may be waiting for has changed in the state: wake them."""
+    """Wake the threads that wait for a change of the venue's state."""
 
 
 Command = Control | Resubscribe | Report | Notify
 Topic = type[Message] | str
-"""What handlers are registered for: a type of message, or the name of an event."""
+"""What a handler is registered for: a message type, or the name of an event."""
 
 
 class Outcome(msgspec.Struct, frozen=True, gc=False):
-    """What follows from what a venue state was handed.
+    """The result of a call of a venue's state.
 
     Attributes:
-        messages: for the user's handlers, in order, each with the topic that they are registered for.
-        commands: what is to be done, in order, before the messages are handed on.
-        is_duplicate: whether the message brought nothing but what was handed on before.
-        names: further names under which the message is the newest one.
+        messages: messages for the user's handlers, in order, each with its topic.
+        commands: the commands to execute, in order, before the messages are delivered.
+        is_duplicate: whether everything in the message had been delivered before.
+        names: additional names under which the message is stored as the latest one.
     """
 
     messages: Sequence[tuple[Topic, Any]] = ()
@@ -243,7 +245,7 @@ NOTHING: Final = Outcome()
 
 
 def words(value: Any) -> str:
-    """What a server says, as text: it may be any JSON value, of any size and depth."""
+    """Convert what a server says to text. It may be any JSON value, of any size and depth."""
     try:
         return str(value)[:LONGEST_COMPLAINT]
     except (RecursionError, ValueError):  # ValueError: an integer of thousands of digits

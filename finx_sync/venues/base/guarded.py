@@ -1,7 +1,7 @@
-"""The guard around decoding: whatever a server sends, and whatever a codec makes of it, nothing is raised.
+"""Decoding that never raises, whatever the server sends and whatever defects the codec has.
 
-A codec's `decode` raises nothing either, as far as anybody knows; this is for what nobody has thought of. One message
-that cannot be decoded is one message that is reported as unreadable, never the end of a stream.
+A codec's `decode` must not raise; this module protects the stream if it does so by mistake. A message that cannot be
+decoded is reported as unreadable and does not end the stream.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ logger = logging.getLogger("finx_sync")
 Decode = Callable[[Sequence[bytes]], list[Any]]
 
 EXCERPT: Final = 1024
-"""Bytes of a payload that an error is made of."""
+"""The number of bytes of a payload that an error shows at most."""
 
 
 def guarded(codec: Codec) -> Decode:
-    """A codec's `decode` that returns one thing for each payload, in order, and raises nothing."""
+    """Wrap a codec's `decode` so that it returns one result for each payload, in order, and never raises."""
     decode, failures = codec.decode, 0
 
     def one(payload: bytes) -> Any:
         nonlocal failures
         try:
             (message,) = decode([payload])
-        except Exception as error:  # whatever it is, it is about this message alone
+        except Exception as error:  # any error concerns only this message
             failures += 1
             if is_power_of_ten(failures):  # a server may send a million of these
                 logger.error(
@@ -46,7 +46,7 @@ def guarded(codec: Codec) -> Decode:
     def all_of(payloads: Sequence[bytes]) -> list[Any]:
         try:
             messages = decode(payloads)
-        except Exception:  # noqa: BLE001  # one of them is to blame: the others are not lost with it
+        except Exception:  # noqa: BLE001  # one payload caused it: decode the others singly
             return [one(payload) for payload in payloads]
         return messages if len(messages) == len(payloads) else [one(payload) for payload in payloads]
 
@@ -54,7 +54,7 @@ def guarded(codec: Codec) -> Decode:
 
 
 def unusable(payload: bytes, error: Exception) -> Unreadable:
-    """A payload that something has choked on."""
+    """The result for a payload whose processing raised `error`."""
     text = str(payload[:EXCERPT], "utf-8", "replace")
     failure = UnreadableMessageError(f"it could not be processed ({type(error).__name__})", text)
     failure.__cause__ = error
@@ -62,5 +62,5 @@ def unusable(payload: bytes, error: Exception) -> Unreadable:
 
 
 def is_power_of_ten(count: int) -> bool:
-    """Whether to log the repetition of something: the first, the 10th, the 100th time and so on."""
+    """Whether `count` is 1, 10, 100 and so on; used to log a repeated problem less and less often."""
     return str(count).strip("0") == "1"

@@ -1,15 +1,15 @@
-"""What a venue remembers in one run, and how it is driven.
+"""The state that a venue keeps during one run.
 
-How the state is driven, whoever drives it (`finx_sync.pipeline.venue`), on the dispatch thread and in this order:
+`finx_sync.pipeline.venue` calls its methods on the dispatch thread, in this order:
 
-1. `added` before a subscription is asked for, `removed` before it is taken back.
-2. `requested` before a request is sent, with the connection that it goes to.
-3. `opened` and `closed` where the connection's messages begin and end.
-4. `take` for each decoded message of a type that is in `takes`, after duplicates of two connections have been sorted
-   out and before any handler. The other types reach handlers, or `finx_sync.pipeline.controls`, as they were decoded.
-5. `unreadable`, `missed` and `round` when a message could not be read, when messages were lost, and now and then.
+1. `added` before a subscription is requested, `removed` before it is cancelled.
+2. `requested` before a request is sent, with the connection that it is sent on.
+3. `opened` before the first message of a connection, `closed` after the last one.
+4. `take` for each decoded message whose type is in `takes`, after duplicates between two connections have been removed
+   and before any handler is called. Messages of other types go unchanged to handlers or `finx_sync.pipeline.controls`.
+5. `unreadable` when a message could not be decoded, `missed` when messages were lost, and `round` at regular intervals.
 
-Each returns an `Outcome`: what handlers are given, and what is to be done.
+Most of them return an `Outcome`: messages for the handlers, and commands to execute.
 """
 
 from __future__ import annotations
@@ -23,57 +23,58 @@ __all__ = ["VenueState"]
 
 
 class VenueState:
-    """What a venue remembers in one run; see the module's text for who calls what, and when.
+    """The state that a venue keeps during one run; the module's docstring says when each method is called.
 
-    All methods are for one thread at a time, the dispatch thread, unless a venue says otherwise of its own. Whatever
-    other threads read (books, tables) is guarded by the lock that the state was made with. `now` is seconds on a clock
-    that only goes forward: a live session's, or the recording's.
+    Only the dispatch thread calls these methods, unless a venue documents otherwise. Data that other threads read
+    (order books, tables) is guarded by the lock passed to `Codec.new_state`. `now` is seconds on a monotonic clock:
+    that of the live session, or that of the recording.
 
     Attributes:
-        takes: the decoded types that `take` wants.
+        takes: the types of decoded messages that are passed to `take`.
     """
 
     takes: ClassVar[frozenset[type]] = frozenset()
 
     def added(self, subscription: Subscription, now: float) -> Outcome:
-        """A subscription is about to be asked for, now or when its connection opens; it may be wanted already."""
+        """A subscription is about to be requested, now or when its connection opens. It may have been added before."""
         return NOTHING
 
     def removed(self, subscription: Subscription, now: float) -> Outcome:
-        """A subscription is wanted no more, or the server has refused it."""
+        """A subscription is no longer wanted, or the server has refused it."""
         return NOTHING
 
     def requested(self, connection: Hashable, request: Request) -> None:
-        """A request is about to be sent on a connection; it may be the first that is heard of the connection."""
+        """A request is about to be sent on a connection, for which `opened` may not have been called yet."""
 
     def opened(self, connection: Hashable, endpoint: str, now: float) -> Outcome:
-        """A connection is open; what `take` is given of it follows."""
+        """A connection is open; `take` is called with its messages from now on."""
         return NOTHING
 
     def closed(self, connection: Hashable, endpoint: str, now: float) -> Outcome:
-        """It is gone, and what was read on it has been handed over before."""
+        """A connection has ended; `take` has been called with all its messages."""
         return NOTHING
 
     def take(self, message: Any, connection: Hashable | None, now: float, wanted: Container[Topic]) -> Outcome:
-        """Take in a decoded message.
+        """Process a decoded message.
 
         Args:
-            message: of one of the types in `takes`; a `Message` has its `received_at`.
-            connection: that brought it; None for a `Message`, whose meaning must not depend on it.
-            now: see above.
-            wanted: the topics that have handlers: what is of no other use need not be made for the rest.
+            message: a message of one of the types in `takes`; the `received_at` of a `Message` is set.
+            connection: the connection that it was received on; None for a `Message`, whose meaning must not depend on
+                the connection.
+            now: see `VenueState`.
+            wanted: the topics that have handlers. Results for other topics may be left out if nothing else needs them.
         """
         return NOTHING
 
     def withheld(self, messages: Sequence[Any]) -> None:
-        """These of what `take` has returned were not handed on, since the stream stops."""
+        """These messages from `take` were not delivered, because the stream is stopping."""
 
     def unreadable(self, endpoint: str, now: float) -> Outcome:
-        """A message of a line could not be read: nobody knows what it said."""
+        """A message from an endpoint could not be decoded, so its content is unknown."""
         return NOTHING
 
     def missed(self, reason: str, now: float) -> Outcome:
-        """Messages were lost; `reason` is that of the gap (see `finx_sync.notices.GapReason`)."""
+        """Messages were lost; `reason` is the reason of the gap (see `finx_sync.notices.GapReason`)."""
         return NOTHING
 
     def round(self, now: float) -> Outcome:
