@@ -1,4 +1,6 @@
-"""Counters of the messages received, and of their dispositions. At every moment:
+"""Counters of the messages received, and of what became of them.
+
+At every moment they add up:
 
 received = handled + unclaimed + control + unreadable + duplicate + dropped + in_flight + waiting
 """

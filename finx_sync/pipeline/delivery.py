@@ -473,7 +473,7 @@ class Delivery:
         if self._commands is not None:
             self.stop()
             self._commands.execute(FailStream(failure))
-        if heard and not is_configured():  # reported to `on_error`; without a configured log, do not repeat it on stderr
+        if heard and not is_configured():  # `on_error` has it; without a configured log, do not repeat it on stderr
             return
         if handler.failures == 1:
             what = "goes on" if goes_on else "has ended"
