@@ -10,7 +10,7 @@
     ├── SlowConsumerError                   overflow="error": the handlers fell too far behind
     ├── StaleDataError                      `guard`: the newest message of a name is too old to act on
     ├── SubscriptionRefusedError            the server does not grant a subscription: it is not asked for again
-    ├── HandlerRaisedError                  told to `on_error`: a handler raised; its exception is the cause
+    ├── HandlerRaisedError                  given to `on_error`: a handler raised; its exception is the cause
     ├── MissingExtraError(ImportError)      an optional part is not installed
     ├── UsageError(RuntimeError)            right call, wrong moment or wrong thread
     ├── UnsupportedError(NotImplementedError) this service has no such function
@@ -222,7 +222,7 @@ class StaleDataError(FinxSyncError):
 
 
 class SubscriptionRefusedError(FinxSyncError):
-    """What `on_error` is given when the server refused a subscription; the stream asks for it no more.
+    """What `on_error` is given when the server refused a subscription; the stream no longer asks for it.
 
     Attributes:
         kind, name: what was asked for.
@@ -271,7 +271,7 @@ class UnsupportedError(FinxSyncError, NotImplementedError):
 
 
 class StreamTimeoutError(FinxSyncError, TimeoutError):
-    """`wait_for`, `take` or `start` waited as long as it was told to."""
+    """`wait_for`, `take` or `start` waited as long as it was asked to."""
 
 
 class ConnectError(FinxSyncError, ConnectionError):

@@ -156,7 +156,7 @@ class Grid:
         Args:
             method: like "calculate_greeks".
             timeout: seconds for the whole call.
-            on_progress: called, on this thread, with what the server tells of a long calculation's progress.
+            on_progress: called, on this thread, with what the server reports of a long calculation's progress.
             params: the method's own; what JSON can hold, and dates, which are sent like "2022-06-15".
 
         Raises:

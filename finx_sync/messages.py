@@ -95,7 +95,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     is_state: ClassVar[bool] = False
     """Whether a newer message makes an older one of the same `state_of` worthless; else it is an event of its own."""
     state_of: ClassVar[StateReader]
-    """What tells two states apart, such as name and exchange; for types with `is_state`."""
+    """What distinguishes two states, such as name and exchange; for types with `is_state`."""
     venue_time_has_zone: ClassVar[bool] = True
     """Whether `venue_time` can be compared with a clock; else only with itself."""
     _attributes: ClassVar[dict[str, str]] = {}
@@ -245,7 +245,7 @@ class ContractTick(Message, frozen=True, kw_only=True, gc=False):
         Args:
             days: to expiry; None takes them from the name and `timestamp`. (The sandbox lists the documentation's own
                 contract for ever, with 20.144 days left.)
-            refine: compute with the volatility behind the rounded `mark_iv`, as the printed greeks tell it.
+            refine: compute with the volatility behind the rounded `mark_iv`, as the printed greeks imply it.
 
         Raises:
             InvalidInputError: it is no option, it had expired, or it lacks `underlying_price`, `mark_iv` or

@@ -1,4 +1,4 @@
-"""What a stream tells about itself: gaps, silence, lag. Times are UNIX seconds (wall clock) as of `received_at`."""
+"""What a stream reports about itself: gaps, silence, lag. Times are UNIX seconds (wall clock) as of `received_at`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ GapReason = Literal[
 class Gap:
     """Messages that were, or may have been, missed.
 
-    It is told before the first message after it. Its times are those at which messages were received: everything up
+    It is reported before the first message after it. Its times are those at which messages were received: everything up
     to `start` came, and everything from `end` on.
 
     Attributes:

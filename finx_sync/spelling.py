@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 def nearest(name: object, known: Collection[str]) -> str:
-    """The end of a sentence that refuses a name: the one that was probably meant, if that can be told."""
+    """The end of a sentence that refuses a name: the one that was probably meant, if there is one."""
     import difflib  # only when something is misspelt
 
     near = difflib.get_close_matches(str(name), known, 1)

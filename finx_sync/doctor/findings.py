@@ -33,7 +33,7 @@ STEPS: Final[tuple[Step, ...]] = (
 """In the order in which they are taken."""
 
 CLOCK_TOLERANCE: Final = 2.0
-"""Seconds; the server tells its time in whole ones."""
+"""Seconds; the server gives its time in whole ones."""
 CERTIFICATE_WARNING: Final = 14
 """Days."""
 
@@ -77,7 +77,7 @@ def judge_plain(host: str) -> Finding:
 
 
 def judge_certificate(version: str, certificate: dict[str, Any], now: float) -> Finding:
-    """What the server's certificate, which was accepted, tells.
+    """What the server's certificate, which was accepted, says.
 
     Args:
         version: of TLS.

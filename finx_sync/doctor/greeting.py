@@ -23,7 +23,7 @@ def greet(url: str, sock: socket.socket, note: Report, missing: MissingKeyError,
     Args:
         url: without a key.
         sock: connected to the server, TLS done.
-        note: told the findings.
+        note: called with each finding.
         missing: that there is no key.
         timeout: seconds for the handshake.
     """

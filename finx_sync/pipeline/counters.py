@@ -1,6 +1,6 @@
-"""Counters of the messages received, and of their dispositions.
+"""Counters of the messages received, and of what became of them.
 
-They balance at every moment:
+At every moment they add up:
 
 received = handled + unclaimed + control + unreadable + duplicate + dropped + in_flight + waiting
 """

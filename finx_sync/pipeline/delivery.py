@@ -258,7 +258,7 @@ class Delivery:
             done += 1
         return done
 
-    def _call_each(  # noqa: PLR0912, PLR0915  # every message takes this path, so saved calls matter more
+    def _call_each(  # noqa: PLR0912, PLR0915  # on the path of every message, saving a call matters more than a short function
         self, messages: list[Any], payloads: Sequence[bytes], received_at: float, connection: Connection
     ) -> int:
         """Deliver any messages: for several handlers, handlers by name, `on_message`, or not for the user at all."""
@@ -473,7 +473,7 @@ class Delivery:
         if self._commands is not None:
             self.stop()
             self._commands.execute(FailStream(failure))
-        if heard and not is_configured():  # reported to `on_error`: not on stderr again
+        if heard and not is_configured():  # `on_error` has it; without a configured log, do not repeat it on stderr
             return
         if handler.failures == 1:
             what = "goes on" if goes_on else "has ended"

@@ -145,7 +145,7 @@ class Series:
         return [bins[place] for place in sorted(bins)]
 
     def _judge(self, points: list[_Sample]) -> _Growth | None:
-        """The growth, if nothing else explains these ages. Fits a robust line (Theil-Sen) and checks the residuals."""
+        """The growth, if nothing else explains these ages: fits a robust line (Theil-Sen), looks at its residuals."""
         pairs = [(b.offset - a.offset, b.arrived - a.arrived) for a, b in combinations(points, 2)]
         if sum(rise <= 0 for rise, _ in pairs) > _inversions_allowed(len(points)):
             return None

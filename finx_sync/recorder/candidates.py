@@ -49,7 +49,7 @@ class Carried:
 
 
 class Assumed:
-    """A candidate of which nothing more is known than that it is open: it takes over as soon as it can."""
+    """A candidate that is known only to be open: it takes over as soon as it can."""
 
     is_confirmed = True
 

@@ -53,7 +53,7 @@ class Converted:
 
     Attributes:
         rows: by table.
-        unread: messages of which no table has a row: replies, what could not be read, what came twice.
+        unread: messages without a row in any table: replies, unreadable messages, duplicates.
         damage: what of the recording could not be read, as text.
     """
 

@@ -56,7 +56,7 @@ __all__ = ["EventDecoder"]
 ROW: Final = 512
 """Messages that are decoded together where nothing has to be waited for, and the rest of their batch."""
 LOOK_AHEAD: Final = 4096
-"""Records within which it is told what became of a replacement."""
+"""Records within which the outcome of a replacement is found."""
 TIMER_INTERVAL: Final = 0.5
 """Recorded seconds between two timers, in recordings of version 1, which do not say when the timer fired."""
 END_STATES: Final = frozenset({"stopping", "stopped", "failed", "new"})
@@ -191,7 +191,7 @@ class EventDecoder:
             self.arrived, self.at, begin = whole.arrived[end - 1], whole.at[end - 1], end
 
     def _find(self, number: int) -> Iterator[Event]:
-        """A connection whose opening is lost in damage; only a recording of version 1 does not tell of it."""
+        """A connection whose opening is lost in damage; only version 1 does not write it down again."""
         endpoint = self._endpoints.get(number, next(iter(self._endpoints.values()), ""))
         newest = max((one for one, each in self._connections.items() if each.endpoint == endpoint), default=0)
         connection = self._connections[number] = _connection(endpoint)

@@ -75,12 +75,12 @@ class Events:
             self.note(record)
 
     def gap(self, gap: Gap) -> None:
-        """A gap as `on_gap` was told of it: a row for each name."""
+        """A gap, as `on_gap` was given it: a row for each name."""
         for name in gap.names or (None,):
             self._add(gap.start, "gap", name=name, text=gap.reason, until=gap.end, count=gap.missed)
 
     def error(self, at: float, error: FinxSyncError) -> None:
-        """An error as `on_error` was told of it."""
+        """An error, as `on_error` was given it."""
         name = getattr(error, "name", None) or getattr(error, "market", None)
         self._add(at, "error", name=name, text=f"{type(error).__name__}: {error}")
 

@@ -97,7 +97,7 @@ class Opened(msgspec.Struct, tag="open", array_like=True, frozen=True):
 class Closed(msgspec.Struct, tag="close", array_like=True, frozen=True):
     """A connection is gone; everything up to `covered_until` (UNIX seconds) had been received on it.
 
-    `by_stop` tells that the stream was stopped, so that what follows is no gap.
+    `by_stop` says that the stream was stopped, so that no gap follows.
     """
 
     number: int
@@ -136,7 +136,7 @@ class Received(msgspec.Struct, tag="in", array_like=True, frozen=True):
 
 
 class Subscribed(msgspec.Struct, tag="wish", array_like=True, frozen=True):
-    """A subscription is wanted, or no more; `endpoint` serves it, None where version 1 did not say, nor when it was."""
+    """A subscription was added or removed; version 1 says neither which `endpoint` serves it nor when it was."""
 
     kind: str
     name: str

@@ -32,7 +32,7 @@ class _Hurt:
 class Joining:
     """The records of blocks, as one sequence, with a `Damage` wherever something is missing.
 
-    A recording's first `Header` is handed on, and so is each `Started` of version 1; other headers only tell that
+    A recording's first `Header` is handed on, and so is each `Started` of version 1; other headers only say that
     their block follows the one before.
 
     Args:

@@ -13,7 +13,7 @@ __all__ = ["Replay"]
 
 
 class Replay:
-    """What `Stream.replay` returns: at the recording's end, or where it was told to pause.
+    """What `Stream.replay` returns: at the recording's end, or where it was asked to pause.
 
     Attributes:
         messages: handed on so far.

@@ -126,7 +126,7 @@ class Position:
 
 
 Event = TradingOrder | Fill | Position
-"""What listeners are told of, in order: an order's change, then its fill, then the position."""
+"""What listeners are given, in order: an order's change, then its fill, then the position."""
 
 
 @dataclass

@@ -86,7 +86,7 @@ class ClientConnection:
         path: for people, without the key.
         websocket: already prepared.
         transport: of the same request.
-        written: told of each message handed to the transport, as (name or None, whether it carried a number).
+        written: called with each message handed to the transport, as (name or None, whether it carried a number).
     """
 
     def __init__(
@@ -177,7 +177,7 @@ class ClientConnection:
         self._joined[name] = None
 
     def leave(self, name: str) -> None:
-        """Stream a name no more."""
+        """Stop streaming a name."""
         self._joined.pop(name, None)
         self.pause(name)
         self._streams.pop(name, None)

@@ -34,7 +34,7 @@ class SandboxHost:
         market: prices and tickers at any moment.
         history: the prices of past days.
         now: milliseconds since 1970.
-        accepts: tells whether a key is valid now.
+        accepts: says whether a key is valid now.
         secret_of: the secret of a key that is valid now, else None.
         contract_interval: seconds between two messages of a contract.
         spot_interval: seconds between two messages of a spot rate.

@@ -11,6 +11,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, Final
 
 from finx_sync.clock import Clock
@@ -192,7 +193,7 @@ class Connections:
             return
         for supervisor in self.all():
             if self._subscriptions.differs(supervisor.endpoint):
-                self.replace(supervisor, "reconnect", lambda endpoint=supervisor.endpoint: self._drop_refused(endpoint))  # type: ignore[misc]
+                self.replace(supervisor, "reconnect", partial(self._drop_refused, supervisor.endpoint))
 
     def _drop_refused(self, endpoint: str) -> None:
         """The server does not grant what the present connection of an endpoint does not carry."""
@@ -395,7 +396,7 @@ class Connections:
         self._queue.close()
 
     def stop(self) -> None:
-        """Make all io threads end, and start no more. Returns at once."""
+        """End all io threads, and start no others. Returns at once."""
         with self._lock:
             self._stopped = True
         for supervisor in self._everyone():

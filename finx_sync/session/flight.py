@@ -31,7 +31,7 @@ NOTES: Final = 500
 FRAMES: Final = 500
 """Batches of which a frame's beginning is kept."""
 EXCERPT: Final = 160
-"""Characters of a long frame that are told."""
+"""Characters of a long frame that are shown."""
 WHOLE: Final = 1024
 """Bytes of a frame that are kept; a shorter one is kept as it is, since cutting takes longer."""
 
@@ -69,7 +69,7 @@ class FlightRecorder:
         return "\n\n".join(f"== {title} ==\n{redact(text)}" for title, text in parts) + "\n"
 
     def write(self, directory: str | os.PathLike[str] | None, text: str, why: str) -> None:
-        """Write a report to a new file, readable by its owner alone; the log tells where, or why it could not be.
+        """Write a report to a new file, readable by its owner alone; the log says where, or why not.
 
         Args:
             directory: None for the one for temporary files.
@@ -91,7 +91,7 @@ class FlightRecorder:
 
     def _frame_lines(self) -> Iterator[str]:
         for moment, count, frame in list(self._frames):
-            # More of a long one is kept than is told, so that a key at the end is whole, and recognised.
+            # More of a long frame is kept than is shown, so that a key at the end is complete and recognised.
             limit = EXCERPT if len(frame) == WHOLE else None
             yield f"{self._stamp(moment)} {count:5} {shown(frame.decode('utf-8', 'replace'), limit)}"
 

@@ -1,4 +1,4 @@
-"""Whether a connection that is open is alive, beyond what protocol pings tell. On its io thread."""
+"""Whether a connection that is open is alive, beyond what protocol pings show. On its io thread."""
 
 from __future__ import annotations
 

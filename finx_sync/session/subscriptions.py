@@ -73,7 +73,7 @@ class Subscriptions:
             return [one for one in self._of(endpoint) if one in carried]
 
     def asked(self, endpoint: str) -> list[Subscription]:
-        """What that connection was asked for and may bring, also what is wanted no more and was not taken back."""
+        """What that connection was asked for and may bring, also what is no longer wanted but not taken back."""
         with self._lock:
             return list(self._asked(endpoint))
 
@@ -96,7 +96,7 @@ class Subscriptions:
             return new
 
     def remove(self, subscription: Subscription) -> bool:
-        """Want it no more; says so where the venue has a message for it. Returns whether it was wanted."""
+        """Remove it, and unsubscribe where the venue has a message for that. Returns whether it was wanted."""
         with self._lock:
             if not self._drop(subscription):
                 return False
@@ -108,7 +108,7 @@ class Subscriptions:
             return True
 
     def refused(self, subscription: Subscription) -> None:
-        """The server does not grant it: want it no more; there is nothing to take back."""
+        """The server does not grant it: remove it; there is nothing to unsubscribe from."""
         with self._lock:
             self._drop(subscription)
             self._forget(subscription)
@@ -116,7 +116,7 @@ class Subscriptions:
     def again(self, subscription: Subscription) -> None:
         """Ask for it once more, if it is still wanted: the server did not take it the first time."""
         with self._lock:
-            self._forget(subscription)  # also where it is wanted no more: it may be wanted later
+            self._forget(subscription)  # even if it is no longer wanted: it may be wanted later
             endpoint = self._codec.endpoint_of(subscription)
             if subscription in self._of(endpoint) and endpoint in self._open:
                 self._ask(endpoint, [subscription])
@@ -153,7 +153,7 @@ class Subscriptions:
         return sorted(places, key=places.__getitem__)
 
     def _drop(self, subscription: Subscription) -> bool:
-        """Want it no more; returns whether it was wanted."""
+        """Remove it; returns whether it was wanted."""
         endpoint = self._codec.endpoint_of(subscription)
         of_endpoint = self._of(endpoint)
         if of_endpoint.pop(subscription, None) is None:

@@ -42,7 +42,7 @@ VERDICT_PATIENCE: Final = 1.0
 
 
 class Owner(Protocol):
-    """Is told what becomes of connections, and decides what follows. On the io threads; must not block."""
+    """Learns what becomes of connections, and decides what follows. Called on the io threads; must not block."""
 
     def opened(self, connection: Connection, key: Any) -> None:
         """A connection is open, with these credentials; the payloads that follow are its own."""
@@ -100,7 +100,7 @@ class Supervisor:
         options: how.
         subscriptions: what to ask for.
         queue: where the payloads go.
-        owner: is told.
+        owner: learns what becomes of connections.
         clock: times.
         flight: the flight recorder.
         patient: whether a failure before the first open is retried.
@@ -313,7 +313,7 @@ class Supervisor:
                 self._app = None
                 ask, self._ask = self._ask, None
             self._hear_verdict()
-        self._was_being_replaced = self._owner.is_being_replaced(self)  # before anybody hears of this end
+        self._was_being_replaced = self._owner.is_being_replaced(self)  # before anyone learns of this end
         asked = (subscription.name for subscription in self._carried)
         why = self._refusal or judged(self._error or ConnectionLostError("the connection ended"), asked)
         self._report_closed(why, self._queue.holds(app))
@@ -386,7 +386,7 @@ class Supervisor:
             self.confirm()
 
     def _probe(self, app: WebSocketApp, text: str | None) -> None:
-        """Prove that the subscriptions have been read; then tell a quiet feed from a dead one."""
+        """Prove that the subscriptions have been read; then distinguish a quiet feed from a dead one."""
         if text is not None:
             app.try_send(text)
             patience, grace = self._options.stale_after or PROBE_AFTER, self._options.ping_timeout

@@ -72,7 +72,7 @@ class Upkeep(Reading[M]):
         """Replace the connection; returns at once.
 
         Where the venue allows it, the new connection is open and subscribed before the old one goes, and no message is
-        lost or handled twice; else the gap is told, with the reason "reconnect".
+        lost or handled twice; otherwise the gap is reported, with the reason "reconnect".
 
         Raises:
             UsageError: the stream is not running.
@@ -103,7 +103,8 @@ class Upkeep(Reading[M]):
     def rotate_key(self, api_key: Any = None) -> None:
         """Go over to a new key without losing a message; returns at once. See `reconnect_now`.
 
-        If the server refuses the new key, `on_error` is told, and the stream goes on with the old connection and key.
+        If the server refuses the new key, `on_error` is given the error, and the stream goes on with the old connection
+        and key.
 
         Args:
             api_key: the new key; None where `api_key` is a function: it is asked again.

@@ -206,7 +206,7 @@ class Close(Fault):
 
 @dataclass(frozen=True)
 class SwallowHandshake(Fault):
-    """Take the connection and what the client says, and never answer; the server hears nothing of it."""
+    """Take the connection and what the client says, and never answer; nothing of it reaches the server."""
 
     at_handshake = True
 

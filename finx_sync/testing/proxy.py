@@ -103,7 +103,7 @@ class _Armed:
 
 
 class FaultProxy:
-    """Stands between any client and any server, and passes everything on until it is told otherwise.
+    """Stands between any client and any server, and passes everything on until it is asked to do otherwise.
 
     ::
 

@@ -56,7 +56,7 @@ class Answer:
 
     @property
     def body_length(self) -> int:
-        """Bytes of the body that are worth reading; 0 where there is none or its length is not told."""
+        """Bytes of the body that are worth reading; 0 where there is none or its length is unknown."""
         length = self.headers.get("content-length", "")
         return min(int(length), MAX_BODY) if re.fullmatch(r"\d{1,18}", length) else 0
 
@@ -113,7 +113,7 @@ def key_of(request: bytes) -> bytes:
 
 
 def redacted_headers(headers: Mapping[str, str]) -> dict[str, str]:
-    """The headers without their secrets; a name alone may tell that its value is one."""
+    """The headers without their secrets; a name alone may show that its value is one."""
     return {escaped(name): shown(f"{name}: {value}").partition(": ")[2] for name, value in headers.items()}
 
 

@@ -451,7 +451,7 @@ class ReadLoop:
         """Nothing is read any more but the end; the peer gets a moment to end the TCP connection first."""
         self._farewell = outcome
         self._closing = True
-        self._pong_left = None  # what the peer has said counts, not what it says no more
+        self._pong_left = None  # what the peer has said counts, not what it can no longer say
         self._give_up_within(FAREWELL_TIMEOUT)
 
     def _give_up_within(self, seconds: float) -> None:

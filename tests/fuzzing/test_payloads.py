@@ -205,7 +205,7 @@ def test_messages_of_every_depth_raise_nothing(venue: Venue) -> None:
         assert_decodes(venue.stream(), [payload])
         rig.feed([payload])
         rig.assert_sound()
-        if number % REUSED and not rig.session.delivery.stopping:
+        if number % REUSED and not rig.session.pipeline.delivery.stopping:
             rig.reconnect()  # whatever was asked for is asked for anew, so that this payload may be its answer too
         else:
             rig = Rig(venue)

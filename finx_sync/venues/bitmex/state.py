@@ -176,7 +176,7 @@ class BitmexState(VenueState):
         return self._heal(now) if self.storage.lost else NOTHING
 
     def _distrust(self, endpoint: str | None, now: float) -> Outcome:
-        """Changes were lost, nobody knows of which tables: ask for all of a line, or of every one, anew."""
+        """Changes of unknown tables were lost: ask again for all tables of one endpoint, or of every one."""
         for subscription in self._desired:
             if endpoint is None or endpoint_of(subscription.name) == endpoint:
                 self.storage.lost.add(split_topic(subscription.name))

@@ -49,7 +49,7 @@ class BitmexStream(Stream[TableItem]):
         url: another address, like "wss://host/realtime".
         api_key, api_secret: both or none. With them the account's channels are subscribed as well: margin, position,
             order, execution.
-        dead_mans_switch: seconds after which BitMEX cancels all orders of the account if it does not hear of us;
+        dead_mans_switch: seconds after which BitMEX cancels all orders of the account if it hears nothing from us;
             renewed every 15 seconds while connected, so not below 20. True is 60 seconds. Stopping the stream leaves
             it running.
         channels: tables for each symbol; tables that know no symbols are subscribed as they are.
@@ -143,7 +143,7 @@ class BitmexStream(Stream[TableItem]):
             self._subscribe(subscription)
 
     def unsubscribe(self, *topics: str) -> None:
-        """Want tables no more; their rows are dropped at once."""
+        """Unsubscribe from tables; their rows are dropped at once."""
         for subscription in [parse_topic(one) for one in checked_names(topics)]:
             if self._subscriptions.wants(subscription):
                 self._state.forget(subscription.name)

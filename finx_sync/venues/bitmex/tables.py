@@ -35,7 +35,7 @@ class MergedTable(abc.ABC):
         keys: the fields that identify a row.
 
     Attributes:
-        by_symbol: whether each row can be told to be a symbol's by its key alone.
+        by_symbol: whether its key alone shows which symbol a row belongs to.
     """
 
     def __init__(self, name: str, keys: list[str]) -> None:

@@ -47,7 +47,7 @@ HEARTBEAT_ID: Final = 1
 TEST_ID: Final = 2
 UNSUBSCRIBE_ID: Final = 3
 FIRST_ID: Final = 4
-"""Of the requests on one connection whose answers are told apart: those that subscribe."""
+"""Of the requests on one connection whose answers are distinguished: those that subscribe."""
 CHANNELS_AT_ONCE: Final = 250
 CHANNELS_AT_MOST: Final = 500
 REQUESTS_AT_ONCE: Final = 8

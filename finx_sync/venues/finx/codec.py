@@ -1,4 +1,4 @@
-"""FinX: its messages, told apart by shape.
+"""FinX: its messages, recognised by their shape.
 
 No request id, acknowledgement or error frame is documented, and streams share one connection, so a payload's keys are
 all there is to know it by (FinX documentation, pages *Streams* and *Functions*, August 2022; finx-io SDK 0.0.996 and
@@ -183,7 +183,7 @@ _SHAPES: Final[tuple[tuple[_Test, Callable[[dict[str, Any]], Reply]], ...]] = (
         _history_from,
     ),
 )
-"""What tells the shapes of objects apart, in this order, and what reads each."""
+"""What distinguishes the shapes of objects, in this order, and what reads each."""
 
 
 def _shape(value: Any) -> Reply | None:

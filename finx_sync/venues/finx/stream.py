@@ -133,16 +133,16 @@ class StreamManager(FinxFunctions, Stream[ContractTick | SpotTick]):
         self._subscribe(*subscriptions, stale_after=stale_after)
 
     def unsubscribe_contract(self, *instrument_names: str) -> None:
-        """Want contracts no more.
+        """Unsubscribe from contracts.
 
-        Deribit is told. For FinX no source knows a message: what still comes is counted as unclaimed where no handler
-        wants it, and the server stops sending at the next reconnect.
+        Deribit has a message for that. No source describes one for FinX: what still comes counts as unclaimed where no
+        handler wants it, and the server stops sending at the next reconnect.
         """
         for name in checked_names(instrument_names):
             self._unsubscribe(Subscription(CONTRACT, checked_contract(name)))
 
     def unsubscribe_spot(self, *pairs: str) -> None:
-        """Want pairs no more; see `unsubscribe_contract`."""
+        """Unsubscribe from pairs; see `unsubscribe_contract`."""
         for pair in checked_names(pairs):
             self._unsubscribe(Subscription(SPOT, checked_pair(pair)))
 

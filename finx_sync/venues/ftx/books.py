@@ -36,7 +36,7 @@ class Books:
             self._repairs.expected(what, now)
 
     def forget(self, subscription: Subscription) -> None:
-        """Keep that book no more."""
+        """Drop that book."""
         kind = CHANNELS.get(subscription.kind)
         if kind is not None:
             self._books.pop((kind, subscription.name), None)

@@ -148,7 +148,7 @@ class FtxCodec(Codec):
         return self._url
 
     def opening(self, key: Any, now: float) -> Sequence[str]:
-        """Log in, and once more: the first login succeeds in silence, the second is told so."""
+        """Log in twice: the first login succeeds silently, and the second is answered."""
         return [login(key, now)] * 2 if key else []
 
     def subscribe(self, key: Any, subscription: Subscription) -> str | None:

@@ -89,13 +89,13 @@ class FtxConversation:
         if message.startswith(ALREADY):
             return self._granted(subscription)
         if message.startswith(NOT_LOGGED_IN) and self._login_refused:
-            return Ignored()  # a consequence of what is known; the wish itself is as good as ever
+            return Ignored()  # a consequence of what is known; the subscription itself still stands
         self.answers[subscription] = said
         return Refused(subscription, said)
 
     def _take(self, market: str | None) -> Request | None:
         """The request that the server said no to, naming a market or not."""
-        while self._waiting and self._waiting[0].op == "open":  # it succeeded, in silence
+        while self._waiting and self._waiting[0].op == "open":  # it succeeded silently
             del self._waiting[0]
         for position, request in enumerate(self._waiting):
             if market is None or any(subscription.name == market for subscription in request.subscriptions):

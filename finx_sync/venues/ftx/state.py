@@ -199,7 +199,7 @@ class FtxState(VenueState):
 
 
 def _mark(event: object) -> Hashable | None:
-    """What tells whether an event has been handed on before; None for events that may always be handed on."""
+    """What shows whether an event has been handed on before; None for events that may always be handed on."""
     if isinstance(event, FtxFill):
         return event.id
     if isinstance(event, FtxOrder):  # an order changes under its id, so it is the id in this very state

@@ -141,35 +141,35 @@ class FtxStream(FtxHandlers):
         self._ask_private("ftxpay")
 
     def unsubscribe_ticker(self, *markets: str) -> None:
-        """Want the tickers of markets no more."""
+        """Unsubscribe from the tickers of markets."""
         self._give_up("ticker", markets)
 
     def unsubscribe_trades(self, *markets: str) -> None:
-        """Want the trades of markets no more."""
+        """Unsubscribe from the trades of markets."""
         self._give_up("trades", markets)
 
     def unsubscribe_orderbook(self, *markets: str) -> None:
-        """Want the order books of markets no more; `order_book` forgets them at once."""
+        """Unsubscribe from the order books of markets; `order_book` forgets them at once."""
         self._give_up("orderbook", markets)
 
     def unsubscribe_orderbook_grouped(self, *markets: str) -> None:
-        """Want the grouped order books of markets no more."""
+        """Unsubscribe from the grouped order books of markets."""
         self._give_up("orderbookGrouped", markets)
 
     def unsubscribe_markets(self) -> None:
-        """Want the list of markets no more."""
+        """Unsubscribe from the list of markets."""
         self._unsubscribe(subscription_to("markets"))
 
     def unsubscribe_fills(self) -> None:
-        """Want the account's executions no more."""
+        """Unsubscribe from the account's executions."""
         self._unsubscribe(subscription_to("fills"))
 
     def unsubscribe_orders(self) -> None:
-        """Want the account's orders no more."""
+        """Unsubscribe from the account's orders."""
         self._unsubscribe(subscription_to("orders"))
 
     def unsubscribe_ftxpay(self) -> None:
-        """Want the account's payments no more."""
+        """Unsubscribe from the account's payments."""
         self._unsubscribe(subscription_to("ftxpay"))
 
     def wait_until_subscribed(self, timeout: float = 10.0) -> None:
@@ -278,7 +278,7 @@ class FtxStream(FtxHandlers):
     def rotate_key(self, api_key: Any = None, api_secret: str | None = None) -> None:
         """Log in with another key of the same subaccount, on a new connection; returns at once.
 
-        FTX confirms a login too late for two connections to be compared, so the gap between them is told, with the
+        FTX confirms a login too late for two connections to be compared, so the gap between them is reported, with the
         reason "rotation"; a key that is refused ends the stream.
 
         Args:

@@ -1,4 +1,4 @@
-"""IME live data: two endpoints whose URLs name the contracts; the server pushes, and is told nothing.
+"""IME live data: two endpoints whose URLs name the contracts; the server pushes, and nothing is sent to it.
 
 Source: IME Live Data WebSocket documentation. Where it is silent, chosen here: an object with an ``error`` or
 ``detail`` is the server's word on what went wrong, as its web framework would say it.

@@ -111,7 +111,7 @@ class ImeStream(Stream[ImeContract]):
         self._want([_checked(one) for one in _texts(ids)], by_id=True)
 
     def unsubscribe_name(self, *names: str) -> None:
-        """Want contracts no more: a connection without them replaces the present one."""
+        """Unsubscribe from contracts: a connection without them replaces the present one."""
         for name in checked_names(names):
             self._unsubscribe(Subscription(CONTRACT, name))
 

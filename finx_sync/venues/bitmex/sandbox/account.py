@@ -151,7 +151,7 @@ class BitmexTrader:
 
 
 class _Rows:
-    """A table that is told what changes, and keeps it until it is asked.
+    """A table that receives changes and keeps them until they are asked for.
 
     Args:
         limit: rows to keep; None for all.

@@ -9,7 +9,7 @@ Where the sources are silent, the sandbox chose:
 - The acknowledgements of topics in the URL echo a request that names them all. A refused topic there closes the
   connection with 1008, except an account's table without a key, which the official client asks for in any case.
 - A command that cannot be read, or is unknown, is an error 400; after 20 errors the connection is closed with 1008.
-- A signature that has expired is told as "This request has expired".
+- A signature that has expired is answered with "This request has expired".
 - Orders come from the sandbox's own controls and from a robot that trades XBTUSD, not by REST.
 """
 

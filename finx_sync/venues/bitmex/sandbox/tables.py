@@ -154,7 +154,7 @@ class _Keyed(_BySymbol):
             if (update := changed(before[key], after[key], self._keys)) is not None:
                 updates.append(update)
             else:
-                after[key] = before[key]  # nobody is told of a new timestamp alone
+                after[key] = before[key]  # a new timestamp alone is not announced
         self._states[symbol] = after
         changes = (Change("delete", symbol, gone), Change("update", symbol, updates), Change("insert", symbol, new))
         return [change for change in changes if change.rows]

@@ -284,7 +284,7 @@ class DeribitSession:
         return "ok"
 
     def disable_heartbeat(self, params: Params, after: list[Callable[[], object]]) -> str:
-        """Do so no more."""
+        """Stop doing so."""
         self.end_heartbeat()
         return "ok"
 

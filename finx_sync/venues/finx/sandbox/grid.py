@@ -84,7 +84,7 @@ class FinxGrid:
     Args:
         hub: keeps the websockets.
         functions: what is known of contracts.
-        accepts: tells whether a key is valid now.
+        accepts: says whether a key is valid now.
     """
 
     def __init__(self, hub: Hub, functions: ServedFunctions, accepts: Callable[[str], bool]) -> None:

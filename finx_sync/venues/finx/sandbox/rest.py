@@ -34,7 +34,7 @@ class FinxRest:
     Args:
         functions: shared with the websocket half.
         history: the past.
-        accepts: tells whether a key is valid now.
+        accepts: says whether a key is valid now.
         now: milliseconds since 1970.
     """
 

@@ -1,7 +1,7 @@
 """IME live data: two endpoints that name contracts in their URL, and a bus with a channel for each contract.
 
 Source: IME Live Data WebSocket documentation. As it describes: a publisher puts each contract's data on a Pub/Sub
-channel of its own, when it has changed; the endpoints pass on what they hear, with an envelope of their own.
+channel of its own, when it has changed; the endpoints pass on what they receive, in an envelope of their own.
 
 Where it is silent, the sandbox chose: credentials are the sandbox's key, as a bearer token, in ``X-API-Key``, in the
 query (``token``, ``access_token``) or in a cookie (``session``, ``token``); wrong ones, an unknown contract and none at

@@ -1,0 +1,48 @@
+"""Kraken, as `finx_sync` finds it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+from finx_sync.venues.registry import Show, Venue
+from finx_sync_kraken.stream import ENVIRONMENTS, KrakenStream
+
+if TYPE_CHECKING:
+    from finx_sync.sandbox.host import SandboxHost, SandboxVenue
+
+__all__ = ["VENUE"]
+
+
+def _subscribe(stream: KrakenStream, names: Sequence[str]) -> None:
+    """A symbol's channel ("trade:BTC/USD", "book:BTC/USD"), or a symbol: its ticker."""
+    asks = {"ticker": stream.subscribe_ticker, "trade": stream.subscribe_trades, "book": stream.subscribe_book}
+    for name in names:
+        channel, colon, symbol = name.partition(":")
+        ask = asks.get(channel) if colon else None
+        if ask is None:
+            stream.subscribe_ticker(name)
+        else:
+            ask(symbol)
+
+
+def _listen(stream: KrakenStream, show: Show) -> None:
+    for register in (stream.on_ticker, stream.on_trade, stream.on_book):
+        register(show)
+
+
+def _sandbox(host: SandboxHost) -> SandboxVenue:
+    from finx_sync_kraken.sandbox import serve  # only where a sandbox runs: it is an extra
+
+    return serve(host)
+
+
+VENUE: Final = Venue(
+    name="kraken",
+    example="BTC/USD trade:BTC/USD book:ETH/USD",
+    environments=ENVIRONMENTS,
+    stream=KrakenStream,
+    subscribe=_subscribe,
+    listen=_listen,
+    sandbox=_sandbox,
+)
