@@ -19,8 +19,8 @@ from finx_sync.errors import FinxSyncError, HandlerRaisedError, InvalidInputErro
 from finx_sync.interrupts import Notifier
 from finx_sync.notices import Gap
 from finx_sync.pipeline.handlers import Handlers
+from finx_sync.pipeline.health import StaleLimits
 from finx_sync.pipeline.latest import LastTable
-from finx_sync.pipeline.staleness import StaleLimits
 from finx_sync.recorder.events import Events
 from finx_sync.recorder.format import Received
 from finx_sync.recorder.playback import Playback

@@ -9,9 +9,9 @@ from finx_sync.config import Account
 from finx_sync.interrupts import Notifier
 from finx_sync.pipeline.backfill import History
 from finx_sync.pipeline.handlers import Handlers
+from finx_sync.pipeline.health import StaleLimits
 from finx_sync.pipeline.latest import LastValues
 from finx_sync.pipeline.sinks import Sinks
-from finx_sync.pipeline.staleness import StaleLimits
 from finx_sync.session.options import Options
 from finx_sync.session.subscriptions import Subscriptions
 from finx_sync.state import StateChange

@@ -19,10 +19,9 @@ from finx_sync.notices import Interval
 from finx_sync.pipeline.backfill import Backfill
 from finx_sync.pipeline.counters import Counters, MessageCounter
 from finx_sync.pipeline.dispatcher import Dispatcher
-from finx_sync.pipeline.health import FeedHealth
+from finx_sync.pipeline.health import FeedHealth, SilenceFinder
 from finx_sync.pipeline.pipeline import Pipeline
 from finx_sync.pipeline.queue import EventQueue
-from finx_sync.pipeline.staleness import Staleness
 from finx_sync.pipeline.wanted import Wanted
 from finx_sync.session.connections import Connections
 from finx_sync.session.flight import FlightRecorder
@@ -62,7 +61,7 @@ class Session:
             options=options,
         )
         self.connections = Connections(parts, self.queue, self.state, self._clock, flight)
-        staleness = Staleness(parts.codec, wanted, parts.stale_limits, parts.latest)
+        silence = SilenceFinder(parts.codec, wanted, parts.stale_limits, parts.latest)
         self.pipeline = Pipeline(
             codec=parts.codec,
             state=parts.venue,
@@ -76,7 +75,7 @@ class Session:
             queue=self.queue,
             max_lag={"auto": options.max_lag, "latest": 0.0}.get(options.overflow),
             backlog_limit=options.queue_size,
-            health=FeedHealth(staleness, self.connections if options.reconnect_on_drift else None),
+            health=FeedHealth(silence, self.connections if options.reconnect_on_drift else None),
             wanted=wanted,
         )
         if parts.history is not None:

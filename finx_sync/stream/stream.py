@@ -15,10 +15,10 @@ from finx_sync.notices import Drift, Gap, Lag, Stale
 from finx_sync.pipeline.backfill import History
 from finx_sync.pipeline.counters import Counters
 from finx_sync.pipeline.handlers import Handlers, check_handler
+from finx_sync.pipeline.health import StaleLimits
 from finx_sync.pipeline.iterator import M, OpenIterators
 from finx_sync.pipeline.latest import LastTable, LastValues
 from finx_sync.pipeline.sinks import Sinks
-from finx_sync.pipeline.staleness import StaleLimits
 from finx_sync.session.options import Options, StreamOptions, takes_options
 from finx_sync.session.parts import SessionParts
 from finx_sync.session.subscriptions import Subscriptions
