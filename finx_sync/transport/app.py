@@ -389,7 +389,7 @@ class WebSocketApp(_OriginalApp):
         the reading back within 40 ms when the leader does not come for the next message.
 
         Args:
-            promote: given the `ReadLeadership`, on which the leader calls `turn`; None calls the leadership back.
+            promote: is given a `ReadLeadership`, on which the leader calls `turn`; None takes the reading back.
         """
         if (loop := self._loop) is not None:
             loop.hand_over(promote)

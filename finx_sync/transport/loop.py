@@ -226,12 +226,12 @@ class ReadLoop:
         self._waker.wake()
 
     def hand_over(self, promote: Promote | None) -> None:
-        """Have another thread read; None ends that. On the thread that reads now."""
+        """Let another thread lead the reading; None ends that. Called on the thread that reads now."""
         self._promote = promote
 
     @property
     def leader(self) -> int | None:
-        """The thread that takes in what it has read in place of the io thread, at this moment; None if none does."""
+        """The thread that reads in place of the io thread at this moment; None if none does."""
         return self._leadership.leader if self._leadership is not None else None
 
     def run(self, channel: Channel) -> Closed:
@@ -319,7 +319,7 @@ class ReadLoop:
         return True
 
     def _stand_by(self, sock: socket.socket, poller: Poller, receive: Callable[[socket.socket], bool]) -> None:
-        """Lend the reading, until there is anything else to do or the leader leaves it alone."""
+        """Let another thread lead until there is anything else to do, or until it stops reading."""
         promote = self._promote
         if promote is None or not self._may_hand_over():
             self._promote = None
@@ -339,13 +339,13 @@ class ReadLoop:
             self._promote = None
 
     def _read_as_leader(self, sock: socket.socket) -> bool:
-        """What the leader does once there is data; returns whether it may go on."""
+        """Read once, on the leader's thread; returns whether the leader may go on."""
         receive = self._receive_tls if isinstance(sock, ssl.SSLSocket) else self._receive
         self._over = not receive(sock)
         return not self._over and self._may_hand_over()
 
     def _may_hand_over(self) -> bool:
-        """Whether somebody wants to read, and there is nothing to do but that."""
+        """Whether another thread wants to lead, and there is nothing to do but read."""
         ending = self._give_up_at is not None or self._aborted
         return not (ending or self._promote is None or self._held or self._unseen or self._pong_left is not None)
 
