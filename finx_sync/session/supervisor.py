@@ -40,6 +40,9 @@ CLOSE_GRACE: Final = 0.4
 VERDICT_PATIENCE: Final = 1.0
 """Seconds after a connection's end in which the dispatch thread may come to what the server said about the key."""
 
+OURS: Final = frozenset({"reconnect", "rotation", "suspend"})
+"""Why a connection is given up that nothing is wrong with."""
+
 
 class Owner(Protocol):
     """Learns what becomes of connections, and decides what follows. Called on the io threads; must not block."""
@@ -258,9 +261,9 @@ class Supervisor:
                 error = self._attempt()
                 if self._stopping.is_set():
                     return
-                if not self._owner.ended(
-                    self, error, may_retry=self._patient, was_being_replaced=self._was_being_replaced
-                ):
+                # A first attempt that was given up because the user asked for a new connection has not failed.
+                may_retry = self._patient or self._gap_reason in OURS
+                if not self._owner.ended(self, error, may_retry=may_retry, was_being_replaced=self._was_being_replaced):
                     return
                 failures = 1 if self._was_healthy() else failures + 1
                 until = time.monotonic() + (delay := self._delay(failures, error))
@@ -278,7 +281,7 @@ class Supervisor:
 
     def _delay(self, failures: int, error: FinxSyncError) -> float:
         """Seconds to wait before the next attempt: none where it is ours to choose, never less than the server asks."""
-        if self._gap_reason in ("reconnect", "rotation", "suspend"):
+        if self._gap_reason in OURS:
             return 0.0
         return max(self._options.reconnect.delay(failures, random.random), retry_after(error, self._clock.wall()))
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from finx_sync import AuthorizationError
+from finx_sync import AuthorizationError, FinxSyncError, State
 from finx_sync.errors import InvalidInputError, UsageError
 from finx_sync.notices import Gap
 from tests.guarantees.feeds import Feed
@@ -198,3 +198,39 @@ def test_stop_while_replacing_leaves_nothing() -> None:
             stream.reconnect_now()
             stream.stop()
             assert stream._session.connections.join(time.monotonic() + 20)
+
+
+def test_a_reconnect_during_the_first_attempt_is_no_failure() -> None:
+    """`start()` would raise, and the stream be FAILED, because the user asked for a new connection a moment too early."""
+    asked, go_on = threading.Event(), threading.Event()
+
+    class Slow(Feed):
+        """Its first handshake takes its time."""
+
+        def answer_handshake(self, connection: Any, request: Any) -> Any:
+            if not asked.is_set():
+                asked.set()
+                go_on.wait(10)
+            return None
+
+    with Slow() as feed:
+        feed.process_request = feed.answer_handshake
+        stream = stream_to(feed)
+        stream.subscribe_contract("A")
+        failures: list[BaseException] = []
+
+        def start() -> None:
+            try:
+                stream.start(20)
+            except FinxSyncError as error:
+                failures.append(error)
+
+        starting = threading.Thread(target=start)
+        starting.start()
+        assert asked.wait(10)
+        stream.reconnect_now()
+        go_on.set()
+        starting.join(20)
+        assert failures == []
+        assert stream.state is State.OPEN
+        stream.stop()

@@ -58,7 +58,7 @@ class KrakenControls:
 
     def __init__(self) -> None:
         self.wrong_checksums = 0
-        """So many of the next changes of books have a wrong one."""
+        """So many of the next images and changes of books have a wrong one."""
 
 
 class Session:
@@ -142,7 +142,7 @@ class Session:
             kept.append(Book(self._price(symbol), depth))
             kind, bids, asks = "snapshot", kept[0].bids, kept[0].asks
         checksum = kept[0].checksum()
-        if kind == "update" and self._controls.wrong_checksums:
+        if self._controls.wrong_checksums:
             self._controls.wrong_checksums -= 1
             checksum ^= 1
         # By hand: the texts of the numbers matter, which JSON's own numbers would not keep.

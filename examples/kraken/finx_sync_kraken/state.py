@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Container, Hashable, Iterable
+from collections.abc import Container, Hashable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from decimal import Decimal
 from typing import Any
@@ -40,6 +40,8 @@ __all__ = ["KrakenState", "OrderBook", "checksum"]
 
 CHECKED = 10
 """Levels of each side that the checksum is of."""
+PAUSE = 10.0
+"""Seconds between two requests for the image of one book: a server whose checksums are all wrong is not flooded."""
 
 
 def checksum(asks: Iterable[tuple[Decimal, Decimal]], bids: Iterable[tuple[Decimal, Decimal]]) -> int:
@@ -107,6 +109,8 @@ class KrakenState(VenueState):
         self._requests: dict[Hashable, dict[int, Request]] = {}
         self._books: dict[str, OrderBook] = {}
         self._shown: dict[str, KrakenBook] = {}
+        self._due: dict[str, float] = {}  # when a distrusted book is asked for again
+        self._asked_at: dict[str, float] = {}  # when it was asked for last
         self._newest: dict[str, int] = {} if after is None else dict(after._newest)  # trade_id
 
     def book(self, symbol: str) -> KrakenBook | None:
@@ -131,6 +135,7 @@ class KrakenState(VenueState):
         """Its book goes; what still comes of it is no longer shown."""
         if subscription.kind == "book":
             self._forget(subscription.name)
+            self._due.pop(subscription.name, None)
         return NOTHING
 
     def _forget(self, symbol: str) -> None:
@@ -143,7 +148,7 @@ class KrakenState(VenueState):
         if isinstance(message, KrakenAnswer):
             return Outcome(commands=[self._refusal(message, connection)])
         if isinstance(message, BookFrame):
-            return self._book(message)
+            return self._book(message, now)
         if isinstance(message, TradeFrame):
             return self._trades(message)
         return Outcome(messages=[(KrakenTicker, _stamped(one, message.received_at)) for one in message.data])
@@ -166,7 +171,30 @@ class KrakenState(VenueState):
         stamped = [(KrakenTrade, _stamped(one, frame.received_at)) for one in new]
         return Outcome(messages=stamped, is_duplicate=not stamped)
 
-    def _book(self, frame: BookFrame) -> Outcome:
+    def withheld(self, messages: Sequence[Any]) -> None:
+        """Trades that were not handed on, since the stream stops, are new to the next run."""
+        for trade in messages:
+            if isinstance(trade, KrakenTrade) and trade.trade_id is not None:
+                self._newest[trade.symbol] = min(self._newest.get(trade.symbol, 0), trade.trade_id - 1)
+
+    def unreadable(self, endpoint: str, now: float) -> Outcome:
+        """It may have been the change of any book, and the checksum sees the ten best levels only."""
+        return self._distrust_all(now)
+
+    def missed(self, reason: str, now: float) -> Outcome:
+        """As where a message could not be read; a new connection brings new images by itself."""
+        return self._distrust_all(now) if reason in ("slow consumer", "conflated") else NOTHING
+
+    def _distrust_all(self, now: float) -> Outcome:
+        commands = [command for symbol in list(self._books) for command in self._distrust(symbol, now)]
+        return Outcome(commands=commands)
+
+    def round(self, now: float) -> Outcome:
+        """Ask for the books whose time has come."""
+        due = [symbol for symbol, moment in self._due.items() if now >= moment]
+        return Outcome(commands=[command for symbol in due for command in self._ask(symbol, now)])
+
+    def _book(self, frame: BookFrame, now: float) -> Outcome:
         messages: list[tuple[Topic, Any]] = []
         commands: list[Command] = []
         for data in frame.data:
@@ -181,12 +209,19 @@ class KrakenState(VenueState):
                     self._shown[data.symbol] = shown
                 messages.append((KrakenBook, shown))
             else:
-                commands += self._distrust(data.symbol)
+                commands += [Report(ChecksumError(data.symbol)), *self._distrust(data.symbol, now)]
         return Outcome(messages=messages, commands=commands)
 
-    def _distrust(self, symbol: str) -> list[Command]:
+    def _distrust(self, symbol: str, now: float) -> list[Command]:
+        """Show a book no longer, and ask for its image: at once, or when enough time has passed since the last time."""
         self._forget(symbol)
-        return [Report(ChecksumError(symbol)), Resubscribe((Subscription("book", symbol),))]
+        self._due.setdefault(symbol, max(now, self._asked_at.get(symbol, now - PAUSE) + PAUSE))
+        return self._ask(symbol, now) if now >= self._due[symbol] else []
+
+    def _ask(self, symbol: str, now: float) -> list[Command]:
+        del self._due[symbol]
+        self._asked_at[symbol] = now
+        return [Resubscribe((Subscription("book", symbol),))]
 
 
 def _stamped(message: Any, received_at: float) -> Any:

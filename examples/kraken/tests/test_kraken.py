@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from decimal import Decimal
 from typing import Any
 
@@ -69,6 +70,54 @@ def test_a_book_with_a_wrong_checksum_is_asked_for_again() -> None:
             stream.take(20, timeout=10)
             assert len(errors) == 1
             assert stream.order_book("BTC/USD") is not None
+
+
+def test_a_server_whose_checksums_are_all_wrong_is_not_flooded() -> None:
+    """Each wrong image would bring the next request, as fast as the connection is."""
+    with Sandbox(exchange_interval=0.01) as sandbox:
+        stream = KrakenStream(url=sandbox.url)
+        errors: list[Any] = []
+        stream.on_error(errors.append)
+        stream.subscribe_book("BTC/USD")
+        stream.subscribe_ticker("BTC/USD")
+        with stream:
+            stream.wait_for(lambda one: isinstance(one, KrakenBook), timeout=10)
+            sandbox.controls("kraken").wrong_checksums = 10**6
+            stream.wait_for(lambda one: len(errors) >= 2, timeout=10)
+            for _ in range(50):
+                stream.take(1, timeout=10)
+            assert len(errors) <= 3
+            assert stream.order_book("BTC/USD") is None
+
+
+def test_trades_that_were_not_handed_on_are_new_to_the_next_run() -> None:
+    """What a stop has cut off would be lost, though the server sends it again."""
+    state = KrakenCodec().new_state()
+    trades = [{"symbol": "A", "side": "buy", "price": 1, "qty": 1, "trade_id": number} for number in (1, 2, 3)]
+    frames = [
+        json.dumps({"channel": "trade", "type": kind, "data": data}).encode()
+        for kind, data in (("snapshot", trades[:1]), ("update", trades), ("snapshot", trades))
+    ]
+    first, update, again = KrakenCodec().decode(frames)
+    assert state.take(first, None, 0.0, ()).messages == []
+    made = state.take(update, None, 0.0, ()).messages
+    assert [trade.trade_id for _, trade in made] == [2, 3]
+    state.withheld([made[1][1]])
+    later = KrakenCodec().new_state(after=state)
+    assert [trade.trade_id for _, trade in later.take(again, None, 0.0, ()).messages] == [3]
+
+
+def test_a_book_may_be_wrong_after_a_lost_message() -> None:
+    """The checksum covers ten levels; a deeper book would be called verified."""
+    state = KrakenCodec(depth=25).new_state()
+    frame = {"channel": "book", "type": "snapshot"}
+    data = {"symbol": "A", "bids": [], "asks": [], "checksum": 0}
+    (image,) = KrakenCodec(depth=25).decode([json.dumps({**frame, "data": [data]}).encode()])
+    state.take(image, None, 0.0, ())
+    assert state.book("A") is not None
+    commands = state.missed("slow consumer", 1.0).commands
+    assert [command.subscriptions[0].name for command in commands] == ["A"]
+    assert state.book("A") is None
 
 
 def test_trades_are_handed_on_once_over_a_lost_connection(fault_proxy: Any, finx_stream_options: Any) -> None:
