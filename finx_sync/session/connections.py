@@ -349,7 +349,8 @@ class Connections:
         """A connection is gone for now."""
         if was_open:
             self._status.lost()
-        self._status.move(State.RECONNECTING, error, unless=OVER, provided=lambda: not self._all_confirmed())
+        over = OVER if was_open else OVER | {State.CONNECTING}  # a first attempt that starts again is still the first
+        self._status.move(State.RECONNECTING, error, unless=over, provided=lambda: not self._all_confirmed())
 
     def overflowed(self, *, on_io_thread: bool) -> None:
         """More messages wait than may, and the rule is to end the stream."""

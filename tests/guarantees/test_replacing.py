@@ -201,7 +201,7 @@ def test_stop_while_replacing_leaves_nothing() -> None:
 
 
 def test_a_reconnect_during_the_first_attempt_is_no_failure() -> None:
-    """`start()` would raise, and the stream be FAILED, because the user asked for a new connection a moment too early."""
+    """`start()` would raise, and the stream be FAILED, since the user asked for a new connection a moment too early."""
     asked, go_on = threading.Event(), threading.Event()
 
     class Slow(Feed):
