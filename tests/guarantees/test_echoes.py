@@ -92,7 +92,7 @@ def test_echoes_of_two_replacements_add_up() -> None:
 
 
 def test_echoes_that_came_in_time_are_known_however_late_they_are_handled() -> None:
-    """A slow handler would make the stream forget them while they wait in the inbox."""
+    """A slow handler would make the stream forget them while they wait in the queue."""
     with Feed() as feed:
         stage = Lagging(feed, "A", "B")
         feed.subscribers["B"] = [stage.second]

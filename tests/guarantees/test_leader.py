@@ -177,7 +177,7 @@ def test_two_lively_connections_are_read_by_their_own_threads() -> None:
 
 
 def test_it_is_the_same_where_the_oldest_would_be_dropped() -> None:
-    """That inbox is another one, and could stop where it has to wait for a handed over reading."""
+    """That queue is another one, and could stop where the dispatch thread leads the reading."""
     with Feed() as feed:
         one = Lively(feed, overflow="drop_oldest").promote()
         feed.quiet()

@@ -24,7 +24,7 @@ def contract(name: str) -> Subscription:
 
 
 class Wishes(RuleBasedStateMachine):
-    """Whatever a user wishes and a network does: each connection is asked once for what is wanted."""
+    """Whatever a user asks for and a network does: each connection is asked once for what is wanted."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -219,7 +219,7 @@ def test_each_name_costs_the_same_however_many_there_are() -> None:
     assert steps(400) == 2 * steps(200)
 
 
-def test_wishes_of_several_lines_keep_their_order() -> None:
+def test_subscriptions_of_several_endpoints_keep_their_order() -> None:
     """`topics` would be in another order than they were asked for in."""
     subscriptions = Subscriptions(BitmexCodec("wss://host"))
     names = ["chat", "trade:A", "announcement", "trade:B", "connected"]
