@@ -24,7 +24,7 @@ from finx_sync.transport.app import WebSocketApp, as_finx_error, quiet_thread
 from finx_sync.venues.base import MAIN_ENDPOINT, Authentication, KeepAliveReply, Refused, ServerError, Subscription
 from finx_sync.venues.base.guarded import guarded
 
-__all__ = ["Conversation", "first_connection"]
+__all__ = ["ServerConversation", "first_connection"]
 
 CONSENT: Final = 1.0
 """Seconds of silence after which a key counts as taken; see docs/choices.md."""
@@ -41,7 +41,7 @@ def first_connection(stream: Stream) -> tuple[str, list[Subscription]]:
     return endpoint, [subscription for subscription in wanted if endpoint_of(subscription) == endpoint]
 
 
-class Conversation:
+class ServerConversation:
     """The steps over the open connection; its callbacks run on the calling thread, in `run`."""
 
     def __init__(  # noqa: PLR0917  # what the examination has gathered

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
-from finx_sync.doctor.conversation import Conversation, first_connection
+from finx_sync.doctor.conversation import ServerConversation, first_connection
 from finx_sync.doctor.findings import STEPS, Finding, Report, Step, failure, judge_certificate, judge_plain
 from finx_sync.doctor.greeting import KEY_REMEDY, greet
 from finx_sync.errors import FinxSyncError, MissingKeyError, NameResolutionError
@@ -90,7 +90,7 @@ class _Examination:
         if self._missing is not None:
             greet(url, sock, self._note, self._missing, self._options.connect_timeout)
             return
-        Conversation(self._stream, key, url, sock, self._note, self._tick_timeout).run()
+        ServerConversation(self._stream, key, url, sock, self._note, self._tick_timeout).run()
 
     def _step(self, step: Step, take: Callable[[], tuple[Any, Finding]]) -> Any:
         begin = time.monotonic()

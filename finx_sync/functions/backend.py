@@ -20,7 +20,7 @@ from finx_sync.session.options import Options
 from finx_sync.venues.base import Authentication, KeepAliveReply, ServerError
 from finx_sync.venues.finx import FinxCodec, Reply, parse_reply, request
 
-__all__ = ["DEFAULT_TIMEOUT", "Answer", "Backend", "Functions", "RequestForm", "reader"]
+__all__ = ["DEFAULT_TIMEOUT", "Backend", "FunctionAnswer", "Functions", "RequestForm", "reader"]
 
 DEFAULT_TIMEOUT: Final = 30.0
 """Seconds for a whole call, from name look-up to the last byte."""
@@ -30,7 +30,7 @@ RequestForm = Literal["query", "segment", "message"]
 
 
 @dataclass(frozen=True)
-class Answer:
+class FunctionAnswer:
     """What a function returned.
 
     Attributes:
@@ -50,7 +50,7 @@ class Answer:
 class Functions(Protocol):
     """Anything that answers functions."""
 
-    def call(self, function: str, params: Mapping[str, Any], timeout: float) -> Answer:
+    def call(self, function: str, params: Mapping[str, Any], timeout: float) -> FunctionAnswer:
         """Call `function` by its wire name; see `Backend.call`."""
 
 
@@ -72,7 +72,7 @@ class Backend:
         self._form = form
         self._codec = codec
 
-    def call(self, function: str, params: Mapping[str, Any], timeout: float) -> Answer:
+    def call(self, function: str, params: Mapping[str, Any], timeout: float) -> FunctionAnswer:
         """Call `function` and wait for its answer.
 
         Raises:
@@ -82,7 +82,7 @@ class Backend:
             ConnectError, ConnectionLostError: no connection, or it ended before the answer.
             UnreadableMessageError: the answer is not a message.
         """
-        return Answer(*self.ask(function, params, timeout, reader(function)))
+        return FunctionAnswer(*self.ask(function, params, timeout, reader(function)))
 
     def ask(
         self,

@@ -19,7 +19,7 @@ from finx_sync.functions.evidence import (
     united,
 )
 from finx_sync.functions.questions import Question, RowFilter, Window
-from finx_sync.functions.reading import Reading, Segment
+from finx_sync.functions.reading import DayReading, Segment
 from finx_sync.ticks.columns import MILLISECOND, Columns
 from finx_sync.ticks.page import BadRow, DayPage
 
@@ -63,11 +63,11 @@ class Day:
         self._begins = self._ends = False  # whether the beginning, and the end, have been judged
         self._restarts = 0
         self._is_wrong = False
-        self.readings: list[Reading] = []
+        self.readings: list[DayReading] = []
         self.readings.append(self._reading(window.first, window.last))
 
-    def _reading(self, first: int, last: int, splits: Sequence[int] = ()) -> Reading:
-        return Reading(
+    def _reading(self, first: int, last: int, splits: Sequence[int] = ()) -> DayReading:
+        return DayReading(
             first,
             last,
             wanted=self._wanted,
@@ -163,7 +163,7 @@ class Day:
         self._is_wrong = self._is_wrong or self._disputes.are_hopeless
         return True
 
-    def _again(self, begin: int, last: int) -> Reading:
+    def _again(self, begin: int, last: int) -> DayReading:
         """Begin another reading of a part."""
         reading = self._reading(max(self._wanted.start(begin), self.window.first), last)
         self.readings.append(reading)

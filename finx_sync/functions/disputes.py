@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from finx_sync.functions.evidence import ROUNDS, Stretch, between, clusters, differing, patched, same, united
-from finx_sync.functions.reading import Reading
+from finx_sync.functions.reading import DayReading
 from finx_sync.ticks.columns import MILLISECOND, Columns
 
 __all__ = ["Disputes"]
@@ -15,7 +15,7 @@ __all__ = ["Disputes"]
 MARGIN: Final = 300
 """Rows before a disputed part that are read again with it, so that other pages than before contain it."""
 
-Again = Callable[[int, int], Reading]
+Again = Callable[[int, int], DayReading]
 """Begins another reading, from one millisecond to another."""
 
 
@@ -26,7 +26,7 @@ class _Dispute:
     first: int
     last: int
     versions: list[Columns]
-    reading: Reading
+    reading: DayReading
     rounds: int = 1
     settled: Columns | None = None
     is_over: bool = False
@@ -55,7 +55,7 @@ class Disputes:
             versions = [between(rows, first, last) for rows in (one, other)]
             self._open.append(_Dispute(first, last, versions, self._read(first, last, 1)))
 
-    def _read(self, first: int, last: int, rounds: int) -> Reading:
+    def _read(self, first: int, last: int, rounds: int) -> DayReading:
         before = self._one.between(0, first * MILLISECOND).stamps
         margin = rounds * MARGIN
         if len(before) >= margin:
@@ -69,7 +69,7 @@ class Disputes:
         """Whether nothing is left to read."""
         return all(dispute.is_over for dispute in self._open)
 
-    def weigh(self, rows_of: Callable[[Reading], Columns]) -> None:
+    def weigh(self, rows_of: Callable[[DayReading], Columns]) -> None:
         """Compare the further readings, which are done, with the earlier ones."""
         for dispute in self._open:
             if not dispute.is_over:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from finx_sync.errors import InvalidInputError, UnexpectedReplyError, UnsupportedError
-from finx_sync.functions.backend import DEFAULT_TIMEOUT, Answer, Backend, Functions
+from finx_sync.functions.backend import DEFAULT_TIMEOUT, Backend, FunctionAnswer, Functions
 from finx_sync.functions.exchange import Cancel
 from finx_sync.functions.history import Report, fetch_history, stream_history
 from finx_sync.functions.inputs import (
@@ -50,7 +50,7 @@ class FinxFunctions(FinxRestFunctions):
     def _backend(self) -> AbstractContextManager[Functions]:
         """The server, for the time of one call."""
 
-    def _ask(self, function: str, timeout: float, **params: Any) -> Answer:
+    def _ask(self, function: str, timeout: float, **params: Any) -> FunctionAnswer:
         seconds = checked_timeout(timeout)
         sent = {name: value for name, value in params.items() if value is not None}
         with self._backend() as backend:
@@ -271,6 +271,6 @@ def _when(tick: Tick) -> tuple[str, str]:
     return tick.date, tick.time.removesuffix("Z")  # so that "40Z" comes before "40.453Z"
 
 
-def _unexpected(function: str, answer: Answer) -> UnexpectedReplyError:
+def _unexpected(function: str, answer: FunctionAnswer) -> UnexpectedReplyError:
     shown = excerpt(answer.text, 200)
     return UnexpectedReplyError(f"{function}: the server answered with another shape: {shown}")

@@ -15,7 +15,7 @@ from finx_sync.functions.fetch import Progress
 from finx_sync.functions.paging import windows
 from finx_sync.functions.progress import ProgressBar
 from finx_sync.functions.query import HistoryQuery
-from finx_sync.functions.source import Found, Source
+from finx_sync.functions.source import DaySource, Found
 from finx_sync.messages import Tick
 from finx_sync.ticks import TickHistory
 from finx_sync.ticks.columns import Columns
@@ -45,7 +45,7 @@ def fetch_history(
     """
     bar = ProgressBar(query.pair) if report is True else None
     notify = bar or (report if callable(report) else None)
-    source = Source(backend, query, cancel)
+    source = DaySource(backend, query, cancel)
     try:
         rows, unproven = source.fetch(_days(query), query.limit, notify)
     except FinxSyncError as error:
@@ -66,7 +66,7 @@ def stream_history(backend: Backend, query: HistoryQuery) -> Iterator[Tick]:
         IncompleteHistoryError: a stretch is not proven complete, and `strict` was asked for.
         FunctionTimeoutError, FinxSyncError: as `Fetch.run`, for one stretch.
     """
-    source = Source(backend, query)
+    source = DaySource(backend, query)
     left, count = query.limit, 0
     for day in _days(query):
         stretches = source.stretches(day, left)
@@ -83,7 +83,7 @@ def stream_history(backend: Backend, query: HistoryQuery) -> Iterator[Tick]:
     _warn(_strict(query, rest))
 
 
-def _next_stretch(source: Source, stretches: Iterator[Found]) -> Found | None:
+def _next_stretch(source: DaySource, stretches: Iterator[Found]) -> Found | None:
     try:
         return next(stretches, None)
     except FinxSyncError as error:

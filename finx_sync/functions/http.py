@@ -23,7 +23,7 @@ from finx_sync.errors import (
     TLSError,
     UnreadableMessageError,
 )
-from finx_sync.functions.pool import Answer, Deadline, Pool
+from finx_sync.functions.pool import Deadline, HttpAnswer, Pool
 from finx_sync.redaction import shown
 from finx_sync.session.backoff import Backoff
 from finx_sync.session.failures import read_retry_after
@@ -95,7 +95,7 @@ class HttpClient:
             raise FunctionTimeoutError(f"{function}: no answer within {timeout:g} s") from None
         raise ServerRefusedError(function, f"more than {REDIRECTS} redirects")
 
-    def _insist(self, method: str, url: str, content: bytes | None, deadline: Deadline) -> Answer:
+    def _insist(self, method: str, url: str, content: bytes | None, deadline: Deadline) -> HttpAnswer:
         """Repeat a request, after growing pauses, as long as that may help and there is time."""
         for failures in range(1, RETRIES + 1):
             pause = RETRY.delay(failures, random.random)
@@ -114,7 +114,7 @@ class HttpClient:
         return self._pool.exchange(method, url, content, deadline)
 
 
-def _followed(function: str, url: str, answer: Answer) -> str:
+def _followed(function: str, url: str, answer: HttpAnswer) -> str:
     """The target of a redirect that stays on the server."""
     target = quote(urljoin(url, answer.headers.get("Location", "")), safe="%/:=&?~#+!$,;'@()*[]")
     if urlsplit(url)[:2] != urlsplit(target)[:2] or target == url:
@@ -126,7 +126,7 @@ def _followed(function: str, url: str, answer: Answer) -> str:
     return target
 
 
-def _read(function: str, answer: Answer) -> Any:
+def _read(function: str, answer: HttpAnswer) -> Any:
     text = answer.body.decode("utf-8", "replace")
     try:
         value = json.loads(text)
@@ -149,6 +149,6 @@ def _read(function: str, answer: Answer) -> Any:
     raise ServerRefusedError(function, said, answer.status)
 
 
-def _pause_of(answer: Answer) -> float | None:
+def _pause_of(answer: HttpAnswer) -> float | None:
     """The pause in seconds that the server asks for; None where it does not."""
     return read_retry_after(answer.headers.get("Retry-After", ""), time.time())

@@ -25,7 +25,7 @@ from finx_sync.transport.dial import Attempt, dial
 from finx_sync.transport.options import target_for
 from finx_sync.transport.waker import Waker
 
-__all__ = ["Answer", "Deadline", "Pool"]
+__all__ = ["Deadline", "HttpAnswer", "Pool"]
 
 CHUNK: Final = 65_536
 KEPT: Final = 10
@@ -61,7 +61,7 @@ class Deadline:
 
 
 @dataclass(frozen=True)
-class Answer:
+class HttpAnswer:
     """What a server answered.
 
     Attributes:
@@ -156,7 +156,7 @@ class Pool:
         """Close the connections that are kept for the next call."""
         _end_all(self._idle)
 
-    def exchange(self, method: str, url: str, content: bytes | None, deadline: Deadline) -> Answer:
+    def exchange(self, method: str, url: str, content: bytes | None, deadline: Deadline) -> HttpAnswer:
         """Send one request, and return the answer to it.
 
         Raises:
@@ -201,7 +201,7 @@ class Pool:
 
     def _talk(
         self, connection: _Connection, method: str, url: SplitResult, content: bytes | None, deadline: Deadline
-    ) -> Answer:
+    ) -> HttpAnswer:
         failure: Exception
         try:
             response = connection.ask(method, url, content, deadline)
@@ -210,7 +210,7 @@ class Pool:
                 connection.end()
             else:
                 self._idle.append(((url.scheme, url.netloc), connection))
-            return Answer(response.status, response.reason, response.headers, body)
+            return HttpAnswer(response.status, response.reason, response.headers, body)
         except (http.client.HTTPException, zlib.error, OSError, ValueError) as error:
             connection.end()
             failure = error

@@ -17,7 +17,7 @@ from finx_sync.functions.questions import RowFilter
 from finx_sync.ticks.columns import MILLISECOND, Columns
 from finx_sync.ticks.page import DayPage
 
-__all__ = ["Reading", "Segment"]
+__all__ = ["DayReading", "Segment"]
 
 
 @dataclass(eq=False)
@@ -27,7 +27,7 @@ class Segment:
     start: int
     end: int
     position: int
-    reading: Reading
+    reading: DayReading
     parts: list[Columns] = field(default_factory=list)
     rate: float | None = None
     """Rows per millisecond in the last page."""
@@ -46,7 +46,7 @@ class Segment:
     stride: int = 1
 
 
-class Reading:
+class DayReading:
     """One reading.
 
     Args:

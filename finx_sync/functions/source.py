@@ -19,7 +19,7 @@ from finx_sync.functions.questions import RowFilter
 from finx_sync.ticks import Rejected, TickHistory, Unproven
 from finx_sync.ticks.columns import MILLISECOND, Columns, ExchangeNames, moment
 
-__all__ = ["Found", "Source"]
+__all__ = ["DaySource", "Found"]
 
 SETTLED_AFTER: Final = 3_600_000
 """Milliseconds after its end from which a day is kept: late rows have arrived by then, and clocks may differ."""
@@ -32,7 +32,7 @@ Found = tuple[Columns, list[Stretch]]
 """Rows, and where they are not proven complete."""
 
 
-class Source:
+class DaySource:
     """Fetches days from the cache, and the rest from the server."""
 
     def __init__(self, backend: Backend, query: HistoryQuery, cancel: Cancel | None = None) -> None:

@@ -25,7 +25,7 @@ from finx_sync.recorder.events import Events
 from finx_sync.recorder.format import Received
 from finx_sync.recorder.playback import Playback
 from finx_sync.recorder.reader import RecordingPath, RecordingReader
-from finx_sync.recorder.sinks import Csv, DuckDb, Parquet, Sink, Table, pyarrow
+from finx_sync.recorder.sinks import Csv, DuckDb, Parquet, Table, TableSink, pyarrow
 from finx_sync.session.options import Options
 from finx_sync.session.parts import SessionParts
 from finx_sync.session.subscriptions import Subscriptions
@@ -89,7 +89,7 @@ def convert(
     reader = RecordingReader(path)
     reader.require(codec.venue)
     formats = codec.formats(_decoded(RecordingReader(path), codec))
-    sink: Sink = DuckDb(place) if is_database else Csv(place) if form == "csv" else Parquet(place)
+    sink: TableSink = DuckDb(place) if is_database else Csv(place) if form == "csv" else Parquet(place)
     try:
         return _Conversion(codec, reader, formats, sink).run()
     finally:
@@ -107,7 +107,7 @@ def _decoded(reader: RecordingReader, codec: Codec) -> Iterator[Decoded]:
 class _Conversion:
     """A replay whose handlers write rows."""
 
-    def __init__(self, codec: Codec, reader: RecordingReader, formats: Sequence[TableFormat], sink: Sink) -> None:
+    def __init__(self, codec: Codec, reader: RecordingReader, formats: Sequence[TableFormat], sink: TableSink) -> None:
         self._reader = reader
         self._handlers = Handlers()
         self._events = Events(sink)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from finx_sync.recorder.format import Header
+from finx_sync.recorder.format import BlockHeader
 
 __all__ = ["Damage"]
 
@@ -34,7 +34,7 @@ class Damage:
     start: float
     end: float
     missed: int | None = None
-    follows: Header | None = field(default=None, repr=False)
+    follows: BlockHeader | None = field(default=None, repr=False)
     is_last: bool = True
 
     def __str__(self) -> str:

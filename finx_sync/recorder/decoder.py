@@ -33,10 +33,10 @@ from finx_sync.recorder import reasons
 from finx_sync.recorder.candidates import Assumed, Carried, Planned
 from finx_sync.recorder.damage import Damage
 from finx_sync.recorder.format import (
+    BlockHeader,
     Cancelled,
     Changed,
     Closed,
-    Header,
     Lost,
     Opened,
     Received,
@@ -150,7 +150,7 @@ class EventDecoder:
                 self._is_old = True
                 if record.run != self._run:
                     yield from self._begin_run(record.run)
-            case Header():
+            case BlockHeader():
                 self._is_old = False
                 yield from self._begin_run(record.run)
                 self.at = record.began
@@ -275,7 +275,7 @@ class EventDecoder:
         number = next((number for number, one in self._connections.items() if one is connection), None)
         for place in range(LOOK_AHEAD):
             record = self._coming(place)
-            if record is None or isinstance(record, (Damage, Header)):
+            if record is None or isinstance(record, (Damage, BlockHeader)):
                 return None
             if isinstance(record, Succeeded) and record.number == number:
                 return record.timer
@@ -301,7 +301,7 @@ class EventDecoder:
 
     # Damage
 
-    def _adopt(self, header: Header, connections: Iterable[Opened]) -> Iterator[Event]:
+    def _adopt(self, header: BlockHeader, connections: Iterable[Opened]) -> Iterator[Event]:
         """What is there when a block begins."""
         for record in header.subscriptions or ():
             if Subscription(record.kind, record.name) not in self._wanted:
@@ -340,7 +340,7 @@ class EventDecoder:
         if header is not None:
             yield from self._reopen(header)
 
-    def _surviving(self, header: Header | None) -> set[Connection]:
+    def _surviving(self, header: BlockHeader | None) -> set[Connection]:
         """The connections that serve their endpoints, and did before the damage."""
         opened = [] if header is None else header.connections
         numbers, endpoints = {one.number for one in opened}, Counter(one.endpoint for one in opened)
@@ -350,7 +350,7 @@ class EventDecoder:
             if number in numbers and endpoints[connection.endpoint] == 1 and self.gaps.serves(connection)
         }
 
-    def _reopen(self, header: Header) -> Iterator[Event]:
+    def _reopen(self, header: BlockHeader) -> Iterator[Event]:
         """The connections that are open behind the damage; those of two on one endpoint are compared anew."""
         for one in header.connections:
             if one.number not in self._connections:

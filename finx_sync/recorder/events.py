@@ -7,8 +7,8 @@ from typing import Any, Final
 from finx_sync.errors import FinxSyncError
 from finx_sync.notices import Gap
 from finx_sync.recorder.damage import Damage
-from finx_sync.recorder.format import Changed, Closed, Header, Lost, Opened, Received, Started, Subscribed
-from finx_sync.recorder.sinks import Sink, Table
+from finx_sync.recorder.format import BlockHeader, Changed, Closed, Lost, Opened, Received, Started, Subscribed
+from finx_sync.recorder.sinks import Table, TableSink
 from finx_sync.venues.base.columns import Columns
 
 __all__ = ["EVENTS", "Events"]
@@ -35,7 +35,7 @@ class Events:
         table: its rows so far.
     """
 
-    def __init__(self, sink: Sink) -> None:
+    def __init__(self, sink: TableSink) -> None:
         self.table = Table(EVENTS, COLUMNS, sink)
         self._endpoints: dict[int, str] = {}  # of the open connections, by number
         self._at = 0.0  # of the record before
@@ -44,7 +44,7 @@ class Events:
         """A record of the recording, or a damage in it."""
         if isinstance(record, Started):
             self._at = record.at
-        elif isinstance(record, Header):
+        elif isinstance(record, BlockHeader):
             self._begin(record)
         elif isinstance(record, Received):
             self._at = record.at[-1] if record.at else self._at
@@ -67,7 +67,7 @@ class Events:
             if record.follows is not None:
                 self._endpoints = {one.number: one.endpoint for one in record.follows.connections}
 
-    def _begin(self, header: Header) -> None:
+    def _begin(self, header: BlockHeader) -> None:
         """Another recording: what there is already when its first block begins."""
         self._at = header.began
         self._endpoints.clear()

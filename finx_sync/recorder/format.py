@@ -8,7 +8,7 @@ Numbers are little-endian. The content, unpacked, is a MessagePack array of reco
 tag. A file ends where it ends: nothing is written at its beginning afterwards, so a crash costs the last block at most.
 A reader that meets a damaged block looks for the next mark whose checksum is right.
 
-Since version 2 each block begins with a `Header`: which recording it belongs to, its number in it, how many messages
+Since version 2 each block begins with a `BlockHeader`: its recording, its number in it, how many messages
 came before it, and which connections, subscriptions and state it begins with. So any sound block can be read without
 those before it, and a reader knows what is missing. In version 1 only a file's first block did so (`Started`).
 """
@@ -25,10 +25,10 @@ import msgspec
 __all__ = [
     "VERSION",
     "Block",
+    "BlockHeader",
     "Cancelled",
     "Changed",
     "Closed",
-    "Header",
     "Lost",
     "Opened",
     "Received",
@@ -218,7 +218,7 @@ class Timed(msgspec.Struct, tag="look", array_like=True, frozen=True):
     arrived: float
 
 
-class Header(msgspec.Struct, tag="head", array_like=True, frozen=True):
+class BlockHeader(msgspec.Struct, tag="head", array_like=True, frozen=True):
     """The first record of each block, and all that its reader must know of what came before.
 
     Attributes:
@@ -267,7 +267,7 @@ Record = (
     | Cancelled
     | Succeeded
     | Timed
-    | Header
+    | BlockHeader
 )
 
 
@@ -277,7 +277,7 @@ def time_of(record: Record) -> float | None:
         return record.at[0] if record.at else None
     if isinstance(record, Lost):
         return record.start
-    return None if isinstance(record, (Subscribed, Requested, Succeeded, Header)) else record.at
+    return None if isinstance(record, (Subscribed, Requested, Succeeded, BlockHeader)) else record.at
 
 
 _encode: Final = msgspec.msgpack.Encoder().encode

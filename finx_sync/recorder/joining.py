@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from finx_sync.recorder.damage import Damage
-from finx_sync.recorder.format import Block, Header, Lost, Received, Record, Started, time_of
+from finx_sync.recorder.format import Block, BlockHeader, Lost, Received, Record, Started, time_of
 
 __all__ = ["Joining"]
 
@@ -32,7 +32,7 @@ class _Hurt:
 class Joining:
     """The records of blocks, as one sequence, with a `Damage` wherever something is missing.
 
-    A recording's first `Header` is handed on, and so is each `Started` of version 1; other headers only say that
+    A recording's first `BlockHeader` is handed on, and so is each `Started` of version 1; other headers only say that
     their block follows the one before.
 
     Args:
@@ -63,7 +63,7 @@ class Joining:
                 self._hurt.append(_Hurt(path, block.offset, block.skipped, _damaged(block)))
             elif block.records:
                 head = block.records[0]
-                if isinstance(head, Header):
+                if isinstance(head, BlockHeader):
                     yield from self._join(path, head, block.records)
                 else:
                     yield from self._join_old(path, head, block.records)
@@ -75,7 +75,7 @@ class Joining:
 
     # Blocks with a header
 
-    def _join(self, path: Path, header: Header, records: list[Record]) -> Iterator[Record | Damage]:
+    def _join(self, path: Path, header: BlockHeader, records: list[Record]) -> Iterator[Record | Damage]:
         begins = _first_time(records, header.at)
         if header.run != self._run:
             yield from self._end_run(path, min(begins, header.began))
@@ -98,7 +98,7 @@ class Joining:
             self._note(record)
             yield record
 
-    def _missing_before(self, path: Path, header: Header, begins: float) -> Iterator[Damage]:
+    def _missing_before(self, path: Path, header: BlockHeader, begins: float) -> Iterator[Damage]:
         hurt, self._hurt = self._hurt, []
         if header.block > self._due and not hurt:
             hurt = [_Hurt(path, 0, 0, self._absent(header))]
@@ -107,7 +107,7 @@ class Joining:
         missed = max(0, header.received - self._received)
         yield from self._damages(hurt, max(begins, self._at), missed, self._complete(header))
 
-    def _absent(self, header: Header) -> str:
+    def _absent(self, header: BlockHeader) -> str:
         """What is not there, though nothing is damaged."""
         first, last = self._part + 1, header.part - 1
         if first == header.part and self._closes != "part":
@@ -119,7 +119,7 @@ class Joining:
         )
         return f"{parts} missing before this one"
 
-    def _complete(self, header: Header) -> Header:
+    def _complete(self, header: BlockHeader) -> BlockHeader:
         """With the subscriptions, which not every block repeats: of the next one that does."""
         if header.subscriptions is not None:
             return header
@@ -131,7 +131,7 @@ class Joining:
                 self._ahead.append(piece)
             block = self._ahead[place][1]
             head = block.records[0] if block is not None and block.records else None
-            if isinstance(head, Header) and (head.run != header.run or head.subscriptions is not None):
+            if isinstance(head, BlockHeader) and (head.run != header.run or head.subscriptions is not None):
                 return msgspec.structs.replace(
                     header, subscriptions=head.subscriptions if head.run == header.run else None
                 )
@@ -189,7 +189,7 @@ class Joining:
         self._closes = "run"
 
     def _damages(
-        self, hurt: list[_Hurt], end: float, missed: int | None, follows: Header | None, *, at_end: bool = False
+        self, hurt: list[_Hurt], end: float, missed: int | None, follows: BlockHeader | None, *, at_end: bool = False
     ) -> Iterator[Damage]:
         for one in hurt:
             is_last = one is hurt[-1]

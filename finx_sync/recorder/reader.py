@@ -15,7 +15,7 @@ import msgspec
 
 from finx_sync.errors import InvalidInputError, RecordingError
 from finx_sync.recorder.damage import Damage
-from finx_sync.recorder.format import MARK, VERSION, Block, Header, Record, Started, blocks
+from finx_sync.recorder.format import MARK, VERSION, Block, BlockHeader, Record, Started, blocks
 from finx_sync.recorder.joining import Joining
 from finx_sync.recorder.writer import numbered
 
@@ -146,9 +146,9 @@ def _look_into(path: Path) -> _File:
     if records is None:
         return _File(path)
     head = records[0]
-    if isinstance(head, (Header, Started)) and head.version > VERSION:
+    if isinstance(head, (BlockHeader, Started)) and head.version > VERSION:
         raise RecordingError(f"{path} was written by a newer finx_sync; update this one")
-    if isinstance(head, Header):
+    if isinstance(head, BlockHeader):
         return _File(path, head.run, head.venue, head.began, head.part, head.version)
     if isinstance(head, Started):
         return _File(path, head.run, head.venue, head.at, head.part, head.version)

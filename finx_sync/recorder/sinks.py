@@ -11,7 +11,7 @@ from finx_sync.errors import InvalidInputError, MissingExtraError
 from finx_sync.recorder.extras import duckdb
 from finx_sync.venues.base.columns import Columns, ColumnType, Row, as_json
 
-__all__ = ["Csv", "DuckDb", "Parquet", "Sink", "Table", "pyarrow"]
+__all__ = ["Csv", "DuckDb", "Parquet", "Table", "TableSink", "pyarrow"]
 
 logger = logging.getLogger("finx_sync")
 
@@ -20,7 +20,7 @@ ROWS_AT_ONCE: Final = 50_000
 LARGEST: Final = 2**63
 
 
-class Sink(Protocol):
+class TableSink(Protocol):
     """Where tables are written to."""
 
     def write(self, table: Table) -> None:
@@ -42,7 +42,7 @@ class Table:
         count: rows so far.
     """
 
-    def __init__(self, name: str, columns: Columns, sink: Sink) -> None:
+    def __init__(self, name: str, columns: Columns, sink: TableSink) -> None:
         self.name = name
         self.count = 0
         self._columns = columns

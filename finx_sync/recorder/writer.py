@@ -24,7 +24,7 @@ from finx_sync.clock import Clock
 from finx_sync.errors import ConfigError, FinxSyncError
 from finx_sync.events import Batch, ConnectionOpened, Event
 from finx_sync.recorder.encoder import EventEncoder
-from finx_sync.recorder.format import VERSION, Header, Lost, Received, Record, block, pack, packer
+from finx_sync.recorder.format import VERSION, BlockHeader, Lost, Received, Record, block, pack, packer
 from finx_sync.redaction import marks, redact, remember
 
 __all__ = ["ROTATE_BYTES", "Recording", "numbered"]
@@ -216,7 +216,7 @@ class Recording:
                 self._rotate()
         return more
 
-    def _header(self, closes: str = "") -> Header:
+    def _header(self, closes: str = "") -> BlockHeader:
         """What a reader of the next block must know of those before it."""
         subscriptions = None
         if (
@@ -225,7 +225,7 @@ class Recording:
             or self._since_subscriptions >= SUBSCRIPTIONS_SHARE * self._encoder.size_of_subscriptions
         ):
             subscriptions = list(self._encoder.subscriptions.values())
-        return Header(
+        return BlockHeader(
             VERSION,
             self._run,
             self._venue,
@@ -247,7 +247,7 @@ class Recording:
         remember(*secrets)
         self._secrets.update(mark for secret in secrets for mark in marks(secret))
 
-    def _put(self, header: Header, records: list[Record]) -> None:
+    def _put(self, header: BlockHeader, records: list[Record]) -> None:
         content = pack([header, *(self._cleaned(record) for record in records)])
         data = block(content, self._codec, self._compress)
         self._file.write(data)

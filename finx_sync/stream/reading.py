@@ -17,7 +17,7 @@ from finx_sync.stream.checks import checked_count, checked_names, checked_wait
 from finx_sync.stream.run import Run
 from finx_sync.venues.base import Codec
 
-__all__ = ["Reading"]
+__all__ = ["Readable"]
 
 logger = logging.getLogger("finx_sync")
 
@@ -25,7 +25,7 @@ ITERATOR_SIZE: Final = 10_000
 """Messages that an iterator keeps before it drops the oldest."""
 
 
-class Reading(Generic[M]):
+class Readable(Generic[M]):
     """The part of a stream for scripts and the REPL. Every method is for any thread but the dispatch thread."""
 
     _codec: Codec

@@ -16,12 +16,12 @@ from finx_sync.session.session import Session
 from finx_sync.state import ENDED
 from finx_sync.stream.checks import checked_names
 from finx_sync.stream.guard import By, Guard
-from finx_sync.stream.reading import Reading
+from finx_sync.stream.reading import Readable
 
 __all__ = ["Upkeep"]
 
 
-class Upkeep(Reading[M]):
+class Upkeep(Readable[M]):
     """The part of a stream that looks after its connection and its data. Every method is for any thread."""
 
     _account: Account

@@ -39,7 +39,7 @@ from finx_sync.testing.faults import (
 )
 from finx_sync.testing.shaper import TrafficShaper
 
-__all__ = ["Link", "Order", "Route"]
+__all__ = ["Link", "LinkRoute", "Order"]
 
 CHUNK: Final = 256 * 1024
 """Bytes read at once."""
@@ -54,7 +54,7 @@ _LINGER_OFF: Final = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0
 
 
 @dataclass(frozen=True)
-class Route:
+class LinkRoute:
     """Where connections go.
 
     Attributes:
@@ -153,7 +153,12 @@ class Link:
     """
 
     def __init__(
-        self, number: int, client: socket.socket, route: Route, orders: Iterable[Order], ended: Callable[[Link], None]
+        self,
+        number: int,
+        client: socket.socket,
+        route: LinkRoute,
+        orders: Iterable[Order],
+        ended: Callable[[Link], None],
     ) -> None:
         self.number: Final = number
         self._route = route

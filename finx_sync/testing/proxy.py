@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 from finx_sync.errors import ConfigError, InvalidInputError, StreamTimeoutError, UsageError
 from finx_sync.redaction import redact
 from finx_sync.testing.faults import Fault
-from finx_sync.testing.link import Link, Order, Route
+from finx_sync.testing.link import Link, LinkRoute, Order
 from finx_sync.testing.script import Performance, Step
 
 __all__ = ["Effect", "FaultProxy", "Injection", "ProxiedConnection"]
@@ -379,7 +379,7 @@ class FaultProxy:
             self._effects.append(effect)
         injection._add(effect)
 
-    def _route(self) -> Route:
+    def _route(self) -> LinkRoute:
         host, port = self._target
         try:
             family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -387,7 +387,7 @@ class FaultProxy:
             raise ConfigError(f"the target {host!r} has no address: {error}") from error
         shown = f"[{host}]" if ":" in host else host
         default = PORTS[self._scheme] == port
-        return Route(
+        return LinkRoute(
             family=family,
             address=(str(address[0]), int(address[1])),
             name=host,
@@ -410,7 +410,7 @@ class FaultProxy:
 
     # The accepting thread
 
-    def _accept(self, listener: socket.socket, waiting: socket.socket, route: Route) -> None:
+    def _accept(self, listener: socket.socket, waiting: socket.socket, route: LinkRoute) -> None:
         with listener, waiting, selectors.DefaultSelector() as selector:
             selector.register(listener, selectors.EVENT_READ)
             selector.register(waiting, selectors.EVENT_READ)
@@ -426,7 +426,7 @@ class FaultProxy:
                     continue
                 self._add(client, route)
 
-    def _add(self, client: socket.socket, route: Route) -> None:
+    def _add(self, client: socket.socket, route: LinkRoute) -> None:
         with self._changed:
             self._accepted += 1
             number = self._accepted

@@ -20,7 +20,7 @@ __all__ = [
     "MAX_BODY",
     "MAX_HEAD",
     "SWITCHING_PROTOCOLS",
-    "Answer",
+    "HandshakeAnswer",
     "check_begin",
     "check_upgrade",
     "key_of",
@@ -41,7 +41,7 @@ _STATUS_LINE: Final = re.compile(r"HTTP/\d\.\d ([1-5]\d\d)(?: .*)?", re.S)
 
 
 @dataclass(frozen=True)
-class Answer:
+class HandshakeAnswer:
     """An HTTP answer's head.
 
     Attributes:
@@ -81,7 +81,7 @@ def check_begin(data: bytes) -> None:
         raise HandshakeError(f"the handshake's answer is longer than {MAX_HEAD} bytes; is it a websocket server?")
 
 
-def read_answer(head: bytes) -> Answer:
+def read_answer(head: bytes) -> HandshakeAnswer:
     """Read a head, without the empty line at its end.
 
     Raises:
@@ -103,7 +103,7 @@ def read_answer(head: bytes) -> Answer:
             raise HandshakeError(f"the handshake's answer has a line that is no header: {excerpt(line, 80)!r}")
         name = name.lower()
         headers[name] = f"{headers[name]}, {value.strip()}" if name in headers else value.strip()
-    return Answer(int(match[1]), tuple(lines), headers)
+    return HandshakeAnswer(int(match[1]), tuple(lines), headers)
 
 
 def key_of(request: bytes) -> bytes:
@@ -117,7 +117,7 @@ def redacted_headers(headers: Mapping[str, str]) -> dict[str, str]:
     return {escaped(name): shown(f"{name}: {value}").partition(": ")[2] for name, value in headers.items()}
 
 
-def check_upgrade(answer: Answer, key: bytes, subprotocols: Sequence[str]) -> None:
+def check_upgrade(answer: HandshakeAnswer, key: bytes, subprotocols: Sequence[str]) -> None:
     """Judge an answer; one that refuses the upgrade in HTTP is left to the caller.
 
     Args:

@@ -38,7 +38,7 @@ from finx_sync.transport.frames import (
 from finx_sync.transport.leadership import PATIENCE, ReadLeadership
 from finx_sync.transport.waker import LONGEST_WAIT, Poller, Waker
 
-__all__ = ["Closed", "Heartbeat", "Outbox", "ReadLoop"]
+__all__ = ["ConnectionEnd", "Heartbeat", "Outbox", "ReadLoop"]
 
 MAX_OUTBOX: Final = 64 * 1024 * 1024
 """Bytes that may wait to be sent before `send` refuses more: the peer has stopped reading."""
@@ -55,7 +55,7 @@ MAX_RECORDS: Final = 64
 
 
 @dataclass(frozen=True)
-class Closed:
+class ConnectionEnd:
     """How a connection ended in order.
 
     Attributes:
@@ -182,7 +182,7 @@ class ReadLoop:
         self._wanted_close: tuple[bytes, float] | None = None
         # The io thread's own.
         self._closing = False
-        self._farewell: Closed | ConnectionLostError | None = None
+        self._farewell: ConnectionEnd | ConnectionLostError | None = None
         self._failure: OSError | None = None
         self._give_up_at: float | None = None
         self._pong_left: float | None = None
@@ -234,7 +234,7 @@ class ReadLoop:
         """The thread that reads in place of the io thread at this moment; None if none does."""
         return self._leadership.leader if self._leadership is not None else None
 
-    def run(self, channel: Channel) -> Closed:
+    def run(self, channel: Channel) -> ConnectionEnd:
         """Serve the connection until it ends.
 
         Returns:
@@ -257,7 +257,7 @@ class ReadLoop:
         finally:
             channel.close()
 
-    def _serve(self, sock: socket.socket) -> Closed:
+    def _serve(self, sock: socket.socket) -> ConnectionEnd:
         poller = Poller(sock, self._waker)
         monotonic, send, flush = time.monotonic, sock.send, self._flush
         receive = self._receive_tls if isinstance(sock, ssl.SSLSocket) else self._receive
@@ -291,7 +291,7 @@ class ReadLoop:
                 raise PeerTimeoutError(
                     f"the peer answered no ping for {self._heartbeat.timeout:g} s; the connection is dead"
                 )
-        return self._farewell if isinstance(self._farewell, Closed) else Closed(by_peer=False)
+        return self._farewell if isinstance(self._farewell, ConnectionEnd) else ConnectionEnd(by_peer=False)
 
     def _only_reads(self) -> bool:
         """Whether there is nothing to do but read, until a wake or a timer."""
@@ -434,7 +434,7 @@ class ReadLoop:
         if not self._closing:
             code, _ = parse_close(payload)
             self._send(CLOSE, close_payload(code))
-        self._say_farewell(Closed(by_peer=not self._closing, payload=payload))
+        self._say_farewell(ConnectionEnd(by_peer=not self._closing, payload=payload))
 
     def _fail(self, violation: Violation) -> None:
         if not self._closing:
@@ -447,7 +447,7 @@ class ReadLoop:
             )
         )
 
-    def _say_farewell(self, outcome: Closed | ConnectionLostError) -> None:
+    def _say_farewell(self, outcome: ConnectionEnd | ConnectionLostError) -> None:
         """Nothing is read any more but the end; the peer gets a moment to end the TCP connection first."""
         self._farewell = outcome
         self._closing = True
@@ -459,14 +459,14 @@ class ReadLoop:
         limit = time.monotonic() + seconds
         self._give_up_at = limit if self._give_up_at is None else min(limit, self._give_up_at)
 
-    def _ended(self) -> Closed:
+    def _ended(self) -> ConnectionEnd:
         outcome = self._farewell
-        if isinstance(outcome, Closed):
+        if isinstance(outcome, ConnectionEnd):
             return outcome
         if outcome is not None:
             raise outcome
         if self._closing:
-            return Closed(by_peer=False)
+            return ConnectionEnd(by_peer=False)
         if self._failure is not None:
             raise ConnectionLostError(f"the connection was lost: {self._failure}") from self._failure
         raise ConnectionLostError("the peer ended the connection without a close frame")

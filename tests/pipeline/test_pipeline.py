@@ -32,7 +32,7 @@ from finx_sync.pipeline.pipeline import Pipeline
 from finx_sync.pipeline.rows import BatchRow
 from finx_sync.recorder.decoder import EventDecoder
 from finx_sync.recorder.encoder import EventEncoder
-from finx_sync.recorder.format import RAW, Header, Record, pack, unpack
+from finx_sync.recorder.format import RAW, BlockHeader, Record, pack, unpack
 from finx_sync.state import State, StateChange
 from finx_sync.venues.base import Subscription
 from finx_sync.venues.finx import CONTRACT, FinxCodec
@@ -251,7 +251,7 @@ def lived(steps: list[tuple[str, int]]) -> Endpoint:
 def recorded(events: list[Event]) -> list[Record]:
     """The same events as they are written down."""
     encoder = EventEncoder()
-    records: list[Record] = [Header(2, "run", CODEC.venue, 0.0, 0, 0, 0, 0, 0, 0.0, "", [], None, [])]
+    records: list[Record] = [BlockHeader(2, "run", CODEC.venue, 0.0, 0, 0, 0, 0, 0, 0.0, "", [], None, [])]
     for event in events:
         encoder.add(event, records)
     content = pack(records)

@@ -14,7 +14,7 @@ from typing import Any, Final
 import msgspec
 
 from finx_sync.errors import ServerRefusedError, UnexpectedReplyError, UnreadableMessageError, UnsupportedError
-from finx_sync.functions.backend import Answer
+from finx_sync.functions.backend import FunctionAnswer
 from finx_sync.functions.exchange import exchange
 from finx_sync.messages import ContractTick, Tick
 from finx_sync.redaction import excerpt
@@ -50,7 +50,7 @@ class DeribitBackend:
         self._url = websocket_url(base_url)
         self._options = options
 
-    def call(self, function: str, params: Mapping[str, Any], timeout: float) -> Answer:
+    def call(self, function: str, params: Mapping[str, Any], timeout: float) -> FunctionAnswer:
         """Answer a FinX function, or call a public method of Deribit's (``public/...``).
 
         Raises:
@@ -112,8 +112,8 @@ class DeribitBackend:
         return frame["result"], frame
 
 
-def _answer(reply: Any, value: Any) -> Answer:
-    return Answer(reply, json.dumps(value))
+def _answer(reply: Any, value: Any) -> FunctionAnswer:
+    return FunctionAnswer(reply, json.dumps(value))
 
 
 def _contract(summary: Mapping[str, Any]) -> dict[str, Any]:
