@@ -1,56 +1,50 @@
-"""The example venue, as a package that is installed beside finx_sync: its tests, and the command line."""
+"""The venue in examples/kraken, as a person has it who installs that package."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
+import re
+import shutil
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
-EXAMPLE = ROOT / "examples" / "kraken"
+from tests.test_new_venue import ROOT, install, python
+
+README = (ROOT / "examples" / "kraken" / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture
-def python_path(tmp_path: Path) -> str:
-    """Where the package is, with the metadata that an installation leaves."""
-    info = tmp_path / "finx_kraken-0.1.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: finx-kraken\nVersion: 0.1\n")
-    (info / "entry_points.txt").write_text("[finx_sync.venues]\nkraken = finx_sync_kraken.venue:VENUE\n")
-    return os.pathsep.join([str(tmp_path), str(EXAMPLE), str(ROOT)])
+def package(tmp_path: Path) -> Path:
+    """A copy, with the metadata that an installation leaves."""
+    place = tmp_path / "kraken"
+    shutil.copytree(ROOT / "examples" / "kraken", place, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    install(place)
+    return place
 
 
-def python(python_path: str, *arguments: str) -> str:
-    """Run Python where the package is installed; returns what it printed."""
-    done = subprocess.run(
-        [sys.executable, *arguments],
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-        env={**os.environ, "PYTHONPATH": python_path},
+def test_its_tests_pass(package: Path) -> None:
+    """The example of a whole venue would be one that does not work."""
+    printed = python(
+        package, "-m", "pytest", "-q", "-W", "error", "-p", "no:randomly", "-p", "finx_sync.testing.plugin", "tests"
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    assert re.search(r"^\d+ passed", printed, re.M), printed
 
 
-def test_its_own_tests_pass(python_path: str) -> None:
-    """The package that teaches how to make a venue would be broken."""
-    options = ("-q", "-p", "no:randomly", "-p", "no:cacheprovider", "-c", os.devnull, "-p", "finx_sync.testing.plugin")
-    assert " passed" in python(python_path, "-m", "pytest", *options, str(EXAMPLE / "tests"))
+@pytest.mark.parametrize("names", ["BTC/USD", "trade:BTC/USD book:ETH/USD"])
+def test_the_command_line_streams_it(package: Path, names: str) -> None:
+    """Whoever installs the package would need a program of his own to see a price."""
+    arguments = ["stream", *names.split(), "--venue", "kraken", "--environment", "sandbox", "--count", "3"]
+    printed = python(package, "-W", "error", "-m", "finx_sync", *arguments)
+    assert len(printed.splitlines()) == 3
+    assert "/USD" in printed
 
 
-def test_the_command_line_knows_it(python_path: str) -> None:
-    """A venue of somebody else would be one in a library only."""
-    assert "kraken" in python(python_path, "-m", "finx_sync", "venues")
-    names = ("BTC/USD", "trade:ETH/USD", "book:BTC/USD")
-    options = ("--venue", "kraken", "--environment", "sandbox", "--count", "9")
-    assert "BTC/USD" in python(python_path, "-W", "error", "-m", "finx_sync", "stream", *names, *options)
+def test_the_doctor_finds_it_well(package: Path) -> None:
+    """A person whose connection fails would be told to ask somebody else."""
+    assert "BTC/USD" in python(package, "-m", "finx_sync", "doctor", "--venue", "kraken", "--environment", "sandbox")
 
 
-def test_the_package_names_its_entry_point() -> None:
-    """An installation would leave the venue unknown."""
-    assert 'kraken = "finx_sync_kraken.venue:VENUE"' in (EXAMPLE / "pyproject.toml").read_text()
+def test_the_readme_s_program_runs(package: Path) -> None:
+    """Whoever copies it would begin with a riddle."""
+    (program,) = re.findall(r"```python\n(.*?)```", README, re.S)
+    assert "KrakenOrderBook(" in python(package, "-W", "error", "-c", program)

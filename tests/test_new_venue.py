@@ -24,12 +24,20 @@ def package(tmp_path: Path) -> Path:
         place = tmp_path / path
         place.parent.mkdir(exist_ok=True)
         place.write_text(text, encoding="utf-8")
-    group, entry = re.search(r'entry-points\."(\S+)"\]\n(.*)', FILES["pyproject.toml"]).groups()  # type: ignore[union-attr]
-    info = tmp_path / "finx_acme-0.1.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: finx-acme\nVersion: 0.1\n")
-    (info / "entry_points.txt").write_text(f"[{group}]\n{entry.replace(chr(34), '')}\n")
+    install(tmp_path)
     return tmp_path
+
+
+def install(package: Path) -> None:
+    """Write the metadata that an installation leaves, as a package's pyproject.toml has it."""
+    project = (package / "pyproject.toml").read_text(encoding="utf-8")
+    name, group, entry = re.search(  # type: ignore[union-attr]
+        r'name = "(\S+)".*entry-points\."(\S+)"\]\n(.*?)\n', project, re.S
+    ).groups()
+    info = package / f"{name.replace('-', '_')}-0.1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 0.1\n")
+    (info / "entry_points.txt").write_text(f"[{group}]\n{entry.replace(chr(34), '')}\n")
 
 
 def python(package: Path, *arguments: str) -> str:

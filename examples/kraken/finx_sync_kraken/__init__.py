@@ -1,6 +1,1 @@
-"""Kraken's public market data for finx_sync."""
-
-from finx_sync_kraken.messages import KrakenBook, KrakenTicker, KrakenTrade
-from finx_sync_kraken.stream import KrakenStream
-
-__all__ = ["KrakenBook", "KrakenStream", "KrakenTicker", "KrakenTrade"]
+"""Kraken's public market data for `finx_sync`: tickers, trades, and order books with verified checksums."""

@@ -1,26 +1,30 @@
-"""Kraken's WebSocket v2, both ways. Pure: remembers nothing.
+"""Kraken's websocket protocol, version 2: frames to messages and back.
 
-Source: Kraken's API documentation, WebSocket v2 (*ticker*, *trade*, *book*, *ping*, *status*, *heartbeat*). The numbers
-of a book are read as decimals: its checksum is of their digits as they were sent (guide *Book checksum*).
+Source: docs.kraken.com, *WebSocket API v2*, channels status, heartbeat, ticker, trade and book, method ping.
+
+A refusal names the pair, not the channel. It repeats the request's ``req_id``, which is free to choose, so each channel
+has one: no answer has to be tied to a request that somebody remembers.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
-from itertools import groupby
-from typing import Any, ClassVar
+from decimal import Decimal
+from typing import Any, Final
 
 import msgspec
 
 from finx_sync.errors import UnreadableMessageError
-from finx_sync.messages import without_internal
+from finx_sync.messages import Message
 from finx_sync.venues.base import (
     Codec,
+    Confirmed,
     Decoded,
     Ignored,
     KeepAliveReply,
+    Refused,
     Request,
     ServerError,
     Subscription,
@@ -29,83 +33,102 @@ from finx_sync.venues.base import (
     VenueState,
     words,
 )
-from finx_sync.venues.base.columns import TableFormat, of_message
-from finx_sync_kraken.messages import (
-    BookData,
-    BookFrame,
-    KrakenAnswer,
-    KrakenBook,
-    KrakenTicker,
-    KrakenTrade,
-    TickerFrame,
-    TradeFrame,
-)
+from finx_sync.venues.base.columns import Columns, Row, TableFormat, of_message
+from finx_sync_kraken.messages import BookGranted, BookUpdate, ExactLevel, KrakenTicker, KrakenTrade, Trades
 from finx_sync_kraken.state import KrakenState
 
-__all__ = ["DEPTHS", "KrakenCodec"]
+__all__ = ["CHANNELS", "DEFAULT_DEPTH", "DEPTHS", "KrakenCodec"]
 
-DEPTHS = (10, 25, 100, 500, 1000)
-"""Levels of a book on each side that can be asked for."""
-IGNORED = ("heartbeat", "status")
-SYMBOLS_OF_A_REQUEST = 100
+CHANNELS: Final = ("ticker", "trade", "book")
+NUMBERS: Final = {channel: number for number, channel in enumerate(CHANNELS, 1)}
+"""The ``req_id`` of each channel's requests."""
+CHANNEL_OF: Final = {number: channel for channel, number in NUMBERS.items()}
+DEPTHS: Final = (10, 25, 100, 500, 1000)
+DEFAULT_DEPTH: Final = 10
+TOGETHER: Final = 100
+"""Pairs in one request; the documentation has no limit."""
+PING: Final = '{"method":"ping","req_id":9}'
+
+LARGEST: Final = Decimal(10**20)
+MOST_DECIMALS: Final = 20
+"""Limits of a book's numbers: written out in full for the checksum, 1e999999 would fill the memory."""
+
+LEVEL: Final[Columns] = {
+    "symbol": "text",
+    "is_snapshot": "bool",
+    "checksum": "int",
+    "timestamp": "text",
+    "side": "text",
+    "price": "float",
+    "qty": "float",
+}
 
 
 class KrakenCodec(Codec):
-    """Kraken's protocol.
+    """Kraken's codec.
 
     Args:
-        base_url: where it is spoken.
-        depth: levels of each side of a book.
+        url: ``wss://host``.
+
+    Attributes:
+        depths: levels a side in which each pair's book is asked for, where it is not `DEFAULT_DEPTH`.
     """
 
     venue = "Kraken"
-    message_types = (TickerFrame, TradeFrame, BookFrame, KrakenTicker, KrakenTrade, KrakenBook)
-    kinds: ClassVar[dict[type, str]] = {TickerFrame: "ticker", TradeFrame: "trade", BookFrame: "book"}
+    message_types = (KrakenTicker, Trades, BookUpdate)
+    kinds = {KrakenTicker: "ticker", Trades: "trade", BookUpdate: "book"}  # noqa: RUF012  # a ClassVar of the base
 
-    def __init__(self, base_url: str = "", depth: int = DEPTHS[0]) -> None:
-        super().__init__(base_url)
-        self.depth = depth
+    def __init__(self, url: str = "") -> None:
+        super().__init__(url)
+        self.depths: dict[str, int] = {}
 
     def url(self, key: Any, endpoint: str) -> str:
-        """Where the one connection goes."""
-        return f"{self.base_url}/v2"
+        return self.base_url if self.base_url.endswith("/v2") else f"{self.base_url}/v2"
+
+    def subscribe(self, key: Any, subscription: Subscription) -> str | None:
+        return self._command("subscribe", subscription.kind, [subscription.name])
 
     def subscribe_all(self, key: Any, subscriptions: Sequence[Subscription], first: int) -> list[Request]:
-        """A request for each channel, with a number that its answers repeat."""
-        requests: list[Request] = []
-        for channel, group in groupby(sorted(subscriptions, key=lambda one: one.kind), key=lambda one: one.kind):
-            wanted = tuple(group)
-            for begin in range(0, len(wanted), SYMBOLS_OF_A_REQUEST):
-                part = wanted[begin : begin + SYMBOLS_OF_A_REQUEST]
-                number = first + len(requests) + 1
-                text = self._request("subscribe", channel, [one.name for one in part], number)
-                requests.append(Request(text, "subscribe", part, number))
-        return requests
+        """One request for each channel, and for each depth of books, of at most `TOGETHER` pairs."""
+        together: dict[tuple[str, int], list[Subscription]] = {}
+        for one in subscriptions:
+            depth = self.depth(one.name) if one.kind == "book" else 0
+            together.setdefault((one.kind, depth), []).append(one)
+        parts = [
+            (kind, some[begin : begin + TOGETHER])
+            for (kind, _), some in together.items()
+            for begin in range(0, len(some), TOGETHER)
+        ]
+        return [
+            Request(self._command("subscribe", kind, [one.name for one in part]), "subscribe", tuple(part))
+            for kind, part in parts
+        ]
 
-    def unsubscribe(self, key: Any, subscription: Subscription) -> str:
-        """The request that ends one."""
-        return self._request("unsubscribe", subscription.kind, [subscription.name], None)
+    def unsubscribe(self, key: Any, subscription: Subscription) -> str | None:
+        return self._command("unsubscribe", subscription.kind, [subscription.name])
 
-    def _request(self, method: str, channel: str, symbols: list[str], number: int | None) -> str:
+    def depth(self, symbol: str) -> int:
+        """Levels a side in which a pair's book is asked for."""
+        return self.depths.get(symbol, DEFAULT_DEPTH)
+
+    def _command(self, method: str, channel: str, symbols: list[str]) -> str:
         params: dict[str, Any] = {"channel": channel, "symbol": symbols}
         if channel == "book":
-            params["depth"] = self.depth
-        elif method == "subscribe":
-            params["snapshot"] = True
-        request = {"method": method, "params": params}
-        return json.dumps(request if number is None else {**request, "req_id": number}, separators=(",", ":"))
+            params["depth"] = self.depth(symbols[0])
+        return json.dumps({"method": method, "params": params, "req_id": NUMBERS[channel]}, separators=(",", ":"))
 
-    def probe(self, key: Any) -> str:
-        """Answered by a pong, after all that was asked before."""
-        return '{"method":"ping"}'
+    def probe(self, key: Any) -> str | None:
+        return PING
 
     def decode(self, payloads: Sequence[bytes]) -> list[Decoded]:
-        """One thing for each payload."""
-        return [_read(payload) for payload in payloads]
+        return [_decode(payload) for payload in payloads]
 
-    def formats(self, decoded: Iterable[Decoded]) -> list[TableFormat]:
-        """A table of tickers and one of trades; a book is no row."""
-        return [of_message(KrakenTicker), of_message(KrakenTrade)]
+    def formats(self, decoded: Iterable[Decoded]) -> Sequence[TableFormat]:
+        return [
+            of_message(KrakenTicker),
+            of_message(KrakenTrade),
+            TableFormat(BookUpdate, "kraken_book", LEVEL, _rows),
+        ]
 
     def new_state(
         self,
@@ -114,49 +137,145 @@ class KrakenCodec(Codec):
         *,
         everything: bool = False,
     ) -> KrakenState:
-        """Open requests, books, and the newest trade of each symbol."""
-        return KrakenState(self.depth, lock, after if isinstance(after, KrakenState) else None)
+        return KrakenState(lock, after if isinstance(after, KrakenState) else None)
 
 
-class _Head(msgspec.Struct):
-    """What tells one frame from another."""
+class _Frame(msgspec.Struct, gc=False):
+    """Any frame of the server's; the data is looked at once the channel is known."""
 
-    channel: str = ""
-    type: str = ""
-    method: str = ""
-    success: bool = True
-    req_id: int | None = None
+    channel: str | None = None
+    type: str | None = None
+    data: msgspec.Raw = msgspec.Raw()
+    method: str | None = None
+    success: bool | None = None
+    result: Any = None
     error: Any = None
-    symbol: Any = ""
-    data: msgspec.Raw = msgspec.Raw(b"null")
+    symbol: Any = None
+    req_id: Any = None
 
 
-_head = msgspec.json.Decoder(_Head).decode
-_rows = msgspec.json.Decoder(list[dict[str, Any]]).decode
-_books = msgspec.json.Decoder(tuple[BookData, ...]).decode
-TYPES = {"ticker": (TickerFrame, KrakenTicker), "trade": (TradeFrame, KrakenTrade)}
+class _Level(msgspec.Struct, gc=False):
+    price: Decimal
+    qty: Decimal
 
 
-def _read(payload: bytes) -> Decoded:
+class _Book(msgspec.Struct, gc=False):
+    symbol: str
+    checksum: int
+    bids: list[_Level] = []
+    asks: list[_Level] = []
+    timestamp: str | None = None
+
+
+_decode_frame = msgspec.json.Decoder(_Frame).decode
+_decode_ticker = msgspec.json.Decoder(tuple[KrakenTicker]).decode
+_decode_trades = msgspec.json.Decoder(list[KrakenTrade]).decode
+_decode_book = msgspec.json.Decoder(tuple[_Book]).decode
+
+
+def _decode(payload: bytes) -> Decoded:
     try:
-        return _frame(_head(payload))
-    except (msgspec.MsgspecError, ValueError, RecursionError, ArithmeticError) as error:
-        return Unreadable(UnreadableMessageError(str(error), str(payload, "utf-8", "replace")))
+        frame = _decode_frame(payload)
+        read = _READERS.get(frame.channel or "")
+        if read is not None:
+            return read(frame)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        text = str(payload, "utf-8", "replace")
+        return Unreadable(UnreadableMessageError(f"no message of Kraken: {error}", text))
+    if frame.channel is not None:
+        return Unknown()
+    return _answer(frame)
 
 
-def _frame(head: _Head) -> Decoded:
-    if head.channel == "book" and head.type in ("snapshot", "update"):
-        books = _books(head.data)
-        return BookFrame(symbol=books[0].symbol, kind=head.type, data=books) if books else Unknown()
-    if head.channel in TYPES and head.type in ("snapshot", "update"):
-        frame, kind = TYPES[head.channel]
-        data = tuple(msgspec.convert(without_internal(row), kind) for row in _rows(head.data))
-        return frame(symbol=data[0].symbol, kind=head.type, data=data) if data else Unknown()
-    if head.channel in IGNORED:
-        return Ignored()
-    if head.method == "pong":
+def _answer(frame: _Frame) -> Decoded:
+    """What the server says to a request."""
+    if frame.method == "pong":
         return KeepAliveReply()
-    if head.method in ("subscribe", "unsubscribe"):
-        error = None if head.success else words(head.error)
-        return Ignored() if error is None else KrakenAnswer(head.req_id, words(head.symbol), error)
-    return ServerError(words(head.error)) if head.error is not None else Unknown()
+    if frame.method == "subscribe" and frame.success:
+        return _granted(frame.result)
+    if frame.method == "unsubscribe" and frame.success:
+        return Ignored()
+    if frame.error is None:
+        return Unknown()
+    said = words(frame.error)
+    channel = CHANNEL_OF.get(frame.req_id) if isinstance(frame.req_id, int) else None
+    if frame.method == "subscribe" and channel is not None and isinstance(frame.symbol, str):
+        return Refused(Subscription(channel, frame.symbol), said)
+    return ServerError(said)
+
+
+def _granted(result: Any) -> Decoded:
+    if not isinstance(result, dict) or result.get("channel") not in CHANNELS:
+        return Unknown()
+    subscription = Subscription(result["channel"], words(result.get("symbol", "")))
+    if subscription.kind != "book":
+        return Confirmed(subscription)
+    depth = result.get("depth")
+    return BookGranted(subscription, depth if depth in DEPTHS else DEFAULT_DEPTH)
+
+
+# Reading data
+
+
+def _ticker(frame: _Frame) -> Message:
+    (ticker,) = _decode_ticker(frame.data)
+    return ticker
+
+
+def _trades(frame: _Frame) -> Decoded:
+    trades = _decode_trades(frame.data)
+    return Trades(symbol=trades[0].symbol, trades=trades) if trades else Ignored()
+
+
+def _book(frame: _Frame) -> Message:
+    (book,) = _decode_book(frame.data)
+    return BookUpdate(
+        symbol=book.symbol,
+        is_snapshot=frame.type == "snapshot",
+        bids=[_checked(level) for level in book.bids],
+        asks=[_checked(level) for level in book.asks],
+        checksum=book.checksum,
+        timestamp=book.timestamp,
+    )
+
+
+def _checked(level: _Level) -> ExactLevel:
+    """A level's numbers.
+
+    Raises:
+        ValueError: they are no price and quantity.
+    """
+    for number in (level.price, level.qty):
+        if not (number.is_finite() and 0 <= number < LARGEST and number.as_tuple().exponent >= -MOST_DECIMALS):  # type: ignore[operator]
+            raise ValueError("a level of the book is no price and quantity")
+    return level.price, level.qty
+
+
+def _status(frame: _Frame) -> Decoded:
+    """The exchange's state; said on connect, and when it changes."""
+    states = msgspec.json.decode(frame.data, type=list[dict[str, Any]])
+    troubles = [words(state["system"]) for state in states if state.get("system", "online") != "online"]
+    return ServerError(f"the exchange's state is {troubles[-1]}") if troubles else Ignored()
+
+
+_READERS: Final[dict[str, Callable[[_Frame], Decoded]]] = {
+    "ticker": _ticker,
+    "trade": _trades,
+    "book": _book,
+    "status": _status,
+    "heartbeat": lambda frame: Ignored(),
+}
+
+
+def _rows(update: BookUpdate) -> Iterable[Row]:
+    """A row for each level that a snapshot has or an update changes."""
+    about = {
+        "symbol": update.symbol,
+        "is_snapshot": update.is_snapshot,
+        "checksum": update.checksum,
+        "timestamp": update.timestamp,
+    }
+    sides = (("bid", update.bids), ("ask", update.asks))
+    return [
+        {**about, "side": side, "price": float(price), "qty": float(qty)} for side, some in sides for price, qty in some
+    ]

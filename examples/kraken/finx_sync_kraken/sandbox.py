@@ -1,173 +1,326 @@
-"""A server that speaks Kraken's WebSocket v2: a market, and books with right checksums, unless a test asks for more.
+"""Kraken's half of the sandbox: tickers, trades and books of the simulated market, on ``/v2``.
 
-It shares nothing with the client's codec: numbers are written as the texts that they have here, and the checksum is
-made of these texts.
+Source: docs.kraken.com, *WebSocket API v2*. Written apart from the client's half, the checksum too: prices and
+quantities are whole numbers of the pair's smallest steps here, whose digits are those that the checksum is of.
+
+Where the documentation is silent, the sandbox chose the words of its refusals, and that something trades every 100 ms.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import zlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import Any
+from functools import lru_cache
+from typing import Any, Final
 
 from aiohttp import web
 
-from finx_sync.sandbox.host import SandboxHost, SandboxVenue
+from finx_sync.sandbox.connection import ClientConnection
+from finx_sync.sandbox.host import SandboxHost, SandboxVenue, dumps
+from finx_sync.sandbox.prices import unit_noise
 
-__all__ = ["KrakenControls", "serve"]
+__all__ = ["serve"]
 
-BASES = {"BTC/USD": "BTC", "ETH/USD": "ETH", "SOL/USD": "SOL"}
-CHECKED = 10
+Row = dict[str, Any]
+Steps = dict[int, int]
+"""Quantities by price, best first, both in the pair's smallest steps."""
+
+PRICE_DECIMALS: Final = {"BTC/USD": 1, "ETH/USD": 2, "SOL/USD": 2}
+QTY_DECIMALS: Final = 8
+CHANNELS: Final = ("ticker", "trade", "book")
+DEPTHS: Final = (10, 25, 100, 500, 1000)
+HEARTBEAT: Final = "heartbeat"
+TRADE_MS: Final = 100
+"""Milliseconds between two trades."""
+SNAPSHOT_TRADES: Final = 50
+QTY_MS: Final = 2000
+"""Milliseconds that a quantity stands, each with a phase of its own."""
 
 
-class Book:
-    """One client's book of a symbol: rows of (price, quantity), as texts, the best first."""
+class KrakenRefusal(Exception):  # noqa: N818 - what it is
+    """A request that is answered with an error."""
 
-    def __init__(self, price: float, depth: int) -> None:
-        tick = 0.1
-        self.bids = [[f"{price - (row + 1) * tick:.1f}", f"{1 + row / 7:.8f}"] for row in range(depth)]
-        self.asks = [[f"{price + (row + 1) * tick:.1f}", f"{1 + row / 9:.8f}"] for row in range(depth)]
-        self.changes = 0
 
-    def change(self) -> tuple[list[list[str]], list[list[str]]]:
-        """The next change of each side; the best level goes now and then, and another one comes at the far end."""
-        self.changes += 1
-        changed = []
-        for side, step in ((self.bids, -0.1), (self.asks, 0.1)):
-            if self.changes % 5 == 0:
-                gone = side.pop(0)
-                side.append([f"{float(side[-1][0]) + step:.1f}", f"{0.5 + self.changes % 11:.8f}"])
-                changed.append([[gone[0], "0.00000000"], side[-1]])
-            else:
-                level = side[self.changes % len(side)]
-                level[1] = f"{0.1 + self.changes % 13:.8f}"
-                changed.append([level])
-        return changed[0], changed[1]
+@dataclass(frozen=True)
+class ServedBook:
+    """A book at a moment."""
+
+    symbol: str
+    bids: Steps
+    asks: Steps
 
     def checksum(self) -> int:
-        """As Kraken's guide has it."""
-        levels = self.asks[:CHECKED] + self.bids[:CHECKED]
-        text = "".join(digits.replace(".", "").lstrip("0") for level in levels for digits in level)
-        return zlib.crc32(text.encode())
+        """CRC-32 of the best ten asks and bids."""
+        levels = [*list(self.asks.items())[:10], *list(self.bids.items())[:10]]
+        return zlib.crc32("".join(f"{price}{qty}" for price, qty in levels).encode())
+
+    def frame(self, kind: str, bids: Steps, asks: Steps, checksum: int, now: int) -> str:
+        """A message of some levels. Its numbers keep the zeros at their ends, which `json` does not write."""
+        about = [f'"symbol":"{self.symbol}"', f'"bids":{self._rows(bids)}', f'"asks":{self._rows(asks)}']
+        about += [f'"checksum":{checksum}'] + ([f'"timestamp":"{_iso(now)}"'] if kind == "update" else [])
+        return f'{{"channel":"book","type":"{kind}","data":[{{{",".join(about)}}}]}}'
+
+    def _rows(self, side: Steps) -> str:
+        decimals = PRICE_DECIMALS[self.symbol]
+        rows = (f'{{"price":{_text(price, decimals)},"qty":{_text(qty, QTY_DECIMALS)}}}' for price, qty in side.items())
+        return f"[{','.join(rows)}]"
 
 
-class KrakenControls:
-    """What tests may ask of the server, from any thread."""
+class KrakenMarket:
+    """Kraken's pairs at a moment: pure functions of the sandbox's market and the time."""
 
-    def __init__(self) -> None:
-        self.wrong_checksums = 0
-        """So many of the next images and changes of books have a wrong one."""
+    def __init__(self, host: SandboxHost) -> None:
+        self._path = host.market.path
+        self._qty = lru_cache(maxsize=65_536)(_qty)
+
+    def best(self, symbol: str, now: int) -> int:
+        """The best bid in steps; the best ask is the next step."""
+        unit: int = 10 ** PRICE_DECIMALS[symbol]
+        return math.floor(self._path.price(symbol.partition("/")[0], now) * unit)
+
+    def book(self, symbol: str, depth: int, now: int) -> ServedBook:
+        """The order book; some prices are empty."""
+        bid = self.best(symbol, now)
+        return ServedBook(symbol, self._side(symbol, bid, -1, depth, now), self._side(symbol, bid + 1, 1, depth, now))
+
+    def _side(self, symbol: str, best: int, step: int, depth: int, now: int) -> Steps:
+        levels: Steps = {}
+        price = best
+        while len(levels) < depth and price > 0:
+            phase = price * 137 % QTY_MS
+            if (qty := self._qty(symbol, step, price, (now + phase) // QTY_MS)) or price == best:
+                levels[price] = qty or 10**6
+            price += step
+        return levels
+
+    def ticker(self, symbol: str, now: int) -> Row:
+        """The data of `ticker`."""
+        book, unit = self.book(symbol, 1, now), 10 ** PRICE_DECIMALS[symbol]
+        ((bid, bid_qty),), ((ask, ask_qty),) = book.bids.items(), book.asks.items()
+        day = [self.best(symbol, now - hours * 3_600_000) / unit for hours in range(24, -1, -1)]
+        last = self.trade(symbol, now // TRADE_MS)["price"]
+        return {
+            "symbol": symbol,
+            "bid": bid / unit,
+            "bid_qty": bid_qty / 10**QTY_DECIMALS,
+            "ask": ask / unit,
+            "ask_qty": ask_qty / 10**QTY_DECIMALS,
+            "last": last,
+            "volume": round(1000 * (1 + unit_noise("kraken volume", symbol, now // 60_000)), 8),
+            "vwap": round(sum(day) / len(day), 2),
+            "low": min(*day, last),
+            "high": max(*day, last),
+            "change": round(last - day[0], 2),
+            "change_pct": round(100 * (last / day[0] - 1), 2),
+        }
+
+    def trade(self, symbol: str, number: int) -> Row:
+        """A trade; its number says when it was."""
+        now = number * TRADE_MS
+        is_buy = unit_noise("kraken side", symbol, number) < 0.5
+        return {
+            "symbol": symbol,
+            "side": "buy" if is_buy else "sell",
+            "price": (self.best(symbol, now) + is_buy) / 10 ** PRICE_DECIMALS[symbol],
+            "qty": round(0.0001 + unit_noise("kraken traded", symbol, number) ** 3, 8),
+            "ord_type": "market" if unit_noise("kraken type", symbol, number) < 0.5 else "limit",
+            "trade_id": number,
+            "timestamp": _iso(now),
+        }
 
 
-class Session:
-    """One client."""
+class KrakenServer:
+    """What Kraken's connections share; on the event loop only, but for `spoil`.
 
-    def __init__(self, host: SandboxHost, connection: Any, controls: KrakenControls) -> None:
-        self._host = host
-        self._connection = connection
-        self._controls = controls
-        self._trades: dict[str, int] = {}
+    Args:
+        host: the sandbox.
+    """
+
+    def __init__(self, host: SandboxHost) -> None:
+        self.host: Final = host
+        self.market: Final = KrakenMarket(host)
+        self._spoilt: dict[str, int] = {}
+
+    def add_to(self, app: web.Application) -> None:
+        """Register the path."""
+        app.router.add_get("/v2", self._serve)
+
+    async def _serve(self, request: web.Request) -> web.StreamResponse:
+        connection, response = await self.host.hub.accept(request, request.path)
+        await self.host.hub.serve(connection, KrakenSession(self, connection))
+        return response
+
+    def spoil(self, symbol: str, count: int) -> None:
+        """Send this many wrong checksums of a pair's book, beginning with the next; for another thread."""
+        self.host.run(lambda: self._spoilt.update({symbol: count}))
+
+    def checksum(self, book: ServedBook) -> int:
+        """A book's checksum, or a wrong one where a test wants that."""
+        left = self._spoilt.get(book.symbol, 0)
+        if left:
+            self._spoilt[book.symbol] = left - 1
+        return book.checksum() ^ bool(left)
+
+
+class KrakenSession:
+    """One connection.
+
+    Args:
+        server: the service.
+        connection: the client.
+    """
+
+    def __init__(self, server: KrakenServer, connection: ClientConnection) -> None:
+        self._server, self._connection = server, connection
+        self._now, self._market = server.host.now, server.market
 
     def opened(self) -> None:
-        """The server greets."""
-        self._send({"channel": "status", "type": "update", "data": [{"api_version": "v2", "system": "online"}]})
+        """Say how the exchange is."""
+        state = {"api_version": "v2", "connection_id": self._connection.number, "system": "online", "version": "2.0.0"}
+        self._connection.send(dumps({"channel": "status", "type": "update", "data": [state]}))
 
     def received(self, text: str) -> None:
-        """A request."""
-        request = json.loads(text)
-        self._host.hub.note_request(self._connection, request)
-        method, number = request.get("method"), request.get("req_id")
-        if method == "ping":
-            self._send({"method": "pong", **_numbered(number)})
-        elif method in ("subscribe", "unsubscribe"):
-            for symbol in request["params"]["symbol"]:
-                self._asked(method, request["params"], symbol, number)
+        """Answer a request, for each of its pairs."""
+        try:
+            request = json.loads(text)
+        except (ValueError, RecursionError):
+            request = None
+        self._server.host.hub.note_request(self._connection, request if isinstance(request, dict) else text)
+        if not isinstance(request, dict):
+            self._answer({}, error="Malformed request", success=False)
+        elif request.get("method") == "ping":
+            self._answer({**request, "method": "pong"})
+        elif request.get("method") in ("subscribe", "unsubscribe"):
+            self._change(request)
         else:
-            self._send({"method": method, "success": False, "error": "Unsupported method", **_numbered(number)})
-        self._host.hub.note_subscriptions(self._connection)
+            self._answer(request, error="Method not supported", success=False)
 
-    def _asked(self, method: str, params: dict[str, Any], symbol: str, number: int | None) -> None:
-        channel = params["channel"]
-        if symbol not in BASES or channel not in ("ticker", "trade", "book"):
-            error = f"Currency pair not supported {symbol}"
-            self._send({"error": error, "method": method, "success": False, "symbol": symbol, **_numbered(number)})
+    def _change(self, request: Row) -> None:
+        params = request.get("params")
+        symbols = params.get("symbol") if isinstance(params, dict) else None
+        if not isinstance(params, dict) or not isinstance(symbols, list):
+            self._answer(request, error="Symbol(s) not found", success=False)
             return
-        name = f"{channel} {symbol}"
-        self._connection.leave(name)
-        self._send(
-            {"method": method, "result": {"channel": channel, "symbol": symbol}, "success": True, **_numbered(number)}
-        )
-        if method == "subscribe":
-            emit = self._emitter(channel, symbol, params.get("depth", 10))
-            self._connection.subscribe(name, self._host.exchange_interval, emit)
+        for symbol in symbols:
+            try:
+                self._change_one(request, params, symbol)
+            except KrakenRefusal as refusal:
+                self._answer(request, error=str(refusal), success=False, symbol=symbol)
+        self._server.host.hub.note_subscriptions(self._connection)
 
-    def _emitter(self, channel: str, symbol: str, depth: int) -> Callable[[], None]:
-        if channel == "ticker":
-            return lambda: self._ticker(symbol)
-        if channel == "trade":
-            return lambda: self._trade(symbol)
-        book: list[Book] = []
-        return lambda: self._book(symbol, depth, book)
-
-    def _price(self, symbol: str) -> float:
-        return self._host.market.path.price(BASES[symbol], self._host.now())
-
-    def _ticker(self, symbol: str) -> None:
-        last = self._price(symbol)
-        row = {"symbol": symbol, "bid": last - 0.1, "bid_qty": 1.5, "ask": last + 0.1, "ask_qty": 2.5, "last": last}
-        self._send({"channel": "ticker", "type": "update", "data": [row]}, f"ticker {symbol}")
-
-    def _trade(self, symbol: str) -> None:
-        now = self._host.now()
-        when = datetime.fromtimestamp(now / 1000, timezone.utc)
-        row = {
-            "symbol": symbol,
-            "side": "buy",
-            "price": self._price(symbol),
-            "qty": 0.25,
-            "ord_type": "limit",
-            "trade_id": now,  # grows, also from one connection to the next
-            "timestamp": f"{when:%Y-%m-%dT%H:%M:%S.%f}Z",
-        }
-        kind = "update" if symbol in self._trades else "snapshot"
-        self._trades[symbol] = now
-        self._send({"channel": "trade", "type": kind, "data": [row]}, f"trade {symbol}")
-
-    def _book(self, symbol: str, depth: int, kept: list[Book]) -> None:
-        if kept:
-            kind, (bids, asks) = "update", kept[0].change()
+    def _change_one(self, request: Row, params: Row, symbol: Any) -> None:
+        channel, depth = params.get("channel"), params.get("depth", 10)
+        if channel not in CHANNELS:
+            raise KrakenRefusal("Channel not supported")
+        if symbol not in PRICE_DECIMALS:
+            raise KrakenRefusal(f"Currency pair not supported {symbol}")
+        if channel == "book" and depth not in DEPTHS:
+            raise KrakenRefusal("Subscription depth not supported")
+        name = f"{channel}:{symbol}"
+        is_subscribed = name in self._connection.subscriptions
+        if (request["method"] == "subscribe") == is_subscribed:
+            raise KrakenRefusal("Already subscribed" if is_subscribed else "Subscription not found")
+        result = {"channel": channel, **({"depth": depth} if channel == "book" else {})}
+        if is_subscribed:
+            self._connection.leave(name)
+            self._answer(request, result={**result, "symbol": symbol}, success=True)
         else:
-            kept.append(Book(self._price(symbol), depth))
-            kind, bids, asks = "snapshot", kept[0].bids, kept[0].asks
-        checksum = kept[0].checksum()
-        if self._controls.wrong_checksums:
-            self._controls.wrong_checksums -= 1
-            checksum ^= 1
-        # By hand: the texts of the numbers matter, which JSON's own numbers would not keep.
-        rows = [",".join(f'{{"price":{price},"qty":{qty}}}' for price, qty in side) for side in (bids, asks)]
-        data = f'{{"symbol":"{symbol}","bids":[{rows[0]}],"asks":[{rows[1]}],"checksum":{checksum}}}'
-        self._connection.send(f'{{"channel":"book","type":"{kind}","data":[{data}]}}', f"book {symbol}")
+            self._answer(request, result={**result, "snapshot": True, "symbol": symbol}, success=True)
+            self._begin(channel, symbol, depth, name)
+        self._keep_alive()
 
-    def _send(self, frame: dict[str, Any], name: str | None = None) -> None:
-        self._connection.send(json.dumps(frame, separators=(",", ":")), name)
+    def _begin(self, channel: str, symbol: str, depth: int, name: str) -> None:
+        """Send a channel's snapshot now, and its updates from then on."""
+        emit = {"ticker": self._tickers, "trade": self._trades, "book": self._books}[channel](symbol, depth, name)
+        self._connection.subscribe(name, self._server.host.exchange_interval, emit)
 
+    def _keep_alive(self) -> None:
+        """Send heartbeats while something is subscribed."""
+        if set(self._connection.subscriptions) - {HEARTBEAT}:
+            self._connection.subscribe(
+                HEARTBEAT, 1.0, lambda: self._connection.send(dumps({"channel": "heartbeat"})), delay=1.0
+            )
+        else:
+            self._connection.leave(HEARTBEAT)
 
-def _numbered(number: int | None) -> dict[str, int]:
-    return {} if number is None else {"req_id": number}
+    def _tickers(self, symbol: str, depth: int, name: str) -> Callable[[], None]:
+        kind = "snapshot"
+
+        def emit() -> None:
+            nonlocal kind
+            rows = [self._market.ticker(symbol, self._now())]
+            self._connection.send(dumps({"channel": "ticker", "type": kind, "data": rows}), name)
+            kind = "update"
+
+        return emit
+
+    def _trades(self, symbol: str, depth: int, name: str) -> Callable[[], None]:
+        kind, sent = "snapshot", self._now() // TRADE_MS - SNAPSHOT_TRADES
+
+        def emit() -> None:
+            nonlocal kind, sent
+            newest = self._now() // TRADE_MS
+            rows = [self._market.trade(symbol, number) for number in range(sent + 1, newest + 1)]
+            if rows:
+                self._connection.send(dumps({"channel": "trade", "type": kind, "data": rows}), name)
+            kind, sent = "update", max(sent, newest)
+
+        return emit
+
+    def _books(self, symbol: str, depth: int, name: str) -> Callable[[], None]:
+        before: ServedBook | None = None
+
+        def emit() -> None:
+            nonlocal before
+            now = self._now()
+            book = self._market.book(symbol, depth, now)
+            kind, bids, asks = "snapshot", book.bids, book.asks
+            if before is not None:
+                kind, bids, asks = "update", _changes(before.bids, book.bids, 1), _changes(before.asks, book.asks, -1)
+            if bids or asks:
+                checksum = self._server.checksum(book)
+                self._connection.send(book.frame(kind, bids, asks, checksum, now), name)
+            before = book
+
+        return emit
+
+    def _answer(self, request: Row, **about: Any) -> None:
+        now = _iso(self._now())
+        number = {"req_id": request["req_id"]} if "req_id" in request else {}
+        method = {"method": request["method"]} if "method" in request else {}
+        self._connection.send(dumps({**method, **number, **about, "time_in": now, "time_out": now}))
 
 
 def serve(host: SandboxHost) -> SandboxVenue:
-    """Kraken's half of the sandbox, at the path /v2."""
-    controls = KrakenControls()
+    """Make it; `spoil` of its controls sends wrong checksums."""
+    server = KrakenServer(host)
+    return SandboxVenue(server.add_to, server)
 
-    async def connect(request: web.Request) -> web.StreamResponse:
-        connection, response = await host.hub.accept(request, request.path)
-        await host.hub.serve(connection, Session(host, connection, controls))
-        return response
 
-    def add_to(app: web.Application) -> None:
-        app.router.add_get("/v2", connect)
+def _qty(symbol: str, step: int, price: int, when: int) -> int:
+    """What stands at a price: nothing at one in ten, a round number at another."""
+    noise = unit_noise("kraken qty", symbol, step, price, when)
+    if noise < 0.1:
+        return 0
+    return int(5e8 * noise**3) + 1 if noise < 0.9 else round(noise * 100) * 10**6
 
-    return SandboxVenue(add_to, controls)
+
+def _changes(before: Steps, after: Steps, sign: int) -> Steps:
+    """What is new or has another quantity, and 0 for what is gone, but not for what is merely too deep now."""
+    worst = min(price * sign for price in after)
+    gone = {price: 0 for price in before if price not in after and price * sign > worst}
+    return {**gone, **{price: qty for price, qty in after.items() if before.get(price) != qty}}
+
+
+def _text(steps: int, decimals: int) -> str:
+    whole, rest = divmod(steps, 10**decimals)
+    return f"{whole}.{rest:0{decimals}d}"
+
+
+def _iso(milliseconds: int) -> str:
+    moment = datetime.fromtimestamp(milliseconds / 1000, timezone.utc)
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")

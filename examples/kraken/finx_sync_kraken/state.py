@@ -1,230 +1,286 @@
-"""What has to be remembered in one run: open requests, order books, the newest trade of each symbol."""
+"""What Kraken's protocol has to remember in one run: order books, and which trades were handed on.
+
+Source of the checksum: docs.kraken.com, *Spot WebSocket book checksum (v2)*, guide "spot-ws-book-v2": the best ten
+asks, lowest first, then the best ten bids, highest first; of each the price and the quantity as the server wrote them,
+without the point and without zeros in front; CRC-32 of all that.
+"""
 
 from __future__ import annotations
 
+import math
 import zlib
+from bisect import bisect_left, insort
 from collections.abc import Container, Hashable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from decimal import Decimal
-from typing import Any
-
-import msgspec
+from typing import Any, ClassVar, Final
 
 from finx_sync.errors import ChecksumError
+from finx_sync.messages import Message
 from finx_sync.venues.base import (
     NOTHING,
     Command,
+    Confirmed,
     Outcome,
-    Refused,
     Report,
-    Request,
     Resubscribe,
-    ServerError,
     Subscription,
     Topic,
     VenueState,
 )
-from finx_sync_kraken.messages import (
-    BookData,
-    BookFrame,
-    KrakenAnswer,
-    KrakenBook,
-    KrakenTicker,
-    KrakenTrade,
-    Level,
-    TickerFrame,
-    TradeFrame,
-)
+from finx_sync_kraken.messages import BookGranted, BookUpdate, ExactLevel, KrakenOrderBook, KrakenTrade, Trades
 
-__all__ = ["KrakenState", "OrderBook", "checksum"]
+__all__ = ["KrakenBook", "KrakenState"]
 
-CHECKED = 10
-"""Levels of each side that the checksum is of."""
-PAUSE = 10.0
-"""Seconds between two requests for the image of one book: a server whose checksums are all wrong is not flooded."""
+SUMMED: Final = 10
+"""Levels a side that the checksum is of."""
+REPAIR_INTERVAL: Final = 5.0
+"""Seconds between two requests for the same book: a server whose checksums are wrong is not to be hammered."""
+DROPPED: Final = frozenset({"slow consumer", "damaged recording"})
+"""Reasons of gaps in which updates were lost on a connection that goes on."""
+
+_set_received_at: Final = Message.__dict__["received_at"].__set__
+"""Past `frozen`: trades are completed here, before anyone sees them."""
 
 
-def checksum(asks: Iterable[tuple[Decimal, Decimal]], bids: Iterable[tuple[Decimal, Decimal]]) -> int:
-    """The CRC-32 of the ten best asks, then bids: the digits of each price and quantity without leading zeros.
+class _Side:
+    """One side's levels, best first: a rank, which rises, is the price for asks, and its negative for bids."""
 
-    Source: Kraken's guide *Book checksum (v2)*.
-    """
-    digits = [f"{number:f}".replace(".", "").lstrip("0") for level in (*asks, *bids) for number in level]
-    return zlib.crc32("".join(digits).encode())
+    def __init__(self, sign: int) -> None:
+        self._sign = sign
+        self._order: list[Decimal] = []
+        self._levels: dict[Decimal, ExactLevel] = {}
+
+    def clear(self) -> None:
+        self._order.clear()
+        self._levels.clear()
+
+    def apply(self, levels: Iterable[ExactLevel], depth: int) -> None:
+        """Merge what has changed, and forget what is deeper than `depth`, of which the server says no more."""
+        order, known = self._order, self._levels
+        for level in levels:
+            price, qty = level
+            rank = price * self._sign
+            if qty:
+                if rank not in known:
+                    insort(order, rank)
+                known[rank] = level
+            elif known.pop(rank, None) is not None:
+                del order[bisect_left(order, rank)]
+        for rank in order[depth:]:
+            del known[rank]
+        del order[depth:]
+
+    def best(self, count: int | None = None) -> list[ExactLevel]:
+        return [self._levels[rank] for rank in self._order[:count]]
 
 
-class OrderBook:
-    """A symbol's book.
+class KrakenBook:
+    """One pair's book; not safe from several threads at once.
 
     Args:
-        depth: levels of each side that are kept, as the server keeps them.
+        now: seconds on a clock that only goes forward; its snapshot is about to be asked for.
+
+    Attributes:
+        depth: levels a side that the server keeps us informed of.
+        is_valid: whether it has had its snapshot, and every checksum since was right.
+        is_broken: whether it was wrong, and has not been asked for since.
+        newest: the last update.
     """
 
-    def __init__(self, depth: int) -> None:
-        self._depth = depth
-        self._bids: dict[Decimal, Decimal] = {}
-        self._asks: dict[Decimal, Decimal] = {}
+    def __init__(self, now: float = 0.0) -> None:
+        self._bids, self._asks = _Side(-1), _Side(1)
+        self.depth = SUMMED
+        self.is_valid = False
+        self.newest: BookUpdate | None = None
+        self._repaired_at = -math.inf
+        self.expect(now)
 
-    def change(self, data: BookData) -> bool:
-        """Take an image or a change in; returns whether the checksum is right."""
-        self._bids = self._changed(self._bids, data.bids, best_first=True)
-        self._asks = self._changed(self._asks, data.asks, best_first=False)
-        return self.checksum() == data.checksum
+    def apply(self, update: BookUpdate) -> bool:
+        """Merge a snapshot or an update; one that comes before the snapshot is ignored.
 
-    def _changed(self, side: dict[Decimal, Decimal], levels: Iterable[Level], *, best_first: bool) -> dict[Any, Any]:
-        for level in levels:
-            side.pop(level.price, None)  # also the digits of the old price
-            if level.qty:
-                side[level.price] = level.qty
-        return dict(sorted(side.items(), reverse=best_first)[: self._depth])
+        Returns:
+            False when the book does not have the update's checksum: then it is dropped, and waits for a snapshot.
+        """
+        if update.is_snapshot:
+            self.drop()
+            self.is_valid, self.is_broken = True, False
+        elif not self.is_valid:
+            return True
+        self._bids.apply(update.bids, self.depth)
+        self._asks.apply(update.asks, self.depth)
+        self.newest = update
+        if update.checksum != self.checksum():
+            self.distrust()
+            return False
+        return True
+
+    def drop(self) -> None:
+        """Forget everything; updates are ignored until the next snapshot."""
+        self._bids.clear()
+        self._asks.clear()
+        self.is_valid = False
+        self.newest = None
+
+    def expect(self, now: float) -> None:
+        """Its snapshot has just been asked for in the usual way; it has an interval's time to come."""
+        self.drop()
+        self.is_broken = False
+        self._due_at = now + REPAIR_INTERVAL
+
+    def distrust(self) -> None:
+        """It is wrong: due as soon as an interval has gone by since it was last asked for again."""
+        self.drop()
+        self.is_broken = True
+        self._due_at = self._repaired_at + REPAIR_INTERVAL
 
     def checksum(self) -> int:
-        """Of the book as it stands."""
-        return checksum(list(self._asks.items())[:CHECKED], list(self._bids.items())[:CHECKED])
+        """CRC-32 of the book as it stands."""
+        levels = [*self._asks.best(SUMMED), *self._bids.best(SUMMED)]
+        return zlib.crc32("".join(_digits(number) for level in levels for number in level).encode())
 
-    def message(self, data: BookData, received_at: float) -> KrakenBook:
-        """The book as it stands, for handlers."""
-        sides = [tuple((float(price), float(qty)) for price, qty in one.items()) for one in (self._bids, self._asks)]
-        return KrakenBook(
-            received_at=received_at, symbol=data.symbol, bids=sides[0], asks=sides[1], checksum=data.checksum
+    def picture(self) -> KrakenOrderBook | None:
+        """The book as it stands; None where it cannot be trusted."""
+        update = self.newest
+        if update is None:
+            return None
+        return KrakenOrderBook(
+            received_at=update.received_at,
+            symbol=update.symbol,
+            bids=[(float(price), float(qty)) for price, qty in self._bids.best()],
+            asks=[(float(price), float(qty)) for price, qty in self._asks.best()],
+            checksum=update.checksum,
+            timestamp=update.timestamp,
         )
+
+    def is_due(self, now: float) -> bool:
+        """Whether to ask for it again now; then it counts as asked for."""
+        if self.is_valid or now < self._due_at:
+            return False
+        self._repaired_at = now
+        self.expect(now)
+        return True
+
+
+def _digits(number: Decimal) -> str:
+    return f"{number:f}".replace(".", "").lstrip("0")
 
 
 class KrakenState(VenueState):
-    """One run's memory.
+    """Merges order books, and hands each trade on once. `book` is for any thread.
 
     Args:
-        depth: levels of each side of a book.
-        lock: guards the books, which any thread may ask for.
-        after: the run before, whose trades are not handed on again.
+        lock: guards the books.
+        after: the state of the stream's run before.
     """
 
-    takes = frozenset({TickerFrame, TradeFrame, BookFrame, KrakenAnswer})
+    takes: ClassVar[frozenset[type]] = frozenset({Trades, BookUpdate, BookGranted})
 
-    def __init__(
-        self, depth: int, lock: AbstractContextManager[Any] | None = None, after: KrakenState | None = None
-    ) -> None:
-        self._depth = depth
+    def __init__(self, lock: AbstractContextManager[Any] | None = None, after: KrakenState | None = None) -> None:
         self._lock = nullcontext() if lock is None else lock
-        self._requests: dict[Hashable, dict[int, Request]] = {}
-        self._books: dict[str, OrderBook] = {}
-        self._shown: dict[str, KrakenBook] = {}
-        self._due: dict[str, float] = {}  # when a distrusted book is asked for again
-        self._asked_at: dict[str, float] = {}  # when it was asked for last
-        self._newest: dict[str, int] = {} if after is None else dict(after._newest)  # trade_id
+        self._books: dict[str, KrakenBook] = {}
+        self._newest: dict[str, int] = {} if after is None else dict(after._newest)  # the last trade of each pair
 
-    def book(self, symbol: str) -> KrakenBook | None:
-        """A book that can be trusted now; any thread."""
+    def book(self, symbol: str) -> KrakenOrderBook | None:
+        """A pair's book as it stands; None where there is none that can be trusted."""
         with self._lock:
-            return self._shown.get(symbol)
+            book = self._books.get(symbol)
+            return None if book is None else book.picture()
 
-    def requested(self, connection: Hashable, request: Request) -> None:
-        """Its answers repeat its number."""
-        if request.number is not None:
-            self._requests.setdefault(connection, {})[request.number] = request
+    # For the dispatch thread
 
-    def closed(self, connection: Hashable, endpoint: str, now: float) -> Outcome:
-        """No book can be trusted before the next image."""
-        self._requests.pop(connection, None)
-        with self._lock:
-            self._books.clear()
-            self._shown.clear()
+    def added(self, subscription: Subscription, now: float) -> Outcome:
+        if subscription.kind == "book":
+            with self._lock:
+                self._books.setdefault(subscription.name, KrakenBook(now))
         return NOTHING
 
     def removed(self, subscription: Subscription, now: float) -> Outcome:
-        """Its book goes; what still comes of it is no longer shown."""
-        if subscription.kind == "book":
-            self._forget(subscription.name)
-            self._due.pop(subscription.name, None)
+        if subscription.kind == "trade":
+            self._newest.pop(subscription.name, None)
+        elif subscription.kind == "book":
+            with self._lock:
+                self._books.pop(subscription.name, None)
         return NOTHING
 
-    def _forget(self, symbol: str) -> None:
+    def opened(self, connection: Hashable, endpoint: str, now: float) -> Outcome:
+        return self._drop_all(now)
+
+    def closed(self, connection: Hashable, endpoint: str, now: float) -> Outcome:
+        return self._drop_all(now)
+
+    def _drop_all(self, now: float) -> Outcome:
+        """The connection that kept the books is gone; a new one sends their snapshots."""
         with self._lock:
-            self._books.pop(symbol, None)
-            self._shown.pop(symbol, None)
+            for book in self._books.values():
+                book.expect(now)
+        return NOTHING
 
     def take(self, message: Any, connection: Hashable | None, now: float, wanted: Container[Topic]) -> Outcome:
-        """Take frames apart."""
-        if isinstance(message, KrakenAnswer):
-            return Outcome(commands=[self._refusal(message, connection)])
-        if isinstance(message, BookFrame):
-            return self._book(message, now)
-        if isinstance(message, TradeFrame):
-            return self._trades(message)
-        return Outcome(messages=[(KrakenTicker, _stamped(one, message.received_at)) for one in message.data])
+        if isinstance(message, Trades):
+            return self._take_apart(message, wanted)
+        with self._lock:
+            if isinstance(message, BookUpdate):
+                return self._merge(message, now, wanted)
+            granted = self._books.get(message.subscription.name)
+            if granted is not None:
+                granted.depth = message.depth
+            return Outcome(commands=(Confirmed(message.subscription),))
 
-    def _refusal(self, answer: KrakenAnswer, connection: Hashable | None) -> Command:
-        said = answer.error or ""
-        request = self._requests.get(connection, {}).get(answer.number or 0)
-        asked = request.subscriptions if request is not None else ()
-        found = next((one for one in asked if one.name == answer.symbol), None)
-        return ServerError(said) if found is None else Refused(found, said)
-
-    def _trades(self, frame: TradeFrame) -> Outcome:
-        """Those that are newer than all before. The first image is of trades that were made before we asked."""
-        newest = self._newest.get(frame.symbol)
-        if newest is None and frame.kind == "snapshot":
-            new: list[KrakenTrade] = []
-        else:
-            new = [one for one in frame.data if one.trade_id is None or one.trade_id > (newest or 0)]
-        self._newest[frame.symbol] = max(newest or 0, *(one.trade_id or 0 for one in frame.data))
-        stamped = [(KrakenTrade, _stamped(one, frame.received_at)) for one in new]
-        return Outcome(messages=stamped, is_duplicate=not stamped)
-
-    def withheld(self, messages: Sequence[Any]) -> None:
-        """Trades that were not handed on, since the stream stops, are new to the next run."""
-        for trade in messages:
-            if isinstance(trade, KrakenTrade) and trade.trade_id is not None:
-                self._newest[trade.symbol] = min(self._newest.get(trade.symbol, 0), trade.trade_id - 1)
-
-    def unreadable(self, endpoint: str, now: float) -> Outcome:
-        """It may have been the change of any book, and the checksum sees the ten best levels only."""
-        return self._distrust_all(now)
-
-    def missed(self, reason: str, now: float) -> Outcome:
-        """As where a message could not be read; a new connection brings new images by itself."""
-        return self._distrust_all(now) if reason in ("slow consumer", "conflated") else NOTHING
-
-    def _distrust_all(self, now: float) -> Outcome:
-        commands = [command for symbol in list(self._books) for command in self._distrust(symbol, now)]
+    def _merge(self, update: BookUpdate, now: float, wanted: Container[Topic]) -> Outcome:
+        """Merge what the server says about a book; the whole book is made only for whoever wants it."""
+        book = self._books.get(update.symbol)
+        if book is None:  # not wanted any more
+            return NOTHING
+        fits = book.apply(update)
+        if book.is_valid:
+            messages: list[tuple[Topic, Any]] = [(BookUpdate, update)] if BookUpdate in wanted else []
+            if KrakenOrderBook in wanted:
+                messages.append((KrakenOrderBook, book.picture()))
+            return Outcome(messages)
+        commands: list[Command] = [] if fits else [Report(ChecksumError(update.symbol))]
+        if book.is_due(now):
+            commands.append(_again(update.symbol))
         return Outcome(commands=commands)
 
-    def round(self, now: float) -> Outcome:
-        """Ask for the books whose time has come."""
-        due = [symbol for symbol, moment in self._due.items() if now >= moment]
-        return Outcome(commands=[command for symbol in due for command in self._ask(symbol, now)])
-
-    def _book(self, frame: BookFrame, now: float) -> Outcome:
+    def _take_apart(self, frame: Trades, wanted: Container[Topic]) -> Outcome:
+        """Hand trades on one by one, as they happened, without those that were handed on before."""
         messages: list[tuple[Topic, Any]] = []
-        commands: list[Command] = []
-        for data in frame.data:
-            if frame.kind == "snapshot":
-                self._books[data.symbol] = OrderBook(self._depth)
-            book = self._books.get(data.symbol)
-            if book is None:  # its image is still to come
-                continue
-            if book.change(data):
-                shown = book.message(data, frame.received_at)
-                with self._lock:
-                    self._shown[data.symbol] = shown
-                messages.append((KrakenBook, shown))
-            else:
-                commands += [Report(ChecksumError(data.symbol)), *self._distrust(data.symbol, now)]
-        return Outcome(messages=messages, commands=commands)
+        for trade in sorted(frame.trades, key=lambda trade: trade.trade_id):
+            if trade.trade_id > self._newest.get(trade.symbol, -1):
+                self._newest[trade.symbol] = trade.trade_id
+                _set_received_at(trade, frame.received_at)
+                messages.append((KrakenTrade, trade))
+        is_duplicate = not messages
+        if Trades in wanted:
+            messages.append((Trades, frame))
+        return Outcome(messages, is_duplicate=is_duplicate)
 
-    def _distrust(self, symbol: str, now: float) -> list[Command]:
-        """Show a book no longer, and ask for its image: at once, or when enough time has passed since the last time."""
-        self._forget(symbol)
-        self._due.setdefault(symbol, max(now, self._asked_at.get(symbol, now - PAUSE) + PAUSE))
-        return self._ask(symbol, now) if now >= self._due[symbol] else []
+    def withheld(self, messages: Sequence[Any]) -> None:
+        for message in messages:
+            if isinstance(message, KrakenTrade):
+                newest = self._newest.get(message.symbol, -1)
+                self._newest[message.symbol] = min(newest, message.trade_id - 1)
 
-    def _ask(self, symbol: str, now: float) -> list[Command]:
-        del self._due[symbol]
-        self._asked_at[symbol] = now
-        return [Resubscribe((Subscription("book", symbol),))]
+    def unreadable(self, endpoint: str, now: float) -> Outcome:
+        return self._distrust(now)
+
+    def missed(self, reason: str, now: float) -> Outcome:
+        return self._distrust(now) if reason in DROPPED else NOTHING
+
+    def _distrust(self, now: float) -> Outcome:
+        """An update may be lost, and nobody would notice where it was of a level that the checksum is not of."""
+        with self._lock:
+            for book in self._books.values():
+                if book.is_valid and book.depth > SUMMED:
+                    book.distrust()
+        return self.round(now)
+
+    def round(self, now: float) -> Outcome:
+        with self._lock:
+            due = [symbol for symbol, book in self._books.items() if book.is_broken and book.is_due(now)]
+        return Outcome(commands=(_again(*due),)) if due else NOTHING
 
 
-def _stamped(message: Any, received_at: float) -> Any:
-    """With the time at which its frame was received, which is how a decoded message is completed."""
-    msgspec.structs.force_setattr(message, "received_at", received_at)
-    return message
+def _again(*symbols: str) -> Resubscribe:
+    return Resubscribe(tuple(Subscription("book", symbol) for symbol in symbols))

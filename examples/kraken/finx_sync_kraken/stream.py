@@ -1,102 +1,161 @@
-"""`KrakenStream`: Kraken's tickers, trades and order books into callbacks."""
+"""`KrakenStream`: Kraken's public tickers, trades and order books into callbacks."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+import re
+from typing import Any, Final
 
 from finx_sync.config import Account, address_of
-from finx_sync.errors import ConfigError, InvalidInputError
+from finx_sync.errors import InvalidInputError
+from finx_sync.messages import Message
+from finx_sync.pipeline.iterator import MessageIterator
+from finx_sync.pipeline.latest import LastTable
+from finx_sync.state import ENDED
 from finx_sync.stream import Stream
+from finx_sync.stream.checks import checked_names
 from finx_sync.venues.base import Subscription
-from finx_sync_kraken.codec import DEPTHS, KrakenCodec
-from finx_sync_kraken.messages import KrakenBook, KrakenTicker, KrakenTrade
-
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
-
-    from finx_sync.session.options import StreamOptions
+from finx_sync_kraken.codec import DEFAULT_DEPTH, DEPTHS, KrakenCodec
+from finx_sync_kraken.messages import KrakenOrderBook, KrakenTicker, KrakenTrade
+from finx_sync_kraken.state import KrakenState
 
 __all__ = ["ENVIRONMENTS", "KrakenStream"]
 
-URL: Final = "wss://ws.kraken.com"
-ENVIRONMENTS: Final[dict[str, str | None]] = {"production": URL, "sandbox": None}
+EXAMPLE: Final = "wss://ws.kraken.com"
+ENVIRONMENTS: Final[dict[str, str | None]] = {"production": EXAMPLE, "sandbox": None}
+
+_SYMBOL: Final = re.compile(r"[^\s/\"\\]+/[^\s/\"\\]+")
 
 
-class KrakenStream(Stream[KrakenTicker | KrakenTrade | KrakenBook]):
-    """Streams from Kraken's public WebSocket v2. Making one does no I/O.
+class KrakenStream(Stream[KrakenTicker | KrakenTrade | KrakenOrderBook]):
+    """Streams from Kraken. Making one does no I/O, and no credentials are needed.
 
     Args:
-        environment: "production" or "sandbox" (embedded); None for the first.
-        url: another address.
-        depth: levels of each side of a book, one of `DEPTHS`.
-        options: what every stream takes.
+        environment: "production" (the usual one) or "sandbox" (embedded).
+        url: another server, like "wss://host".
+        options: what every stream takes; see `finx_sync.session.options.Options`.
 
     Raises:
-        ConfigError: no such environment or depth, or an option that cannot be right.
+        ConfigError: no such environment, no URL, or an option that cannot be right.
     """
 
-    def __init__(
-        self,
-        *,
-        environment: str | None = None,
-        url: str | None = None,
-        depth: int = DEPTHS[0],
-        **options: Unpack[StreamOptions],
-    ) -> None:
-        if depth not in DEPTHS:
-            raise ConfigError(f"depth is one of {', '.join(map(str, DEPTHS))}, not {depth!r}")
-        address = address_of("kraken", ENVIRONMENTS, environment, url, URL)
-        super().__init__(KrakenCodec(address or "", depth), Account(address, None), **options)
+    def __init__(self, *, environment: str | None = None, url: str | None = None, **options: Any) -> None:
+        address = address_of("kraken", ENVIRONMENTS, environment, url, EXAMPLE)
+        self._kraken = KrakenCodec(address or "")
+        super().__init__(self._kraken, Account(address, None), **options)
+        self._latest[KrakenTrade] = LastTable(self._kraken.decode)
 
-    def on_ticker(self, handler: Any = None, /, *symbols: str) -> Any:
-        """Call a function with every ticker (``@stream.on_ticker``), or with a symbol's (``("BTC/USD")``)."""
-        return self._register(KrakenTicker, handler, symbols)
+    def _check_name(self, kind: type[Message], name: str) -> None:
+        _checked((name,))
 
-    def on_trade(self, handler: Any = None, /, *symbols: str) -> Any:
-        """Call a function with every trade; used like `on_ticker`."""
-        return self._register(KrakenTrade, handler, symbols)
+    # Handlers, which run on the dispatch thread
 
-    def on_book(self, handler: Any = None, /, *symbols: str) -> Any:
-        """Call a function with every verified order book; used like `on_ticker`."""
-        return self._register(KrakenBook, handler, symbols)
+    def on_ticker(self, handler: Any, /, *symbols: str) -> Any:
+        """Call a function with every KrakenTicker (``@stream.on_ticker``), or some (``@stream.on_ticker("BTC/USD")``).
 
-    def subscribe_ticker(self, *symbols: str) -> None:
-        """Ask for the best prices of symbols, now or when the stream starts, and again after every reconnect.
+        A plain call works too, ``stream.on_ticker(handler, "BTC/USD")``, and returns the handler.
 
         Raises:
-            InvalidInputError: no symbol, like "BTC/USD".
+            HandlerError: it cannot be called with one argument.
+            InvalidInputError: no pair, like "BTC/USD".
         """
-        self._ask("ticker", symbols, self._subscribe)
+        return self._register(KrakenTicker, handler, symbols)
+
+    def on_trade(self, handler: Any, /, *symbols: str) -> Any:
+        """Call a function with every KrakenTrade, once; used like `on_ticker`."""
+        return self._register(KrakenTrade, handler, symbols)
+
+    def on_book(self, handler: Any, /, *symbols: str) -> Any:
+        """Call a function with the whole KrakenOrderBook after each change of it; used like `on_ticker`."""
+        return self._register(KrakenOrderBook, handler, symbols)
+
+    # Subscriptions
+
+    def subscribe_ticker(self, *symbols: str) -> None:
+        """Ask for the best prices of pairs, now or when the stream starts, and again after every reconnect.
+
+        Raises:
+            InvalidInputError: no pair, like "BTC/USD".
+        """
+        self._ask("ticker", symbols)
 
     def subscribe_trades(self, *symbols: str) -> None:
-        """Ask for trades; those that were made during a short outage are handed on too. Otherwise as above."""
-        self._ask("trade", symbols, self._subscribe)
+        """Ask for the trades of pairs, beginning with the last 50; otherwise as `subscribe_ticker`."""
+        self._ask("trade", symbols)
 
-    def subscribe_book(self, *symbols: str) -> None:
-        """Ask for order books; otherwise as `subscribe_ticker`."""
-        self._ask("book", symbols, self._subscribe)
+    def subscribe_book(self, *symbols: str, depth: int = DEFAULT_DEPTH) -> None:
+        """Ask for the order books of pairs; every update's checksum is verified. Otherwise as `subscribe_ticker`.
+
+        Args:
+            symbols: the pairs.
+            depth: levels a side: 10, 25, 100, 500 or 1000.
+
+        Raises:
+            InvalidInputError: no pair, another depth, or the book of one of them is subscribed in another depth.
+        """
+        if depth not in DEPTHS:
+            raise InvalidInputError(f"Kraken has books of {', '.join(map(str, DEPTHS))} levels a side, not {depth!r}")
+        wanted = self._subscriptions.desired()
+        for symbol in _checked(symbols):
+            if Subscription("book", symbol) in wanted and self._kraken.depth(symbol) != depth:
+                raise InvalidInputError(f"the book of {symbol} is subscribed in another depth; unsubscribe it first")
+        self._kraken.depths.update(dict.fromkeys(symbols, depth))
+        self._ask("book", symbols)
 
     def unsubscribe_ticker(self, *symbols: str) -> None:
-        """Ask for tickers no longer."""
-        self._ask("ticker", symbols, self._unsubscribe)
+        """Want the tickers of pairs no more."""
+        self._give_up("ticker", symbols)
 
     def unsubscribe_trades(self, *symbols: str) -> None:
-        """Ask for trades no longer."""
-        self._ask("trade", symbols, self._unsubscribe)
+        """Want the trades of pairs no more."""
+        self._give_up("trade", symbols)
 
     def unsubscribe_book(self, *symbols: str) -> None:
-        """Ask for books no longer."""
-        self._ask("book", symbols, self._unsubscribe)
+        """Want the order books of pairs no more; `order_book` forgets them."""
+        self._give_up("book", symbols)
 
-    def _ask(self, channel: str, symbols: tuple[str, ...], act: Callable[..., object]) -> None:
-        for symbol in symbols:
-            if not isinstance(symbol, str) or symbol.count("/") != 1 or not symbol.strip("/"):
-                raise InvalidInputError(f"{symbol!r} is not a symbol; it looks like 'BTC/USD'")
-        for symbol in symbols:
-            act(Subscription(channel, symbol))
+    def _ask(self, channel: str, symbols: tuple[str, ...]) -> None:
+        self._subscribe(*(Subscription(channel, symbol) for symbol in _checked(symbols)))
 
-    def order_book(self, symbol: str) -> KrakenBook | None:
-        """A symbol's book, verified by its checksum; None while there is none that can be trusted. Any thread."""
-        state: Any = self._venue
-        return state.book(symbol) if self.is_connected else None
+    def _give_up(self, channel: str, symbols: tuple[str, ...]) -> None:
+        for symbol in _checked(symbols):
+            self._unsubscribe(Subscription(channel, symbol))
+
+    # What is known
+
+    def order_book(self, symbol: str) -> KrakenOrderBook | None:
+        """A pair's order book as it stands, verified by its checksum; safe from any thread, never waits.
+
+        Returns:
+            None while there is none that can be trusted: before the server's snapshot, while not connected, and after a
+            wrong checksum until the next snapshot.
+        """
+        session = self._session
+        if session is None or session.state.state in ENDED or not session.wants(Subscription("book", symbol)):
+            return None
+        assert isinstance(self._venue, KrakenState)
+        return self._venue.book(symbol)
+
+    def latest(self, name: str) -> KrakenTicker | KrakenTrade | None:
+        """A pair's newest ticker, or else trade; None when there was none yet. Never waits."""
+        checked_names((name,))
+        ticker: KrakenTicker | None = self._latest[KrakenTicker].get(name)
+        trade: KrakenTrade | None = self._latest[KrakenTrade].get(name)
+        return ticker or trade
+
+    def _fill(self, iterator: MessageIterator[Any], names: tuple[str, ...]) -> None:
+        for kind in (KrakenTicker, KrakenTrade, KrakenOrderBook):
+            self._handlers.add(kind, iterator.put, names or None)
+
+
+def _checked(symbols: tuple[str, ...]) -> tuple[str, ...]:
+    """The same names.
+
+    Raises:
+        InvalidInputError: one of them is no pair, or there is none.
+    """
+    for symbol in checked_names(symbols):
+        if not _SYMBOL.fullmatch(symbol):
+            raise InvalidInputError(f"{symbol!r} is no pair of Kraken's; it looks like 'BTC/USD'")
+    if not symbols:
+        raise InvalidInputError("name at least one pair, like 'BTC/USD'")
+    return symbols

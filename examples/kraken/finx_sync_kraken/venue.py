@@ -15,15 +15,11 @@ __all__ = ["VENUE"]
 
 
 def _subscribe(stream: KrakenStream, names: Sequence[str]) -> None:
-    """A symbol's channel ("trade:BTC/USD", "book:BTC/USD"), or a symbol: its ticker."""
-    asks = {"ticker": stream.subscribe_ticker, "trade": stream.subscribe_trades, "book": stream.subscribe_book}
+    """A pair's channel ("trade:BTC/USD"), or a pair: its ticker."""
+    subscribe = {"ticker": stream.subscribe_ticker, "trade": stream.subscribe_trades, "book": stream.subscribe_book}
     for name in names:
-        channel, colon, symbol = name.partition(":")
-        ask = asks.get(channel) if colon else None
-        if ask is None:
-            stream.subscribe_ticker(name)
-        else:
-            ask(symbol)
+        channel, _, symbol = name.rpartition(":")
+        subscribe.get(channel, stream.subscribe_ticker)(symbol if channel in subscribe else name)
 
 
 def _listen(stream: KrakenStream, show: Show) -> None:
