@@ -55,7 +55,7 @@ class CallCounter:
 
     def _look(self, frame: types.FrameType, event: str, argument: object) -> None:
         path = frame.f_code.co_filename
-        if self.on and event == "call" and path.startswith(str(PACKAGE)) and f"{PACKAGE.name}/sandbox" not in path:
+        if self.on and event == "call" and path.startswith(str(PACKAGE)) and "/sandbox/" not in path:
             self.calls[f"{Path(path).relative_to(PACKAGE)}:{frame.f_code.co_name}"] += 1
             self.modules.add(str(Path(path).relative_to(PACKAGE)))
 
