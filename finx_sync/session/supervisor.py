@@ -357,13 +357,26 @@ class Supervisor:
         return WebSocketApp(
             self._codec.url_for(key, self.endpoint, self._carried),
             header=self._codec.headers(key, self.endpoint, time.time()),
-            on_open=lambda app: self._opened(app, key),
+            on_open=lambda app: self._open(app, key),
             on_error=self._failed,
             on_batch=self._received,
             on_message=self._received_binary,
             max_size=self._options.max_size,
             connect_timeout=self._options.connect_timeout,
         )
+
+    def _open(self, app: WebSocketApp, key: Any) -> None:
+        """The websocket is open. A codec that raises now would leave a connection that nobody has asked anything of."""
+        try:
+            self._opened(app, key)
+        except Exception as error:  # noqa: BLE001  # whatever a venue's author has overlooked
+            venue = self._codec.venue
+            defect = InternalError(
+                f"the codec of {venue} raised {type(error).__name__} while the connection was opened ({error}); "
+                "please report it to whoever wrote the venue"
+            )
+            defect.__cause__ = error
+            self._owner.fail(defect)
 
     def _opened(self, app: WebSocketApp, key: Any) -> None:
         self._liveness.opened_at = time.monotonic()
