@@ -1,6 +1,6 @@
-"""Frames and pictures of options: `chain` (pandas, extra ``greeks``) and `plots` (matplotlib, extra ``plot``).
+"""Option chains as frames and plots: `chain` (pandas, extra ``greeks``) and `plots` (matplotlib, extra ``plot``).
 
-Nothing here is imported by the rest of the library before it is used.
+The rest of the library imports nothing from here before it is used.
 """
 
 from __future__ import annotations

@@ -21,9 +21,9 @@ CHAIN_COLUMNS: Final = (
     "best_ask_amount", "last_price", "underlying_price", "delta", "gamma", "vega", "theta", "rho", "open_interest",
     "volume",
 )  # fmt: skip
-"""Fields of the contract message; units as there."""
+"""Fields of the contract message, in the same units."""
 QUOTES: Final = ("bid_iv", "ask_iv", "best_bid_price", "best_ask_price")
-"""Of these a 0 on the wire means that there is no quote, or none that has a volatility."""
+"""Fields in which a 0 on the wire means that there is no quote, or none that has a volatility."""
 INDEX: Final = ("underlying", "price_unit", "expiry", "strike", "option_side")
 SECONDS_PER_DAY: Final = 86_400
 
@@ -36,31 +36,31 @@ def chain_frame(
     price_unit: str | None = None,
     recompute: bool = False,
 ) -> pd.DataFrame:
-    """Put contracts into a frame of one row for each option: strikes by expiry.
+    """Put contracts into a frame with one row for each option: strikes by expiry.
 
-    Only options get in, not futures, perpetuals, spot pairs and combinations; of several ticks of one option the last
-    counts. Options on different underlyings, and inverse and linear options on the same, stay apart in the index:
-    ``BTC-26AUG22-20000-C`` is priced in BTC, ``BTC_USDC-26AUG22-20000-C`` in USDC. `chain.xs(("BTC", "USDC"))` is one
-    of them, by expiry, strike and side.
+    Only options are included, not futures, perpetuals, spot pairs or combinations. Of several ticks of one option the
+    last counts. Options on different underlyings, and inverse and linear options on one underlying, are separate in the
+    index: ``BTC-26AUG22-20000-C`` is priced in BTC, ``BTC_USDC-26AUG22-20000-C`` in USDC. `chain.xs(("BTC", "USDC"))`
+    selects the latter, by expiry, strike and side.
 
     Args:
         ticks: contracts from a stream, a five-minute matrix, a time slice, or a recording.
         base: only options on this underlying, like "BTC", or priced in it, like "USDC"; None for all.
-        expiry: only those that expire then, like "26AUG22", a date, or a datetime; None for all.
-        price_unit: only options that are priced in this: "BTC" for the inverse options on BTC, "USDC" for the linear
-            ones; None for all.
-        recompute: compute greeks and the volatilities of the quotes from `underlying_price`, `mark_iv`, the quotes and
-            the timestamp, in the conventions of `ContractTick.greeks`, instead of taking the feed's; NaN where one of
-            these is missing, or the option had expired.
+        expiry: only options that expire on this day, like "26AUG22", a date, or a datetime; None for all.
+        price_unit: only options that are priced in this unit: "BTC" for the inverse options on BTC, "USDC" for the
+            linear ones; None for all.
+        recompute: whether to compute greeks and the volatilities of the quotes from `underlying_price`, `mark_iv`, the
+            quotes and the timestamp, in the conventions of `ContractTick.greeks`, instead of taking the feed's. A value
+            is NaN if one of these is missing or the option had expired.
 
     Returns:
-        A frame with the index (underlying, price_unit, expiry, strike, option_side), sorted and unique;
-        `CHAIN_COLUMNS`, `instrument_name` and `timestamp`. A missing value is NaN, also where the wire has 0 for "no
+        A frame with the index (underlying, price_unit, expiry, strike, option_side), sorted and unique, and the columns
+        `CHAIN_COLUMNS`, `instrument_name` and `timestamp`. A missing value is NaN, even if the wire has 0 for "no
         quote". ``attrs["greeks"]`` is "feed" or "recomputed".
 
     Raises:
-        InvalidInputError: `expiry` is no date.
-        MissingExtraError: pandas is not installed, or NumPy or SciPy to recompute.
+        InvalidInputError: `expiry` is not a date.
+        MissingExtraError: pandas is not installed, or NumPy or SciPy, which `recompute` needs.
     """
     pd = _pandas()
     chosen = _chosen(ticks, base, None if expiry is None else read_expiry(expiry), price_unit)
@@ -89,7 +89,7 @@ def chain_frame(
 def _chosen(
     ticks: Iterable[ContractTick], base: str | None, day: dt.date | None, price_unit: str | None
 ) -> list[tuple[Instrument, ContractTick]]:
-    """The last tick of each wanted option. What tells options apart is what their names mean: 5AUG22 is 05AUG22."""
+    """The last tick of each selected option. Options are identified by what their names mean: 5AUG22 is 05AUG22."""
     chosen: dict[tuple[Any, ...], tuple[Instrument, ContractTick]] = {}
     for tick in ticks:
         try:
@@ -123,21 +123,21 @@ def _recomputed(frame: pd.DataFrame, instruments: list[Instrument], ticks: list[
 
 
 def markets(chain: pd.DataFrame) -> list[tuple[str, str]]:
-    """Underlyings and price units of a chain, sorted; from the names where `xs` has taken them out of the index."""
+    """The underlyings and price units in a chain, sorted; read from the names, since `xs` removes index levels."""
     named = {name.partition("-")[0]: name for name in chain["instrument_name"]}
     found = (parse_instrument(name) for name in named.values())
     return sorted({(one.base, one.price_unit) for one in found})
 
 
 def check_one_market(chain: pd.DataFrame, what: str) -> None:
-    """Refuse a chain of several underlyings or price units, of which one number would mix the prices.
+    """Refuse a chain with several underlyings or price units, whose prices must not be mixed.
 
     Args:
         chain: as `chain_frame` returns it, or a part of it.
-        what: what is asked for, for the error.
+        what: what was requested, for the error's text.
 
     Raises:
-        InvalidInputError: there are several; the text has them, and how to choose.
+        InvalidInputError: there are several; the text lists them and says how to choose.
     """
     found = markets(chain)
     if len(found) > 1:
@@ -150,7 +150,7 @@ def check_one_market(chain: pd.DataFrame, what: str) -> None:
 
 
 def read_expiry(expiry: Moment) -> dt.date:
-    """Read an expiry: as an instrument's name spells it, as ISO 8601, or a date or datetime (its day in UTC)."""
+    """Parse an expiry: as an instrument's name spells it, as ISO 8601, or a date or datetime (its day in UTC)."""
     parsed: dt.date | dt.time | None
     try:
         parsed = read_any(expiry, EARLIEST_SECONDS)
@@ -169,20 +169,20 @@ def _expiry_in_name(text: str) -> dt.date | None:
 
 
 def term_structure(chain: pd.DataFrame) -> pd.DataFrame:
-    """Volatility by expiry: at the money, and at a delta of a quarter on either side.
+    """Volatility by expiry: at the money, and at a delta of 0.25 for puts and for calls.
 
-    Expiries that have passed are left out. Between strikes the mark volatility is interpolated: by strike for the
-    money, by delta for the quarters. Where a chain does not reach, the value is NaN.
+    Expiries that have passed are left out. The mark volatility is interpolated: by the logarithm of the strike at the
+    money, by delta for the other two. A value outside the chain's range is NaN.
 
     Args:
-        chain: as `chain_frame` returns it, of one underlying in one price unit.
+        chain: as `chain_frame` returns it, with one underlying in one price unit.
 
     Returns:
         A frame by expiry with the columns `days` (from the newest tick to expiry), `forward`, `atm_iv`,
-        `put_25_iv` and `call_25_iv`.
+        `put_25_iv` and `call_25_iv`; volatilities in percent.
 
     Raises:
-        InvalidInputError: the chain holds several underlyings or price units.
+        InvalidInputError: the chain has several underlyings or price units.
     """
     import numpy as np
 
@@ -198,7 +198,8 @@ def term_structure(chain: pd.DataFrame) -> pd.DataFrame:
         strikes = marked.groupby(level="strike")["mark_iv"].mean()
         quarter = {}
         for side in ("put", "call"):
-            # The sides' deltas run from 0 to 1 one way or the other; interpolation wants them ascending.
+            # By strike, the absolute deltas of one side rise and those of the other fall; interpolation needs them to
+            # rise.
             half = marked[marked.index.get_level_values("option_side") == side].dropna(subset=["delta"])
             half = half.assign(delta=half["delta"].abs()).sort_values("delta")
             quarter[side] = _between(0.25, half["delta"].to_numpy(), half["mark_iv"].to_numpy())

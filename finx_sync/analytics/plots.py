@@ -1,4 +1,4 @@
-"""Pictures of a chain: the smile of each expiry, and volatility over expiries."""
+"""Plots of a chain: the smile of each expiry, and the term structure."""
 
 from __future__ import annotations
 
@@ -24,19 +24,22 @@ DAY_TICKS: Final = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 
 
 def plot_smile(chain: pd.DataFrame, expiry: Moment | None = None, *, ax: Axes | None = None) -> Axes:
-    """Draw implied volatility over strikes.
+    """Plot implied volatility against the strike.
 
-    One expiry shows the mark volatility, the bid and ask volatilities of the out-of-the-money options as bars, and the
-    forward. Several expiries show a mark line each, over the strike divided by the forward.
+    One expiry is shown with its mark volatility, the bid and ask volatilities of the out-of-the-money options as bars,
+    and the forward. Several expiries are shown with one mark line each, against the strike divided by the forward.
 
     Args:
-        chain: as `option_chain` returns it, of one underlying in one price unit.
-        expiry: which, like "26AUG22"; None draws all that there are.
-        ax: where to draw; None makes a new figure.
+        chain: as `option_chain` returns it, with one underlying in one price unit.
+        expiry: the only one to plot, like "26AUG22"; None plots all.
+        ax: where to plot; None makes a new figure.
+
+    Returns:
+        The axes.
 
     Raises:
-        InvalidInputError: there is no such expiry in the chain, nothing with a volatility, or several underlyings or
-            price units.
+        InvalidInputError: the chain has no such expiry, nothing with a volatility, or several underlyings or price
+            units.
         MissingExtraError: matplotlib is not installed.
     """
     if expiry is not None:
@@ -45,7 +48,7 @@ def plot_smile(chain: pd.DataFrame, expiry: Moment | None = None, *, ax: Axes | 
     check_one_market(chain, "a smile")
     marked = chain[chain["mark_iv"] > 0]
     strikes = marked.reset_index().groupby("expiry")["strike"].nunique()
-    # A single point is no smile, unless there is nothing else.
+    # A single point is not a smile, so such expiries are left out unless there is nothing else.
     expiries = strikes.index[strikes > 1] if (strikes > 1).any() else strikes.index
     if expiries.empty:
         raise InvalidInputError("nothing in the chain has a volatility" + (f" at {expiry}" if expiry else ""))
@@ -63,7 +66,7 @@ def _one_smile(ax: Axes, part: pd.DataFrame, expiry: Any) -> None:
     forward = float(part["underlying_price"].median())
     strikes = part.index.get_level_values("strike")
     sides = part.index.get_level_values("option_side")
-    # Out of the money is where the market trades, and where a quote says most about volatility.
+    # The market trades mostly out of the money, and quotes there say most about volatility.
     quoted = part[((sides == "call") == (strikes >= forward)) & part["ask_iv"].notna()]
     at = quoted.index.get_level_values("strike")
     low = quoted["bid_iv"].fillna(quoted["ask_iv"])
@@ -75,14 +78,14 @@ def _one_smile(ax: Axes, part: pd.DataFrame, expiry: Any) -> None:
     mark = part.groupby(level="strike")["mark_iv"].mean()
     ax.plot(mark.index, mark, "o-", color=MARK, markersize=4, linewidth=1.5, label="mark", zorder=3)
     ax.axvline(forward, color=MUTED, linestyle=":", linewidth=1, label=f"forward {forward:,.2f}", zorder=1)
-    # A far ask can be many times the mark; the smile is what the picture is of.
+    # A far ask can be many times the mark, and must not flatten the smile.
     ax.set_ylim(0.85 * mark.min(), min(1.35 * mark.max(), 1.05 * max(mark.max(), quoted["ask_iv"].max())))
     left = (expiry - part["timestamp"].max()).total_seconds() / 86_400
     remaining = f", {left:.1f} days to expiry" if left > 0 else ""
     ax.set_title(f"{_title(part)} {expiry_code(expiry)}{remaining}", loc="left")
     ax.set_xlabel("strike")
     ax.xaxis.set_major_formatter("{x:,.0f}")
-    ax.legend(frameon=False, fontsize="small", loc="upper center")  # where a smile leaves room
+    ax.legend(frameon=False, fontsize="small", loc="upper center")  # where a smile leaves space
 
 
 def _many_smiles(ax: Axes, marked: pd.DataFrame, expiries: Any) -> None:
@@ -101,14 +104,17 @@ def _many_smiles(ax: Axes, marked: pd.DataFrame, expiries: Any) -> None:
 
 
 def plot_term_structure(chain: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
-    """Draw volatility over days to expiry: at the money, and of puts and calls with a delta of a quarter.
+    """Plot volatility against the days to expiry: at the money, and for puts and calls with a delta of 0.25.
 
     Args:
-        chain: as `option_chain` returns it, of one underlying in one price unit.
-        ax: where to draw; None makes a new figure.
+        chain: as `option_chain` returns it, with one underlying in one price unit.
+        ax: where to plot; None makes a new figure.
+
+    Returns:
+        The axes.
 
     Raises:
-        InvalidInputError: nothing in the chain has a volatility, or it holds several underlyings or price units.
+        InvalidInputError: nothing in the chain has a volatility, or it has several underlyings or price units.
         MissingExtraError: matplotlib is not installed.
     """
     table = term_structure(chain)
@@ -124,7 +130,7 @@ def plot_term_structure(chain: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
         target.plot(
             known["days"], known[column], "o-", color=colour, label=label, linewidth=width, markersize=3 + width
         )
-    # Room below the lines for the names of the expiries.
+    # Space below the lines for the names of the expiries.
     low, high = target.get_ylim()
     target.set_ylim(low - (high - low) / 6, high)
     for expiry, days in table["days"].items():
@@ -145,7 +151,7 @@ def plot_term_structure(chain: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
 
 
 def _title(chain: pd.DataFrame) -> str:
-    """The underlying, with the price unit where that is another: ``BTC``, ``BTC in USDC``."""
+    """The underlying, with the price unit if that differs: ``BTC``, ``BTC in USDC``."""
     return ", ".join(base if base == unit else f"{base} in {unit}" for base, unit in markets(chain))
 
 

@@ -6,10 +6,10 @@
         fault_proxy.inject(Reset())
         finx_stream.take(5, timeout=10)
 
-`FaultProxy` stands between any client and any server; `faults` has what it can do, `script` what it can do by itself.
-The fixtures are in `plugin`, which pytest finds by itself. The way of a byte: `proxy` (accepts, hands out orders) →
-`link` (the sockets, a thread each) → `editor` (frames) → `shaper` (times). It reads frames by its own code: a shared
-one would let a mistake cancel itself out.
+`FaultProxy` runs between any client and any server; `faults` lists what it can do, and `script` plays faults at set
+times. The fixtures are in `plugin`, which pytest finds automatically. A byte passes through `proxy` (accepts, gives
+orders), `link` (the sockets; one thread for each connection), `editor` (frames) and `shaper` (times). The proxy reads
+frames with code of its own: if it shared the client's, a mistake there could cancel itself out.
 """
 
 from finx_sync.testing.faults import (

@@ -1,7 +1,7 @@
 """Just enough of RFC 6455 and HTTP to damage them on purpose. No I/O, no clock.
 
-Written apart from the client's own frame reader and from the sandbox: shared code would let a mistake cancel itself
-out. A `Conversation` reads both directions of one connection. What is no websocket passes through it untouched.
+It shares no code with the client's own frame reader or the sandbox, so that a mistake there cannot cancel itself out.
+A `Conversation` reads both directions of one connection. What is not a websocket passes through unchanged.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from typing import Final, NamedTuple
 __all__ = ["Conversation", "Edit", "FrameEditor", "WholeFrame", "close_frame", "http_answer"]
 
 MAX_HEAD: Final = 64 * 1024
-"""Bytes of a request's or an answer's head; what is longer passes untouched."""
+"""Bytes of a request's or an answer's head; a longer one passes unchanged."""
 MAX_EDITED: Final = 16 * 1024 * 1024
-"""Bytes of a frame that is held until it is whole, to be damaged; a longer one passes."""
+"""Bytes of a frame that is held until it is complete, to be damaged; a longer one passes."""
 
 _TEXT, _CONTINUATION, _FIRST_CONTROL, _CLOSE = 0x1, 0x0, 0x8, 0x8
 _JSON_SIGNS: Final = {ord("{"): b"(", ord("}"): b")", ord("["): b"<", ord("]"): b">", ord(":"): b";", ord(","): b";"}
-"""What "json" damage puts in the place of a sign."""
+"""What "json" damage puts in place of each character."""
 
 
 @dataclass(frozen=True)
 class WholeFrame:
-    """One frame, whole.
+    """One complete frame.
 
     Attributes:
         raw: all its bytes.
-        head: how many of them are the header, mask included.
-        mask: four bytes, or empty where the sender does not mask.
+        head: how many of them are the header, including the mask.
+        mask: four bytes; empty if the frame is not masked.
     """
 
     raw: bytes
@@ -41,32 +41,32 @@ class WholeFrame:
 
     @property
     def is_whole_text(self) -> bool:
-        """Whether it is a text message by itself, not compressed."""
+        """Whether it is a complete text message, not compressed."""
         return self.raw[0] == 0x80 | _TEXT
 
     def payload(self) -> bytes:
-        """The payload, the mask taken off."""
+        """The payload, unmasked."""
         data = self.raw[self.head :]
         return bytes(byte ^ self.mask[at % 4] for at, byte in enumerate(data)) if self.mask else data
 
     def with_byte(self, at: int, byte: int) -> bytes:
-        """The frame with one byte of its payload replaced, masked as the rest is."""
+        """The frame with one byte of its payload replaced, masked like the rest."""
         raw = bytearray(self.raw)
         raw[self.head + at] = byte ^ (self.mask[at % 4] if self.mask else 0)
         return bytes(raw)
 
 
 Edit = Callable[[WholeFrame], "bytes | None"]
-"""Returns a frame's new bytes; None for a frame that does not suit."""
+"""Returns a frame's new bytes; None if the frame is not suitable, so that the next one is tried."""
 
 
 class FrameEditor:
-    """One direction's frames: passes them on, and changes, drops or adds some.
+    """The frames of one direction: passes them on, and changes, drops or adds some.
 
     Attributes:
-        muted: swallow messages that begin from now on; control frames pass.
+        muted: whether messages that begin from now on are dropped; control frames pass.
         has_closed: whether a close frame has passed.
-        has_ended: whether the last insert was handed out; from then on all input is swallowed.
+        has_ended: whether the frame of `end_with` was returned; from then on all input is dropped.
     """
 
     def __init__(self) -> None:
@@ -75,38 +75,38 @@ class FrameEditor:
         self.has_ended = False
         self._edits: deque[Edit] = deque()
         self._last: bytes | None = None
-        self._buffer = bytearray()  # the head of an incomplete header, or a frame that is held until it is whole
-        self._left = 0  # payload bytes of the present frame that are still to come
-        self._dropping = False  # the present frame's payload
-        self._message_dropped = False  # the present message, over all its fragments
+        self._buffer = bytearray()  # the beginning of a header, or a frame that is held until it is complete
+        self._left = 0  # payload bytes of the current frame that are still to come
+        self._dropping = False  # whether the current frame's payload is dropped
+        self._message_dropped = False  # whether the current message is dropped, with all its fragments
 
     def edit(self, edit: Edit) -> None:
-        """Change the next frame that suits."""
+        """Change the next suitable frame."""
         self._edits.append(edit)
 
     def end_with(self, frame: bytes) -> None:
-        """Hand out `frame` at the next end of a frame, and nothing after it; ``feed(b"")`` asks whether that is now."""
+        """Insert `frame` after the current frame, and pass nothing after it; ``feed(b"")`` returns it if it is due."""
         self._last = frame
 
     def clear(self) -> None:
-        """Take mute and edits back."""
+        """Cancel mute and pending edits."""
         self.muted = False
         self._edits.clear()
 
     def release(self) -> bytes:
-        """Hand out what waits for the rest of its header: these are no frames after all."""
+        """Return the bytes that wait for the rest of a header: these are not frames after all."""
         rest = bytes(self._buffer)
         self._buffer.clear()
         return rest
 
     def feed(self, data: bytes) -> bytes:
-        """Take bytes in, return what goes on. Bytes of an incomplete header wait for the rest."""
+        """Take bytes, and return those that pass on. Bytes of an incomplete header wait for the rest."""
         if self.has_ended:
             return b""
         buffer = self._buffer
         buffer += data
         out: list[bytes | bytearray] = []
-        at = kept = 0  # what stands between them is walked over and passes unchanged
+        at = kept = 0  # the bytes from `kept` to `at` have been looked at and pass unchanged
         while True:
             step = min(self._left, len(buffer) - at)
             if self._dropping:
@@ -148,13 +148,13 @@ class FrameEditor:
         return changed
 
     def _begin(self, first: int, length: int) -> None:
-        """A frame's header is passed; decide whether its payload is."""
+        """A frame begins: decide whether it is dropped."""
         opcode = first & 0x0F
         self._left = length
         if opcode >= _FIRST_CONTROL:
             self.has_closed = self.has_closed or opcode == _CLOSE
             return
-        if opcode != _CONTINUATION:  # half a message would be another fault than the one asked for
+        if opcode != _CONTINUATION:  # dropping half a message would be a different fault
             self._message_dropped = self.muted
         self._dropping = self._message_dropped
 
@@ -166,7 +166,7 @@ class _Header(NamedTuple):
 
 
 def _header(buffer: bytearray, at: int) -> _Header | None:
-    """What the header at `at` says; None while it is incomplete."""
+    """Parse the header at `at`; None while it is incomplete."""
     available = len(buffer) - at
     if available < 2:
         return None
@@ -188,7 +188,7 @@ Damage = Callable[[WholeFrame, Random], "tuple[bytes, str] | None"]
 
 
 def damage_header(frame: WholeFrame, random: Random) -> tuple[bytes, str] | None:
-    """Make the header of a message one that RFC 6455 5.2 forbids, whoever reads it."""
+    """Change a message's header into one that RFC 6455 5.2 forbids in either direction."""
     if not frame.is_whole_text:
         return None
     first, second = frame.raw[0], frame.raw[1]
@@ -204,7 +204,7 @@ def damage_header(frame: WholeFrame, random: Random) -> tuple[bytes, str] | None
 
 
 def damage_utf8(frame: WholeFrame, random: Random) -> tuple[bytes, str] | None:
-    """Put a byte into a text that no UTF-8 text has."""
+    """Put a byte into a text that never occurs in UTF-8."""
     length = len(frame.raw) - frame.head
     if not frame.is_whole_text or not length:
         return None
@@ -239,11 +239,11 @@ def _sign_places(text: bytes) -> list[int]:
 
 
 DAMAGE: Final[dict[str, Damage]] = {"header": damage_header, "utf8": damage_utf8, "json": damage_json}
-"""By the part of `Corrupt`."""
+"""By the `part` of `Corrupt`."""
 
 
 def close_frame(code: int | None, reason: str) -> bytes:
-    """A close frame as a server sends it, or should not."""
+    """A close frame of a server, valid or not."""
     payload = b"" if code is None else struct.pack("!H", code) + reason.encode()
     return bytes((0x80 | _CLOSE, len(payload))) + payload
 
@@ -281,16 +281,16 @@ class Conversation:
     """Both directions of one connection, from the HTTP upgrade to the frames.
 
     The request passes with two changes: `Host` names the target, as it would without the proxy, and the offer of
-    compression is taken out, so that every message can be read and damaged.
+    compression is removed, so that every message can be read and damaged.
 
     Args:
-        host: for the `Host` header.
-        opaque: pass everything untouched: what comes is TLS.
+        host: the value of the `Host` header.
+        opaque: whether to pass everything unchanged, because it is TLS.
 
     Attributes:
         up, down: the frames to the server, and to the client.
         has_request: whether the head of an HTTP request has come.
-        is_websocket: whether the server has agreed to one.
+        is_websocket: whether the server has agreed to a websocket.
     """
 
     def __init__(self, host: str, *, opaque: bool = False) -> None:
@@ -305,7 +305,7 @@ class Conversation:
         self._walks_up = False
 
     def from_client(self, data: bytes) -> bytes:
-        """Take in what the client sent; return what goes to the server."""
+        """Take what the client sent, and return what goes to the server."""
         if self._walks_up:
             return self.up.feed(data)
         if self._request is None:
@@ -326,7 +326,7 @@ class Conversation:
         return self._request_head(head) + end + self.up.feed(rest)
 
     def from_server(self, data: bytes) -> bytes:
-        """Take in what the server sent; return what goes to the client."""
+        """Take what the server sent, and return what goes to the client."""
         if self.is_websocket:
             return self.down.feed(data)
         if self._response is None:
@@ -343,7 +343,7 @@ class Conversation:
         return head + end + rest
 
     def close(self, frame: bytes) -> bytes:
-        """End with a close frame towards the client; returns what goes to it now, the rest comes with `from_server`."""
+        """End with a close frame to the client; returns what it gets now, the rest comes with `from_server`."""
         self.down.end_with(frame)
         return self.down.feed(b"") if self.is_websocket else b""
 

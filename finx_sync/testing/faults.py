@@ -1,7 +1,7 @@
-"""What a `FaultProxy` can do to a connection: values that are checked when made and print as the code that makes them.
+"""What a `FaultProxy` can do to a connection: values that are checked when made, with the code that makes them as repr.
 
-Faults of an open connection work at once; faults of the handshake wait for the next one. Those marked *frames* need to
-see the websocket: plain TCP, or TLS that the proxy ends itself.
+Faults of an open connection work at once; faults of the handshake wait for the next handshake. Those marked *frames*
+need to see the websocket: over plain TCP, or over TLS that the proxy terminates itself.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ __all__ = [
 ]
 
 Direction = Literal["both", "to_client", "to_server"]
-"""Which way: from the server to the client, back, or both."""
+"""Which direction: to the client, to the server, or both."""
 OneWay = Literal["to_client", "to_server"]
 Part = Literal["header", "utf8", "json"]
 
 MAX_CLOSE_CODE: Final = 0xFFFF
 MAX_CLOSE_REASON: Final = 123
-"""Bytes that fit into a close frame beside the code (RFC 6455 5.5)."""
+"""Bytes that fit into a close frame besides the code (RFC 6455 5.5)."""
 
 
 class Fault:
     """The base of all faults.
 
     Attributes:
-        needs_frames: whether the proxy must see the websocket's frames or HTTP for it.
-        at_handshake: whether it waits for the next handshake instead of hitting open connections.
+        needs_frames: whether the proxy must be able to read the websocket's frames or HTTP.
+        at_handshake: whether it waits for the next handshake instead of affecting open connections.
     """
 
     needs_frames = False
@@ -52,7 +52,7 @@ class Fault:
 
 @dataclass(frozen=True)
 class Cut(Fault):
-    """End the TCP connection on both sides with a FIN, in the middle of whatever is on its way."""
+    """End the TCP connection on both sides with a FIN, in the middle of whatever is in flight."""
 
 
 @dataclass(frozen=True)
@@ -62,13 +62,13 @@ class Reset(Fault):
 
 @dataclass(frozen=True)
 class BlackHole(Fault):
-    """Let nothing pass, and say nothing. What was sent meanwhile arrives when it is over, as TCP would send it again.
+    """Let nothing pass, silently. What was sent in the meantime arrives afterwards, as if TCP had retransmitted it.
 
-    A client that gives up and leaves frees the server at once.
+    If the client gives up and disconnects, the connection to the server ends at once.
 
     Attributes:
-        direction: which way.
-        lasting: seconds; None until the connection ends or `FaultProxy.clear`.
+        direction: the direction that is affected.
+        lasting: seconds; None until the connection ends or `FaultProxy.clear` is called.
     """
 
     direction: Direction = "both"
@@ -81,7 +81,7 @@ class BlackHole(Fault):
 
 @dataclass(frozen=True)
 class Delay(Fault):
-    """Let everything arrive later; nothing overtakes.
+    """Let everything arrive later, in the original order.
 
     Attributes:
         seconds: how much later.
@@ -100,10 +100,10 @@ class Delay(Fault):
 
 @dataclass(frozen=True)
 class Throttle(Fault):
-    """Let only so many bytes a second pass.
+    """Limit the number of bytes that pass in a second.
 
     Attributes:
-        bytes_per_second: each way.
+        bytes_per_second: the limit for each direction.
         direction, lasting: as in `BlackHole`.
     """
 
@@ -119,12 +119,12 @@ class Throttle(Fault):
 
 @dataclass(frozen=True)
 class Split(Fault):
-    """Hand what passes to the network in small pieces.
+    """Send what passes in small pieces.
 
     Attributes:
         size: bytes of a piece.
-        pause: seconds between two pieces. With 0 the receiver's system may put them together again.
-        count: bytes that pass like this, each way; None for all to come.
+        pause: seconds between two pieces. With 0 the receiver's system may join them again.
+        count: bytes that are split like this in each direction; None for all from now on.
         direction: as in `BlackHole`.
     """
 
@@ -144,11 +144,11 @@ class Split(Fault):
 
 @dataclass(frozen=True)
 class Corrupt(Fault):
-    """Damage the next messages so that whoever reads them must notice (frames).
+    """Damage the next messages in a way that any reader must notice (frames).
 
     Attributes:
-        part: "header" makes a frame that RFC 6455 forbids, "utf8" puts a byte into a text that UTF-8 does not know,
-            "json" damages a bracket, colon or comma outside of strings. Which one, and where, the seed decides.
+        part: "header" makes a frame that RFC 6455 forbids, "utf8" puts a byte that is invalid in UTF-8 into a text,
+            "json" damages a bracket, colon or comma outside of strings. The seed decides which one, and where.
         times: how many messages.
         direction: one way; both would be two faults.
     """
@@ -167,10 +167,10 @@ class Corrupt(Fault):
 
 @dataclass(frozen=True)
 class Mute(Fault):
-    """Swallow whole messages, while pings, pongs and close frames still pass: the peer looks alive (frames).
+    """Drop whole messages, while pings, pongs and close frames still pass, so that the peer looks alive (frames).
 
     Attributes:
-        direction, lasting: as in `BlackHole`; what was swallowed never arrives.
+        direction, lasting: as in `BlackHole`; what was dropped never arrives.
     """
 
     needs_frames = True
@@ -185,10 +185,10 @@ class Mute(Fault):
 
 @dataclass(frozen=True)
 class Close(Fault):
-    """Close the websocket towards the client at the next end of a frame, as its server would (frames).
+    """Close the websocket towards the client after the current frame, as its server would (frames).
 
     Attributes:
-        code: any number of two bytes, also one that RFC 6455 forbids; None for a close frame without a code.
+        code: any number of two bytes, even one that RFC 6455 forbids; None for a close frame without a code.
         reason: at most 123 bytes.
     """
 
@@ -206,21 +206,21 @@ class Close(Fault):
 
 @dataclass(frozen=True)
 class SwallowHandshake(Fault):
-    """Take the connection and what the client says, and never answer; nothing of it reaches the server."""
+    """Accept the connection and what the client sends, and never answer; nothing of it reaches the server."""
 
     at_handshake = True
 
 
 @dataclass(frozen=True)
 class Answer(Fault):
-    """Answer the handshake with an HTTP status instead of asking the server (frames).
+    """Answer the handshake with an HTTP status instead of passing it to the server (frames).
 
     Attributes:
-        status: like 401, 403, 429, 503 or 302.
-        retry_after: for a ``Retry-After`` header: seconds, or a text such as an HTTP date.
-        location: for a ``Location`` header, where a redirect points.
+        status: such as 401, 403, 429, 503 or 302.
+        retry_after: the value of a ``Retry-After`` header: seconds, or a text such as an HTTP date; None for no header.
+        location: the value of a ``Location`` header, to which a redirect leads; None for no header.
         headers: further (name, value) pairs.
-        body: text behind the headers.
+        body: the text after the headers.
     """
 
     needs_frames = True
@@ -240,7 +240,7 @@ class Answer(Fault):
                 raise InvalidInputError("a header has a name, and no line break in it")
 
     def all_headers(self) -> list[tuple[str, str]]:
-        """The headers that are asked for, the two special ones first."""
+        """All headers of the answer; ``Retry-After`` and ``Location`` come first."""
         after = f"{self.retry_after:g}" if isinstance(self.retry_after, (int, float)) else self.retry_after
         special = (("Retry-After", after), ("Location", self.location))
         return [(name, value) for name, value in special if value is not None] + list(self.headers)

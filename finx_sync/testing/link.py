@@ -1,7 +1,7 @@
-"""One proxied connection: a thread that alone touches both of its sockets, and does to them what it is ordered.
+"""One proxied connection: one thread owns both of its sockets and carries out the orders for them.
 
-What other threads want comes through a queue and a waker. Every wait is for the sockets, the waker, or a time; nothing
-blocks in `recv` or `send`, so that an order, above all the one to stop, is obeyed at once.
+Orders from other threads come through a queue, followed by a wake-up. Every wait is for the sockets, the wake-up or a
+time, and nothing blocks in `recv` or `send`, so an order, above all the one to stop, is carried out at once.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ __all__ = ["Link", "LinkRoute", "Order"]
 CHUNK: Final = 256 * 1024
 """Bytes read at once."""
 PIECES_AT_ONCE: Final = 256
-"""Sends in a row before orders are looked at again."""
+"""Sends in a row before the queue of orders is checked again."""
 CONNECT_TIMEOUT: Final = 10.0
 """Seconds to reach the target, and for each TLS handshake."""
 LEAVE_GRACE: Final = 1.0
-"""Seconds that a side gets to answer a FIN or a close frame; a socket closed before would turn the FIN into a RST."""
+"""Seconds that each side has to answer a FIN or a close frame; closing earlier would turn the FIN into a RST."""
 
 _LINGER_OFF: Final = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
 
@@ -58,12 +58,12 @@ class LinkRoute:
     """Where connections go.
 
     Attributes:
-        family, address: of the target.
-        name: the target's host name, for its certificate.
+        family, address: the target's.
+        name: the target's host name, to check its certificate.
         host: what its clients write into the `Host` header.
-        server_context: ends TLS towards clients; None passes on what comes.
-        upstream_context: begins TLS towards the target.
-        opaque: what comes is TLS that is passed on unread.
+        server_context: for TLS with clients; None passes on what comes.
+        upstream_context: for TLS with the target; None for none.
+        opaque: whether what comes is TLS, and passed on unread.
     """
 
     family: socket.AddressFamily
@@ -77,10 +77,10 @@ class LinkRoute:
 
 @dataclass(frozen=True)
 class Order:
-    """Something to do.
+    """What a link is ordered to do.
 
     Attributes:
-        fault: what; None takes all lasting faults back.
+        fault: the fault to apply; None cancels all lasting faults.
         random: decides what the fault leaves open.
         happened: called with a note, on the link's thread, each time the fault has taken effect.
     """
@@ -91,7 +91,7 @@ class Order:
 
 
 class _Over(Exception):  # noqa: N818 - no error
-    """The connection is to end now."""
+    """Raised to end the connection now."""
 
 
 class _End:
@@ -99,14 +99,14 @@ class _End:
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
-        self.has_ended = False  # it sent its last byte
+        self.has_ended = False  # it has sent its last byte
         self.was_reset = False
-        self.is_finished = False  # we sent ours
-        self.is_blocked = False  # it takes no more for now
+        self.is_finished = False  # we have sent our last byte
+        self.is_blocked = False  # it accepts no more for now
         self.events = 0
 
     def receive(self) -> bytes | None:
-        """What is there; b"" at the end, None for nothing yet."""
+        """Receive what is there; b"" at the end of the stream, None for nothing yet."""
         try:
             return self.sock.recv(CHUNK)
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
@@ -116,7 +116,7 @@ class _End:
             return b""
 
     def send(self, data: memoryview) -> int:
-        """Send what fits; returns how many bytes that was."""
+        """Send as much as the socket accepts; returns how many bytes that was."""
         try:
             count = self.sock.send(data)
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
@@ -125,7 +125,7 @@ class _End:
         return count
 
     def has_unseen(self) -> bool:
-        """Whether OpenSSL holds bytes that no selector knows of."""
+        """Whether OpenSSL holds bytes that a selector cannot see."""
         return isinstance(self.sock, ssl.SSLSocket) and self.sock.pending() > 0
 
     def finish(self) -> None:
@@ -133,22 +133,25 @@ class _End:
         if not self.is_finished:
             self.is_finished = True
             with contextlib.suppress(OSError):
-                socket.socket.shutdown(self.sock, socket.SHUT_WR)  # an SSLSocket's own would take TLS away
+                socket.socket.shutdown(self.sock, socket.SHUT_WR)  # SSLSocket's own method drops the TLS state
 
     def reset(self) -> None:
-        """Let `close` send a RST."""
+        """Make `close` send a RST."""
         with contextlib.suppress(OSError):
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_OFF)
 
 
 class Link:
-    """Carries one client's connection to the target. `order`, `stop`, `join` and the counters are for any thread.
+    """Carries one client's connection to the target.
+
+    `order`, `stop` and `join` are for any thread, and so is reading `is_websocket`, `to_client` and `to_server`. Only
+    the link's thread writes those three, each in a single assignment. Everything else is for the link's thread alone.
 
     Args:
         number: unique within the proxy, from 1.
-        client: just accepted.
-        route: where to.
-        orders: obeyed before the first byte.
+        client: the connection that was just accepted.
+        route: where to connect.
+        orders: carried out before the first byte passes.
         ended: called at the end, on the link's thread.
     """
 
@@ -170,11 +173,11 @@ class Link:
         self._orders: queue.SimpleQueue[Order | None] = queue.SimpleQueue()
         for order in orders:
             self._orders.put(order)
-        self._refusal: Order | None = None  # a fault of the handshake, instead of a server
-        self._closing: Order | None = None  # it waits for the end of a frame
+        self._refusal: Order | None = None  # a fault of the handshake, which takes the server's place
+        self._closing: Order | None = None  # a `Close` that waits for the end of a frame
         self._unmutes: list[tuple[float, FrameEditor]] = []
-        self._cut_at = math.inf  # the client has had its time to answer a close frame
-        self._leave_by = math.inf  # only the ends of both sides are waited for
+        self._cut_at = math.inf  # when the client's time to answer a close frame is over
+        self._leave_by = math.inf  # once finite, nothing is carried: both sides have until then to end
         self._wake_reader, self._wake_writer = socket.socketpair()
         self._wake_writer.setblocking(False)
         self._wake_reader.setblocking(False)
@@ -183,11 +186,13 @@ class Link:
         self._thread = threading.Thread(target=self._run, name=f"finx-sync fault proxy link {number}", daemon=True)
 
     def start(self) -> None:
-        """Begin to carry."""
+        """Start the link's thread."""
         self._thread.start()
 
     def order(self, order: Order) -> None:
-        """Have something done, at once."""
+        """Have an order carried out at once."""
+        # First the order, then the wake-up: the thread reads the wake-ups away before it empties the queue, so it
+        # cannot go to sleep on an order.
         self._orders.put(order)
         self._wake()
 
@@ -207,7 +212,7 @@ class Link:
         return self._talk.is_websocket
 
     def _wake(self) -> None:
-        # A full pipe wakes as well; a closed one says that the link has ended.
+        # A full pipe wakes the thread, too, and a closed one means that the link has ended.
         with contextlib.suppress(OSError):
             self._wake_writer.send(b"!")
 
@@ -226,7 +231,7 @@ class Link:
         except _Over:
             pass
         except OSError:
-            self._client.reset()  # the target is out of reach, or no TLS could be agreed on
+            self._client.reset()  # the target cannot be reached, or a TLS handshake failed
         finally:
             self._selector.close()
             for end in self._ends():
@@ -239,7 +244,7 @@ class Link:
         return [self._client] if self._server is None else [self._client, self._server]
 
     def _begin(self) -> None:
-        """Agree on TLS with the client, and reach the target unless the handshake is to fail."""
+        """Do the TLS handshake with the client, then connect to the target unless a fault takes its place."""
         route = self._route
         if route.server_context is not None:
             self._client.sock = route.server_context.wrap_socket(
@@ -277,7 +282,7 @@ class Link:
                 return
 
     def _wait_for(self, end: _End, event: int, deadline: float) -> None:
-        """Wait for one event of one socket, obeying orders meanwhile."""
+        """Wait for one event of one socket, and carry out orders in the meantime."""
         self._selector.register(end.sock, event)
         try:
             while True:
@@ -295,7 +300,7 @@ class Link:
     # Carrying
 
     def _carry(self) -> None:
-        """Do all that can be done now, then wait for more."""
+        """Do everything that can be done now, then wait."""
         now = time.monotonic()
         self._obey_all()
         for at, editor in list(self._unmutes):
@@ -337,7 +342,7 @@ class Link:
             self._refuse(now)
 
     def _refuse(self, now: float) -> None:
-        """The client's request is whole: answer it, if that is the fault."""
+        """The client's request is complete: answer it, if that is the fault."""
         order = self._refusal
         assert order is not None
         if isinstance(order.fault, Answer) and not self._talk.down.has_ended:
@@ -362,8 +367,8 @@ class Link:
                     self.to_server += count
         except OSError:
             if sink is self._client:
-                raise _Over from None  # whoever takes nothing any more has left
-            # What the server said before it left is still to be read; that it has left, too.
+                raise _Over from None  # the client has disconnected
+            # The server has disconnected. What it sent before, and the end itself, are still to be read.
             shaper.drop()
             sink.is_blocked = False
 
@@ -378,7 +383,7 @@ class Link:
             self._pass_ends_on(client, server, now)
 
     def _say_goodbye(self, now: float) -> None:
-        """The last word to the client is a fault's. A closing handshake wants its answer before the FIN."""
+        """End after a fault's last bytes to the client; its answer to a close frame comes before the FIN."""
         if self._closing is not None:
             self._closing.happened("")
             self._closing = None
@@ -392,13 +397,13 @@ class Link:
             self._cut(now)
 
     def _pass_ends_on(self, client: _End, server: _End, now: float) -> None:
-        """What ends on one side ends on the other, in the same way, once all that came before has arrived."""
+        """End on one side what has ended on the other, in the same way, after everything before it has arrived."""
         if client.has_ended:
             if client.was_reset:
                 server.reset()
                 raise _Over
             if self._down.is_held(now) or self._up.is_held(now):
-                raise _Over  # whoever waits behind a black hole is freed when the client gives up
+                raise _Over  # the client has given up during a black hole, so the server need not wait
             if self._up.is_empty:
                 server.finish()
         if server.has_ended and self._down.is_empty:
@@ -436,7 +441,7 @@ class Link:
             self._selector.register(end.sock, events)
         end.events = events
 
-    # Obeying
+    # Orders
 
     def _obey_all(self) -> None:
         with contextlib.suppress(BlockingIOError):

@@ -1,14 +1,14 @@
-"""Fixtures for pytest, found by themselves where finx-sync is installed (entry point ``pytest11``).
+"""Fixtures for pytest, which finds them automatically if finx-sync is installed (entry point ``pytest11``).
 
-- `finx_sandbox`: a running sandbox of the test's own.
+- `finx_sandbox`: a running sandbox for this test alone.
 - `fault_proxy`: a `FaultProxy` in front of it, seeded by ``--finx-seed`` (default 0).
-- `finx_stream`: a `StreamManager`, connected through the proxy, impatient enough for tests.
-- `finx_environment`: ``FINX_URL`` and ``FINX_API_KEY`` set, so that a bot's own ``StreamManager()`` connects through
-  the proxy as well.
+- `finx_stream`: a `StreamManager` that is connected through the proxy, with timeouts short enough for tests.
+- `finx_environment`: sets ``FINX_URL`` and ``FINX_API_KEY``, so that a bot's own ``StreamManager()`` connects through
+  the proxy too.
 
-A module or ``conftest.py`` changes them by overriding `finx_sandbox_options` or `finx_stream_options`.
+To change them, override `finx_sandbox_options` or `finx_stream_options` in a module or ``conftest.py``.
 
-pytest imports this module in every run, whether a test uses it or not; so it imports little before a fixture is used.
+pytest imports this module in every run, whether or not a test uses it, so it imports little before a fixture is used.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture
 def finx_sandbox_options() -> dict[str, Any]:
-    """Arguments of `finx_sandbox`; override it to change them. By default a message every 10 ms."""
+    """Arguments of `finx_sandbox`; override this fixture to change them. By default a message comes every 10 ms."""
     return {"contract_interval": 0.01, "spot_interval": 0.01}
 
 
@@ -62,7 +62,7 @@ def finx_sandbox(finx_sandbox_options: dict[str, Any]) -> Iterator[Sandbox]:
 
 @pytest.fixture
 def fault_proxy(finx_sandbox: Sandbox, request: pytest.FixtureRequest) -> Iterator[FaultProxy]:
-    """A `finx_sync.testing.FaultProxy` in front of the sandbox; hand its `url` to the program under test."""
+    """A `finx_sync.testing.FaultProxy` in front of the sandbox; pass its `url` to the program under test."""
     from finx_sync.testing.proxy import FaultProxy
 
     with FaultProxy(finx_sandbox.url, seed=request.config.getoption("--finx-seed")) as proxy:
@@ -71,7 +71,7 @@ def fault_proxy(finx_sandbox: Sandbox, request: pytest.FixtureRequest) -> Iterat
 
 @pytest.fixture
 def finx_stream_options() -> dict[str, Any]:
-    """Arguments of `finx_stream`; override it to change them. By default a dead peer is noticed in 1.5 s."""
+    """Arguments of `finx_stream`; override this fixture to change them. By default it notices a dead peer in 1.5 s."""
     from finx_sync.session.backoff import Backoff
 
     return {
@@ -96,7 +96,7 @@ def finx_stream(fault_proxy: FaultProxy, finx_stream_options: dict[str, Any]) ->
 
 @pytest.fixture
 def finx_environment(fault_proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Let a ``StreamManager()`` without arguments connect through `fault_proxy`; returns its URL."""
+    """Make a ``StreamManager()`` without arguments connect through `fault_proxy`; returns the proxy's URL."""
     monkeypatch.delenv("FINX_ENVIRONMENT", raising=False)
     monkeypatch.setenv("FINX_API_KEY", KEY)
     monkeypatch.setenv("FINX_URL", fault_proxy.url)

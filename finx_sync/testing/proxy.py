@@ -1,4 +1,4 @@
-"""`FaultProxy`: a TCP proxy that does to connections what networks, servers and middleboxes do on their bad days."""
+"""`FaultProxy`: a TCP proxy that causes the faults of bad networks, servers and middleboxes on purpose."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = ["Effect", "FaultProxy", "Injection", "ProxiedConnection"]
 
 EFFECTS_KEPT: Final = 100_000
 ACCEPT_PAUSE: Final = 0.02
-"""Seconds before accepting is tried again after it failed."""
+"""Seconds to wait before accepting again after it failed."""
 PORTS: Final = {"ws": 80, "http": 80, "tcp": 0, "wss": 443, "https": 443}
 TLS_SCHEMES: Final = frozenset({"wss", "https"})
 
@@ -38,8 +38,8 @@ class Effect:
     Attributes:
         at: seconds after the proxy was made.
         connection: the number of the connection, from 1.
-        fault: what was asked for.
-        note: what the seed decided, such as which byte of a frame became what.
+        fault: the fault that was injected.
+        note: what the seed decided, such as which byte of a frame was changed to what.
     """
 
     at: float
@@ -65,7 +65,7 @@ class ProxiedConnection:
 
 
 class Injection:
-    """What became of one `FaultProxy.inject` or `arm`. For any thread."""
+    """The effects of one `FaultProxy.inject` or `arm`. For any thread."""
 
     def __init__(self) -> None:
         self._condition = threading.Condition()
@@ -73,16 +73,16 @@ class Injection:
 
     @property
     def effects(self) -> tuple[Effect, ...]:
-        """What has happened so far."""
+        """The effects so far."""
         with self._condition:
             return tuple(self._effects)
 
     def wait(self, timeout: float, effects: int = 1) -> bool:
-        """Wait until its faults have taken effect so many times; returns whether they have.
+        """Wait until its faults have taken effect `effects` times; returns whether they have.
 
         Args:
             timeout: seconds.
-            effects: how often, over all connections and faults.
+            effects: how often, counted over all connections and faults.
         """
         with self._condition:
             return self._condition.wait_for(lambda: len(self._effects) >= effects, timeout)
@@ -94,7 +94,7 @@ class Injection:
 
 
 class _Armed:
-    """Faults that wait for connections to come."""
+    """Faults that wait for the next connections."""
 
     def __init__(self, faults: tuple[Fault, ...], left: int | None, injection: Injection) -> None:
         self.faults = faults
@@ -103,7 +103,7 @@ class _Armed:
 
 
 class FaultProxy:
-    """Stands between any client and any server, and passes everything on until it is asked to do otherwise.
+    """Runs between any client and any server, and passes everything on until faults are injected.
 
     ::
 
@@ -112,25 +112,26 @@ class FaultProxy:
             ...
             proxy.inject(Reset())                      # now, to all open connections
             proxy.arm(Answer(503), times=3)            # the next three handshakes
-            proxy.play([Step(1.0, (Cut(),))])          # by a script
+            proxy.play([Step(1.0, (Cut(),))])          # following a script
 
-    Every method may be called from any thread. One thread accepts, and one carries each connection; `stop` ends them.
+    Every method may be called from any thread. One thread accepts connections, and each connection has a thread of its
+    own; `stop` ends them all.
 
-    In front of TLS it either passes TLS on, and then knows only faults of bytes (`Fault.needs_frames` is False), or
-    ends it with a certificate that the client trusts (`server_context`), and then sees the frames.
+    In front of a TLS server it either passes TLS on, and then only faults of bytes are possible (`Fault.needs_frames`
+    is False), or terminates it with a certificate that the client trusts (`server_context`), and then sees the frames.
 
     Args:
         target: ``ws://host:port``, ``wss://host``, ``http``, ``https`` or ``tcp://host:port``, or a (host, port) pair.
         seed: decides what a fault leaves open, such as which byte is damaged. Equal seeds and equal calls in the same
-            order damage equal frames equally.
+            order damage equal frames in the same way.
         host: address to listen on.
         port: 0 takes a free one. A proxy that is started again takes the same port again.
-        server_context: the proxy's own certificate: it ends TLS towards clients.
-        upstream_context: verifies the target, where `server_context` is given and the target speaks TLS; None verifies
+        server_context: has the proxy's own certificate, with which it terminates TLS with clients.
+        upstream_context: verifies the target if `server_context` is given and the target uses TLS; None verifies
             against the system's certificates.
 
     Raises:
-        ConfigError: the target or the port cannot be right.
+        ConfigError: the target is not valid.
     """
 
     def __init__(
@@ -154,7 +155,8 @@ class FaultProxy:
             self._upstream_context = upstream_context or ssl.create_default_context()
         self.sees_frames: Final = not is_tls or server_context is not None
         self._made_at = time.monotonic()
-        # Guards everything below; never held during I/O or a wait for a thread.
+        # Guards everything below; never held while waiting for I/O or for a thread to end. The links' threads take it
+        # too, when a fault takes effect and when they end; they hold no other lock then, so no two wait for each other.
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._stopping = False
@@ -167,17 +169,17 @@ class FaultProxy:
         self._performances: list[Performance] = []
 
     def __repr__(self) -> str:
-        """Tell both addresses."""
+        """Show both addresses."""
         return f"<FaultProxy {self._host}:{self._port} to {self._target[0]}:{self._target[1]}>"
 
     # Life
 
     def start(self) -> FaultProxy:
-        """Listen; clients can connect when it returns.
+        """Start listening; clients can connect when this returns.
 
         Raises:
             ConfigError: the target's name has no address, or the port is taken.
-            UsageError: it runs already.
+            UsageError: the proxy is already running.
         """
         route = self._route()
         with self._changed:
@@ -194,7 +196,7 @@ class FaultProxy:
         return self
 
     def stop(self, timeout: float = 5.0) -> None:
-        """End every connection and every script, free the port; does nothing when stopped already.
+        """End every connection and every script, and free the port; does nothing if the proxy is already stopped.
 
         Args:
             timeout: seconds.
@@ -209,11 +211,12 @@ class FaultProxy:
             performances, self._performances = self._performances, []
         if thread is None or waker is None:
             return
-        with contextlib.suppress(OSError):  # another thread may have stopped it just now
+        with contextlib.suppress(OSError):  # another thread may have stopped it just now and closed the waker
             waker.send(b"!")
         for performance in performances:
             performance.stop()
         thread.join(max(0.0, deadline - time.monotonic()))
+        # Once the accepting thread has ended, no link is added any more.
         with self._changed:
             links = list(self._links.values())
             self._armed.clear()
@@ -238,12 +241,12 @@ class FaultProxy:
 
     @property
     def port(self) -> int:
-        """The TCP port; 0 before the first start unless one was asked for."""
+        """The TCP port; 0 before the first start, unless one was given."""
         return self._port
 
     @property
     def url(self) -> str:
-        """The target's URL with the proxy's address; hand it to the client."""
+        """The target's URL with the proxy's address; pass it to the client."""
         scheme = self._scheme
         if self._server_context is not None:
             scheme = {"ws": "wss", "http": "https"}.get(scheme, scheme)
@@ -253,15 +256,15 @@ class FaultProxy:
     # Faults
 
     def inject(self, *faults: Fault) -> Injection:
-        """Let faults happen now, to all open connections; those of the handshake happen to the next one.
+        """Apply faults now, to all open connections; faults of the handshake apply to the next connection.
 
-        The latter are armed first, so ``inject(Answer(503), Cut())`` cuts, and answers the client's return with 503.
+        The latter are armed first, so ``inject(Answer(503), Cut())`` cuts, and answers 503 when the client returns.
 
         Returns:
-            What becomes of it. Where no connection is open, faults of open connections do not happen at all.
+            Its effects, now and later. If no connection is open, faults of open connections have none.
 
         Raises:
-            InvalidInputError: no fault is given, or something else.
+            InvalidInputError: no fault is given, or something that is not a fault.
             UsageError: a fault needs to see frames, and the proxy passes TLS on.
         """
         self._check(faults)
@@ -281,16 +284,17 @@ class FaultProxy:
         return injection
 
     def arm(self, *faults: Fault, times: int | None = 1) -> Injection:
-        """Let the next connections begin with these faults, each connection with all of them.
+        """Make the next connections begin with these faults, each connection with all of them.
 
-        What is armed first is used up first. A `Close` follows the handshake at once; a `Corrupt` hits the first frame.
+        What is armed first is used first. A `Close` follows right after the handshake; a `Corrupt` damages the first
+        suitable frame.
 
         Args:
             faults: of the handshake, of open connections, or both.
             times: how many connections; None for all until `clear`.
 
         Returns:
-            What becomes of it.
+            Its effects, now and later.
 
         Raises:
             InvalidInputError, UsageError: as `inject`.
@@ -304,7 +308,7 @@ class FaultProxy:
         return injection
 
     def clear(self) -> None:
-        """Take back what is armed, and every fault that lasts; what black holes held arrives now."""
+        """Cancel what is armed, and every lasting fault; what black holes held arrives now."""
         order = Order(None, Random(0), lambda note: None)
         with self._changed:
             self._armed.clear()
@@ -313,10 +317,10 @@ class FaultProxy:
             link.order(order)
 
     def play(self, script: Sequence[Step]) -> Performance:
-        """Inject what a script says, at its times from now on, on a thread of its own.
+        """Play a script from now on: inject each step at its time, on a thread of its own.
 
         Raises:
-            InvalidInputError, UsageError: a step cannot be injected, as `inject`; nothing is played then.
+            InvalidInputError, UsageError: a step cannot be injected, as `inject`; then nothing is played.
         """
         for step in script:
             self._check(step.faults)
@@ -335,12 +339,12 @@ class FaultProxy:
 
     @property
     def accepted(self) -> int:
-        """How many connections there ever were."""
+        """How many connections have been accepted in all."""
         with self._changed:
             return self._accepted
 
     def connections(self) -> list[ProxiedConnection]:
-        """The open connections, oldest first; those that a fault is ending are among them until they have ended."""
+        """The open connections, oldest first; one that a fault is ending is listed until it has ended."""
         with self._changed:
             return [
                 ProxiedConnection(link.number, link.is_websocket, link.to_client, link.to_server)
@@ -369,7 +373,7 @@ class FaultProxy:
     def _order(self, fault: Fault, connection: int, injection: Injection) -> Order:
         """The caller holds the lock."""
         self._orders += 1
-        # A text as seed gives the same numbers on every system.
+        # A string as seed gives the same numbers on every system.
         random = Random(f"{self._seed} {self._orders}")
         return Order(fault, random, partial(self._happened, fault, connection, injection))
 
@@ -421,7 +425,7 @@ class FaultProxy:
                         return
                 try:
                     client, _ = listener.accept()
-                except OSError:  # the client has left, or descriptors have run out for now
+                except OSError:  # the client has disconnected, or no descriptor is free for now
                     time.sleep(ACCEPT_PAUSE)
                     continue
                 self._add(client, route)
@@ -438,6 +442,7 @@ class FaultProxy:
                     armed.left -= 1
                     if not armed.left:
                         self._armed.popleft()
+            # Started under the lock: `_ended`, on the link's thread, waits for it, so the link is registered by then.
             link = self._links[number] = Link(number, client, route, orders, self._ended)
             link.start()
             self._changed.notify_all()

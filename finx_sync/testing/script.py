@@ -1,4 +1,4 @@
-"""What is to go wrong, and when: scripts that are written by hand or drawn from a seed, and their performance."""
+"""What goes wrong, and when: scripts, written by hand or drawn from a seed, and the thread that plays them."""
 
 from __future__ import annotations
 
@@ -50,10 +50,10 @@ RECOVERABLE: Final[Mapping[str, tuple[Fault, ...]]] = {
     "503": (Answer(503), Cut()),
     "redirect": (Answer(302, location="http://127.0.0.1:9/"), Cut()),
 }
-"""Kinds of faults that a good client survives, by name; those of the handshake cut what is open to get one."""
+"""Kinds of faults that a good client survives, by name. Those of the handshake also cut, to cause a handshake."""
 
 SPREAD: Final = 0.25
-"""How far a drawn time may stray from an even pace, in parts of the pace."""
+"""How far a drawn time may deviate from an even pace, as a fraction of the time between two steps."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,8 @@ class Step:
 
     Attributes:
         at: seconds after the start.
-        faults: what `FaultProxy.inject` is given then.
-        name: of the kind, for records.
+        faults: the arguments of `FaultProxy.inject` at that time.
+        name: the name of the kind, for logs and reports.
     """
 
     at: float
@@ -80,16 +80,16 @@ class Step:
 def random_script(
     seed: int, *, count: int, duration: float, kinds: Mapping[str, Sequence[Fault]] = RECOVERABLE
 ) -> list[Step]:
-    """Draw a script: each kind as often as any other (give or take one), in random order at random times.
+    """Draw a script: each kind equally often (give or take one), in random order and at random times.
 
     Args:
         seed: equal seeds and arguments give equal scripts.
-        count: steps.
-        duration: seconds over which they are spread, at a pace that strays by a quarter.
-        kinds: names, and what each injects.
+        count: the number of steps.
+        duration: seconds over which they are spread, almost evenly.
+        kinds: the faults of each kind, by its name.
 
     Raises:
-        InvalidInputError: no steps, no time or no kinds.
+        InvalidInputError: `count` or `duration` is not above 0, or there are no kinds.
     """
     if count < 1 or not 0 < duration < math.inf or not kinds:
         raise InvalidInputError("a script needs a count of 1 or more, a duration above 0 seconds, and kinds")
@@ -106,11 +106,11 @@ def random_script(
 
 
 class Performance:
-    """A script on its way, on a thread of its own. Made by `FaultProxy.play`.
+    """A script that is being played, on a thread of its own. Made by `FaultProxy.play`.
 
     Args:
-        script: the steps; their order is that of their times.
-        inject: called with each step's faults when its time has come.
+        script: the steps; they are sorted by their times.
+        inject: called with each step at its time, on that thread.
     """
 
     def __init__(self, script: Sequence[Step], inject: Callable[[Step], object]) -> None:
@@ -128,7 +128,7 @@ class Performance:
             self._inject(step)
 
     def wait(self, timeout: float) -> bool:
-        """Wait until the last step is injected, or `stop` was called; returns whether it is so.
+        """Wait until the last step has been injected or `stop` was called; returns whether that is so.
 
         Args:
             timeout: seconds.

@@ -1,7 +1,7 @@
-"""One direction of a proxied connection: bytes in, and the pieces that may leave, each at its time. No I/O, no clock.
+"""One direction of a proxied connection: takes bytes, and returns the pieces that may leave. No I/O, no clock.
 
-The order of bytes never changes. What is held counts against a limit; above it the source is not read, and TCP makes
-it wait, as it would behind a real black hole.
+The order of bytes never changes. What is held counts towards a limit, above which the source is not read and TCP makes
+it wait, as behind a real black hole.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from typing import Final
 __all__ = ["HELD_LIMIT", "TrafficShaper"]
 
 HELD_LIMIT: Final = 16 * 1024 * 1024
-"""Bytes that a lane takes in before its source has to wait."""
+"""Bytes that one direction holds before its source has to wait."""
 THROTTLE_STEP: Final = 0.05
-"""Seconds' worth of bytes that a throttled lane lets go together."""
+"""Seconds; a throttled direction sends as many bytes at once as it may send in this time."""
 
 
 class TrafficShaper:
-    """Takes bytes with `put`, gives them with `take` when they are due. Times are seconds of any one clock."""
+    """Takes bytes with `put` and returns them with `take` when they are due. Times are seconds of any one clock."""
 
     def __init__(self, limit: int = HELD_LIMIT) -> None:
         self._limit = limit
         self._queue: deque[tuple[float, memoryview]] = deque()
         self._size = 0
-        self._ready_at = -math.inf  # between two pieces
+        self._ready_at = -math.inf  # when the pause between two pieces ends
         self._last_due = -math.inf
         self._held_until = -math.inf
         self._delay, self._delayed_until = 0.0, -math.inf
@@ -35,23 +35,23 @@ class TrafficShaper:
     # Shaping
 
     def hold(self, until: float) -> None:
-        """Let nothing out before `until`; infinity for ever."""
+        """Send nothing before `until`; infinity means for ever."""
         self._held_until = until
 
     def delay(self, seconds: float, until: float) -> None:
-        """Let what comes in before `until` out `seconds` later."""
+        """Send what comes in before `until` `seconds` later."""
         self._delay, self._delayed_until = seconds, until
 
     def throttle(self, rate: float, until: float) -> None:
-        """Let out `rate` bytes a second before `until`."""
+        """Send at most `rate` bytes a second before `until`."""
         self._rate, self._throttled_until = rate, until
 
     def split(self, piece: int, pause: float, count: float) -> None:
-        """Let the next `count` bytes out in pieces of `piece` bytes, `pause` seconds apart."""
+        """Send the next `count` bytes in pieces of `piece` bytes, `pause` seconds apart."""
         self._piece, self._pause, self._split_left = piece, pause, count
 
     def clear(self) -> None:
-        """Take all shaping back; what was held may leave at once."""
+        """End all shaping; what was held may leave at once."""
         self._held_until = self._delayed_until = self._throttled_until = -math.inf
         self._ready_at = self._last_due = -math.inf
         self._split_left = 0.0
@@ -60,16 +60,16 @@ class TrafficShaper:
     # Bytes
 
     def put(self, data: bytes, now: float) -> None:
-        """Take bytes in."""
+        """Take bytes, which came at `now`."""
         if not data:
             return
         due = now + self._delay if now < self._delayed_until else now
-        self._last_due = max(due, self._last_due)  # an end of the delay must not let later bytes overtake
+        self._last_due = max(due, self._last_due)  # when the delay ends, later bytes must not overtake earlier ones
         self._queue.append((self._last_due, memoryview(data)))
         self._size += len(data)
 
     def take(self, now: float) -> memoryview | None:
-        """The bytes that may leave now; None when there are none. They stay until `sent` says how many left."""
+        """The bytes that may leave now; None if there are none. They stay here until `sent` reports how many left."""
         when = self.next_at(now)
         if when is None or when > now:
             return None
@@ -81,7 +81,7 @@ class TrafficShaper:
         return data
 
     def sent(self, count: int, now: float) -> None:
-        """Tell how many of the bytes of `take` left."""
+        """Report how many of the bytes that `take` returned have left."""
         due, data = self._queue.popleft()
         if count < len(data):
             self._queue.appendleft((due, data[count:]))
@@ -93,19 +93,19 @@ class TrafficShaper:
             self._ready_at = max(self._ready_at, min(now + count / self._rate, self._throttled_until))
 
     def drop(self) -> None:
-        """Forget what is held."""
+        """Discard what is held."""
         self._queue.clear()
         self._size = 0
 
     def next_at(self, now: float) -> float | None:
-        """When the next bytes may leave; in the past for at once, None for not before something else happens."""
+        """When the next bytes may leave: a time in the past means now, and None not before something else happens."""
         if not self._queue:
             return None
         when = max(self._queue[0][0], self._ready_at, self._held_until)
         return None if when == math.inf else when
 
     def is_held(self, now: float) -> bool:
-        """Whether nothing may leave."""
+        """Whether nothing may leave at `now`."""
         return now < self._held_until
 
     @property

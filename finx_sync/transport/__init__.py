@@ -1,1 +1,1 @@
-"""Layer 1: from the socket to complete text payloads."""
+"""Layer 1: turns a socket's bytes into complete text payloads."""

@@ -1,14 +1,14 @@
-/* The one shape of frame that matters for speed, cut in C: `cut_plain` of cutting.py, which says what it does.
+/* Cuts the one shape of frame that matters for speed, in C: `cut_plain`, which cutting.py documents.
 
-   It is handed whatever a peer sends, so every length is compared with what is there before a byte is touched. No code
-   of Python's runs in here, and nothing is kept from one call to the next. */
+   It is given whatever a peer sends, so every length is compared with what is there before a byte is touched. No Python
+   code runs in here, and nothing is kept from one call to the next. */
 
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 #include <stdint.h>
 #include <string.h>
 
-#define REVISION 1 /* as in cutting.py, which takes no other */
+#define REVISION 1 /* must equal the one in cutting.py, which accepts no other */
 #define FIN_TEXT 0x81
 #define LENGTH_16 126 /* the length is in the next two bytes */
 #define TEXT_BITS UINT64_C(0x8080808080808080)

@@ -1,8 +1,8 @@
 """`WebSocketApp`: websocket-client's, with the read loop replaced. The only module that imports `websocket`.
 
-What stays websocket-client's: the constructor, the callbacks and their order, the handshake. What is ours: opening the
-socket (`dial`), reading, pinging and closing (`loop`), behind the two public places that it offers for them: the
-prepared socket and `create_dispatcher`.
+websocket-client keeps the constructor, the callbacks and their order, and the handshake. Ours are opening the socket
+(`dial`) and reading, pinging and closing (`loop`). They are attached at the two public places that websocket-client
+offers for them: the prepared socket and `create_dispatcher`.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ try:
 except ImportError as error:
     raise ImportError(
         "the module named 'websocket' is missing or is not websocket-client's (another package has that name too); "
-        "mend it with: pip uninstall -y websocket websocket-client && pip install 'websocket-client>=1.9.2,<2'"
+        "repair it with: pip uninstall -y websocket websocket-client && pip install 'websocket-client>=1.9.2,<2'"
     ) from error
 
 __all__ = ["WebSocketApp", "as_finx_error"]
@@ -61,18 +61,18 @@ CLOSE_TIMEOUT: Final = 3.0
 """Seconds that `close` gives the peer, as in websocket-client."""
 STATUS_REMEDIES: Final = {
     401: "check the key",
-    403: "check the key, and that it may connect from here",
+    403: "check the key, and whether it may connect from here",
     404: "check the address and its path",
-    429: "wait before trying again: the server counts too many connections",
+    429: "wait before trying again: the server reports too many connections",
 }
 EXCERPT_LENGTH: Final = 200
-"""Characters of an error page that a text may quote."""
+"""Characters of an error page that an error's text may quote."""
 
 _quiet_threads = threading.local()
 
 
 class _Filter(RedactingFilter):
-    """Redacts websocket-client's log, and silences it on our own threads: one outage is one line in *our* log."""
+    """Redacts websocket-client's log, and silences it on our own threads, where *our* log reports an outage, once."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         if getattr(_quiet_threads, "on", False):
@@ -84,28 +84,28 @@ logging.getLogger("websocket").addFilter(_Filter())
 
 
 class _LegacyTimeoutError(PeerTimeoutError, WebSocketTimeoutException):
-    """Both families' error, so that a legacy `except` clause still catches it."""
+    """An error of ours and of websocket-client's, so that a legacy `except` clause still catches it."""
 
 
 class _LegacyProtocolError(ProtocolError, WebSocketProtocolException):
-    """Both families' error."""
+    """An error of ours and of websocket-client's."""
 
 
 class _LegacyPayloadError(ProtocolError, WebSocketPayloadException):
-    """Both families' error: text that is not UTF-8."""
+    """An error of ours and of websocket-client's: text that is not UTF-8."""
 
 
 class _LegacyLostError(ConnectionLostError, WebSocketConnectionClosedException):
-    """Both families' error."""
+    """An error of ours and of websocket-client's."""
 
 
 class WebSocketApp(_OriginalApp):
     """A drop-in for `websocket.WebSocketApp`: the same constructor, callbacks and `run_forever`; strict and fast.
 
     Callbacks run on the thread that called `run_forever`, as the original's do. `send` and `close` are safe from any
-    thread. What differs on purpose: Ctrl+C leaves `run_forever` as KeyboardInterrupt, redirects are refused (a URL may
-    hold a key), the pong deadline counts only time spent listening, and `on_data` is told that a text joined from
-    fragments is TEXT (the original documents this, but says CONT).
+    thread. It differs on purpose in four points: Ctrl+C leaves `run_forever` as KeyboardInterrupt, redirects are
+    refused (a URL may contain a key), the pong deadline counts only time spent listening, and `on_data` gets TEXT for a
+    text message joined from fragments (as the original documents it, though it passes CONT).
 
     Args:
         url: ``ws://`` or ``wss://``.
@@ -132,8 +132,9 @@ class WebSocketApp(_OriginalApp):
         self._loop_dispatcher: _LoopDispatcher | None = None
         self._finished = Flag()
         self._stopping = Flag()
-        # Guards the moments at which close meets run_forever; held for assignments only. Re-entrant, since a signal
-        # handler that closes may interrupt the very thread that holds it.
+        # Guards `_run`, `_attempt`, `_loop` and `_waker`, which run_forever sets and close and abort read from any
+        # thread: under it they find either the attempt or the loop, and a request that comes too late does no harm.
+        # Held for a few assignments only. Re-entrant, since a signal handler that closes may interrupt its holder.
         self._lock = threading.RLock()
         self._close_first = False
         self._has_run = False
@@ -147,7 +148,7 @@ class WebSocketApp(_OriginalApp):
         forks.watch(self, WebSocketApp._forked)
 
     def _forked(self) -> None:
-        """In the child of a fork: the connection is the parent's, and this app is closed."""
+        """In the child of a fork: the connection belongs to the parent, so this app is closed."""
         self._lock = threading.RLock()
         self._keep_running = False
         if self._run is not None and self._run.thread != threading.get_ident():
@@ -160,7 +161,7 @@ class WebSocketApp(_OriginalApp):
 
     @property
     def keep_running(self) -> bool:
-        """Whether the connection is meant to go on; setting it to False closes, as legacy code expects."""
+        """Whether the connection is meant to continue; setting it to False closes it, as legacy code expects."""
         return self._keep_running
 
     @keep_running.setter
@@ -169,7 +170,8 @@ class WebSocketApp(_OriginalApp):
         if not on and self._run is not None:
             self.close(wait=False)
 
-    # The original reads this attribute inside its own error handling, just before the handshake: the place to dial.
+    # The original reads this attribute inside its own error handling, just before the handshake: the right place to
+    # dial.
     @property
     def prepared_socket(self) -> Any:
         """The socket for the handshake, opened now."""
@@ -208,21 +210,21 @@ class WebSocketApp(_OriginalApp):
         *,
         proxy: str | None = None,
     ) -> bool:
-        """Connect and serve until the connection ends; arguments as in websocket-client, and one more.
+        """Connect and serve until the connection ends; arguments as in websocket-client, plus `proxy`.
 
-        `ping_timeout` may be as long as `ping_interval` or longer. A foreign `dispatcher` (rel, gevent) is refused:
-        the read loop is this class's own. `proxy` is a URL, "" for none at all; None leaves it to the other arguments,
-        and these to the environment.
+        `ping_timeout` may be as long as `ping_interval` or longer. A foreign `dispatcher` (rel, gevent) is refused,
+        because this class has a read loop of its own. `proxy` is a URL, or "" for no proxy; with None the other
+        arguments decide, and without these the environment.
 
         Returns:
-            False when it was closed in order, True after an error (which `on_error` was given).
+            False if it was closed properly, True after an error, which `on_error` was given.
 
         Raises:
             ConfigError: a URL, timeout or option that cannot be right.
             KeyboardInterrupt: Ctrl+C, after the connection was closed.
         """
         if dispatcher is not None:
-            raise ConfigError("a custom dispatcher is not supported: this WebSocketApp brings its own read loop")
+            raise ConfigError("a custom dispatcher is not supported: this WebSocketApp has a read loop of its own")
         if ping_interval < 0 or (ping_timeout is not None and ping_timeout <= 0):
             raise ConfigError("ping_interval must not be negative, and ping_timeout must be above 0 or None")
         if proxy is None:
@@ -260,8 +262,8 @@ class WebSocketApp(_OriginalApp):
         return bool(failed)
 
     def _remember_secrets(self) -> None:
-        """Know the secrets of the URL and of the headers by their values: a server may echo them anywhere."""
-        headers = () if callable(self.header) else self.header or ()  # a function is asked once a connection, not twice
+        """Redact the values of the secrets in the URL and the headers: a server may echo them anywhere."""
+        headers = () if callable(self.header) else self.header or ()  # a function is called once for each connection
         if isinstance(headers, Mapping):
             headers = [f"{name}: {value}" for name, value in headers.items()]
         for text in (self.url, *headers):
@@ -271,7 +273,7 @@ class WebSocketApp(_OriginalApp):
         with self._lock:
             if self._run is not None:
                 raise WebSocketException("socket is already opened")
-            if self._close_first:  # close() before the first run wins; the original forgets it
+            if self._close_first:  # a close() before the first run applies to it; the original forgets it
                 self._close_first = False
                 return False
             self._has_run = True
@@ -283,6 +285,7 @@ class WebSocketApp(_OriginalApp):
         return True
 
     def _end(self) -> None:
+        # First out of reach of close() and abort(), then closed, and only then do the threads in close() return.
         with self._lock:
             waker, self._waker = self._waker, None
             channel, self._channel = self._channel, None
@@ -296,7 +299,7 @@ class WebSocketApp(_OriginalApp):
     def create_dispatcher(
         self, ping_timeout: Any, dispatcher: Any = None, is_ssl: bool = False, handle: Any = None
     ) -> Any:
-        """The read loop, in the shape that websocket-client calls a dispatcher."""
+        """The read loop, behind the interface that websocket-client calls a dispatcher."""
         self._loop_dispatcher = _LoopDispatcher(self, handle)
         return self._loop_dispatcher
 
@@ -310,13 +313,13 @@ class WebSocketApp(_OriginalApp):
     ) -> None:
         """Close the connection. Any thread, any moment; before the first `run_forever` it makes that return at once.
 
-        On the thread that reads, which is `run_forever`'s as a rule, it returns at once and the closing follows; on
-        others it waits until `run_forever` has ended, at most `timeout` seconds, after which the connection is cut.
+        On the thread that reads, which is usually that of `run_forever`, it returns at once and the closing follows. On
+        others it waits until `run_forever` has ended, at most `timeout` seconds; then the connection is cut.
 
         Args:
             status: close code (RFC 6455 7.4).
             reason: up to 123 bytes of UTF-8.
-            timeout: seconds given to the peer to answer the close frame.
+            timeout: seconds that the peer has to answer the close frame.
             wait: False returns at once on every thread.
         """
         text = reason.decode("utf-8", "replace") if isinstance(reason, bytes) else reason
@@ -332,6 +335,8 @@ class WebSocketApp(_OriginalApp):
                 loop.request_close(close_payload(status, text), patience)
             elif attempt is not None:
                 attempt.abort()
+        # A thread that reads must not wait for itself. If another thread takes the lead just now, nothing changes:
+        # what is asked here is only whether it is this one.
         reading = (run.thread, loop.leader if loop is not None else None)
         if wait and threading.get_ident() not in reading and not self._finished.wait(patience):
             self.abort()
@@ -348,13 +353,13 @@ class WebSocketApp(_OriginalApp):
             attempt.abort()
 
     def _open_loop(self) -> ReadLoop | None:
-        """The read loop, from the end of the handshake on: in `on_open` it does not run yet, but can be told."""
+        """The read loop, from the end of the handshake on: in `on_open` it does not run yet, but takes requests."""
         if self._loop is None and self._loop_dispatcher is not None and self.sock is not None and self.sock.connected:
             return self._loop_dispatcher.loop
         return self._loop
 
     def try_send(self, text: str) -> bool:
-        """`send`, for callers to whom a connection that is just ending is no news; returns whether it was queued."""
+        """Like `send`, but does not raise if the connection is closing; returns whether the text was queued."""
         try:
             self.send(text)
         except (WebSocketException, FinxSyncError):
@@ -362,31 +367,31 @@ class WebSocketApp(_OriginalApp):
         return True
 
     def call_later(self, delay: float, action: Callable[[], object], *, every: float | None = None) -> None:
-        """Call `action` on the thread of `run_forever` while the connection is open. From its callbacks only.
+        """Call `action` on the thread of `run_forever` while the connection is open. Call this from callbacks only.
 
         Args:
             delay: seconds until the first call.
             action: takes no argument; must not block.
-            every: seconds between further calls; None for a single one.
+            every: seconds between further calls; None for a single call.
         """
         if self._loop_dispatcher is not None:
             self._loop_dispatcher.call_later(delay, action, every)
 
     def pause_reading(self) -> None:
-        """Read nothing more until `resume_reading`: TCP holds the peer back. Any thread."""
+        """Read nothing more until `resume_reading`: TCP's flow control makes the peer wait. Any thread."""
         if (loop := self._loop) is not None:
             loop.pause()
 
     def resume_reading(self) -> None:
-        """Read on after `pause_reading`. Any thread."""
+        """Continue reading after `pause_reading`. Any thread."""
         if (loop := self._loop) is not None:
             loop.resume()
 
     def hand_over_reading(self, promote: Promote | None) -> None:
-        """Have another thread read in place of `run_forever`'s, as long as there is nothing else to do for that one.
+        """Let another thread read in place of the one in `run_forever`, as long as that one has nothing else to do.
 
-        From `on_batch` only. Callbacks then run on the leader's thread, one at a time as ever; `run_forever` takes
-        the reading back within 40 ms when the leader does not come for the next message.
+        Call this from `on_batch` only. Callbacks then run on the leader's thread, still one at a time. `run_forever`
+        takes the reading back within 40 ms if the leader does not come back for the next message.
 
         Args:
             promote: is given a `ReadLeadership`, on which the leader calls `turn`; None takes the reading back.
@@ -394,13 +399,13 @@ class WebSocketApp(_OriginalApp):
         if (loop := self._loop) is not None:
             loop.hand_over(promote)
 
-    # What the read loop calls, on the thread of run_forever, or on the leader's.
+    # The read loop calls the following, on the thread of run_forever or on the leader's.
 
     def _callback(self, callback: Any, *args: Any) -> None:
-        """The original's, which also reports Ctrl+C through here, and then swallows it; `run_forever` raises it."""
+        """As the original, which reports Ctrl+C through this method too, and then drops it; `run_forever` raises it."""
         run = self._run
         if callback is self.on_error and args and isinstance(args[0], WebSocketException):
-            # websocket-client puts the server's headers and its error page, as they are, into the text.
+            # websocket-client puts the server's headers and its error page into the text unredacted.
             args[0].args = tuple(shown(one) if isinstance(one, str) else one for one in args[0].args)
         try:
             super()._callback(callback, *args)
@@ -445,7 +450,7 @@ def _raise(_: object, error: BaseException) -> None:
 
 
 class _Run:
-    """What one call of `run_forever` was asked for, and what became of it."""
+    """The options of one call of `run_forever`, and the Ctrl+C that ended it, if one did."""
 
     def __init__(self, target: Target, heartbeat: Heartbeat, skip_utf8: bool) -> None:
         self.target = target
@@ -453,10 +458,10 @@ class _Run:
         self.skip_utf8 = skip_utf8
         self.thread = threading.get_ident()
         self.interrupt: KeyboardInterrupt | None = None
-        self._surrounding = sys.exc_info()[1]  # run_forever may be called while one is being handled
+        self._surrounding = sys.exc_info()[1]  # run_forever may be called in an `except` clause
 
     def note_interrupt(self) -> None:
-        """Remember the Ctrl+C that is being handled now, if one is."""
+        """Remember the KeyboardInterrupt that is being handled now, if any."""
         handled = sys.exc_info()[1]
         if isinstance(handled, KeyboardInterrupt) and handled is not self._surrounding:
             self.interrupt = handled
@@ -496,16 +501,17 @@ class _LoopDispatcher:
         self.loop.call_later(delay, action, every=every)
 
     def read(self, channel: Channel, read_callback: Any, check_callback: Any) -> None:
-        """Serve the connection; ends by returning after a close, else by raising what went wrong."""
+        """Serve the connection; returns after a close, otherwise raises what went wrong."""
         app = self._app
-        with app._lock:  # from here on, close() talks to the loop and no longer to the attempt
+        # From here on close() finds the loop. If it found the attempt before, `aborted` is set, and checked below.
+        with app._lock:
             attempt, app._loop = app._attempt, self.loop
         ws = app.sock
         assert ws is not None
         app.ping_interval = self._run.heartbeat.interval
         app.ping_timeout = self._run.heartbeat.timeout
         try:
-            if attempt is not None and attempt.aborted:  # by a close() just before the handshake was done
+            if attempt is not None and attempt.aborted:  # by a close() just before the handshake ended
                 raise Aborted
             closed = self.loop.run(channel)
         except PeerTimeoutError as error:
@@ -516,7 +522,7 @@ class _LoopDispatcher:
         except ConnectionLostError as error:
             raise _LegacyLostError(str(error), error.code, error.reason) from error
         finally:
-            ws.connected = False  # the closing handshake is done; keeps the original from doing it again, for 3 s
+            ws.connected = False  # the closing handshake is done; the original would do another, for up to 3 s
             ws.sock = None
             channel.close()
         if closed.by_peer:
@@ -530,7 +536,7 @@ class _LoopDispatcher:
         if app._stopping.wait(seconds):
             return
         with app._lock:
-            if app._stopping.is_set():  # just now: it aborted the attempt before
+            if app._stopping.is_set():  # by a close() just now, which has aborted the previous attempt
                 return
             app._loop = None
             app._attempt = Attempt(self._waker, app.connect_timeout)
@@ -540,7 +546,7 @@ class _LoopDispatcher:
 
 @contextlib.contextmanager
 def quiet_thread() -> Iterator[None]:
-    """While it lasts, websocket-client logs nothing on this thread; the session's own log speaks for it."""
+    """Keep websocket-client from logging on this thread; the session logs what matters itself."""
     before = getattr(_quiet_threads, "on", False)
     _quiet_threads.on = True
     try:
@@ -550,18 +556,22 @@ def quiet_thread() -> Iterator[None]:
 
 
 def _excerpt(body: bytes | None) -> str:
-    """What an error page says, where a person can read it."""
+    """What an error page says, unless it is HTML."""
     text = " ".join((body or b"").decode("utf-8", "replace").split())
     return f" and said {excerpt(text, EXCERPT_LENGTH)!r}" if text and not text.startswith("<") else ""
 
 
 def as_finx_error(error: BaseException) -> FinxSyncError:
-    """The one seam between websocket-client's exceptions and ours; texts are redacted on the way.
+    """Translate websocket-client's exceptions into ours; the texts are redacted.
 
     Args:
         error: what `on_error` was given.
+
+    Returns:
+        The error itself if it is ours, the one of ours that caused it, or a new one.
     """
-    # websocket-client turns each TimeoutError, ours too, into its own. Other contexts may be older than the attempt.
+    # websocket-client turns each TimeoutError, even ours, into one of its own. Other contexts may be older than the
+    # attempt, so only this one is followed.
     inner = error.__context__ if isinstance(error, WebSocketTimeoutException) else error.__cause__
     for known in (error, inner):
         if isinstance(known, FinxSyncError):

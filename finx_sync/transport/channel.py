@@ -1,8 +1,8 @@
-"""The socket of one connection, as websocket-client sees it during the handshake and the read loop afterwards.
+"""The socket of one connection, used by websocket-client during the handshake and by the read loop afterwards.
 
-During the handshake websocket-client reads the response byte by byte with blocking calls that nothing can end.
-The channel reads it in bulk instead, within the attempt's deadline, has `handshake` judge it, hands it out in the
-pieces asked for, and keeps what the server sent behind it for the frame reader.
+During the handshake websocket-client reads the answer byte by byte, with blocking calls that nothing can interrupt.
+The channel reads it in bulk instead, within the attempt's deadline, checks it with `handshake`, returns it in the
+pieces that websocket-client asks for, and keeps what the server sent after it for the frame reader.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ __all__ = ["Channel"]
 
 END_OF_HEAD: Final = b"\r\n\r\n"
 BODY_TIMEOUT: Final = 0.5
-"""Seconds that an error page may take once the headers are here."""
+"""Seconds that an error page may take once the headers have come."""
 
 
 class Channel:
-    """A connected, non-blocking socket. Used by the io thread, but for `shutdown` and `close`.
+    """A connected, non-blocking socket. Used by the io thread, except for `shutdown` and `close`.
 
     Args:
         sock: from `dial`, or the user's own prepared socket.
-        attempt: its deadline bounds the handshake.
-        subprotocols: those that are offered.
+        attempt: the connection attempt, whose deadline limits the handshake.
+        subprotocols: those offered to the server.
     """
 
     def __init__(self, sock: socket.socket, attempt: Attempt, subprotocols: Sequence[str] = ()) -> None:
@@ -56,10 +56,10 @@ class Channel:
         forks.watch(self, Channel.forked)
 
     gettimeout: Final = staticmethod(float)
-    """Returns 0.0 (non-blocking), so websocket-client calls `send` and `recv` once, and believes them."""
+    """Returns 0.0 (non-blocking), so that websocket-client calls `send` and `recv` once and trusts the result."""
 
     def settimeout(self, timeout: float | None) -> None:
-        """Does nothing: the attempt's deadline rules."""
+        """Do nothing: the attempt's deadline applies."""
 
     def fileno(self) -> int:
         """The socket's descriptor."""
@@ -70,7 +70,7 @@ class Channel:
         return self.sock.fileno() < 0
 
     def send(self, data: bytes) -> int:
-        """Send the whole of the handshake request: websocket-client asks once, and forgets what was left over."""
+        """Send the whole handshake request: websocket-client calls this once and ignores what was not sent."""
         self._key = key_of(data)
         rest = memoryview(data)
         while rest:
@@ -83,14 +83,14 @@ class Channel:
         return len(data)
 
     def recv(self, size: int) -> bytes:
-        """Hand out the next bytes of the handshake's answer; b"" when the server closed."""
+        """Return the next bytes of the handshake's answer; b"" if the server has closed the connection."""
         self._answer = io.BytesIO(self._receive_answer())
-        # websocket-client takes the head byte by byte: what follows this first call is answered in C.
+        # websocket-client reads the head byte by byte: every call after this first one is answered in C.
         self.recv = self._answer.read  # type: ignore[method-assign, assignment]
         return self._answer.read(size)
 
     def _receive_answer(self) -> bytes:
-        """The head and what came with it; a refusal with its body."""
+        """Receive the head and whatever came with it; if the server refuses, the head and the body."""
         data = b""
         while (end := data.find(END_OF_HEAD)) < 0:
             more = self._receive("waiting for the handshake's answer")
@@ -105,7 +105,7 @@ class Channel:
         return answer.with_body(self._receive_body(data[end + 4 :], answer.body_length))
 
     def _receive_body(self, body: bytes, length: int) -> bytes:
-        """An error page, or what of it comes soon: the status is what counts, and it is here."""
+        """Receive an error page, or as much of it as comes soon: the status is what counts, and it is known."""
         self._attempt.hurry(BODY_TIMEOUT)
         try:
             while len(body) < length and (more := self._receive("reading the server's refusal")):
@@ -125,22 +125,24 @@ class Channel:
                 self._attempt.wait(self._poller, doing, write=True)
 
     def take_rest(self) -> bytes:
-        """What came behind the handshake: the first frames."""
+        """What came after the handshake: the first frames."""
         return self._answer.read()
 
     def shutdown(self, how: int = socket.SHUT_RDWR) -> None:
-        """Tell the peer that nothing more is sent or read. Any thread."""
+        """End sending, reading or both on the TCP connection. Any thread."""
         with contextlib.suppress(OSError):
-            # Not SSLSocket's own: that takes TLS away under the feet of a thread that is reading.
+            # Not SSLSocket's own method, which drops the TLS state while another thread may be reading with it.
             socket.socket.shutdown(self.sock, how)
 
     def forked(self) -> None:
-        """In the child of a fork: let go of the parent's socket, without a word to the peer."""
+        """In the child of a fork: close the descriptor of the parent's socket, without notifying the peer."""
         self.sock.close()
 
     def close(self) -> None:
         """Close the socket at once; from another thread, make the io thread do so."""
         if threading.get_ident() == self._owner:
             self.sock.close()
-        else:  # legacy code, through `app.sock`; a descriptor that is closed during a poll leaves the poll waiting
+        else:
+            # Legacy code may call this through `app.sock`. A poll does not end when its descriptor is closed, and the
+            # number may be reused at once. A shutdown ends the poll, and the io thread closes the socket.
             self.shutdown()

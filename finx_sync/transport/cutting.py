@@ -1,8 +1,8 @@
-"""The one shape of frame that matters for speed: whole, unmasked text frames below 64 KiB.
+"""Cuts the one shape of frame that matters for speed: whole, unmasked text frames below 64 KiB.
 
-`cut_plain` is compiled where the installation found a C compiler (`_cutting.c`), which takes a fifth of the time, and
-in Python elsewhere, or where the environment says `FINX_SYNC_PURE_PYTHON=1`. Both do the same to every byte; all that
-is rare (control frames, fragments, large messages, violations) is for `frames.py` in either case.
+`cut_plain` is compiled (`_cutting.c`) if the installation found a C compiler, and takes a fifth of the time then.
+Otherwise, or if the environment says `FINX_SYNC_PURE_PYTHON=1`, it is the Python version. Both give the same result for
+every byte. Everything rare (control frames, fragments, large messages, violations) is left to `frames.py`.
 """
 
 from __future__ import annotations
@@ -17,35 +17,35 @@ __all__ = ["FIN_TEXT", "IS_COMPILED", "LENGTH_16", "cut_plain", "cut_plain_in_py
 FIN_TEXT: Final = 0x81
 """The first byte of a whole text frame."""
 REVISION: Final = 1
-"""Of what `cut_plain` does: one that was compiled from another revision, and left lying about, is not used."""
+"""The revision of `cut_plain`: a stale module that was compiled from another revision is not used."""
 LENGTH_16: Final = 126
-"""Stands where a length below it would, if the length is in the next two bytes."""
+"""Stands in place of the length if the length is in the next two bytes."""
 FIN_TEXT_16: Final = FIN_TEXT << 8 | LENGTH_16
 
 _unpack_header = struct.Struct("!HH").unpack_from
 
 
-def cut_plain_in_python(  # noqa: PLR0917  # as the compiled one, where keywords would cost as much as the cutting
+def cut_plain_in_python(  # noqa: PLR0917  # like the compiled one, where keywords would cost as much as the cutting
     source: bytes, start: int, end: int, limit: int, check_utf8: bool, payloads: list[bytes]
 ) -> int:
-    """Take plain frames off a stream.
+    """Cut the plain frames at the front of a stream.
 
     Args:
-        source: has the stream's bytes; the compiled one takes any buffer, this one is fast with `bytes` alone.
-        start: where to begin.
-        end: where the bytes end.
-        limit: the longest payload to take.
-        check_utf8: whether to take only text that is valid UTF-8.
+        source: the stream's bytes; the compiled version takes any buffer, this one is fast only with `bytes`.
+        start: index of the first byte to look at.
+        end: index after the last one.
+        limit: the longest payload to accept, in bytes.
+        check_utf8: whether to accept only text that is valid UTF-8.
         payloads: the texts are appended here.
 
     Returns:
-        Where the first frame begins that is not plain, not complete, too long or not valid, or of the last three bytes;
-        `end` if there is none.
+        The index at which it stopped: the first frame that is not plain, not complete, too long or not valid, or that
+        begins in the last three bytes; `end` if all was cut.
     """
     position, last_header, before = start, end - 4, len(payloads)
     append = payloads.append
     while position <= last_header:
-        head, length = _unpack_header(source, position)  # one call in C instead of four look-ups
+        head, length = _unpack_header(source, position)  # one call in C instead of four index operations
         if head == FIN_TEXT_16:
             begin = position + 4
         else:
@@ -64,7 +64,7 @@ def cut_plain_in_python(  # noqa: PLR0917  # as the compiled one, where keywords
 
 
 def _drop_invalid(source: bytes, start: int, stop: int, payloads: list[bytes], before: int) -> int:
-    """Take back the first text after `before` that is not valid UTF-8, and all that follow; returns where it begins."""
+    """Drop the first text after `before` that is not valid UTF-8, and all after it; returns where its frame begins."""
     if b"".join(payloads[before:] if before else payloads).isascii():  # one pass in C: market data is ASCII
         return stop
     position = start
@@ -78,7 +78,7 @@ def _drop_invalid(source: bytes, start: int, stop: int, payloads: list[bytes], b
 
 
 def is_utf8(text: bytes) -> bool:
-    """Whether these bytes are a whole text."""
+    """Whether these bytes are valid and complete UTF-8."""
     if text.isascii():
         return True
     try:

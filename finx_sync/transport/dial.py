@@ -1,9 +1,9 @@
-"""From a host name to a connected socket with TLS: all steps share one deadline, and can be aborted at any moment.
+"""From a host name to a connected socket with TLS. All steps share one deadline, and can be aborted at any moment.
 
-websocket-client's own connect cannot be interrupted and has no time limit over its steps, so the app hands it a socket
-that was opened here. Sockets are non-blocking from the start: each wait is a wait for the socket *or* the waker.
+websocket-client's own connect cannot be interrupted and has no time limit for all its steps, so the app gives it a
+socket that was opened here. Sockets are non-blocking from the start: each wait is for the socket *or* the waker.
 The name look-up, which can only block, runs in a daemon thread that is left behind when the caller gives up; the next
-attempt waits for the same one.
+attempt waits for the same thread.
 """
 
 from __future__ import annotations
@@ -47,16 +47,16 @@ SOCKET_OPTIONS: Final[tuple[tuple[int, int, int], ...]] = (
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
 )
 
-_CHECK_CLOCK: Final = "check this machine's clock, or tell the server's operator"
-_CHECK_NAME: Final = "check the address: this server shows another one's certificate"
+_CHECK_CLOCK: Final = "check this machine's clock, or inform the server's operator"
+_CHECK_NAME: Final = "check the address: this server has the certificate of another one"
 CERTIFICATE_REMEDIES: Final = {9: _CHECK_CLOCK, 10: _CHECK_CLOCK, 62: _CHECK_NAME, 64: _CHECK_NAME}
-"""By OpenSSL's verify code: not valid yet, expired, another name, another IP address."""
+"""By OpenSSL's verify code: not valid yet, expired, another host name, another IP address."""
 
 
 class Aborted(BaseException):
     """`Attempt.abort` was called; never leaves the transport.
 
-    No `Exception`, so that nothing on its way through websocket-client takes it for a failure and reports it.
+    Not an `Exception`, so that nothing in websocket-client takes it for a failure and reports it on the way.
     """
 
 
@@ -67,9 +67,9 @@ class Target:
     Attributes:
         host, port: the server's address.
         tls: the context for wss, None for ws.
-        server_hostname: the name that the certificate must carry; the host where None.
+        server_hostname: the name that the certificate must have; None for `host`.
         proxy: None for none.
-        tunnel: whether the proxy is asked for a connection to `host`; else what is sent is for the proxy to read.
+        tunnel: whether the proxy is asked to connect to `host`; if not, the proxy itself reads what is sent.
         socket_options: further (level, option, value) triples.
     """
 
@@ -83,10 +83,13 @@ class Target:
 
 
 class Attempt:
-    """One connection attempt's deadline and its way out. `abort` is for any thread, the rest for the dialling one.
+    """One connection attempt's deadline and the means to abort it.
+
+    `abort` is for any thread, the rest for the dialling one. `abort` sets the flag first and wakes afterwards, and
+    every wait checks the flag (`remaining`) before it begins, so an abort ends the current wait or prevents the next.
 
     Args:
-        waker: what wakes the dialling thread.
+        waker: wakes the dialling thread.
         timeout: seconds for all steps together; None for no limit.
     """
 
@@ -102,7 +105,7 @@ class Attempt:
         self.waker.wake()
 
     def hurry(self, seconds: float) -> None:
-        """Let no more than `seconds` from now be left."""
+        """Move the deadline to `seconds` from now, unless it is earlier already."""
         limit = time.monotonic() + seconds
         self._deadline = limit if self._deadline is None else min(limit, self._deadline)
 
@@ -111,7 +114,7 @@ class Attempt:
 
         Raises:
             Aborted: `abort` was called.
-            ConnectTimeoutError: none are left.
+            ConnectTimeoutError: no time is left.
         """
         if self.aborted:
             raise Aborted
@@ -129,14 +132,17 @@ class Attempt:
         """Wait until the socket is ready.
 
         Args:
-            poller: of the socket to wait for.
-            doing: what for, in an error's text.
+            poller: the poller of the socket to wait for.
+            doing: what this is for, as an error's text says it.
             read: whether to wait for data.
             write: whether to wait for room to send.
             share: the part of the remaining time that this wait may take.
 
         Returns:
-            False when its share of the time is over; with the whole of it, raises like `remaining`.
+            Whether the socket is ready; False when a share below 1 of the time is over.
+
+        Raises:
+            Aborted, ConnectTimeoutError: as `remaining`.
         """
         left = self.remaining(doing)
         until = None if left is None or share >= 1.0 else time.monotonic() + left * share
@@ -150,13 +156,13 @@ class Attempt:
                 return True
 
     def wait_for(self, call: Call[T], doing: str) -> T:
-        """Wait for a call that runs on a thread of its own; it runs on when this attempt gives up.
+        """Wait for a call that runs on a thread of its own, and continues to run if this attempt gives up.
 
         Raises:
             Aborted, ConnectTimeoutError: as `remaining`.
             Exception: what the call raised.
         """
-        call.wake(self.waker.wake)
+        call.wake(self.waker.wake)  # before `finished` is checked: a call that ends in between has woken us
         idle, other = socket.socketpair()  # nothing to read: only the waker and the clock end this wait
         try:
             poller = Poller(idle, self.waker)
@@ -173,11 +179,11 @@ def dial(target: Target, attempt: Attempt) -> socket.socket:
     """Open a connection.
 
     Returns:
-        A connected, non-blocking socket, TLS handshake done.
+        A connected, non-blocking socket, with the TLS handshake done.
 
     Raises:
-        ConnectError: one of its kinds, saying which step failed and why.
-        Aborted: `attempt.abort` was called meanwhile.
+        ConnectError: or a subclass; its text says which step failed and why.
+        Aborted: `attempt.abort` was called.
     """
     proxy = target.proxy
     sock = open_tcp(target.host, target.port, attempt) if proxy is None else reach_proxy(proxy, attempt)
@@ -195,12 +201,12 @@ def dial(target: Target, attempt: Attempt) -> socket.socket:
 
 
 def open_tcp(host: str, port: int, attempt: Attempt) -> socket.socket:
-    """Open TCP to the first of a host's addresses that answers."""
+    """Open a TCP connection to the first of a host's addresses that answers."""
     addresses = resolve(host, port, attempt)
     failure: OSError | None = None
     for index, (family, kind, protocol, _, address) in enumerate(addresses):
         sock = socket.socket(family, kind, protocol)
-        share = 1.0 / (len(addresses) - index)  # an address that swallows packets leaves time for the others
+        share = 1.0 / (len(addresses) - index)  # an address that never answers must leave time for the others
         try:
             sock.setblocking(False)
             error = sock.connect_ex(address)
@@ -237,7 +243,7 @@ def resolve(host: str, port: int, attempt: Attempt) -> list[AddressInfo]:
     except ValueError:
         pass
     else:
-        return look_up()  # a literal address asks no server
+        return look_up()  # a literal address needs no name server
     try:
         call = _look_ups.join((host, port), "finx-sync resolving", look_up)
         return attempt.wait_for(call, f"resolving {host}")
@@ -248,7 +254,7 @@ def resolve(host: str, port: int, attempt: Attempt) -> list[AddressInfo]:
 
 
 def reach_proxy(proxy: ProxyAddress, attempt: Attempt) -> socket.socket:
-    """Open TCP to a proxy."""
+    """Open a TCP connection to a proxy."""
     try:
         return open_tcp(proxy.host, proxy.port, attempt)
     except ConnectTimeoutError:
@@ -258,14 +264,14 @@ def reach_proxy(proxy: ProxyAddress, attempt: Attempt) -> socket.socket:
 
 
 def pass_through(proxy: ProxyAddress, sock: socket.socket, target: Target, attempt: Attempt) -> None:
-    """Have a proxy connect to the target."""
+    """Ask a proxy to connect to the target."""
     host = target.host if proxy.looks_up else _address_for(proxy, target, attempt)
     try:
         _converse(sock, proxy, talk(proxy, host, target.port), attempt)
     except ConnectError:
         raise
     except OSError as error:
-        raise ProxyError(f"the proxy {proxy} hung up: {error}; check that it is a proxy, and of that kind") from error
+        raise ProxyError(f"the proxy {proxy} hung up: {error}; check that it is a proxy of that kind") from error
 
 
 def _address_for(proxy: ProxyAddress, target: Target, attempt: Attempt) -> str:
@@ -274,7 +280,7 @@ def _address_for(proxy: ProxyAddress, target: Target, attempt: Attempt) -> str:
     wanted = [info for info in addresses if proxy.scheme != "socks4" or info[0] == socket.AF_INET]
     if not wanted:
         raise NameResolutionError(
-            f"{target.host} has no address of a kind that the proxy {proxy} understands; use socks5h://"
+            f"{target.host} has no address of a kind that the proxy {proxy} supports; use socks5h://"
         )
     return str(wanted[0][4][0])
 
@@ -321,7 +327,7 @@ def _send_all(sock: socket.socket, data: bytes, poller: Poller, doing: str, atte
 
 
 def start_tls(sock: socket.socket, target: Target, attempt: Attempt) -> ssl.SSLSocket:
-    """Agree on TLS over a connection; closes it on failure."""
+    """Do the TLS handshake on a connected socket; closes the connection if it fails."""
     assert target.tls is not None
     name = target.server_hostname or target.host
     try:

@@ -1,10 +1,10 @@
 """RFC 6455 frames, without I/O: bytes in, text payloads and events out; and the frames that a client sends.
 
-The reader owns one buffer that it uses over and over. The caller receives into `space`, says how much came with
-`received`, and takes out what is complete with `cut`. The frames that most of market data comes in are cut in
-`cutting.py`, all others here.
+The reader owns one buffer, which it reuses. The caller receives into `space`, reports with `received` how many bytes
+came, and takes out everything complete with `cut`. Most market data comes in plain frames, which `cutting.py` cuts; all
+other frames are cut here.
 
-No thread, socket, clock or random source: the mask of an outgoing frame is handed in.
+This module uses no thread, socket, clock or random source: the mask of an outgoing frame is an argument.
 """
 
 from __future__ import annotations
@@ -49,27 +49,27 @@ LENGTH_64: Final = 127
 MAX_CONTROL_PAYLOAD: Final = 125
 
 FIRST_SIZE: Final = 64 * 1024
-"""Bytes asked of the socket at once, at first."""
+"""Bytes of the buffer at first, which limits what one read takes from the socket."""
 BUFFER_SIZE: Final = 1024 * 1024
-"""Bytes asked of it in a flood; the buffer grows past it only for a larger frame."""
+"""Bytes to which the buffer grows under heavy traffic; it grows further only for a larger frame."""
 NEARLY_FULL: Final = 16 * 1024
-"""Bytes that may be left of a buffer that a read has filled: a TLS record needs so many."""
+"""With less space than this many bytes left, the buffer counts as full: a TLS record may need as many."""
 DEFAULT_MAX_SIZE: Final = 16 * 1024 * 1024
-"""Bytes of one message, fragments joined, before the connection is closed with 1009."""
+"""Bytes that one message may have, fragments joined; a larger one closes the connection with 1009."""
 
 PROTOCOL_ERROR: Final = 1002
 INVALID_UTF8: Final = 1007
 TOO_BIG: Final = 1009
 
 _CLOSE_CODES: Final = frozenset({1000, 1001, 1002, 1003, *range(1007, 1015)})
-"""Codes that may stand in a close frame (RFC 6455 7.4 and the IANA registry), beside 3000 to 4999."""
+"""Codes allowed in a close frame (RFC 6455 7.4 and the IANA registry), besides 3000 to 4999."""
 
 _unpack_length_16 = struct.Struct("!H").unpack_from
 _unpack_length_64 = struct.Struct("!Q").unpack_from
 
 
 class Frame(NamedTuple):
-    """What `cut` stopped at: a control frame, a whole binary message, or (when asked for) one fragment.
+    """What `cut` stopped at: a control frame, a whole binary message, or (if requested) one fragment.
 
     Attributes:
         opcode: TEXT (a first fragment), CONT, BINARY, CLOSE, PING or PONG.
@@ -95,7 +95,7 @@ class Violation(NamedTuple):
 
 
 class _Joining:
-    """A fragmented message on its way: its opcode, the bytes so far, the state of its UTF-8 check."""
+    """A fragmented message that is not complete yet: its opcode, the bytes so far, and the state of its UTF-8 check."""
 
     __slots__ = ("data", "opcode", "utf8")
 
@@ -106,8 +106,9 @@ class _Joining:
 
 
 MANY_FRAMES: Final = 4096
+"""Frames cut in a row before the caller gets a chance to stop."""
 PAUSE: Final = Frame(-1, b"")
-"""Stands for no frame: so many have been cut that it is time to look up."""
+"""Not a frame: `MANY_FRAMES` have been cut, and the caller may check whether to stop."""
 _MORE: Final = object()
 """The buffer ends inside a frame."""
 
@@ -118,7 +119,7 @@ class FrameReader:
     Args:
         max_size: the largest message accepted, in bytes, fragments joined.
         check_utf8: whether text is validated; the legacy `skip_utf8_validation` turns it off.
-        fragments: hand out each fragment by itself instead of joining them.
+        fragments: whether to return each fragment by itself instead of joining them.
     """
 
     def __init__(
@@ -132,25 +133,25 @@ class FrameReader:
         self._check_utf8 = check_utf8
         self._fragments = fragments
         _keep_freed_memory()
-        self._size = FIRST_SIZE  # of the buffer, but for a larger frame
+        self._size = FIRST_SIZE  # of the buffer, unless a larger frame needs more
         self._full = FIRST_SIZE - NEARLY_FULL
         self._joining: _Joining | None = None
         self._broken: Violation | None = None
         self._buffer = bytearray(FIRST_SIZE)
         self._view = memoryview(self._buffer)
-        self._copy: bytes | None = None  # of the buffer, for `cut_plain` in Python: once for all that one read brought
+        self._copy: bytes | None = None  # of the buffer, for `cut_plain` in Python: one copy for each read
         self._start = 0
         self._end = 0
 
     def space(self) -> memoryview:
-        """The writable rest of the buffer, never empty."""
+        """The free part of the buffer, to receive into; never empty."""
         start, end, size = self._start, self._end, len(self._buffer)
         if start == end:
             self._start = self._end = 0
             if size != self._size:
                 self._move(self._size)
         elif start:
-            # The head of an incomplete frame moves to the front, once: while it waits for the rest, start stays 0.
+            # An incomplete frame moves to the front only once: while the rest of it is missing, start stays 0.
             self._move(max(size, self._size))
         elif end == size:
             # Doubling keeps the copying linear; the size limit has been checked against the frame's header.
@@ -158,9 +159,9 @@ class FrameReader:
         return self._view[self._end :]
 
     def _move(self, size: int) -> None:
-        """What is left goes to the front of a buffer of this size."""
+        """Move what is left to the front of a buffer of this size."""
         left = self._view[self._start : self._end]
-        if size != len(self._buffer):  # a new one, since a view of the old one that the caller still holds pins it
+        if size != len(self._buffer):  # a new one, since the old one cannot be resized while a view of it exists
             self._buffer = bytearray(size)
             self._view = memoryview(self._buffer)
             self._full = size - NEARLY_FULL
@@ -168,14 +169,14 @@ class FrameReader:
         self._start, self._end = 0, len(left)
 
     def received(self, count: int) -> None:
-        """Tell how many bytes were written into `space`."""
+        """Report how many bytes were written into `space`."""
         self._copy = None
         self._end += count
         if self._end > self._full:
             self._grow()
 
     def _grow(self) -> None:
-        """The buffer is nearly full: more waits, and the fewer reads, the better."""
+        """The buffer is nearly full, so more data is probably waiting; a larger one takes fewer reads."""
         if len(self._buffer) == self._size < BUFFER_SIZE:
             self._size *= 2
 
@@ -183,9 +184,9 @@ class FrameReader:
         """Take out the complete text messages up to the next event.
 
         Returns:
-            The payloads in order, and what followed them: a frame that is no whole text, a violation, or None when
-            more bytes are needed. Call again until it is None; a violation stays. `PAUSE` is no frame, but a chance to
-            look up: a read can hold a hundred thousand fragments.
+            The payloads in order, and what follows them: a frame that is not a whole text message, a violation, or None
+            if more bytes are needed. Call again until it is None; a violation is returned again each time. `PAUSE` is
+            not a frame, but a chance to stop: one read can hold a hundred thousand fragments.
         """
         if self._broken is not None:
             return [], self._broken
@@ -206,21 +207,21 @@ class FrameReader:
         return payloads, event
 
     def _cut_plain(self, payloads: list[bytes]) -> None:
-        """The one shape that matters for speed."""
+        """Cut the frames of the one shape that matters for speed."""
         start, end = self._start, self._end
         if self._joining is not None or start == end or self._buffer[start] != FIN_TEXT:
             return
         source: bytes | bytearray = self._buffer
         if not IS_COMPILED:
             if end > BUFFER_SIZE or (end - start > 1 and self._buffer[start + 1] == LENGTH_64):
-                return  # a large frame grows in here: copying all of it at each read would be quadratic
+                return  # a large frame is coming in: copying all of it at each read would be quadratic
             if self._copy is None:
                 self._copy = bytes(self._view[:end])
             source = self._copy
         self._start = cut_plain(source, start, end, self._max_size, self._check_utf8, payloads)
 
     def _cut_one(self, payloads: list[bytes]) -> object:
-        """Any one frame: returns _MORE, an event, or None for a frame that was taken in silently."""
+        """Cut one frame of any kind; returns _MORE, an event, or None if the frame needs no event."""
         start, available = self._start, self._end - self._start
         if available < 2:
             return _MORE
@@ -252,7 +253,7 @@ class FrameReader:
         return self._data(opcode, fin, payload, payloads)
 
     def _header_fault(self, first: int, second: int) -> Violation | None:
-        """What RFC 6455 5.2 to 5.5 forbid and the first two bytes show."""
+        """What the first two bytes show to be forbidden by RFC 6455 5.2 to 5.5; None if nothing is."""
         opcode, fin = first & 0x0F, first & FIN
         if first & RESERVED_BITS:
             return Violation(PROTOCOL_ERROR, "reserved bits are set; no extension such as compression was agreed on")
@@ -280,7 +281,7 @@ class FrameReader:
         if joining is None:
             joining = self._joining = _Joining(opcode)
         if joining.opcode == TEXT and self._check_utf8:
-            try:  # fragment by fragment, so that bad text fails at once and not at its end
+            try:  # fragment by fragment, so that invalid text fails at once and not at the end of the message
                 joining.utf8.decode(payload, final=fin)
             except UnicodeDecodeError:
                 return Violation(INVALID_UTF8, "a fragmented text message is not valid UTF-8")
@@ -299,11 +300,11 @@ class FrameReader:
 
 @cache
 def _keep_freed_memory() -> None:
-    """Have the C library keep what a batch frees for the next one.
+    """Make the C library keep the memory that one batch frees for the next one.
 
-    glibc returns the memory of large blocks to the system at once, and fetches it again, zeroed page by page, for the
-    next read: a tenth of the throughput. Freeing one larger block raises both of its limits for the whole process;
-    elsewhere it is harmless.
+    glibc returns the memory of large blocks to the system at once, and the next read gets it back zeroed page by page,
+    which costs a tenth of the throughput. Freeing one larger block raises both limits that decide this, for the whole
+    process. With other C libraries it does nothing.
     """
     bytearray(4 * BUFFER_SIZE)
 
@@ -320,14 +321,14 @@ def _control(opcode: int, data: bytes) -> Frame | Violation:
 
 
 def parse_close(data: bytes) -> tuple[int | None, str]:
-    """Read a close frame's payload.
+    """Parse a close frame's payload.
 
     Returns:
-        The code, None where the frame was empty, and the reason.
+        The code (None if the frame is empty) and the reason.
 
     Raises:
         UnicodeDecodeError: the reason is not UTF-8.
-        ValueError: one byte only, or a code that may not be sent (RFC 6455 7.4).
+        ValueError: the payload has only one byte, or a code that may not be sent (RFC 6455 7.4).
     """
     if not data:
         return None, ""
@@ -340,7 +341,7 @@ def parse_close(data: bytes) -> tuple[int | None, str]:
 
 
 def close_payload(code: int | None, reason: str = "") -> bytes:
-    """Build a close frame's payload, the reason cut to what fits."""
+    """Build a close frame's payload; the reason is cut to what fits."""
     if code is None:
         return b""
     text = reason.encode("utf-8")[: MAX_CONTROL_PAYLOAD - 2]

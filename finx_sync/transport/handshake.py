@@ -1,6 +1,6 @@
-"""What a server may answer to the websocket upgrade, without I/O (RFC 6455 4.1 and 4.2.2, RFC 9112).
+"""Checks a server's answer to the websocket upgrade, without I/O (RFC 6455 4.1 and 4.2.2, RFC 9112).
 
-websocket-client checks less than the RFC demands, and calls `on_open` before we could refuse; so the answer is judged
+websocket-client checks less than the RFC demands, and calls `on_open` before we could refuse. So the answer is checked
 here, before websocket-client sees it.
 """
 
@@ -31,7 +31,7 @@ __all__ = [
 MAX_HEAD: Final = 64 * 1024
 """Bytes of the status line and the headers."""
 MAX_BODY: Final = 16 * 1024
-"""Bytes of an error page that are read; the rest is nobody's business."""
+"""Bytes of an error page that are read; the rest is ignored."""
 
 SWITCHING_PROTOCOLS: Final = 101
 MAGIC: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
@@ -42,12 +42,12 @@ _STATUS_LINE: Final = re.compile(r"HTTP/\d\.\d ([1-5]\d\d)(?: .*)?", re.S)
 
 @dataclass(frozen=True)
 class HandshakeAnswer:
-    """An HTTP answer's head.
+    """The head of an HTTP answer.
 
     Attributes:
         status: 100 to 599.
         lines: the status line and the header lines.
-        headers: names in lower case; of a header that came twice, the values with a comma between them.
+        headers: by name in lower case; the values of a header that came twice are joined with a comma.
     """
 
     status: int
@@ -61,7 +61,7 @@ class HandshakeAnswer:
         return min(int(length), MAX_BODY) if re.fullmatch(r"\d{1,18}", length) else 0
 
     def with_body(self, body: bytes) -> bytes:
-        """The answer with as much of its body as came, and a length that fits it: nobody waits for the rest."""
+        """The answer with as much of its body as came, and a matching length, so that nobody waits for the rest."""
         kept = [line for line in self.lines if not line.lower().startswith("content-length:")]
         if body:
             kept.append(f"Content-Length: {len(body)}")
@@ -69,7 +69,7 @@ class HandshakeAnswer:
 
 
 def check_begin(data: bytes) -> None:
-    """Refuse what is no HTTP as soon as that shows: a server of another kind may send no more, and wait for us.
+    """Refuse an answer that is not HTTP as soon as possible: another kind of server may send no more and wait for us.
 
     Raises:
         HandshakeError: it does not begin like HTTP, or is too long.
@@ -82,7 +82,7 @@ def check_begin(data: bytes) -> None:
 
 
 def read_answer(head: bytes) -> HandshakeAnswer:
-    """Read a head, without the empty line at its end.
+    """Parse a head, given without the empty line at its end.
 
     Raises:
         HandshakeError: it is not HTTP.
@@ -95,12 +95,12 @@ def read_answer(head: bytes) -> HandshakeAnswer:
         ) from error
     match = _STATUS_LINE.fullmatch(lines[0])
     if match is None:
-        raise HandshakeError(f"the server's answer begins {excerpt(lines[0], 80)!r}, which is no HTTP status line")
+        raise HandshakeError(f"the server's answer begins {excerpt(lines[0], 80)!r}, which is not an HTTP status line")
     headers: dict[str, str] = {}
     for line in lines[1:]:
         name, colon, value = line.partition(":")
         if not colon or not name or name != name.strip() or "\n" in line or "\r" in line:
-            raise HandshakeError(f"the handshake's answer has a line that is no header: {excerpt(line, 80)!r}")
+            raise HandshakeError(f"the handshake's answer has a line that is not a header: {excerpt(line, 80)!r}")
         name = name.lower()
         headers[name] = f"{headers[name]}, {value.strip()}" if name in headers else value.strip()
     return HandshakeAnswer(int(match[1]), tuple(lines), headers)
@@ -113,28 +113,28 @@ def key_of(request: bytes) -> bytes:
 
 
 def redacted_headers(headers: Mapping[str, str]) -> dict[str, str]:
-    """The headers without their secrets; a name alone may show that its value is one."""
+    """The headers without their secrets; the name of a header may show that its value is one."""
     return {escaped(name): shown(f"{name}: {value}").partition(": ")[2] for name, value in headers.items()}
 
 
 def check_upgrade(answer: HandshakeAnswer, key: bytes, subprotocols: Sequence[str]) -> None:
-    """Judge an answer; one that refuses the upgrade in HTTP is left to the caller.
+    """Check an answer. One that refuses the upgrade with an HTTP status is left to the caller.
 
     Args:
-        answer: the server's.
-        key: ours.
-        subprotocols: those that were offered.
+        answer: the server's answer.
+        key: the Sec-WebSocket-Key of our request.
+        subprotocols: those offered to the server.
 
     Raises:
-        HandshakeError: it redirects, or agrees to something else than what was asked for.
+        HandshakeError: it redirects, or agrees to something other than what was requested.
     """
     headers = answer.headers
     if 300 <= answer.status < 400:
-        # It would carry the key, which stands in the URL, to a place that the user never named.
+        # Following it would send the key, which is part of the URL, to a place that the user never named.
         where = shown(headers.get("location", "nowhere"), LONGEST_COMPLAINT)
         raise HandshakeError(
             f"the server redirects (HTTP {answer.status}) to {where}; redirects are not followed, "
-            "since the URL holds the key: use the new address if you trust it",
+            "because the URL contains the key: use the new address if you trust it",
             answer.status,
             redacted_headers(headers),
         )
@@ -148,7 +148,7 @@ def check_upgrade(answer: HandshakeAnswer, key: bytes, subprotocols: Sequence[st
     accept = base64.b64encode(hashlib.sha1(key + MAGIC, usedforsecurity=False).digest()).decode()
     if headers.get("sec-websocket-accept") != accept:
         raise HandshakeError(
-            "the handshake failed: Sec-WebSocket-Accept does not fit our key; something between us and the server, "
+            "the handshake failed: Sec-WebSocket-Accept does not match our key; something between us and the server, "
             "such as a cache, has answered in its place"
         )
     if extensions := headers.get("sec-websocket-extensions"):

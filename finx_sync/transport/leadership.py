@@ -32,6 +32,8 @@ class ReadLeadership:
     is taken in, and looks at `_is_handed_over` only while it holds it. The io thread clears that flag first and then
     takes the lock, so it reads only after the leader has left, and a leader that comes later sees the flag and leaves.
 
+    `_turns` is written under the lock and read without it: at worst the io thread sees a turn one look later.
+
     Args:
         sock: the connection.
         waker: wakes the io thread.
@@ -62,7 +64,7 @@ class ReadLeadership:
             if self._receive():
                 return True
             self._is_handed_over = False
-        self._waker.wake()
+        self._waker.wake()  # after the lock is released, so that the io thread need not wait for it
         return False
 
     def interrupt(self) -> None:
@@ -75,7 +77,7 @@ class ReadLeadership:
         return self._leader if self._reading.locked() else None
 
     def begin(self) -> None:
-        """Whoever calls `turn` reads from now on."""
+        """Hand the reading over: whoever calls `turn` leads from now on."""
         self._is_handed_over, self._seen = True, -1
 
     @property
@@ -85,10 +87,10 @@ class ReadLeadership:
         return self._is_handed_over and self._turns != seen
 
     def end(self) -> None:
-        """The io thread reads from now on."""
+        """Take the reading back: returns once the leader has left, so the io thread may read."""
         self._is_handed_over = False
         self._nudge.wake()
-        # A wake-up may be used up by the wait that was just ending, so wake the leader again until it has left.
+        # A wait that was just ending may have consumed the wake-up, so wake the leader again until it has left.
         while not self._reading.acquire(timeout=LONGEST_WAIT):
             self._nudge.wake()
         self._reading.release()

@@ -1,8 +1,8 @@
 """The read loop of one open connection: the io thread's whole life between open and end.
 
-It alone touches the socket. Other threads queue frames in the outbox, set a flag, and wake it. It reads, hands the
-payloads over, answers pings, sends pings, and judges silence; it decodes nothing and never waits for user code other
-than what `on_payloads` calls.
+Only the io thread touches the socket, except while a leader reads in its place (`leadership.py`). Other threads queue a
+frame in the outbox or set a flag, and then wake it. The loop reads, passes payloads on, answers and sends pings, and
+decides when a silent peer is dead. It decodes nothing, and waits for no user code except what `on_payloads` calls.
 """
 
 from __future__ import annotations
@@ -41,26 +41,26 @@ from finx_sync.transport.waker import LONGEST_WAIT, Poller, Waker
 __all__ = ["ConnectionEnd", "Heartbeat", "Outbox", "ReadLoop"]
 
 MAX_OUTBOX: Final = 64 * 1024 * 1024
-"""Bytes that may wait to be sent before `send` refuses more: the peer has stopped reading."""
+"""Bytes that may wait to be sent. Beyond that the peer has evidently stopped reading, and `put` refuses more."""
 MAX_PONG_BACKLOG: Final = 64 * 1024
-"""Bytes waiting above which pings are not answered: a flood of them must not fill the outbox."""
+"""Pings are not answered while this many bytes wait to be sent: a flood of pings must not fill the outbox."""
 FAREWELL_TIMEOUT: Final = 1.0
 """Seconds to wait for the peer to end the TCP connection after the close frames."""
 Promote = Callable[[ReadLeadership], object]
-"""Is offered the reading of a connection, on the io thread; whoever calls `ReadLeadership.turn` leads from then on."""
+"""Called on the io thread when another thread may read; whoever calls `ReadLeadership.turn` leads from then on."""
 TLS_RECORD: Final = 16 * 1024
-"""Bytes of a full TLS record: after one, more is probably waiting."""
+"""Bytes of a full TLS record; after a full one, another is probably waiting."""
 MAX_RECORDS: Final = 64
-"""TLS records read in a row, before pings, timers and the outbox get their turn."""
+"""TLS records read in a row before pings, timers and the outbox get their turn."""
 
 
 @dataclass(frozen=True)
 class ConnectionEnd:
-    """How a connection ended in order.
+    """How a connection was closed properly.
 
     Attributes:
-        by_peer: who sent the first close frame.
-        payload: the peer's close frame, b"" where none came.
+        by_peer: whether the peer sent the first close frame.
+        payload: the payload of the peer's close frame; b"" if none came.
     """
 
     by_peer: bool
@@ -73,8 +73,8 @@ class Heartbeat:
 
     Attributes:
         interval: seconds between pings; 0 for none.
-        timeout: seconds of listening without a pong after which the peer is dead; None for never.
-        payload: what the pings carry.
+        timeout: seconds of listening without a pong after which the peer counts as dead; None for never.
+        payload: the payload of each ping.
     """
 
     interval: float = 0.0
@@ -83,7 +83,12 @@ class Heartbeat:
 
 
 class Outbox:
-    """Frames on their way out. `put` from any thread, the rest on the io thread.
+    """Frames waiting to be sent.
+
+    `put` is for any thread, `put_control` for the thread that reads, the rest for the io thread.
+
+    Why no frame is overlooked: `put` appends first and wakes afterwards, so a frame that comes after `flush` has found
+    the queue empty is sent in the round that the wake-up starts.
 
     Attributes:
         waiting: bytes not sent yet.
@@ -91,7 +96,8 @@ class Outbox:
 
     def __init__(self, waker: Waker) -> None:
         self._waker = waker
-        # Keeps the sum right and the end final; never held while sending. Re-entrant: a signal handler may send.
+        # Keeps `waiting` correct, and `put` from appending after the last frame. Never held while sending.
+        # Re-entrant, because a signal handler may send on the very thread that holds it.
         self._lock = threading.RLock()
         self._frames: deque[bytes] = deque()
         self._head = memoryview(b"")
@@ -102,7 +108,7 @@ class Outbox:
         """Queue one encoded frame.
 
         Raises:
-            ConnectionLostError: the connection is ending, or the peer has not read for long and nothing more is taken.
+            ConnectionLostError: the connection is closing, or the peer has stopped reading and the outbox is full.
         """
         with self._lock:
             if self._ended:
@@ -116,16 +122,16 @@ class Outbox:
         self._waker.wake()
 
     def put_control(self, frame: bytes, *, last: bool = False) -> None:
-        """Queue one of the loop's own frames, be the outbox full or not; nothing follows the `last` one."""
+        """Queue one of the loop's own frames, even if the outbox is full; nothing is queued after the `last` one."""
         with self._lock:
             if not self._ended:
                 self._frames.append(frame)
                 self.waiting += len(frame)
             self._ended = self._ended or last
-        self._waker.wake()  # a timer's frame comes after this round's flush
+        self._waker.wake()  # needed on the io thread too: this round's flush may be over
 
     def discard(self) -> None:
-        """Drop what waits, and take nothing more."""
+        """Drop everything that waits, and accept nothing more."""
         with self._lock:
             self._ended = True
             self._frames.clear()
@@ -133,7 +139,8 @@ class Outbox:
             self.waiting = 0
 
     def flush(self, send: Callable[[memoryview], int]) -> bool:
-        """Send what the socket takes; returns whether something is left."""
+        """Send as much as the socket accepts; returns whether anything is left."""
+        # Without the lock: only this thread takes frames out, others append, and a deque's methods are atomic.
         while True:
             if not self._head:
                 if not self._frames:
@@ -151,15 +158,20 @@ class Outbox:
 class ReadLoop:
     """Runs one connection until it ends.
 
-    `request_close`, `request_abort`, `pause`, `resume` and the outbox's `put` are for any thread; the rest is the io
-    thread's.
+    `request_close`, `request_abort`, `pause`, `resume` and the outbox's `put` are for any thread; the rest is for the
+    io thread.
+
+    While a leader reads, `_read_as_leader` and the callbacks run on its thread. They share the reader, the flags of the
+    closing handshake and the timers with the io thread, which meanwhile only looks at them. Both threads write them
+    only while they read, and `ReadLeadership` lets one thread read at a time; the lock that it passes on between them
+    also makes one's writes visible to the other.
 
     Args:
         waker: wakes this loop.
-        reader: cuts the frames.
+        reader: cuts the stream into frames.
         heartbeat: when to ping.
         on_payloads: called with complete text payloads.
-        on_frame: called with every other frame, after pings were answered.
+        on_frame: called with every other frame; a ping has been answered by then.
     """
 
     def __init__(
@@ -176,32 +188,35 @@ class ReadLoop:
         self._heartbeat = heartbeat
         self._on_payloads = on_payloads
         self._on_frame = on_frame
-        # Set by any thread, read by the io thread after a wake; each is one assignment, atomic in CPython.
+        # Written by any thread, which then wakes the io thread; looked at by the thread that reads. No lock is needed:
+        # each is a single assignment, and the waker is cleared before the flags are looked at, so no change is
+        # overlooked. Only `pause` wakes nobody: one more read does no harm.
         self._aborted = False
         self._held = False
         self._wanted_close: tuple[bytes, float] | None = None
-        # The io thread's own.
+        # Only for the thread that reads.
         self._closing = False
         self._farewell: ConnectionEnd | ConnectionLostError | None = None
         self._failure: OSError | None = None
         self._give_up_at: float | None = None
         self._pong_left: float | None = None
-        self._unseen = False  # OpenSSL holds bytes that poll does not show
+        self._unseen = False  # whether OpenSSL holds bytes that poll cannot see
         self._timers: list[tuple[float, int, float | None, Callable[[], object]]] = []  # a heap by due time
         self._timer_count = 0
         self._promote: Promote | None = None
         self._leadership: ReadLeadership | None = None
-        self._over = False  # the leader has read the end of the stream, which nobody will see again
+        self._over = False  # whether the leader has read the end of the stream, which shows only once
         forks.watch(self, ReadLoop.forked)
 
     def forked(self) -> None:
-        """In the child of a fork, which may run on in a callback of this loop: end it, and send nothing more."""
+        """In the child of a fork, which may have been made in a callback of this loop: end it and send nothing more."""
         self._aborted = True
         self.outbox = Outbox(self._waker)
         self.outbox.discard()
 
     def request_close(self, payload: bytes, timeout: float) -> None:
         """Begin the closing handshake; after `timeout` seconds the connection is cut."""
+        # Two threads may both see None here: then the later one's code is sent, and the connection closes all the same.
         if self._wanted_close is None:
             self._wanted_close = (payload, timeout)
         self._waker.wake()
@@ -212,16 +227,19 @@ class ReadLoop:
         self._waker.wake()
 
     def call_later(self, delay: float, action: Callable[[], object], *, every: float | None = None) -> None:
-        """Call `action` on the io thread in `delay` seconds, and then `every` so many. The io thread only."""
-        self._timer_count += 1  # keeps actions with one due time in order, and functions out of the comparison
+        """Call `action` on the io thread in `delay` seconds, then every `every` seconds.
+
+        Called on the thread that reads. If that is a leader, the io thread notices at its next look.
+        """
+        self._timer_count += 1  # keeps actions due at one time in order, so that functions are never compared
         heapq.heappush(self._timers, (time.monotonic() + delay, self._timer_count, every, action))
 
     def pause(self) -> None:
-        """Stop reading: the rest waits in the kernel and, by TCP, at the peer."""
+        """Stop reading: data waits in the kernel and, through TCP's flow control, at the peer."""
         self._held = True
 
     def resume(self) -> None:
-        """Read on."""
+        """Continue reading."""
         self._held = False
         self._waker.wake()
 
@@ -241,7 +259,9 @@ class ReadLoop:
             How it was closed.
 
         Raises:
-            ConnectionLostError: it ended without a closing handshake; PeerTimeoutError, ProtocolError say why.
+            PeerTimeoutError: the peer answered no ping in time.
+            ProtocolError: the peer broke the websocket protocol.
+            ConnectionLostError: it ended without a closing handshake.
         """
         try:
             if self._heartbeat.interval:
@@ -273,15 +293,15 @@ class ReadLoop:
                 if not self._read_on(sock, poller, receive):
                     return self._ended()
                 continue
-            held = self._held and not self._closing  # the answer to a close is waited for in any case
+            held = self._held and not self._closing  # while closing, read in any case: the peer's close frame must come
             if self._unseen and not held:
                 timeout: float | None = 0.0
             else:
                 timeout = None if deadline is None else deadline - before
             readable, _ = poller.wait(read=not held, write=pending, timeout=timeout)
-            # Only time spent listening counts, and only an empty read convicts: neither a slow handler nor a reader
-            # that was held back can make a living peer look dead; nor does one that still sends, but hears nothing of
-            # us any more, look alive.
+            # Only time spent listening counts, and only when nothing has come is the peer declared dead: neither a slow
+            # handler nor a paused reader can make a living peer look dead. A peer that still sends but no longer
+            # receives does not look alive either, since only a pong stops the clock.
             if self._pong_left is not None and not held:
                 self._pong_left -= monotonic() - before
             if readable or (self._unseen and not held):
@@ -294,14 +314,14 @@ class ReadLoop:
         return self._farewell if isinstance(self._farewell, ConnectionEnd) else ConnectionEnd(by_peer=False)
 
     def _only_reads(self) -> bool:
-        """Whether there is nothing to do but read, until a wake or a timer."""
-        ending = self._give_up_at is not None  # every end that has begun has a moment at which it is given up
+        """Whether there is nothing to do but read, until a wake-up or a timer."""
+        ending = self._give_up_at is not None  # set as soon as the connection begins to close
         return not (ending or self._held or self._unseen or self._pong_left is not None)
 
     def _read_on(self, sock: socket.socket, poller: Poller, receive: Callable[[socket.socket], bool]) -> bool:
-        """Only read, until anything else is to be done; returns False at the end of the stream.
+        """Read until there is anything else to do; returns False at the end of the stream.
 
-        The common case by far, and what a message's latency is made of, so a turn here is short.
+        This is by far the most common case, and a message's latency is spent here, so each turn is short.
         """
         monotonic, timers, data_comes = time.monotonic, self._timers, poller.wait_for_data
         while self._only_reads():
@@ -330,12 +350,14 @@ class ReadLoop:
         leadership.begin()
         try:
             promote(leadership)
+            # From here to `end` the leader may be reading: look at flags and timers, and touch nothing else. Its
+            # callbacks may add timers meanwhile, but never remove one, so the first entry is always there to look at.
             while self._may_hand_over() and leadership.is_used:
                 left = self._timers[0][0] - time.monotonic() if self._timers else LONGEST_WAIT
                 if left <= 0 or poller.wait_for_wake(min(left, PATIENCE)):
                     break
         finally:
-            leadership.end()
+            leadership.end()  # the leader has left when this returns: `_over` and the reader are safe to use again
             self._promote = None
 
     def _read_as_leader(self, sock: socket.socket) -> bool:
@@ -345,16 +367,16 @@ class ReadLoop:
         return not self._over and self._may_hand_over()
 
     def _may_hand_over(self) -> bool:
-        """Whether another thread wants to lead, and there is nothing to do but read."""
+        """Whether another thread wants to lead, and there is nothing to do but read. Either thread."""
         ending = self._give_up_at is not None or self._aborted
         return not (ending or self._promote is None or self._held or self._unseen or self._pong_left is not None)
 
     def _flush(self, send: Callable[[memoryview], int]) -> bool:
-        """Send what the socket takes; returns whether something is left."""
+        """Send as much as the socket accepts; returns whether anything is left."""
         try:
             return self.outbox.flush(send)
         except OSError as error:
-            # The peer is gone. What it sent before, above all its close frame, is still there to be read.
+            # The peer is gone, but what it sent before, such as its close frame, can still be read.
             self._failure = error
             self.outbox.discard()
             self._give_up_within(FAREWELL_TIMEOUT)
@@ -374,9 +396,9 @@ class ReadLoop:
         return count > 0
 
     def _receive_tls(self, sock: socket.socket) -> bool:
-        """Read the records that are there, as many as fit, and hand them over together.
+        """Read as many records as are there and fit, and take them in together.
 
-        OpenSSL gives out one record at a time; a hand-over for each would cost more than decrypting them.
+        OpenSSL returns one record at a time; taking in each by itself would cost more than decrypting it.
         """
         assert isinstance(sock, ssl.SSLSocket)
         space = self._reader.space()
@@ -386,7 +408,7 @@ class ReadLoop:
                 count = sock.recv_into(space[filled:])
                 alive = count > 0
                 filled += count
-                # What OpenSSL has taken from the kernel already is invisible to poll.
+                # Poll cannot see what OpenSSL has already taken from the kernel.
                 self._unseen = sock.pending() > 0
                 if (not self._unseen and count < TLS_RECORD) or len(space) - filled < TLS_RECORD:
                     break
@@ -394,15 +416,15 @@ class ReadLoop:
             self._unseen = False
         except OSError as error:
             alive = False
-            if not isinstance(error, ssl.SSLEOFError):  # an end without close_notify is an end like any other
+            if not isinstance(error, ssl.SSLEOFError):  # an end without close_notify is treated like any other end
                 self._failure = error
         if filled:
             self._take_in(filled)
         return alive
 
     def _take_in(self, count: int) -> None:
-        """Hand over everything complete in the reader, after `count` bytes more."""
-        if self._farewell is None:  # afterwards only the end is waited for
+        """Pass on everything that is complete in the reader after `count` more bytes."""
+        if self._farewell is None:  # afterwards only the end of the stream matters
             self._reader.received(count)
         number = 0
         while self._farewell is None:
@@ -417,7 +439,7 @@ class ReadLoop:
             elif event is not PAUSE:
                 self._control(event)
             if (event is PAUSE or number % MANY_FRAMES == 0) and (self._aborted or self._wanted_close is not None):
-                return  # a read can hold a flood of frames, and stop() cannot wait for the end of it
+                return  # one read can hold a flood of frames, and stop() must not wait until all are handled
 
     def _control(self, frame: Frame) -> None:
         if frame.opcode == CLOSE:
@@ -448,14 +470,14 @@ class ReadLoop:
         )
 
     def _say_farewell(self, outcome: ConnectionEnd | ConnectionLostError) -> None:
-        """Nothing is read any more but the end; the peer gets a moment to end the TCP connection first."""
+        """Ignore everything but the end of the stream; the peer gets a moment to end the TCP connection first."""
         self._farewell = outcome
         self._closing = True
-        self._pong_left = None  # what the peer has said counts, not what it can no longer say
+        self._pong_left = None  # the outcome is known, so a missing pong must not replace it
         self._give_up_within(FAREWELL_TIMEOUT)
 
     def _give_up_within(self, seconds: float) -> None:
-        """Cut the connection then, if it was not to be cut earlier."""
+        """Cut the connection after this time, unless it is to be cut earlier already."""
         limit = time.monotonic() + seconds
         self._give_up_at = limit if self._give_up_at is None else min(limit, self._give_up_at)
 
@@ -472,7 +494,7 @@ class ReadLoop:
         raise ConnectionLostError("the peer ended the connection without a close frame")
 
     def _run_timers(self, now: float) -> float | None:
-        """Do what is due; returns when to look again."""
+        """Do what is due; returns when to look again, on the monotonic clock, or None."""
         if self._wanted_close is not None and not self._closing:
             payload, timeout = self._wanted_close
             self._closing = True
@@ -502,7 +524,7 @@ class ReadLoop:
 
 
 def _weakly(read: Callable[[socket.socket], bool], sock: socket.socket) -> Callable[[], bool]:
-    """What the leader calls; it keeps no loop that nobody else does."""
+    """What the leader calls. It holds the loop weakly, so a leader does not keep alive a loop that nobody else uses."""
     method = weakref.WeakMethod(read)
 
     def read_if_alive() -> bool:

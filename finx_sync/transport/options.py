@@ -1,4 +1,4 @@
-"""What `run_forever` was asked for, in websocket-client's words, as a `Target` to dial."""
+"""Translates websocket-client's options of `run_forever` into a `Target` to dial."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def proxy_for(
     """The proxy for `url`: the one named, else the environment's; None for none.
 
     Raises:
-        ConfigError: no port, or no proxy's URL.
+        ConfigError: the port is missing, or the environment's proxy is not a proxy URL.
     """
     if not host:
         return _environment_proxy(url)
@@ -42,15 +42,15 @@ def proxy_for(
 
 
 def target_for(url: str, proxy: str | None, context: ssl.SSLContext | None) -> Target:
-    """Where `url` leads.
+    """The target to dial for `url`.
 
     Args:
         url: ``wss://host``.
-        proxy: its URL; None for the environment's, "" for none.
+        proxy: the proxy's URL; None for the environment's, "" for none.
         context: for wss; None verifies against the system's certificates.
 
     Raises:
-        ConfigError: no websocket URL, or no proxy's.
+        ConfigError: `url` is not a websocket URL, or `proxy` is not a proxy URL.
     """
     address = _environment_proxy(url) if proxy is None else read_proxy(proxy) if proxy else None
     return target_of(url, {} if context is None else {"context": context}, address, ())
@@ -59,10 +59,10 @@ def target_for(url: str, proxy: str | None, context: ssl.SSLContext | None) -> T
 def target_of(
     url: str, sslopt: dict[str, Any], proxy: ProxyAddress | None, options: tuple[tuple[Any, ...], ...]
 ) -> Target:
-    """Where `url` and `sslopt` lead.
+    """The target to dial for `url` and `sslopt`.
 
     Raises:
-        ConfigError: no websocket URL, or a TLS context that is none.
+        ConfigError: `url` is not a websocket URL, or `sslopt` has a context that is not an `ssl.SSLContext`.
     """
     parts = urlsplit(url)
     try:
@@ -70,7 +70,7 @@ def target_of(
     except ValueError:
         port = -1
     if parts.scheme not in ("ws", "wss") or not parts.hostname or port == -1:
-        raise ConfigError(f"{redact(url)!r} is no websocket URL; it looks like wss://host/path")
+        raise ConfigError(f"{redact(url)!r} is not a websocket URL; such a URL looks like wss://host/path")
     secure = parts.scheme == "wss"
     return Target(
         host=parts.hostname,
@@ -83,7 +83,7 @@ def target_of(
 
 
 def _tls_context(sslopt: dict[str, Any]) -> ssl.SSLContext:
-    """The context that websocket-client's `sslopt` asks for; everything is verified unless it says otherwise."""
+    """The TLS context for websocket-client's `sslopt`; everything is verified unless it says otherwise."""
     context = sslopt.get("context")
     if context is not None:
         if not isinstance(context, ssl.SSLContext):

@@ -1,7 +1,7 @@
 """The conversation with a proxy, without I/O: HTTP CONNECT, SOCKS 4 and 4a, SOCKS 5.
 
 `talk` is a generator: it yields bytes to send, or the number of bytes to read next, and returns when the proxy has
-agreed. Its caller owns the socket and the clock, so a conversation cannot outlast a deadline or a `stop`.
+agreed. Its caller owns the socket and the clock, so no conversation outlasts a deadline or a `stop`.
 
 Sources: RFC 9110 9.3.6 and RFC 7617 (CONNECT, Basic), RFC 1928 and RFC 1929 (SOCKS 5), "SOCKS: A protocol for TCP proxy
 across firewalls" by Ying-Da Lee, and its extension 4a.
@@ -23,7 +23,7 @@ from finx_sync.redaction import REDACTED, excerpt, redact, remember
 __all__ = ["ProxyAddress", "Talk", "read_proxy", "talk"]
 
 DEFAULT_PORTS: Final = {"http": 80, "socks4": 1080, "socks4a": 1080, "socks5": 1080, "socks5h": 1080}
-"""By scheme. With ``socks4a`` and ``socks5h`` the proxy looks up the host's name, as in curl."""
+"""By scheme. With ``socks4a`` and ``socks5h`` the proxy resolves the host name, as in curl."""
 MAX_ANSWER: Final = 16 * 1024
 """Bytes of an HTTP proxy's answer."""
 
@@ -37,7 +37,7 @@ SOCKS5_FAILURES: Final = {
     7: "it cannot CONNECT",
     8: "it does not know this type of address",
 }
-"""RFC 1928 6."""
+"""By the reply code of RFC 1928 6."""
 NO_LOGIN: Final = 0x00
 PASSWORD: Final = 0x02
 
@@ -46,7 +46,7 @@ Talk = Generator[bytes | int, bytes, None]
 
 @dataclass(frozen=True)
 class ProxyAddress:
-    """A proxy's address, and the login for it.
+    """A proxy's address and the login for it.
 
     Attributes:
         scheme: "http", "socks4", "socks4a", "socks5" or "socks5h".
@@ -62,11 +62,11 @@ class ProxyAddress:
 
     @property
     def looks_up(self) -> bool:
-        """Whether the proxy is given the host's name, rather than an address that was looked up here."""
+        """Whether the proxy is given the host's name; if not, it is given an address that was looked up here."""
         return self.scheme in ("http", "socks4a", "socks5h")
 
     def login_header(self) -> dict[str, str]:
-        """The HTTP header with the login; none without one."""
+        """The HTTP header with the login; empty if there is no login."""
         if not self.user:
             return {}
         login = base64.b64encode(f"{self.user}:{self.password}".encode()).decode()
@@ -78,10 +78,10 @@ class ProxyAddress:
 
 
 def read_proxy(url: str) -> ProxyAddress:
-    """Read a proxy's URL; the user and the password in it may be percent-encoded.
+    """Parse a proxy's URL; the user and the password in it may be percent-encoded.
 
     Raises:
-        ConfigError: it is not a proxy's URL, its kind is not supported, or its login has characters that end the host.
+        ConfigError: it is not a proxy URL, its kind is not supported, or its login has characters that end the host.
     """
     scheme, mark, rest = url.partition("://") if "://" in url else ("http", "://", url)
     login, _, _ = rest.rpartition("@")
@@ -91,7 +91,7 @@ def read_proxy(url: str) -> ProxyAddress:
         host, port = parts.hostname, parts.port
     except ValueError:
         host = port = None
-    # A slash, a question mark or a number sign in the login ends the host early: we would connect to another host.
+    # A slash, a question mark or a number sign in the login ends the host part early: we would connect elsewhere.
     if not host or parts.scheme not in DEFAULT_PORTS or "@" in rest.removeprefix(parts.netloc):
         kinds = ", ".join(f"{known}://" for known in DEFAULT_PORTS)
         raise ConfigError(
@@ -108,16 +108,16 @@ def read_proxy(url: str) -> ProxyAddress:
 
 
 def _remember_login(login: str) -> None:
-    """Have a proxy's password redacted, or its user where that is the secret, encoded or not."""
+    """Redact a proxy's password from now on, or its user if there is no password, both encoded and decoded."""
     user, colon, password = login.partition(":")
     secret = password if colon and password else user
     remember(secret, unquote(secret))
     if password:
-        remember(f"{unquote(user)}:{unquote(password)}")  # short as the password may be, its base64 is known
+        remember(f"{unquote(user)}:{unquote(password)}")  # so its base64 is redacted even if the password is short
 
 
 def _without_login(url: str) -> str:
-    """The URL with no more than the mark of a login: whatever comes before its last @ may be a part of it."""
+    """The URL with a placeholder for the login: everything before the last @ may belong to the login."""
     if "@" not in url:
         return redact(url)
     scheme, mark, _ = url.partition("://")
@@ -143,7 +143,7 @@ def _http(proxy: ProxyAddress, host: str, port: int) -> Talk:
     lines += [f"{name}: {value}" for name, value in proxy.login_header().items()]
     yield "\r\n".join([*lines, "", ""]).encode()
     answer = bytearray()
-    # Byte by byte, since what follows the answer is the server's and not ours to take.
+    # Byte by byte, since what follows the answer belongs to the connection with the server.
     while not answer.endswith(b"\r\n\r\n"):
         answer += yield 1
         if len(answer) > MAX_ANSWER:
@@ -155,11 +155,11 @@ def _http(proxy: ProxyAddress, host: str, port: int) -> Talk:
         raise ProxyError(f"the proxy {proxy} did not answer in HTTP, but {excerpt(first, 80)!r}; is it an HTTP proxy?")
     if code == "407":
         raise ProxyError(
-            f"the proxy {proxy} wants {'another' if proxy.user else 'a'} login (HTTP 407); {_login_remedy(proxy)}"
+            f"the proxy {proxy} requires {'another' if proxy.user else 'a'} login (HTTP 407); {_login_remedy(proxy)}"
         )
     if not code.startswith("2"):
         raise ProxyError(
-            f"the proxy {proxy} gave no connection to {where}: HTTP {excerpt(status, 80)}; "
+            f"the proxy {proxy} refused to connect to {where}: HTTP {excerpt(status, 80)}; "
             "check that it may connect there, or set no_proxy for this host"
         )
 
@@ -179,17 +179,17 @@ def _socks5(proxy: ProxyAddress, host: str, port: int) -> Talk:
         if verdict != 0:
             raise ProxyError(f"the proxy {proxy} refused the login; {_login_remedy(proxy)}")
     elif method != NO_LOGIN:
-        raise ProxyError(f"the proxy {proxy} wants a login that was not given; {_login_remedy(proxy)}")
+        raise ProxyError(f"the proxy {proxy} requires a login that was not given; {_login_remedy(proxy)}")
     yield wanted
     _, failure, _, kind = yield 4
     if failure:
         why = SOCKS5_FAILURES.get(failure, f"failure {failure}")
-        raise ProxyError(f"the proxy {proxy} gave no connection to {host}:{port}: {why}")
+        raise ProxyError(f"the proxy {proxy} did not connect to {host}:{port}: {why}")
     if kind == 3:
         (length,) = yield 1
     else:
         length = 4 if kind == 1 else 16
-    yield length + 2  # the address that it connected from
+    yield length + 2  # read and ignore the address and port that the proxy connected from
 
 
 def _socks5_address(host: str) -> bytes:
@@ -206,14 +206,14 @@ def _socks4(proxy: ProxyAddress, host: str, port: int) -> Talk:
         address, name = ipaddress.IPv4Address(host).packed, b""
     except ValueError:
         if not proxy.looks_up:
-            raise ProxyError(f"SOCKS 4 knows no IPv6 addresses such as {host}; use a socks5:// proxy") from None
+            raise ProxyError(f"SOCKS 4 cannot reach an IPv6 address such as {host}; use a socks5:// proxy") from None
         address, name = b"\x00\x00\x00\x01", _wire_name(host) + b"\x00"  # 4a: an impossible address, then the name
     yield b"\x04\x01" + struct.pack("!H", port) + address + proxy.user.encode() + b"\x00" + name
     version, verdict = (yield 8)[:2]
     if version != 0:
         raise ProxyError(f"the proxy {proxy} does not speak SOCKS 4; is it an HTTP proxy?")
     if verdict != 90:
-        raise ProxyError(f"the proxy {proxy} gave no connection to {host}:{port}: it refused ({verdict})")
+        raise ProxyError(f"the proxy {proxy} refused to connect to {host}:{port} (SOCKS 4 code {verdict})")
 
 
 def _wire_name(host: str) -> bytes:

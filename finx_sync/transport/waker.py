@@ -1,4 +1,4 @@
-"""Waking a thread that waits on a socket, and waiting on a socket so that one can be woken."""
+"""Waking a thread that waits on a socket, and waiting on a socket in a way that can be ended."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from finx_sync import forks
 __all__ = ["LONGEST_WAIT", "Poller", "Waker"]
 
 LONGEST_WAIT: Final = 1.0
-"""Seconds. A signal that comes just before the system call does not end it, and Ctrl+C must not wait for a tick."""
+"""Seconds. A signal that comes just before the system call does not end it, and Ctrl+C must not wait for a message."""
 
 
 class Waker:
-    """A self-pipe: `wake` from any thread ends the owner's wait.
+    """A self-pipe: `wake`, called from any thread, ends the owner's wait.
 
-    `wake` after appending to a queue, `clear` before reading it: then nothing appended is ever overlooked.
+    Call `wake` after appending to a queue, and `clear` before reading the queue: then nothing appended is overlooked.
     """
 
     def __init__(self, pair: tuple[socket.socket, socket.socket] | None = None) -> None:
@@ -29,7 +29,7 @@ class Waker:
         forks.watch(self, Waker.forked)
 
     def opposite(self) -> Waker:
-        """A waker for the way back, over the same descriptors, which stay this one's to close."""
+        """A waker in the other direction, over the same descriptors; only this one closes them."""
         return Waker((self._writer, self._reader))
 
     def fileno(self) -> int:
@@ -38,17 +38,18 @@ class Waker:
 
     def wake(self) -> None:
         """End the owner's current or next wait. Any thread; never blocks; harmless after `close`."""
+        # No lock: two threads that both see False send two bytes, and `clear` takes both.
         if self._pending:
             return
         self._pending = True
-        with contextlib.suppress(OSError):  # closed meanwhile: nobody waits any more
+        with contextlib.suppress(OSError):  # closed in the meantime: nobody waits any more
             self._writer.send(b"\0")
 
     def clear(self) -> None:
-        """Take back the pending wakes. The owner only."""
+        """Consume the pending wake-ups. The owner only."""
         with contextlib.suppress(BlockingIOError):
             self._reader.recv(64)
-        # Only now: a wake that saw the flag still set has appended before this line, and the owner reads after it.
+        # Only now: whoever still saw the flag set has already appended, and the owner reads the queue after this line.
         self._pending = False
 
     def close(self) -> None:
@@ -58,12 +59,12 @@ class Waker:
         self._writer.close()
 
     def forked(self) -> None:
-        """In the child of a fork, a wake would wake the parent."""
+        """In the child of a fork: close the descriptors, since a wake-up would reach the parent."""
         self.close()
 
 
 class _Poll:
-    """`poll`, where the system has it: no limit on descriptor numbers."""
+    """Waits with `poll`, where the system has it: no limit on descriptor numbers."""
 
     _ERROR: Final = select.POLLERR | select.POLLHUP | select.POLLNVAL if hasattr(select, "poll") else 0
 
@@ -80,7 +81,7 @@ class _Poll:
         for fd, events in self._poll.poll(max(0.0, timeout * 1000)):
             if fd == self._waker:
                 woken = True
-            else:  # an error shows in the next recv or send
+            else:  # an error counts as ready: the next recv or send raises it
                 readable = bool(events & (select.POLLIN | self._ERROR)) and read
                 writable = bool(events & (select.POLLOUT | self._ERROR)) and write
         return readable, writable, woken
@@ -97,7 +98,7 @@ class _Poll:
     def _want(self, interest: int) -> None:
         if interest == self._interest:
             return
-        # An fd without interest is taken out, since poll reports its errors all the same, again and again.
+        # A socket that is not waited for is unregistered, since poll would report its errors again and again.
         if interest:
             self._poll.register(self._sock, interest)
         elif self._interest > 0:
@@ -106,7 +107,7 @@ class _Poll:
 
 
 class _Select:
-    """`select`, for Windows, which has no `poll` and no limit on the numbers of sockets."""
+    """Waits with `select`, for Windows, which has no `poll` and no limit on the numbers of sockets."""
 
     def __init__(self, sock: int, waker: int) -> None:
         self._sock, self._waker = sock, waker
@@ -130,10 +131,10 @@ class Poller:
         self._impl = (_Poll if hasattr(select, "poll") else _Select)(sock.fileno(), waker.fileno())
 
     def wait_for_data(self, timeout: float) -> tuple[bool, bool]:
-        """Wait up to `timeout` seconds, at most `LONGEST_WAIT`, for data or an end, and for a wake.
+        """Wait up to `timeout` seconds, at most `LONGEST_WAIT`, for data, the end of the stream or a wake-up.
 
         Returns:
-            Whether data or an end came, and whether the waker was woken.
+            Whether there is data or the end of the stream, and whether the waker was woken.
         """
         readable, woken = self._impl.wait_for_data(timeout if timeout < LONGEST_WAIT else LONGEST_WAIT)
         if woken:
@@ -141,7 +142,7 @@ class Poller:
         return readable, woken
 
     def wait_for_wake(self, timeout: float) -> bool:
-        """Wait up to `timeout` seconds for a wake, whatever the socket does; returns whether it came."""
+        """Wait up to `timeout` seconds for a wake-up, whatever the socket does; returns whether it came."""
         _, _, woken = self._impl.wait(False, False, timeout)
         if woken:
             self._waker.clear()
@@ -153,10 +154,10 @@ class Poller:
         Args:
             read: whether to wait for data.
             write: whether to wait for room to send.
-            timeout: seconds; None for no limit of the caller's.
+            timeout: seconds; None for as long as possible. It waits at most `LONGEST_WAIT`.
 
         Returns:
-            Whether it is readable, and whether it is writable; an error counts as what was waited for.
+            Whether it is readable, and whether it is writable; after an error, whichever was waited for.
         """
         if timeout is None or timeout > LONGEST_WAIT:
             timeout = LONGEST_WAIT
