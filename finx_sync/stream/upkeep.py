@@ -1,4 +1,4 @@
-"""The guarantees that a user can ask about and act on: coverage, freshness, planned reconnects."""
+"""Query and control a stream's guarantees: coverage, the age of data, planned reconnects, key rotation."""
 
 from __future__ import annotations
 
@@ -22,29 +22,29 @@ __all__ = ["Upkeep"]
 
 
 class Upkeep(Readable[M]):
-    """The part of a stream that looks after its connection and its data. Every method is for any thread."""
+    """The part of a stream for the state of its connection and its data. Any thread may call its methods."""
 
     _account: Account
     _options: Options
 
     def coverage(self, name: str) -> list[Interval]:
-        """What was received of `name` in this run and what is missing: intervals without a break, up to now."""
+        """Return what was received of `name` in this run and what is missing: adjacent intervals, up to now."""
         checked_names((name,))
         session = self._session
         return [] if session is None else session.coverage(name)
 
     def last_message_age(self, name: str) -> float | None:
-        """Seconds since the newest message of `name` was received; None when there was none yet."""
+        """Return the seconds since the newest message of `name` was received; None before the first one."""
         message: Any = self.latest(name)
         return None if message is None else max(0.0, self._wall() - message.received_at)
 
     def _wall(self) -> float:
-        """UNIX seconds now, on the clock that stamps what is received."""
+        """Return the time now in UNIX seconds, on the clock that stamps received messages."""
         session = self._session
         return time.time() if session is None else session.wall()
 
     def guard(self, name: str, max_age: float, *, by: By = "receipt") -> Guard:
-        """Refuse to go on with old data: checks now, and again where it is used in a ``with`` statement.
+        """Refuse to continue with old data: check now, and again in each ``with`` statement that uses the guard.
 
         ::
 
@@ -52,15 +52,15 @@ class Upkeep(Readable[M]):
                 place_order(tick.price)
 
         Args:
-            name: whose newest message.
-            max_age: seconds.
-            by: "receipt" counts from when the message was read here; "venue" from when the venue says that it was so,
-                which also refuses what a slow feed brings, and needs a clock that is right.
+            name: the name whose newest message is checked.
+            max_age: the greatest age allowed, in seconds.
+            by: "receipt" counts from when the message was received here; "venue" counts from the venue's own time,
+                which also refuses late data from a slow feed, but needs a correct local clock.
 
         Raises:
-            StaleDataError: it is older, there is none, or it lacks the venue's time that its kind has.
-            InvalidInputError: `max_age` is no number of seconds above 0; or `by` is "venue", and messages of this kind
-                carry no time, or one without a time zone (IME).
+            StaleDataError: the message is too old, there is no message, or it lacks the venue time that its type has.
+            InvalidInputError: `max_age` is not a number of seconds above 0; or `by` is "venue", and messages of this
+                type carry no time, or one without a time zone (IME).
         """
         if not isinstance(max_age, (int, float)) or not max_age > 0:
             raise InvalidInputError(f"max_age is a number of seconds above 0, not {max_age!r}")
@@ -81,13 +81,13 @@ class Upkeep(Readable[M]):
         uninterrupted(lambda: session.connections.renew_all("reconnect"), "finx-sync control")
 
     def reconnect_at(self, when: Moment) -> None:
-        """Do `reconnect_now` later, at a time that suits you; a second call replaces the first, `stop` ends it.
+        """Do `reconnect_now` at a later time. A second call replaces the first; `stop` cancels it.
 
         Args:
-            when: a datetime, its ISO 8601 text, or UNIX seconds; in UTC, unless it has a zone.
+            when: a datetime, ISO 8601 text, or UNIX seconds; UTC unless it has a time zone.
 
         Raises:
-            InvalidInputError: no such time, or it is past.
+            InvalidInputError: `when` is not a time, or is past.
             UsageError: the stream is not running.
         """
         moment = read_moment(when).timestamp()
@@ -134,7 +134,7 @@ class Upkeep(Readable[M]):
         uninterrupted(rotate, "finx-sync control")
 
     def dump(self) -> str:
-        """The flight recorder's report: the last events, frames (redacted) and the stacks of all threads, as text."""
+        """Return the flight recorder's report: the last events and frames (redacted), and all threads' stacks."""
         session = self._session
         return "the stream has never run\n" if session is None else session.dump("asked for")
 
