@@ -231,7 +231,7 @@ class Stream(Lifecycle[M]):
     def _subscribe(self, *subscriptions: Subscription, stale_after: float | None = None) -> None:
         if stale_after is not None:
             self._stale_limits.set(checked_limit("stale_after", stale_after), *subscriptions)
-        # Another thread may start a new run at any line. The old run learns of the subscriptions first; a new run either
+        # Another thread may start a new run at any line. The old run gets the subscriptions first; a new run either
         # finds them in `_subscriptions` when it begins, or gets them below.
         before = self._session
         if before is not None:

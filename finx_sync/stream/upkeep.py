@@ -69,9 +69,9 @@ class Upkeep(Readable[M]):
         return Guard(self, name, max_age, by)
 
     def reconnect_now(self) -> None:
-        """Replace the connection; returns at once.
+        """Replace the connection. Returns at once.
 
-        Where the venue allows it, the new connection is open and subscribed before the old one goes, and no message is
+        Where the venue allows it, the new connection is open and subscribed before the old one closes, so no message is
         lost or handled twice; otherwise the gap is reported, with the reason "reconnect".
 
         Raises:
@@ -101,18 +101,18 @@ class Upkeep(Readable[M]):
             session.connections.renew_all("reconnect")
 
     def rotate_key(self, api_key: Any = None) -> None:
-        """Go over to a new key without losing a message; returns at once. See `reconnect_now`.
+        """Switch to a new key without losing a message. Returns at once. See `reconnect_now`.
 
-        If the server refuses the new key, `on_error` is given the error, and the stream goes on with the old connection
-        and key.
+        If the server refuses the new key, the error goes to `on_error`, and the stream keeps the old connection and
+        key.
 
         Args:
-            api_key: the new key; None where `api_key` is a function: it is asked again.
+            api_key: the new key; None if the stream's `api_key` is a function, which is then called again.
 
         Raises:
-            UsageError: the stream is not running, or no new key was given and the old one is no function.
-            ConfigError: it is no key; or the stream has had none so far, and this one would go over ws:// to another
-                machine.
+            UsageError: the stream is not running, or no new key was given and the old one is not a function.
+            ConfigError: `api_key` is not a key; or the stream has had no key so far, and the new one would go over
+                ws:// to another machine.
         """
         session = self._running_session("rotate_key")
         old = self._account.key
