@@ -1,4 +1,4 @@
-"""What each command does."""
+"""The functions that run the commands."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from finx_sync.venues.registry import load_all
 __all__ = ["contracts", "demo", "history", "sandbox", "snap", "stream", "venues"]
 
 NEITHER = (".arrow", ".db", ".duckdb", ".feather", ".json", ".jsonl", ".pq", ".sqlite", ".xls", ".xlsx", ".zip", ".gz")
-"""Names of files that neither CSV nor Parquet should be written into."""
+"""File name suffixes of other formats, into which neither CSV nor Parquet is written."""
 DEMO_CONTRACTS = ("BTC-26AUG22-20000-C", "BTC-PERPETUAL")
 DEMO_PAIR = "BTC:USDC"
 DEMO_MESSAGES, DEMO_ROWS = 30, 5
-"""What the demo shows where nobody watches: enough to see what it is like."""
+"""The numbers of messages and rows that the demo prints on a pipe."""
 
 
 def _manager(options: argparse.Namespace) -> StreamManager:
@@ -36,7 +36,7 @@ def _manager(options: argparse.Namespace) -> StreamManager:
 
 
 def demo(options: argparse.Namespace) -> None:
-    """The main job on the embedded sandbox."""
+    """Show the stream, a snap and a history on the embedded sandbox."""
     say(f"finx-sync {__version__}: the real client, against a sandbox inside this process\n")
     count = None if on_terminal() else DEMO_MESSAGES
     where = argparse.Namespace(
@@ -60,12 +60,12 @@ def demo(options: argparse.Namespace) -> None:
 
 
 def stream(options: argparse.Namespace) -> None:
-    """Live messages of one venue."""
+    """Show live messages of one venue."""
     _watch(lambda show: opened(options, show), options.count, options.seconds)
 
 
 def venues(options: argparse.Namespace) -> None:
-    """All venues that are installed."""
+    """List all installed venues."""
     print_rows(
         {"venue": venue.name, "environments": " ".join(venue.environments), "names": venue.example}
         for venue in load_all(complain)
@@ -73,7 +73,11 @@ def venues(options: argparse.Namespace) -> None:
 
 
 def _watch(make: Callable[[Show], Stream], count: int | None, seconds: float | None) -> Stream:
-    """Show a stream on the board, until so many messages, so many seconds, a failure, or Ctrl+C."""
+    """Show a stream on the board until `count` messages, `seconds`, a failure, or Ctrl+C end it.
+
+    Handlers run on the dispatch thread, so they hand failures to this thread: the list is read only after the stream
+    has stopped, and the event wakes this thread.
+    """
     done = threading.Event()
     failures: list[BaseException] = []
     shown = 0
@@ -95,7 +99,7 @@ def _watch(make: Callable[[Show], Stream], count: int | None, seconds: float | N
 
         def fail(error: BaseException) -> None:
             failures.append(error)
-            if isinstance(error, SubscriptionRefusedError):  # what was asked for will not come
+            if isinstance(error, SubscriptionRefusedError):  # the requested messages will not come
                 done.set()
 
         source = make(show)
@@ -115,12 +119,12 @@ def _watch(make: Callable[[Show], Stream], count: int | None, seconds: float | N
 
 
 def snap(options: argparse.Namespace) -> None:
-    """One price."""
+    """Show one price."""
     print_rows([_manager(options).get_tick_snap(options.pair, options.date, options.time).to_dict()])
 
 
 def history(options: argparse.Namespace) -> None:
-    """The prices of a day or of a span of days: on the output, or in a file."""
+    """Print the prices of a day or of a span of days, or write them to a file."""
     write = None if options.output is None else _writer(options.output)
     found = _manager(options).get_tick_history(
         options.pair,
@@ -149,7 +153,7 @@ def history(options: argparse.Namespace) -> None:
 
 
 def _writer(path: str) -> Callable[[TickHistory, str], None]:
-    """What writes the kind of file that a name asks for; known before anything is fetched."""
+    """Return the function that writes the file format of a name; called before anything is fetched."""
     place = Path(path)
     if place.is_dir():
         raise InvalidInputError(f"{path} is a folder; name a file in it")
@@ -165,7 +169,7 @@ def _writer(path: str) -> Callable[[TickHistory, str], None]:
 
 
 def contracts(options: argparse.Namespace) -> None:
-    """The names of all contracts."""
+    """List the names of all contracts."""
     names = [
         name for name in _manager(options).list_contracts(as_of=options.as_of) if options.match.upper() in name.upper()
     ]
@@ -173,7 +177,7 @@ def contracts(options: argparse.Namespace) -> None:
 
 
 def sandbox(options: argparse.Namespace) -> None:
-    """A sandbox for other processes, until Ctrl+C."""
+    """Run a sandbox for other processes, until Ctrl+C."""
     from finx_sync.sandbox import Sandbox  # an extra, and slow to import
 
     with Sandbox(port=options.port) as server:

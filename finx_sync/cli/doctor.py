@@ -1,4 +1,4 @@
-"""`finx-sync doctor`: what is wrong between this machine and the server."""
+"""`finx-sync doctor`: find out what is wrong between this machine and the server."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ __all__ = ["doctor"]
 
 MARKS: Final = {"ok": ("✓", "green"), "warning": ("!", "yellow"), "failed": ("✗", "red"), "skipped": ("·", "dim")}
 INDENT: Final = 25
-"""Columns before a finding's text."""
+"""The column at which a finding's text begins."""
 
 
 def doctor(options: argparse.Namespace) -> FinxSyncError | None:
-    """Take every step of connecting by itself; returns what failed first."""
+    """Take each step of connecting separately; return the error of the first one that failed."""
     venue = find(options.venue)
     stream = _stream(venue, options)
     venue.subscribe(stream, options.names or venue.example.split()[:1])
@@ -46,27 +46,27 @@ def _stream(venue: Venue, options: argparse.Namespace) -> Stream:
     def missing() -> str:
         raise MissingKeyError(text)
 
-    with warnings.catch_warnings():  # that no key goes where it should not: none goes anywhere
+    with warnings.catch_warnings():  # warnings about where a key is sent do not apply: none is sent
         warnings.simplefilter("ignore")
         return venue.open(api_key=missing, **where, allow_insecure=True)
 
 
 class _Chart:
-    """Shows findings: lines in colour for a person, JSON for a pipe."""
+    """Shows findings: coloured lines on a terminal, JSON on a pipe."""
 
     def __init__(self) -> None:
         self._console: Any = None
         if on_terminal():
             try:
                 from rich.console import Console
-            except ImportError:  # colours are a comfort, not a need
+            except ImportError:  # colours are optional
                 pass
             else:
                 self._console = Console(highlight=False)
             say("")
 
     def show(self, finding: Finding) -> None:
-        """Show one finding as soon as it is there."""
+        """Show one finding."""
         if not on_terminal():
             row = {name: getattr(finding, name) for name in ("step", "verdict", "text", "remedy")}
             seconds = None if finding.seconds is None else round(finding.seconds, 6)

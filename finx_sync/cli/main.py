@@ -1,4 +1,4 @@
-"""The command line's grammar and exit codes."""
+"""The command line's arguments and exit codes."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
-        # Whoever read our output has seen enough; nothing can be flushed there any more, not even at exit.
+        # The reader of our output has closed the pipe, so nothing can be flushed to it any more, not even at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except FinxSyncError as error:
         complain(error)
@@ -97,8 +97,8 @@ def _parser() -> argparse.ArgumentParser:
         ],
     )
     stream.add_argument("names", nargs="*", metavar="NAME", help="what to stream; `finx-sync venues` has examples")
-    stream.add_argument("--count", type=int, help="stop after so many messages")
-    stream.add_argument("--seconds", type=_positive, help="stop after so many seconds")
+    stream.add_argument("--count", type=int, help="stop after this many messages")
+    stream.add_argument("--seconds", type=_positive, help="stop after this many seconds")
 
     _add_recordings(adder)
     _command(adder, "venues", commands.venues, "what can be streamed, and from where", ["finx-sync venues"])
@@ -132,21 +132,19 @@ def _parser() -> argparse.ArgumentParser:
         "--end", type=moment, help="only until then: a time (22:00), a later day (2022-06-30), or 2022-06-30T12:00"
     )
     history.add_argument("--limit", type=int, metavar="N", help="only the first N ticks")
-    history.add_argument("--every", metavar="LENGTH", help="only the first tick of each stretch, like 1min, 1m, 5s, 1h")
+    history.add_argument("--every", metavar="LENGTH", help="only the first tick of each interval, like 1min, 5s, 1h")
     history.add_argument("--exchange", metavar="NAME", help="only ticks of this exchange, like COINBASE")
-    history.add_argument("--strict", action="store_true", help="fail where it is not proven that nothing is missing")
+    history.add_argument("--strict", action="store_true", help="fail unless it is proven that nothing is missing")
     history.add_argument("--output", metavar="FILE", help="write a CSV file, or Parquet if its name ends with .parquet")
-    history.add_argument("--workers", type=int, default=DEFAULT_WORKERS, metavar="N", help="connections at once")
-    history.add_argument("--cache", metavar="FOLDER", help="keep past days there, and look for them")
+    history.add_argument("--workers", type=int, default=DEFAULT_WORKERS, metavar="N", help="number of connections")
+    history.add_argument("--cache", metavar="FOLDER", help="keep past days there, and reuse them")
     history.add_argument(
-        "--timeout", type=_positive, metavar="SECONDS", help="for all of it (default 120 for each day)"
+        "--timeout", type=_positive, metavar="SECONDS", help="limit for the whole call (default 120 for each day)"
     )
 
     contracts = _command(adder, "contracts", commands.contracts, "names of all contracts", ["finx-sync contracts BTC"])
     contracts.add_argument("match", nargs="?", default="", help="only names that contain this")
-    contracts.add_argument(
-        "--as-of", type=moment, metavar="DATE", help="those that were listed on a day, like 2022-06-15"
-    )
+    contracts.add_argument("--as-of", type=moment, metavar="DATE", help="only those listed on a day, like 2022-06-15")
 
     doctor = _command(
         adder,
@@ -186,22 +184,22 @@ def _add_recordings(adder: argparse._SubParsersAction[argparse.ArgumentParser]) 
         ],
     )
     record.add_argument("names", nargs="*", metavar="NAME", help="what to record; `finx-sync venues` has examples")
-    record.add_argument("--output", required=True, metavar="FILE", help="never written over: the next is FILE.0001")
+    record.add_argument("--output", required=True, metavar="FILE", help="never overwritten: the next one is FILE.0001")
     record.add_argument("--rotate", type=int, default=256, metavar="MB", help="size of a file (default 256)")
-    record.add_argument("--count", type=int, help="stop after so many messages")
-    record.add_argument("--seconds", type=_positive, help="stop after so many seconds")
+    record.add_argument("--count", type=int, help="stop after this many messages")
+    record.add_argument("--seconds", type=_positive, help="stop after this many seconds")
 
     replay = _command(
         adder,
         "replay",
         recordings.replay,
-        "show a recording as it was, or faster",
+        "play a recording at its own pace, or faster",
         ["finx-sync replay feed.finxrec", "finx-sync replay feed.finxrec --speed max --until 2022-08-05T12:00"],
     )
-    replay.add_argument("path", metavar="FILE", help="with the files that follow it by number; or a folder of them")
-    replay.add_argument("--speed", type=_speed, default=1.0, help="1 as it was (default), 10, or max")
+    replay.add_argument("path", metavar="FILE", help="a file, with those that continue it; or a folder of files")
+    replay.add_argument("--speed", type=_speed, default=1.0, help="1 for its own pace (default), 10, or max")
     replay.add_argument(
-        "--until", type=moment, metavar="TIME", help="end before what was received after this moment, UTC"
+        "--until", type=moment, metavar="TIME", help="end before the first message received after this moment (UTC)"
     )
     replay.add_argument("--pause-at", type=int, metavar="N", help="pause after N messages (end there, on a pipe)")
 
@@ -212,9 +210,9 @@ def _add_recordings(adder: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "write a recording as Parquet files or a DuckDB database",
         ["finx-sync convert feed.finxrec tables", "finx-sync convert feed.finxrec feed.duckdb"],
     )
-    convert.add_argument("path", metavar="FILE", help="with the files that follow it by number; or a folder of them")
+    convert.add_argument("path", metavar="FILE", help="a file, with those that continue it; or a folder of files")
     convert.add_argument("target", metavar="TARGET", help="a folder for files, or a file ending with .duckdb")
-    convert.add_argument("--form", choices=("parquet", "csv"), help="of the files in a folder (default: parquet)")
+    convert.add_argument("--form", choices=("parquet", "csv"), help="format of files in a folder (default: parquet)")
 
 
 def _speed(text: str) -> float | str:
@@ -244,7 +242,7 @@ def _command(
         where.add_argument("--url", help="another server, like ws://127.0.0.1:8000")
         where.add_argument("--api-key", metavar="KEY", help="better set FINX_API_KEY: others can see the command line")
         where.add_argument(
-            "--allow-insecure", action="store_true", help="send the key over ws:// to another machine, readable for all"
+            "--allow-insecure", action="store_true", help="send the key unencrypted (ws://) to another machine"
         )
     return parser
 

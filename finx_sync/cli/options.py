@@ -1,4 +1,4 @@
-"""The commands for options and for FinX's REST functions: their grammar, and what they do."""
+"""The commands for options and for FinX's REST functions: their arguments, and the functions that run them."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ __all__ = ["add_option_commands", "moment"]
 
 SLICE_COLUMNS = ("instrument_name", "mark_price", "mark_iv", "bid_iv", "ask_iv", "underlying_price", "delta", "vega")
 CHAIN_ON_TERMINAL = ("instrument_name", "mark_iv", "bid_iv", "ask_iv", "mark_price", "price_unit", "delta", "vega")
-"""The name says underlying, expiry, strike and side."""
+"""Underlying, expiry, strike and side are left out: the name contains them."""
 
 Adder = Callable[[str, Callable[[argparse.Namespace], None], str, list[str]], argparse.ArgumentParser]
-"""Makes a command of a name, a function, a text and examples."""
+"""Adds a command, given its name, function, description and examples."""
 
 
 def add_option_commands(add: Adder) -> None:
-    """Add the commands to the command line."""
+    """Add these commands to the command line."""
     chain = add(
         "chain",
         _chain,
@@ -137,7 +137,7 @@ def _save(draw: Callable[[], Any], path: str) -> None:
 
 
 def _without_nan(rows: Iterable[Mapping[Any, Any]]) -> list[dict[str, Any]]:
-    """A missing value is null in JSON, which knows no NaN."""
+    """Replace NaN, which JSON does not have, by None."""
     return [
         {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in row.items()}
         for row in rows
@@ -214,7 +214,7 @@ def _parameter(text: str) -> tuple[str, Any]:
 
 
 def moment(text: str) -> Moment:
-    """A date or moment on the command line: a number is UNIX seconds, and any other text is read later."""
+    """Read a date or moment on the command line: a number is UNIX seconds; any other text is parsed later."""
     try:
         return float(text)
     except ValueError:

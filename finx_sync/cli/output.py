@@ -1,4 +1,4 @@
-"""How results are shown: a table on a terminal, JSON lines anywhere else."""
+"""Show results: as a table on a terminal, as JSON lines anywhere else."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ CONTRACT_COLUMNS = ("mark_price", "mark_iv", "best_bid_price", "best_ask_price",
 
 
 def on_terminal() -> bool:
-    """Whether a person is looking."""
+    """Return whether the output goes to a terminal."""
     return sys.stdout.isatty()
 
 
 def say(text: str) -> None:
-    """A remark for the person at the terminal; a pipe gets data only."""
+    """Print a remark on a terminal; a pipe gets data only."""
     if on_terminal():
         print(text, flush=True)
 
 
 def complain(text: object) -> None:
-    """A line on the standard error stream; names and reasons in it may be a server's."""
+    """Print a line to standard error, escaped, since parts of it may come from a server."""
     print(f"finx-sync: {sealed(str(text))}", file=sys.stderr)
 
 
 def print_rows(rows: Iterable[Mapping[str, Any]], title: str = "") -> None:
-    """Show rows of equal columns: one JSON object a line, or a table."""
+    """Show rows with the same columns: as a table, or as one JSON object per line."""
     if not on_terminal():
         for row in rows:
             print(json.dumps(dict(row)), flush=True)
@@ -45,11 +45,11 @@ def _print_table(rows: Sequence[Mapping[str, Any]], title: str) -> None:
         from rich.console import Console
         from rich.table import Table
         from rich.text import Text
-    except ImportError:  # the table is a comfort, not a need
+    except ImportError:  # rich is optional
         for row in rows:
             print("  ".join(f"{escaped(name)}={_shown(value)}" for name, value in row.items()))
         return
-    # `Text`, since a plain string would be read as markup: a name such as [/b] would be an error.
+    # `Text`, since rich reads a plain string as markup: a name such as [/b] would be an error.
     heading = Text(escaped(title)) if title else None
     table = Table(title=heading, title_justify="left", header_style="bold", box=None, pad_edge=False)
     for name, value in (rows[0] if rows else {}).items():
@@ -66,7 +66,7 @@ def _shown(value: Any) -> str:
 
 
 class Board(Protocol):
-    """Where live ticks are shown."""
+    """Shows live messages."""
 
     def show(self, message: Any) -> None:
         """Show a new `Message`, or a named tuple."""
@@ -76,7 +76,7 @@ class Board(Protocol):
 
 
 def board() -> Board:
-    """A live table on a terminal with rich, else a line a tick."""
+    """Return a live table on a terminal with rich, else a board that prints one line per message."""
     if on_terminal():
         try:
             return _LiveBoard()
@@ -86,7 +86,7 @@ def board() -> Board:
 
 
 class _LineBoard:
-    """One line a tick."""
+    """Prints one line per message."""
 
     def __init__(self, *, as_json: bool) -> None:
         self._as_json = as_json
@@ -103,7 +103,7 @@ class _LineBoard:
 
 
 class _LiveBoard:
-    """A table whose rows are the names, redrawn in place a few times a second."""
+    """A table with one row per name, redrawn in place a few times a second by a thread of rich's."""
 
     def __init__(self) -> None:
         from rich.live import Live
@@ -121,7 +121,7 @@ class _LiveBoard:
 
     def show(self, message: Any) -> None:
         name = _cells(message)[0]
-        self._ticks = {**self._ticks, name: message}  # replaced, not changed: the table is drawn on another thread
+        self._ticks = {**self._ticks, name: message}  # a new one: rich's thread may be iterating over the old
         self._counts[name] = self._counts.get(name, 0) + 1
 
     def _table(self) -> Any:
@@ -146,7 +146,7 @@ def _row(message: Any) -> dict[str, Any]:
 
 
 def _cells(message: Any) -> list[Any]:
-    """What a line shows, the name first."""
+    """Return what a line shows, beginning with the name."""
     if isinstance(message, ContractTick):
         return [message.name, *(getattr(message, column) for column in CONTRACT_COLUMNS)]
     if isinstance(message, SpotTick):

@@ -19,7 +19,7 @@ MEGABYTE: Final = 1024 * 1024
 
 
 def record(options: argparse.Namespace) -> None:
-    """Write a venue's messages to a file, until so many messages, so many seconds, a failure, or Ctrl+C."""
+    """Write a venue's messages to a file until a number of messages or seconds, a failure, or Ctrl+C ends it."""
     done = threading.Event()
     count = 0
 
@@ -45,7 +45,7 @@ def record(options: argparse.Namespace) -> None:
 
 
 def replay(options: argparse.Namespace) -> None:
-    """Show a recording as it was, or faster."""
+    """Show a recording at its own pace, or faster."""
     with board() as screen:
 
         def show(message: Any) -> None:
@@ -60,7 +60,7 @@ def replay(options: argparse.Namespace) -> None:
         stream.on_gap(complain)
         played = stream.replay(options.path, speed=options.speed, until=options.until, pause_at=options.pause_at)
         while not played.finished and on_terminal() and sys.stdin.isatty():
-            input(f"paused after {played.messages} messages; Enter goes on, Ctrl+C ends ")
+            input(f"paused after {played.messages} messages; Enter continues, Ctrl+C ends ")
             played.resume()
         played.stop()
     for damage in played.damage:
@@ -78,7 +78,7 @@ def convert(options: argparse.Namespace) -> None:
 
 
 def _stream_of(path: str, show: Show) -> Stream:
-    """A stream of the recording's venue, which is never started."""
+    """Return a stream of the recording's venue, which is never started."""
     name = RecordingReader(path).venue.lower()
     if not name:
         raise InvalidInputError(f"{path} does not say which venue it is a recording of")

@@ -1,4 +1,4 @@
-"""Streams for the commands: a venue of the registry, what the command line says of it, and a function that shows."""
+"""Create the streams of the commands, from the registry of venues and the command line's arguments."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ __all__ = ["Show", "opened", "player"]
 
 
 def opened(options: argparse.Namespace, show: Show) -> Stream:
-    """A stream of a command's venue, subscribed to its names, and with a handler that shows everything. No I/O.
+    """Return a stream of a command's venue, subscribed to the names, with `show` as its handler. No I/O.
 
     Raises:
-        InvalidInputError: there are no names.
-        ConfigError: no such venue, or no such environment of it; or its credentials are missing.
+        InvalidInputError: no names are given.
+        ConfigError: the venue or its environment does not exist, or its credentials are missing.
     """
     venue = find(options.venue)
     if not options.names:
@@ -34,7 +34,7 @@ def opened(options: argparse.Namespace, show: Show) -> Stream:
 
 
 def player(name: str, show: Show) -> Stream:
-    """A stream of a venue that shows everything, for a recording: it is never started."""
+    """Return a stream that plays recordings of a venue to `show`; it is never started."""
     venue = find(name)
     stream = venue.open(environment=SANDBOX if SANDBOX in venue.environments else None)
     venue.listen(stream, show)

@@ -1,4 +1,4 @@
-"""The shape that every venue's stream has: what users touch, wired to the layers below."""
+"""The base of every venue's stream: the public methods, connected to the layers below."""
 
 from finx_sync.stream.stream import Stream
 

@@ -1,4 +1,4 @@
-"""Arguments of a stream's methods, checked at the call that brought them."""
+"""Check the arguments of a stream's methods, at the call that passes them and before any I/O."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ __all__ = [
 
 
 def checked_names(names: tuple[Any, ...]) -> tuple[str, ...]:
-    """Names as they were passed, one by one.
+    """Return names that were passed one by one.
 
     Raises:
-        InvalidInputError: one of them is no text, or a list of names.
+        InvalidInputError: a name is not text, or is a list of names.
     """
     for name in names:
         if not isinstance(name, str) and isinstance(name, Iterable):
@@ -36,11 +36,11 @@ def checked_names(names: tuple[Any, ...]) -> tuple[str, ...]:
 
 
 def names_of_handler(names: tuple[Any, ...]) -> tuple[str, ...]:
-    """The names that a handler is registered for.
+    """Return the names that a handler is registered for.
 
     Raises:
-        HandlerError: one of them is the handler itself.
-        InvalidInputError: as `checked_names`.
+        HandlerError: the handler itself is among the names.
+        InvalidInputError: as for `checked_names`.
     """
     for name in names:
         if callable(name):
@@ -53,10 +53,10 @@ def names_of_handler(names: tuple[Any, ...]) -> tuple[str, ...]:
 
 
 def several(value: Any, what: str) -> list[Any]:
-    """What may be one or several, as a list.
+    """Return one value or several as a list; an empty list for None.
 
     Raises:
-        InvalidInputError: it is neither text nor some texts or numbers.
+        InvalidInputError: a value is neither text nor a whole number.
     """
     found = [value] if isinstance(value, (str, int)) else value
     if found is None:
@@ -72,10 +72,10 @@ def several(value: Any, what: str) -> list[Any]:
 
 
 def checked_wait(timeout: float | None) -> float | None:
-    """Seconds to wait, 0 or more; None for ever.
+    """Return a timeout: seconds, 0 or more; None waits for ever.
 
     Raises:
-        InvalidInputError: it is neither.
+        InvalidInputError: the timeout is anything else.
     """
     if timeout is not None and not (_is_number(timeout) and timeout >= 0):
         raise InvalidInputError(f"timeout is a number of seconds, or None to wait for ever, not {timeout!r}")
@@ -83,10 +83,10 @@ def checked_wait(timeout: float | None) -> float | None:
 
 
 def checked_limit(name: str, seconds: float) -> float:
-    """Seconds above 0.
+    """Return a number of seconds that must be finite and above 0.
 
     Raises:
-        InvalidInputError: they are not.
+        InvalidInputError: the number is anything else.
     """
     if not _is_number(seconds) or not 0 < seconds < math.inf:
         raise InvalidInputError(f"{name} is a number of seconds above 0, not {seconds!r}")
@@ -94,20 +94,20 @@ def checked_limit(name: str, seconds: float) -> float:
 
 
 def checked_path(path: Any) -> None:
-    """Refuse what is no file's path.
+    """Require the path of a file.
 
     Raises:
-        InvalidInputError: it is none.
+        InvalidInputError: the value is not a path, or is empty.
     """
     if not isinstance(path, (str, os.PathLike)) or not os.fspath(path):
         raise InvalidInputError(f"{path!r} is not a path; it looks like 'feed.finxrec' or Path('feed.finxrec')")
 
 
 def checked_switch(name: str, value: object) -> bool:
-    """True or False.
+    """Return a value that must be True or False.
 
     Raises:
-        ConfigError: it is neither; "no" would count as True.
+        ConfigError: the value is anything else, such as "no", which Python would count as true.
     """
     if not isinstance(value, bool):
         raise ConfigError(f"{name} is True or False, not {value!r}")
@@ -115,10 +115,10 @@ def checked_switch(name: str, value: object) -> bool:
 
 
 def checked_count(name: str, count: int, least: int) -> int:
-    """A whole number.
+    """Return a whole number that must not be below `least`.
 
     Raises:
-        InvalidInputError: it is none, or less than `least`.
+        InvalidInputError: the value is not a whole number, or is below `least`.
     """
     if isinstance(count, bool) or not isinstance(count, int) or count < least:
         raise InvalidInputError(f"{name} is a number of messages, {least} or more, not {count!r}")

@@ -1,4 +1,4 @@
-"""Starting and ending a stream: from any thread, in signal handlers, and whatever interrupts it."""
+"""Start and stop a stream, from any thread and in signal handlers, safely under interrupts."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ T = TypeVar("T")
 
 STOP_TIMEOUT: Final = 5.0
 ABANDON_TIMEOUT: Final = 1.0
-"""Seconds that an interrupted start waits for its threads; they end in any case."""
+"""Seconds that an interrupted start waits for its threads; they end later if they need longer."""
 LAST_RUN_TIMEOUT: Final = 5.0
-"""Seconds that a start waits for the threads of the last run, which has ended or failed but may still drain."""
+"""Seconds that a start waits for the threads of the last run, which may still be draining its queue."""
 GRACE: Final = 0.5
-"""Seconds beyond its timeout after which a stop is given up on, whatever holds it up."""
+"""Seconds beyond its timeout after which a stop gives up waiting."""
 
 
 @dataclass(eq=False)
@@ -45,10 +45,11 @@ class _Attempt:
     """One call of `start`, `run`, `with` or `replay`.
 
     Attributes:
-        stops: how many stops had been asked for in signal handlers before; one more means that this attempt is over.
-        is_cancelled: set by an interrupt: whatever it has started is to be stopped.
-        session: what it has started, and has not stopped by itself.
-        task: what starts it, where this is the main thread.
+        stops: the number of stops that signal handlers had requested when this attempt began; if the stream's count
+            is higher now, this attempt must end.
+        is_cancelled: an interrupt has ended this attempt; whatever it started must be stopped.
+        session: the run that it started and has not stopped itself.
+        task: the task that starts the run; only on the main thread.
     """
 
     stops: int
@@ -58,33 +59,37 @@ class _Attempt:
 
 
 class Lifecycle(Recordable[M]):
-    """The part of a stream that starts and ends it."""
+    """The part of a stream that starts and stops it."""
 
     _iterators: OpenIterators
 
     def _init_lifecycle(self) -> None:
-        self._lifecycle = threading.Lock()  # guards _session being replaced; never held by the main thread
+        # Held while `_session` is replaced. The main thread never takes it: a signal handler that interrupts the main
+        # thread calls `stop`, which would then wait for the thread that it interrupted. Reads of `_session` need no
+        # lock: they see the old run or the new one, and both accept a stop.
+        self._lifecycle = threading.Lock()
         self._preparing = threading.Lock()  # held during `_before_start` and `_after_end`
         self._session: Run | None = None
-        self._prepared: Run | None = None  # between its `_before_start` and its `_after_end`
-        self._stops = 0  # asked for in signal handlers that have interrupted a call
-        self._stopped_early = False  # such a stop has come before the interrupted start had read the count
+        self._prepared: Run | None = None  # the run between its `_before_start` and its `_after_end`
+        # Only signal handlers, and so only the main thread, increase the count; other threads compare it.
+        self._stops = 0  # stops requested in signal handlers that interrupted a call of this library
+        self._stopped_early = False  # such a stop came before the interrupted start had read the count
         self._stop_tasks: list[Task[None]] = []
 
     def start(self, timeout: float | None = None) -> None:
-        """Connect in the background; returns when the stream is open, or when `stop` was called meanwhile.
+        """Connect in the background; return when the stream is open, or when `stop` has been called meanwhile.
 
         Args:
             timeout: seconds; None waits as long as connecting may take.
 
         Raises:
             AuthorizationError: the key was refused.
-            ConnectError: the first attempt failed; its kind says how. Nothing is left running.
-            StreamTimeoutError: not open in time; nothing is left running.
-            InvalidInputError: no timeout.
-            UsageError: it runs already or is being started, a handler of its last run has not returned, or this is the
-                dispatch thread.
-            KeyboardInterrupt: Ctrl+C; nothing is left running.
+            ConnectError: the first attempt failed; the subclass says why. Nothing is left running.
+            StreamTimeoutError: the stream was not open in time. Nothing is left running.
+            InvalidInputError: `timeout` is not a timeout.
+            UsageError: the stream is running or being started, a handler of its last run has not returned, or the
+                calling thread is the dispatch thread.
+            KeyboardInterrupt: Ctrl+C was pressed. Nothing is left running.
         """
         checked_wait(timeout)
         attempt = self._new_attempt()
@@ -97,12 +102,13 @@ class Lifecycle(Recordable[M]):
     def run(self) -> None:
         """Start, and block until the stream ends: by `stop`, by SIGTERM, by Ctrl+C, or by a failure.
 
-        SIGTERM on the main thread does what `stop` does, so this call returns, and the program goes on to its end:
-        unless the program handles or ignores that signal itself.
+        On the main thread, SIGTERM stops the stream, so this call returns and the program continues after it. A
+        program that handles or ignores SIGTERM itself keeps its own behaviour.
 
         Raises:
-            FinxSyncError: as `start`; or why the stream failed later.
-            KeyboardInterrupt: Ctrl+C, after the stream was stopped in order. So for whatever a signal handler raises.
+            FinxSyncError: as for `start`; or the stream failed later.
+            KeyboardInterrupt: Ctrl+C was pressed; the stream has been stopped in order. Any other exception of a signal
+                handler is raised likewise.
         """
         attempt = self._new_attempt()
         termination = Termination(self.stop, Lifecycle.run.__code__)
@@ -135,8 +141,8 @@ class Lifecycle(Recordable[M]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Stop; raises what ended the stream, unless the block has raised something itself."""
-        if forks.is_disowned(self):  # the parent leaves the block itself
+        """Stop, and raise the error that ended the stream, unless the block itself raised one."""
+        if forks.is_disowned(self):  # in a forked child: the parent process leaves its own block
             return
         session = self._session
         self._stop_and_wait(STOP_TIMEOUT, drain=False)
@@ -145,15 +151,15 @@ class Lifecycle(Recordable[M]):
             raise failure
 
     def stop(self, timeout: float = STOP_TIMEOUT, *, drain: bool = False) -> None:
-        """End the stream. From any thread, in every state, in signal handlers, as often as you like; never raises.
+        """Stop the stream. Works from any thread, in any state, in signal handlers and repeatedly; never raises.
 
-        It returns when the threads have ended, or after `timeout` seconds, with a warning in the log that names the
+        It returns when the threads have ended, or after `timeout` seconds; the log then has a warning that names the
         handler that is still running. Where it cannot wait, it returns at once and the threads end a moment later: in a
-        handler, in a signal handler that has interrupted a call of this library, in the predicate of `wait_for`.
+        handler, in a signal handler that interrupted a call of this library, and in the predicate of `wait_for`.
 
         Args:
             timeout: seconds.
-            drain: let the handlers have what was received before; otherwise it is dropped, and counted.
+            drain: pass the messages received so far to the handlers; otherwise they are dropped, and counted.
         """
         self._stop(sys._getframe().f_back, timeout, drain=drain)
 
@@ -169,27 +175,28 @@ class Lifecycle(Recordable[M]):
             self._stop_and_wait(timeout, drain=drain)
 
     def close(self) -> None:
-        """Stop, and close what is kept open between calls; any thread, as often as you like, not in signal handlers.
+        """Stop, and close the connections kept between calls. Any thread, repeatedly, but not in signal handlers.
 
-        A `with` statement does it at its end. The stream can be used again. A recording goes on until its own `stop`.
+        A `with` statement closes the stream at its end. A closed stream can be started again. A recording continues
+        until its own `stop`.
         """
         self._stop(sys._getframe().f_back, STOP_TIMEOUT, drain=False)
         self._release()
 
     def _release(self) -> None:
-        """A venue closes what it keeps open between calls; it may be opened again."""
+        """Close what a venue keeps open between calls; overridden by venues. It may be opened again later."""
 
     # Starting
 
     def _new_attempt(self) -> _Attempt:
-        stops = self._stops  # first: a signal from here on makes a difference to it
+        stops = self._stops  # read first, so that a signal from here on changes the count
         early = False
         if on_main_thread():
             early, self._stopped_early = self._stopped_early, False
         return _Attempt(stops - early)
 
     def _is_beginning(self, frame: FrameType | None) -> bool:
-        """Whether a signal has interrupted a start of this stream at its very beginning, before it has an attempt."""
+        """Return whether a signal interrupted a start of this stream before it had made its attempt."""
         while frame is not None:
             if frame.f_code in _BEGINNINGS and frame.f_locals.get("self") is self:
                 return "attempt" not in frame.f_locals
@@ -213,7 +220,7 @@ class Lifecycle(Recordable[M]):
         try:
             with self._preparing:
                 if self._session is session and session.state.state is State.NEW:
-                    self._finish()  # what the last run has left
+                    self._finish()  # clean up after the last run, if that has not been done
                     self._prepared = session
                     atexit.register(self._stop_at_exit)
                     self._before_start()
@@ -226,7 +233,7 @@ class Lifecycle(Recordable[M]):
         return session
 
     def _claim(self, attempt: _Attempt, make: Callable[[], R]) -> R:
-        """Make a new session the present one, which one attempt can do at a time."""
+        """Make a new run the current one; of two attempts at once, one raises UsageError."""
         while True:
             with self._lifecycle:
                 last = self._session
@@ -241,13 +248,14 @@ class Lifecycle(Recordable[M]):
                 handler = last.dispatcher.running()
                 what = f"the handler {handler}" if handler is not None else "a thread"
                 raise UsageError(f"{what} of the last run has not returned; the stream can be started when it has")
-        if attempt.is_cancelled or self._stops != attempt.stops:  # whoever comes later finds the session
+        # An interrupt or a stop before this line is seen here; one after it finds the run in `attempt` or `_session`.
+        if attempt.is_cancelled or self._stops != attempt.stops:
             self._stopped_early = False
             session.stop(STOP_TIMEOUT, drain=False)
         return session
 
     def _play_back(self, reader: RecordingReader, speed: Speed, play: Callable[[Playback], T]) -> T:
-        """Make a playback the present session, and `play` it."""
+        """Make a playback the current run, and `play` it."""
         attempt = self._new_attempt()
 
         def make() -> Playback:
@@ -260,7 +268,7 @@ class Lifecycle(Recordable[M]):
             raise
 
     def _abandon(self, attempt: _Attempt, timeout: float = ABANDON_TIMEOUT) -> None:
-        """An interrupt or a failure: leave nothing running that the attempt has started, or is about to start."""
+        """Stop whatever the attempt has started or is about to start, after an interrupt or a failure."""
         attempt.is_cancelled = True
         session, task = attempt.session, attempt.task
         if session is not None and not session.dispatcher.on_this_thread():
@@ -269,10 +277,10 @@ class Lifecycle(Recordable[M]):
             task.wait(timeout)
 
     def _before_start(self) -> None:
-        """A venue's own preparations; may raise."""
+        """Prepare a start; overridden by venues. May raise."""
 
     def _after_end(self) -> None:
-        """The counterpart: called at least once after `_before_start`, on any thread."""
+        """Undo `_before_start`; called at least once after it, on any thread."""
 
     # Ending
 
@@ -286,7 +294,7 @@ class Lifecycle(Recordable[M]):
             task.wait(max(0.0, deadline - time.monotonic()))
 
     def _begin_stop(self, timeout: float, drain: bool) -> Task[None]:
-        """Have another thread stop the stream."""
+        """Stop the stream on another thread, since a signal handler may interrupt the main thread at any line."""
         task = Task(lambda: self._stop_present(timeout, drain), "finx-sync stop")
         self._stop_tasks = [*(one for one in self._stop_tasks if not one.is_done), task]
         task.begin()
@@ -299,7 +307,7 @@ class Lifecycle(Recordable[M]):
             self._stop_session(session, timeout, drain)
 
     def _end(self, session: Run, timeout: float, *, drain: bool) -> None:
-        """Stop one session, whichever is the present one."""
+        """Stop the given run, whether or not it is the current one."""
         if session.dispatcher.on_this_thread() or not on_main_thread():
             self._stop_session(session, timeout, drain)
             return
@@ -316,7 +324,7 @@ class Lifecycle(Recordable[M]):
         self._tidy(session)
 
     def _tidy(self, session: Run) -> None:
-        """A session has ended: undo what was done for it, if nobody has yet."""
+        """Clean up after a run that has ended, unless another thread has done so."""
         with self._preparing:
             if self._prepared is session:
                 self._finish()
@@ -331,13 +339,16 @@ class Lifecycle(Recordable[M]):
         self._stop_present(1.0, drain=False)
 
     def _forked(self) -> None:
-        """In the child of a fork, called by the interpreter: a stream that runs stays the parent's."""
+        """Give up a running stream in the child of a fork: it belongs to the parent. The interpreter calls this.
+
+        The child has only this thread, so locks that another thread may have held at the fork are replaced.
+        """
         session = self._session
         self._preparing = threading.Lock()
         self._stop_tasks = []
         if session is None or session.state.state in ENDED:
             self._lifecycle = threading.Lock()
-            if session is not None and session.state.state is State.NEW:  # being started, by the parent
+            if session is not None and session.state.state is State.NEW:  # the parent is starting it
                 self._session = self._prepared = None
             return
         atexit.unregister(self._stop_at_exit)
@@ -351,7 +362,7 @@ class Lifecycle(Recordable[M]):
 
 
 OVER: Final = frozenset({State.STOPPED, State.FAILED})
-"""States that nothing follows; NEW is one of a session that is being started."""
+"""Final states. NEW is not one of them: a run in this state is being started."""
 _BEGINNINGS: Final[tuple[CodeType, ...]] = tuple(
     function.__code__ for function in (Lifecycle.start, Lifecycle.run, Lifecycle.__enter__)
 )

@@ -1,4 +1,4 @@
-"""The blocking ways to look at a stream: the newest message, iterators, waiting."""
+"""Read a stream without handlers: the newest message, iterators, blocking waits."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ __all__ = ["Readable"]
 logger = logging.getLogger("finx_sync")
 
 ITERATOR_SIZE: Final = 10_000
-"""Messages that an iterator keeps before it drops the oldest."""
+"""Messages that an iterator keeps before it drops the oldest one."""
 
 
 class Readable(Generic[M]):
-    """The part of a stream for scripts and the REPL. Every method is for any thread but the dispatch thread."""
+    """The part of a stream for scripts and the REPL. Any thread may call its methods, except the dispatch thread."""
 
     _codec: Codec
     _handlers: Handlers
@@ -35,10 +35,10 @@ class Readable(Generic[M]):
     _iterators: OpenIterators
 
     def latest(self, name: str) -> M | None:
-        """The newest message of a name, None when there was none yet. Never waits.
+        """Return the newest message of a name, or None before the first one. Never waits.
 
         Raises:
-            InvalidInputError: no name.
+            InvalidInputError: `name` is not text.
         """
         checked_names((name,))
         for table in self._latest.values():
@@ -48,21 +48,21 @@ class Readable(Generic[M]):
         return None
 
     def ticks(self, *names: str, timeout: float | None = None, size: int = ITERATOR_SIZE) -> MessageIterator[M]:
-        """Iterate over messages from now on, blocking between them; ends when the stream does.
+        """Iterate over messages from now on, blocking between them, until the stream ends.
 
-        It has its own queue of `size` messages, which drops its oldest and counts them in its `dropped`: an iterator
-        that nobody reads never delays a handler.
+        The iterator has its own queue of `size` messages. When it is full, the oldest message is dropped and counted in
+        `dropped`, so an iterator that nobody reads never delays a handler.
 
         Args:
-            names: whose; all without.
-            timeout: seconds to wait for each message.
-            size: messages to keep.
+            names: only messages of these names; without any, all messages.
+            timeout: seconds to wait for each message; None waits for ever.
+            size: the number of messages to keep.
 
         Raises:
-            UsageError: the stream is not running, or this is the dispatch thread.
-            InvalidInputError: no name, timeout or size.
-            StreamTimeoutError: (while iterating) none came in time.
-            FinxSyncError: why the stream failed, before this call or while iterating.
+            UsageError: the stream is not running, or the calling thread is the dispatch thread.
+            InvalidInputError: a name, the timeout or the size is invalid.
+            StreamTimeoutError: (while iterating) no message came in time.
+            FinxSyncError: the stream failed, before this call or while iterating.
         """
         checked_names(names)
         checked_count("size", size, 1)
@@ -76,22 +76,22 @@ class Readable(Generic[M]):
         return iterator
 
     def __iter__(self) -> MessageIterator[M]:
-        """``for tick in stream``: as `ticks` without arguments."""
+        """Iterate over all messages (``for tick in stream``), as `ticks` does without arguments."""
         return self.ticks()
 
     def _open_iterator(self, iterator: MessageIterator[M], names: tuple[str, ...]) -> None:
-        """Let a new iterator have the messages of some names, or all without."""
+        """Register a new iterator, and let it receive the messages of some names, or of all if there are none."""
         session = self._session
         if session is None or session.state.state in ENDED:
             failure = None if session is None else session.state.failure
             raise failure or UsageError("the stream is not running; start() it first")
         self._iterators.add(iterator)
         self._fill(iterator, names)
-        if session.state.state in ENDED:  # it ended meanwhile, and may have missed the iterator
+        if session.state.state in ENDED:  # the run may have ended before it knew the iterator
             iterator.end(session.state.failure)
 
     def _fill(self, iterator: MessageIterator[M], names: tuple[str, ...]) -> None:
-        """Let an iterator have the messages of some names, or all without."""
+        """Let an iterator receive the messages of some names, or of all if there are none."""
         for kind in self._codec.message_types:
             self._handlers.add(kind, iterator.put, names or None)
 
@@ -102,17 +102,17 @@ class Readable(Generic[M]):
             logger.warning("an iterator was read too slowly and dropped %d messages", iterator.dropped)
 
     def take(self, count: int, *names: str, timeout: float | None = None) -> list[M]:
-        """Wait for the next `count` messages; fewer when the stream ends in order before.
+        """Wait for the next `count` messages; return fewer if the stream is stopped first.
 
         Args:
-            count: how many.
-            names: whose; all without.
-            timeout: seconds for each.
+            count: the number of messages.
+            names: only messages of these names; without any, all messages.
+            timeout: seconds to wait for each message; None waits for ever.
 
         Raises:
-            StreamTimeoutError: one did not come in time.
-            InvalidInputError: no number of messages.
-            UsageError, FinxSyncError: as `ticks`.
+            StreamTimeoutError: a message did not come in time.
+            InvalidInputError: `count`, a name or the timeout is invalid.
+            UsageError, FinxSyncError: as for `ticks`.
         """
         checked_count("count", count, 0)
         checked_names(names)
@@ -128,10 +128,10 @@ class Readable(Generic[M]):
         """Wait for the first message that satisfies `predicate`, which is called on this thread.
 
         Raises:
-            StreamTimeoutError: none in `timeout` seconds.
-            HandlerError: `predicate` is no function of one argument.
-            InvalidInputError: no timeout.
-            UsageError, FinxSyncError: as `ticks`; UsageError also when the stream ends first.
+            StreamTimeoutError: no such message came within `timeout` seconds.
+            HandlerError: `predicate` is not a function of one argument.
+            InvalidInputError: the timeout is invalid.
+            UsageError, FinxSyncError: as for `ticks`; UsageError also if the stream is stopped first.
         """
         check_handler(predicate)
         checked_wait(timeout)

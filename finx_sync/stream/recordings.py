@@ -1,4 +1,4 @@
-"""Recording a stream, and playing a recording to its handlers."""
+"""Record a stream, and play a recording to its handlers."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from finx_sync.stream.upkeep import Upkeep
 __all__ = ["Recordable"]
 
 FASTEST: Final = 1e6
-"""A speed beyond this is "max"."""
+"""The greatest factor that `speed` may be; "max" has no limit."""
 
 
 class Recordable(Upkeep[M]):
-    """The part of a stream that records and replays."""
+    """The part of a stream that records, replays and converts."""
 
     _sinks: Sinks
     _recording: Recording | None
@@ -38,21 +38,21 @@ class Recordable(Upkeep[M]):
     def record(
         self, path: str | os.PathLike[str], *, rotate_bytes: int = ROTATE_BYTES, compress: bool = True
     ) -> Recording:
-        """Write every payload to a file from now on, with its receive time; before or after `start`, on any thread.
+        """Write every payload to a file from now on, with its receive time. Any thread, before or after `start`.
 
-        Payloads are taken before they wait for the handlers, so slow ones change nothing in the recording. It goes on
-        over restarts of the stream until its `stop()`, or the end of the program. Keys are never written.
+        Payloads are recorded before they wait for the handlers, so slow handlers do not affect the recording. It
+        continues across restarts of the stream until its `stop()`, or the end of the program. Keys are never written.
 
         Args:
-            path: of the file, such as "feed.finxrec". Nothing is written over: where it exists, and when it grows too
-                large, the next is "feed.0001.finxrec".
-            rotate_bytes: size from which on the next file begins.
-            compress: with zstd where its package is installed (extra ``record``), else zlib.
+            path: the file, such as "feed.finxrec". No file is overwritten: if it exists, or has grown too large, the
+                next one is "feed.0001.finxrec".
+            rotate_bytes: the size of a file, in bytes, at which the next one begins.
+            compress: compress with zstd if its package is installed (extra ``record``), else with zlib.
 
         Raises:
             UsageError: the stream is being recorded already.
-            InvalidInputError: no path.
-            ConfigError: the file cannot be made, or an option cannot be right.
+            InvalidInputError: `path` is not a path.
+            ConfigError: the file cannot be created, or an option is invalid.
         """
         checked_path(path)
         checked_switch("compress", compress)
@@ -88,20 +88,21 @@ class Recordable(Upkeep[M]):
     ) -> Replay:
         """Play a recording to this stream's handlers: the same messages in the same order, with the same times.
 
-        Connections, gaps and states come as they did. Nothing is connected to, and nothing depends on this machine's
-        speed or clock: two replays are alike. Handlers run on a dispatch thread; this call blocks until the end.
+        Connections, gaps and states are repeated as recorded. No connection is opened, and nothing depends on the speed
+        or clock of this machine, so two replays are identical. Handlers run on a dispatch thread; this call blocks
+        until the replay ends or pauses.
 
         Args:
-            path: a file with those that follow it by number, a folder of recordings, or a list of files.
-            speed: 1 as it was, 10 ten times as fast, "max" without any pause.
-            until: pause before the first message received after this moment (ISO 8601 text, UNIX seconds, datetime; in
-                UTC, unless it has a zone).
-            pause_at: pause when so many messages have been handed on. `Replay.resume` goes on.
+            path: a file, with the numbered files that continue it; a folder of recordings; or a list of files.
+            speed: 1 for the recorded pace, 10 for ten times as fast, "max" for no pauses at all.
+            until: pause before the first message received after this moment (ISO 8601 text, UNIX seconds or a datetime;
+                UTC unless it has a time zone).
+            pause_at: pause after this many messages; `Replay.resume` continues.
 
         Raises:
-            UsageError: the stream is running, or this is the dispatch thread.
-            InvalidInputError: there is no such file, or an argument cannot be right.
-            RecordingError: a file is no recording, or one of another venue.
+            UsageError: the stream is running, or the calling thread is the dispatch thread.
+            InvalidInputError: there is no such file, or an argument is invalid.
+            RecordingError: a file is not a recording, or is a recording of another venue.
         """
         self._refuse_on_dispatch_thread("replay")
         for one in path if isinstance(path, Sequence) and not isinstance(path, str) else (path,):
@@ -116,14 +117,14 @@ class Recordable(Upkeep[M]):
             reader.require(self._codec.venue)
             return reader
 
-        reader = uninterrupted(look, "finx-sync control")  # an interrupt while the file is mapped would get stuck there
+        reader = uninterrupted(look, "finx-sync control")  # an interrupt during the mapping of the file would get stuck
         return self._play_back(
             reader, speed, lambda playback: Replay(playback, reader).resume(until=last, pause_at=pause_at)
         )
 
     @abc.abstractmethod
     def _play_back(self, reader: RecordingReader, speed: Speed, play: Callable[[Playback], Replay]) -> Replay:
-        """Make a playback the present session, and `play` it."""
+        """Make a playback the current run, and `play` it."""
 
     def convert(
         self,
@@ -132,19 +133,19 @@ class Recordable(Upkeep[M]):
         *,
         form: Form | None = None,
     ) -> Converted:
-        """Write a recording of this stream's venue as tables, one for each type of message, and one of events.
+        """Write a recording of this stream's venue as tables: one for each message type, and one for events.
 
         Args:
             path: as for `replay`.
-            target: a folder, or a file ending with ``.duckdb``.
-            form: of the files in a folder: "parquet" (as None) or "csv".
+            target: a folder, or a file whose name ends with ``.duckdb``.
+            form: the format of the files in a folder, "parquet" or "csv"; None is "parquet".
 
         Raises:
-            InvalidInputError, RecordingError: as `replay`; or the target is a file of another kind.
+            InvalidInputError, RecordingError: as for `replay`; or the target is another kind of file.
             MissingExtraError: PyArrow or DuckDB is not installed (extra ``convert``).
         """
         return convert(path, target, self._codec, form)
 
     @abc.abstractmethod
     def _session_parts(self, *, live: bool) -> SessionParts:
-        """What a session works with; one that is not live has a venue state that knows of no other run."""
+        """Return what a run works with; a replay's venue state knows nothing of other runs."""

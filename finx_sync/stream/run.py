@@ -1,4 +1,4 @@
-"""A run of a stream: live, or of a recording."""
+"""`Run`: one run of a stream, either live or playing a recording."""
 
 from __future__ import annotations
 

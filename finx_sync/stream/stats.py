@@ -1,4 +1,4 @@
-"""A stream's figures, and what they mean in plain words."""
+"""A stream's statistics, and advice drawn from them."""
 
 from __future__ import annotations
 
@@ -12,20 +12,21 @@ from finx_sync.state import State
 __all__ = ["HandlerStats", "Stats", "handler_stats"]
 
 BUSY: Final = 0.8
-"""Share of the dispatch thread from which on a handler is said to be too slow."""
+"""Share of the dispatch thread's time above which a handler counts as too slow."""
 
 
 @dataclass(frozen=True)
 class HandlerStats:
-    """One handler's figures.
+    """One handler's statistics.
 
     Attributes:
-        name: of the function.
+        name: the function's name.
         calls: how often it was called.
         failures: how often it raised.
-        p50, p99: seconds of a call, of a sample of the newest calls; None before the first.
-        rate: calls a second, over the last ten seconds.
-        share: of the dispatch thread's time, 0 to 1, estimated from the sample and the rate.
+        p50, p99: percentiles of the duration of a call, in seconds, from a sample of the newest calls; None before the
+            first call.
+        rate: calls per second, over the last ten seconds.
+        share: its share of the dispatch thread's time, 0 to 1, estimated from the sample and the rate.
     """
 
     name: str
@@ -38,7 +39,7 @@ class HandlerStats:
 
     @property
     def is_slow(self) -> bool:
-        """Whether it leaves the dispatch thread no time to spare."""
+        """Whether the handler takes nearly all of the dispatch thread's time."""
         return self.share > BUSY
 
     def __str__(self) -> str:
@@ -50,14 +51,14 @@ class HandlerStats:
 
 @dataclass(frozen=True)
 class Stats:
-    """A stream's figures at one moment.
+    """A stream's statistics at one moment.
 
     Attributes:
         state: as `Stream.state`.
-        messages: the books; they balance.
+        messages: the counters, which always add up.
         reconnects: how often a connection was lost.
-        handlers: in the order of registration.
-        lag: seconds since the message was received that is being handed on now; 0 when none waits.
+        handlers: one entry for each handler, in the order of registration.
+        lag: the age, in seconds, of the message being handled now; 0 when no message waits.
     """
 
     state: State
@@ -68,7 +69,7 @@ class Stats:
 
     @property
     def advice(self) -> tuple[str, ...]:
-        """What is wrong and what to do, a sentence each; empty when all is well."""
+        """What is wrong and what to do about it, one text for each problem; empty when all is well."""
         return tuple(
             f"{one.name} takes {_duration(one.p99 or 0.0)} (99 %) at {one.rate:.0f} messages a second, {one.share:.0%} "
             "of the dispatch thread's time: it cannot keep up. Make it faster, hand its work to a thread of your own, "
@@ -83,7 +84,7 @@ class Stats:
             f"{self.state.value}, {self.reconnects} reconnects, {self.lag:.3f} s behind",
             f"{books.received} received: {books.handled} handled, {books.unclaimed} unclaimed, "
             f"{books.control} control, {books.unreadable} unreadable, {books.duplicate} duplicate, "
-            f"{books.dropped} dropped, {books.in_flight + books.waiting} on their way",
+            f"{books.dropped} dropped, {books.in_flight + books.waiting} pending",
             *map(str, self.handlers),
             *self.advice,
         ]
@@ -91,7 +92,9 @@ class Stats:
 
 
 def handler_stats(handler: Handler) -> HandlerStats:
-    """The figures of one handler now."""
+    """Return one handler's statistics; any thread."""
+    # The dispatch thread appends to `times` meanwhile, and the health monitor to `marks`. A copy is one call in C that
+    # never releases the GIL, so neither can change a deque in the middle of it.
     times = sorted(handler.times.copy())
     rate = _rate(handler)
     p50 = p99 = None

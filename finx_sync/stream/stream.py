@@ -1,4 +1,4 @@
-"""`Stream`: the shape that every venue's stream has. It wires the layers and knows no protocol."""
+"""`Stream`: the base of every venue's stream. It connects the layers and knows no protocol."""
 
 from __future__ import annotations
 
@@ -44,20 +44,19 @@ LagHandler = TypeVar("LagHandler", bound=Callable[[Lag], object])
 
 
 class Stream(Lifecycle[M]):
-    """Live messages into callbacks. The base of every venue's stream.
+    """Pass live messages to callbacks. The base of every venue's stream.
 
-    Every method may be called from any thread. Handlers run on the dispatch thread, one at a time, in the order of
-    arrival; the blocking methods (`start`, `run`, `ticks`, `take`, `wait_for`) refuse to run there, since they would
-    wait for themselves.
+    Any thread may call any method. Handlers run on the dispatch thread, one at a time, in the order of arrival. The
+    blocking methods (`start`, `run`, `ticks`, `take`, `wait_for`) refuse to run on that thread, since they would wait
+    for themselves.
 
     Args:
         codec: the venue's protocol.
-        account: where, and as whom.
+        account: the server's address, and the credentials.
         options: see `Options`.
 
     Raises:
-        ConfigError: an option that does not exist or cannot be right, or credentials that would go over ws:// to
-            another machine.
+        ConfigError: an option does not exist or is invalid, or credentials would go over ws:// to another machine.
     """
 
     @takes_options()
@@ -70,10 +69,10 @@ class Stream(Lifecycle[M]):
         self._subscriptions = Subscriptions(codec)
         self._stale_limits = StaleLimits(self._options.stale_after)
         self._latest: LastValues = {kind: LastTable(codec.decode) for kind in codec.message_types}
-        self._venue_lock = threading.RLock()  # guards what any thread reads of a venue's state
-        self._venue_changes = Notifier()  # of changes to that which others may be waiting for
-        self._venue = self._new_venue(None)  # of the present run, or the first one to come
-        self._live_venue: VenueState | None = None  # of the last live run
+        self._venue_lock = threading.RLock()  # guards the parts of a venue's state that any thread may read
+        self._venue_changes = Notifier()  # notifies threads that wait for a change of that state
+        self._venue = self._new_venue(None)  # the state of the current run, or of the first run before it begins
+        self._live_venue: VenueState | None = None  # the state of the last live run
         self._lease = embedded.SandboxLease()
         self._init_lifecycle()
         self._iterators = OpenIterators()
@@ -81,7 +80,7 @@ class Stream(Lifecycle[M]):
         self._recording = None
         forks.watch(self, Stream._forked)
 
-    # The embedded sandbox runs while a stream to it does.
+    # The embedded sandbox runs as long as a stream uses it.
 
     def _before_start(self) -> None:
         if self._account.base_url is None:
@@ -93,11 +92,11 @@ class Stream(Lifecycle[M]):
     # What a run works with
 
     def _new_venue(self, after: VenueState | None) -> VenueState | None:
-        """What the venue remembers in one run; see `Codec.new_state`."""
+        """Return the venue's state for one run; see `Codec.new_state`."""
         return self._codec.new_state(self._venue_lock, after)
 
     def _next_venue(self, *, live: bool) -> VenueState | None:
-        """A run begins: it has a state of its own, and a replay's knows nothing of a live one's."""
+        """Return the venue's state for a run that begins; a replay's state knows nothing of live runs."""
         if self._session is not None:
             self._venue = self._new_venue(self._live_venue if live else None)
         if live:
@@ -121,28 +120,28 @@ class Stream(Lifecycle[M]):
         )
 
     def _history(self) -> History | None:
-        """Where gaps can be filled from; None where the venue has none."""
+        """Return the history that gaps are filled from; None if the venue has no history."""
         return None
 
     @property
     def state(self) -> State:
-        """What the stream is doing."""
+        """The stream's current state."""
         session = self._session
         return State.NEW if session is None else session.state.state
 
     @property
     def is_connected(self) -> bool:
-        """Whether it is open now."""
+        """Whether the stream is open now."""
         return self.state is State.OPEN
 
     @property
     def failure(self) -> FinxSyncError | None:
-        """Why the stream failed; None unless its state is FAILED."""
+        """The error that ended the stream; None unless its state is FAILED."""
         session = self._session
         return None if session is None else session.state.failure
 
     def stats(self) -> Stats:
-        """The figures of this run."""
+        """Return the statistics of this run."""
         session = self._session
         return Stats(
             state=State.NEW if session is None else session.state.state,
@@ -159,7 +158,7 @@ class Stream(Lifecycle[M]):
     # Handlers
 
     def on_message(self, handler: TextHandler) -> TextHandler:
-        """Call `handler(text)` with every text message as it came, before the typed handlers."""
+        """Call `handler(text)` with the raw text of every message, before the typed handlers."""
         self._handlers.add("message", handler)
         return handler
 
@@ -174,19 +173,19 @@ class Stream(Lifecycle[M]):
         return handler
 
     def off(self, handler: Callable[..., object]) -> bool:
-        """Remove a handler from wherever it is registered; returns whether it was."""
+        """Remove a handler from wherever it is registered; return whether it was registered."""
         check_handler(handler)
         return self._handlers.remove(handler) > 0
 
     def on_gap(self, handler: GapHandler) -> GapHandler:
-        """Call `handler(gap)` with a `Gap` when messages were, or may have been, missed; before those after it."""
+        """Call `handler(gap)` with a `Gap` when messages were or may have been missed, before the next message."""
         self._handlers.add("gap", handler)
         return handler
 
     def on_stale(self, handler: StaleHandler) -> StaleHandler:
         """Call `handler(stale)` with a `Stale` when a subscription has been silent for its `stale_after`.
 
-        Once, until it speaks again. The connection may be fine: `Stale.connected` says so.
+        It is called once for each silence. The connection may be fine: see `Stale.connected`.
         """
         self._handlers.add("stale", handler)
         return handler
@@ -194,8 +193,8 @@ class Stream(Lifecycle[M]):
     def on_drift(self, handler: DriftHandler) -> DriftHandler:
         """Call `handler(drift)` with a `Drift` when a feed falls behind while data flows, and when it has caught up.
 
-        Reported within half a minute where a message comes every other second or more often; again whenever the lag
-        has doubled. What is compared are the venue's own times, so it says nothing where messages carry none.
+        Drift is reported within half a minute if a message comes at least every two seconds, and again whenever the lag
+        has doubled. It is measured by the venue's own times, so nothing is reported if messages carry no time.
         """
         self._handlers.add("drift", handler)
         return handler
@@ -206,7 +205,7 @@ class Stream(Lifecycle[M]):
         return handler
 
     def _register(self, kind: type[Message], first: Any, names: tuple[Any, ...]) -> Any:
-        """`@on`, `@on("NAME", ...)`, `on(handler)` and `on(handler, "NAME", ...)` in one."""
+        """Register a handler by `@on`, `@on("NAME", ...)`, `on(handler)` or `on(handler, "NAME", ...)`."""
         wanted = names_of_handler((first, *names) if isinstance(first, str) else names)
         for name in wanted:
             self._check_name(kind, name)
@@ -224,7 +223,7 @@ class Stream(Lifecycle[M]):
         """Refuse a name that no subscription to messages of a type can have.
 
         Raises:
-            InvalidInputError: it is one.
+            InvalidInputError: no such subscription can have the name.
         """
 
     # Subscriptions
@@ -232,13 +231,15 @@ class Stream(Lifecycle[M]):
     def _subscribe(self, *subscriptions: Subscription, stale_after: float | None = None) -> None:
         if stale_after is not None:
             self._stale_limits.set(checked_limit("stale_after", stale_after), *subscriptions)
+        # Another thread may start a new run at any line. The old run gets the subscriptions first; a new run either
+        # finds them in `_subscriptions` when it begins, or gets them below.
         before = self._session
         if before is not None:
             before.add(*subscriptions)
         self._subscriptions.add(*subscriptions)
         session = self._session
         if session is not None:
-            if session is not before:  # it began meanwhile, and may not have seen them
+            if session is not before:  # a run that began meanwhile may have missed them
                 session.add(*subscriptions)
             session.adjust()
 

@@ -1,4 +1,4 @@
-"""SIGTERM while `run` blocks the main thread: what a service manager sends to end a program in order."""
+"""Handle SIGTERM while `run` blocks the main thread: the signal by which service managers end a program."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ __all__ = ["Termination"]
 
 
 class Termination:
-    """Has SIGTERM stop a stream during one call. For the main thread; on any other it does nothing.
+    """Make SIGTERM stop a stream during one call on the main thread; on other threads, do nothing.
 
-    Only Python's default is replaced, which would end the program at once: whoever has set a handler, or ignores the
-    signal, has decided what becomes of it.
+    Only Python's default, which ends the program at once, is replaced. A program that has set a handler of its own, or
+    ignores the signal, keeps its choice.
 
     Args:
-        stop: stops the stream, in a signal handler.
-        call: the code of the call during which SIGTERM does so.
+        stop: stops the stream; called in a signal handler.
+        call: the code of the function during which SIGTERM stops the stream.
     """
 
     def __init__(self, stop: Callable[[], object], call: CodeType) -> None:
@@ -27,15 +27,15 @@ class Termination:
         self._call = call
 
     def install(self) -> None:
-        """From now on."""
+        """Set the handler."""
         if on_main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
             try:
                 signal.signal(signal.SIGTERM, self._handle)
-            except ValueError:  # a subinterpreter, where signals are the main one's
+            except ValueError:  # a subinterpreter: only the main interpreter handles signals
                 pass
 
     def restore(self) -> None:
-        """Until now; a handler that somebody has set meanwhile stays."""
+        """Restore the default; a handler that the program has set meanwhile stays."""
         if on_main_thread() and signal.getsignal(signal.SIGTERM) == self._handle:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
@@ -45,6 +45,6 @@ class Termination:
         if frame is not None:
             self._stop()
             return
-        # The call is over, and an interrupt has kept it from restoring the default.
+        # The call is over, but an interrupt prevented it from restoring the default.
         signal.signal(number, signal.SIG_DFL)
         signal.raise_signal(number)

@@ -1,4 +1,4 @@
-"""The guarantees that a user can ask about and act on: coverage, freshness, planned reconnects."""
+"""Query and control a stream's guarantees: coverage, the age of data, planned reconnects, key rotation."""
 
 from __future__ import annotations
 
@@ -22,29 +22,29 @@ __all__ = ["Upkeep"]
 
 
 class Upkeep(Readable[M]):
-    """The part of a stream that looks after its connection and its data. Every method is for any thread."""
+    """The part of a stream for the state of its connection and its data. Any thread may call its methods."""
 
     _account: Account
     _options: Options
 
     def coverage(self, name: str) -> list[Interval]:
-        """What was received of `name` in this run and what is missing: intervals without a break, up to now."""
+        """Return what was received of `name` in this run and what is missing: adjacent intervals, up to now."""
         checked_names((name,))
         session = self._session
         return [] if session is None else session.coverage(name)
 
     def last_message_age(self, name: str) -> float | None:
-        """Seconds since the newest message of `name` was received; None when there was none yet."""
+        """Return the seconds since the newest message of `name` was received; None before the first one."""
         message: Any = self.latest(name)
         return None if message is None else max(0.0, self._wall() - message.received_at)
 
     def _wall(self) -> float:
-        """UNIX seconds now, on the clock that stamps what is received."""
+        """Return the time now in UNIX seconds, on the clock that stamps received messages."""
         session = self._session
         return time.time() if session is None else session.wall()
 
     def guard(self, name: str, max_age: float, *, by: By = "receipt") -> Guard:
-        """Refuse to go on with old data: checks now, and again where it is used in a ``with`` statement.
+        """Refuse to continue with old data: check now, and again in each ``with`` statement that uses the guard.
 
         ::
 
@@ -52,15 +52,15 @@ class Upkeep(Readable[M]):
                 place_order(tick.price)
 
         Args:
-            name: whose newest message.
-            max_age: seconds.
-            by: "receipt" counts from when the message was read here; "venue" from when the venue says that it was so,
-                which also refuses what a slow feed brings, and needs a clock that is right.
+            name: the name whose newest message is checked.
+            max_age: the greatest age allowed, in seconds.
+            by: "receipt" counts from when the message was received here; "venue" counts from the venue's own time,
+                which also refuses late data from a slow feed, but needs a correct local clock.
 
         Raises:
-            StaleDataError: it is older, there is none, or it lacks the venue's time that its kind has.
-            InvalidInputError: `max_age` is no number of seconds above 0; or `by` is "venue", and messages of this kind
-                carry no time, or one without a time zone (IME).
+            StaleDataError: the message is too old, there is no message, or it lacks the venue time that its type has.
+            InvalidInputError: `max_age` is not a number of seconds above 0; or `by` is "venue", and messages of this
+                type carry no time, or one without a time zone (IME).
         """
         if not isinstance(max_age, (int, float)) or not max_age > 0:
             raise InvalidInputError(f"max_age is a number of seconds above 0, not {max_age!r}")
@@ -69,9 +69,9 @@ class Upkeep(Readable[M]):
         return Guard(self, name, max_age, by)
 
     def reconnect_now(self) -> None:
-        """Replace the connection; returns at once.
+        """Replace the connection. Returns at once.
 
-        Where the venue allows it, the new connection is open and subscribed before the old one goes, and no message is
+        Where the venue allows it, the new connection is open and subscribed before the old one closes, so no message is
         lost or handled twice; otherwise the gap is reported, with the reason "reconnect".
 
         Raises:
@@ -81,13 +81,13 @@ class Upkeep(Readable[M]):
         uninterrupted(lambda: session.connections.renew_all("reconnect"), "finx-sync control")
 
     def reconnect_at(self, when: Moment) -> None:
-        """Do `reconnect_now` later, at a time that suits you; a second call replaces the first, `stop` ends it.
+        """Do `reconnect_now` at a later time. A second call replaces the first; `stop` cancels it.
 
         Args:
-            when: a datetime, its ISO 8601 text, or UNIX seconds; in UTC, unless it has a zone.
+            when: a datetime, ISO 8601 text, or UNIX seconds; UTC unless it has a time zone.
 
         Raises:
-            InvalidInputError: no such time, or it is past.
+            InvalidInputError: `when` is not a time, or is past.
             UsageError: the stream is not running.
         """
         moment = read_moment(when).timestamp()
@@ -101,18 +101,18 @@ class Upkeep(Readable[M]):
             session.connections.renew_all("reconnect")
 
     def rotate_key(self, api_key: Any = None) -> None:
-        """Go over to a new key without losing a message; returns at once. See `reconnect_now`.
+        """Switch to a new key without losing a message. Returns at once. See `reconnect_now`.
 
-        If the server refuses the new key, `on_error` is given the error, and the stream goes on with the old connection
-        and key.
+        If the server refuses the new key, the error goes to `on_error`, and the stream keeps the old connection and
+        key.
 
         Args:
-            api_key: the new key; None where `api_key` is a function: it is asked again.
+            api_key: the new key; None if the stream's `api_key` is a function, which is then called again.
 
         Raises:
-            UsageError: the stream is not running, or no new key was given and the old one is no function.
-            ConfigError: it is no key; or the stream has had none so far, and this one would go over ws:// to another
-                machine.
+            UsageError: the stream is not running, or no new key was given and the old one is not a function.
+            ConfigError: `api_key` is not a key; or the stream has had no key so far, and the new one would go over
+                ws:// to another machine.
         """
         session = self._running_session("rotate_key")
         old = self._account.key
@@ -134,7 +134,7 @@ class Upkeep(Readable[M]):
         uninterrupted(rotate, "finx-sync control")
 
     def dump(self) -> str:
-        """The flight recorder's report: the last events, frames (redacted) and the stacks of all threads, as text."""
+        """Return the flight recorder's report: the last events and frames (redacted), and all threads' stacks."""
         session = self._session
         return "the stream has never run\n" if session is None else session.dump("asked for")
 
