@@ -33,9 +33,9 @@ STEPS: Final[tuple[Step, ...]] = (
 """All steps, in their order."""
 
 CLOCK_TOLERANCE: Final = 2.0
-"""Seconds; the server gives its time in whole ones."""
+"""Seconds; the server sends its time in whole seconds."""
 CERTIFICATE_WARNING: Final = 14
-"""Days."""
+"""Days before a certificate's expiry from which on there is a warning."""
 
 
 @dataclass(frozen=True)
@@ -77,11 +77,11 @@ def judge_plain(host: str) -> Finding:
 
 
 def judge_certificate(version: str, certificate: dict[str, Any], now: float) -> Finding:
-    """What the server's certificate, which was accepted, says.
+    """Judge a server's certificate that was accepted.
 
     Args:
-        version: of TLS.
-        certificate: as `ssl.SSLSocket.getpeercert` returns it; empty where none was verified.
+        version: the version of TLS.
+        certificate: as `ssl.SSLSocket.getpeercert` returns it; empty if it was not verified.
         now: UNIX seconds.
     """
     if not certificate:

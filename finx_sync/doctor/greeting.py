@@ -18,13 +18,13 @@ CLIENT_ERRORS: Final = range(400, 500)
 
 
 def greet(url: str, sock: socket.socket, note: Report, missing: MissingKeyError, timeout: float) -> None:
-    """Shake hands without a key, and say what is left out for lack of one.
+    """Take the handshake without a key, and report that the later steps need one.
 
     Args:
-        url: without a key.
-        sock: connected to the server, TLS done.
+        url: the URL, without a key.
+        sock: connected to the server, with TLS established.
         note: called with each finding.
-        missing: that there is no key.
+        missing: the error that says that there is no key.
         timeout: seconds for the handshake.
     """
     begun, sent_at = time.monotonic(), time.time()
