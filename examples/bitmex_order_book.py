@@ -8,7 +8,7 @@ lines: list[str] = []
 
 @stream.on_table("orderBookL2", "XBTUSD")
 def show(row: TableItem) -> None:
-    """Runs on the dispatch thread for every level that changes; the book has been brought up to date before."""
+    """Runs on the dispatch thread for every level that changes, after the book has been updated."""
     if row.action == "partial" or len(lines) == 5:
         return
     book = stream.storage.order_book("XBTUSD")

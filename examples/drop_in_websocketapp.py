@@ -18,7 +18,7 @@ def on_open(ws: WebSocketApp) -> None:
 
 
 def on_message(ws: WebSocketApp, message: str) -> None:
-    """Called on the thread of run_forever, as ever."""
+    """Called on the thread of run_forever, as with websocket-client."""
     prices.append(float(json.loads(message)["price"]))
     print("BTC:USDC", prices[-1])
     if len(prices) == 5:
@@ -26,12 +26,12 @@ def on_message(ws: WebSocketApp, message: str) -> None:
 
 
 def on_error(ws: WebSocketApp, error: Exception) -> None:
-    """Never eaten."""
+    """Called with every error, including those of the other callbacks."""
     print("error:", error)
 
 
 def on_close(ws: WebSocketApp, code: int | None, reason: str | None) -> None:
-    """The close code and the reason."""
+    """Called with the close code and the reason."""
     print("closed", code, reason)
 
 

@@ -10,7 +10,7 @@ stream = FtxStream("sandbox-key", "sandbox-secret", environment="sandbox")
 
 @stream.on_order
 def ordered(order: FtxOrder) -> None:
-    """A closed order is filled or cancelled: its filled size tells."""
+    """A closed order was filled or cancelled: its filled size shows which."""
     end = "" if order.status != "closed" else ": filled" if order.is_filled else ": cancelled"
     print(f"order  {order.side:4} {order.size} {order.market} at {order.price} {order.status}{end}")
 

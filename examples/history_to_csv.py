@@ -1,4 +1,4 @@
-"""History to a file: a complete morning of ticks, fetched by several connections at once, as CSV; and its bars.
+"""Write a complete morning of ticks, fetched over several connections at once, to a CSV file, and print its bars.
 
 Usage: python history_to_csv.py [FILE]
 """

@@ -1,7 +1,7 @@
-"""A legacy bot: its handler was written for dictionaries, and goes on as it is.
+"""A legacy bot: its handler was written for dictionaries, and works without a change.
 
-Ticks answer `[]`, `get`, `in`, `keys`, `items` and `to_dict` as the JSON did, with numbers instead of strings. A field
-that the wire did not carry raises KeyError: a perpetual has no delta.
+Ticks support `[]`, `get`, `in`, `keys`, `items` and `to_dict` like the JSON's dictionary, with numbers instead of
+strings. A field that is missing on the wire raises KeyError: a perpetual has no delta.
 """
 
 from typing import Any

@@ -1,6 +1,6 @@
-"""Real options without a key, from Deribit's public feed: the calls nearest to the money, as they move.
+"""Real options without a key, from Deribit's public feed: live prices of the calls nearest to the money.
 
-`python real_options.py` needs the internet; `python real_options.py --offline` plays it against the sandbox.
+`python real_options.py` needs the internet; `python real_options.py --offline` uses the sandbox.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""A few seconds of the feed to a file, and through the same handlers again, with the same times.
+"""Record a few seconds of the feed to a file, and replay them to the same handlers with the same times.
 
 Usage: python record_and_replay.py [FILE]
 """

@@ -1,4 +1,4 @@
-"""A REPL session: no callbacks, just questions. Type these lines one by one."""
+"""A REPL session without callbacks. Type these lines one by one."""
 
 from finx_sync import StreamManager
 
@@ -8,7 +8,7 @@ stream.subscribe_spot("BTC:USDC", "ETH:USDC")
 stream.start()
 print(stream)
 
-# The next three ticks, whatever they are.
+# The next three ticks, of any name.
 for tick in stream.take(3, timeout=10):
     print(tick.datetime, tick.name)
 
@@ -20,7 +20,7 @@ print("ETH trades at", tick.price, "on", tick.exchange)
 option = stream.latest("BTC-26AUG22-20000-C")
 print("delta", option.delta, "vega", option.vega)
 
-# An iterator with its own queue; nobody is held up if you stop reading it.
+# An iterator with its own queue; handlers are not delayed if you stop reading it.
 with stream.ticks("BTC:USDC", timeout=10) as prices:
     print("two prices:", next(prices).price, next(prices).price)
 

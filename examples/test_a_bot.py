@@ -1,7 +1,7 @@
 """A test of a bot under faults: `pytest examples/test_a_bot.py`, with `pip install "finx-sync[testing]"`.
 
-The fixtures come with finx-sync. The bot is a plain program that knows nothing of them: it reads FINX_URL and
-FINX_API_KEY, which the fixture `finx_environment` points at a sandbox behind a proxy.
+The fixtures come with finx-sync. The bot is a plain program that does not know them: it reads FINX_URL and
+FINX_API_KEY, which the fixture `finx_environment` sets to those of a sandbox behind a proxy.
 """
 
 import pytest
@@ -29,14 +29,14 @@ class Bot:
     "faults",
     [
         (Cut(),),
-        (Answer(503), Cut()),  # cut, and the first attempt to come back finds the server busy
+        (Answer(503), Cut()),  # cut, and the first attempt to reconnect finds the server busy
         (Corrupt("header"),),
         (Close(1012, "service restart"),),
     ],
     ids=repr,
 )
 def test_bot_comes_back(faults: tuple[Fault, ...], finx_environment: str, fault_proxy: FaultProxy) -> None:
-    """The bot gets ticks again, on a new connection, and has not been fed nonsense."""
+    """The bot gets ticks again, on a new connection, and never gets corrupted data."""
     bot = Bot()
     with bot.stream:
         fault_proxy.inject(*faults)

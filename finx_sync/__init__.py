@@ -143,5 +143,5 @@ _PUBLIC_MODULES = frozenset(
 
 
 def __dir__() -> list[str]:
-    """What programs may use: the names above, and of the submodules that are imported those that are public."""
+    """List the public names, and the public submodules that have been imported."""
     return sorted({*__all__, *(name for name in globals() if name in _PUBLIC_MODULES or name.startswith("__"))})

@@ -1,8 +1,8 @@
-"""Settings: argument, else environment, else `.env`, else default. The only reader of the environment's variables.
+"""Read settings: the argument, else the environment, else `.env`, else the default. No other module reads them.
 
-``.env`` is the one in the working directory, or the file that ``FINX_ENV_FILE`` names. Folders above are not searched:
-nobody knows who may write there, and an address in such a file would be sent the key. The file is read only when a
-setting is not found before it, and reading it changes nothing in ``os.environ``.
+``.env`` is the file of that name in the working directory, or the one that ``FINX_ENV_FILE`` names. Parent folders are
+not searched: others may be able to write there, and the key would be sent to an address in such a file. The file is
+read only if a setting is found neither in the arguments nor in the environment; ``os.environ`` is never changed.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ SANDBOX: Final = "sandbox"
 SANDBOX_KEY: Final = "sandbox-key"
 SANDBOX_SECRET: Final = "sandbox-secret"  # noqa: S105 - everybody's
 PRODUCTION: Final = "production"
-"""A venue's usual environment, which need not be named."""
+"""A venue's default environment."""
 ENVIRONMENTS: Final[dict[str, str | None]] = {
     PRODUCTION: "wss://ws.finx.io",
     "beta": "wss://beta.finx.io",
@@ -57,7 +57,7 @@ ENV_FILE: Final = "FINX_ENV_FILE"
 """Names the file to read instead of ``.env`` in the working directory."""
 
 OWN_HOSTS: Final = ".finx.io"
-"""What the names of FinX's own servers end with: a key of FinX's may go there from anywhere."""
+"""The end of the host names of FinX's own servers: a FinX key may go there wherever it was read."""
 
 GRID_URL: Final = "https://api.finx.io"
 """The calculation grid (finx-io SDK)."""
@@ -68,7 +68,7 @@ KeySource = str | Callable[[], str]
 
 @dataclass
 class Account:
-    """Where to connect, and as whom.
+    """The server's address, and the credentials.
 
     Attributes:
         base_url: ``wss://host``; None for the embedded sandbox, which is started when needed.
@@ -83,15 +83,15 @@ class Account:
         return f"Account({redact(self.base_url or SANDBOX)})"
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name == "key":  # also one that comes later, by `Stream.rotate_key`
+        if name == "key":  # also when `Stream.rotate_key` replaces it
             remember(*secrets_of(value))
         super().__setattr__(name, value)
 
     def current_key(self) -> Any:
-        """The key or the credentials now.
+        """Return the current key or credentials; calls the function, if `key` is one.
 
         Raises:
-            ConfigError: the function did not return any.
+            ConfigError: the function returned no key.
         """
         if not callable(self.key):
             remember(*secrets_of(self.key))
@@ -106,21 +106,22 @@ class Account:
 def address_of(
     venue: str, environments: Mapping[str, str | None], environment: str | None, url: str | None, example: str
 ) -> str | None:
-    """Where a venue's stream connects to; the rule for every venue.
+    """Return the address that a venue's stream connects to, by the rule for every venue.
 
     Args:
-        venue: its name.
+        venue: the venue's name.
         environments: the address of each of its environments; None for the embedded sandbox.
-        environment: one of these, like "test"; with the venue's name before it, "bitmex-test"; or the name alone, which
-            means "production", as None does.
-        url: another address, which wins.
-        example: of such an address, for texts.
+        environment: one of these, like "test", with or without the venue's name before it, like "bitmex-test"; the
+            venue's name alone, and None, mean "production".
+        url: another address, which takes precedence.
+        example: an example of an address, for error texts.
 
     Returns:
         The address; None for the embedded sandbox.
 
     Raises:
-        ConfigError: no such environment, no websocket URL, or neither of them where the venue has no usual address.
+        ConfigError: there is no such environment, `url` is not a websocket URL, or neither is given and the venue has
+            no default address.
     """
     chosen = PRODUCTION if environment in (None, venue) else str(environment).removeprefix(f"{venue}-")
     names = ", ".join(repr(name) for name in environments)
@@ -138,10 +139,10 @@ def address_of(
 
 
 def read_environment(environment: str | None = None) -> str:
-    """The environment's name: as given, else ``FINX_ENVIRONMENT``, else "production".
+    """Return the environment's name: as given, else ``FINX_ENVIRONMENT``, else "production".
 
     Raises:
-        ConfigError: it is no text.
+        ConfigError: `environment` is not text.
     """
     chosen = environment or _Settings(is_optional=True).get("FINX_ENVIRONMENT") or PRODUCTION
     if not isinstance(chosen, str):
@@ -150,21 +151,21 @@ def read_environment(environment: str | None = None) -> str:
 
 
 def read_address(url: str | None, environment: str | None) -> str | None:
-    """The address as given, else ``FINX_URL`` unless an environment is given."""
+    """Return the address as given, else ``FINX_URL`` unless an environment is given."""
     return url if url is not None or environment else _Settings(is_optional=True).get("FINX_URL")
 
 
 def read_account(api_key: KeySource | None = None, environment: str | None = None, url: str | None = None) -> Account:
-    """Work out where FinX's server is, and as whom to connect.
+    """Return the address of FinX's server, and the key.
 
     Args:
-        api_key: else ``FINX_API_KEY``.
-        environment: a name in `ENVIRONMENTS`; else ``FINX_ENVIRONMENT``, else "production".
-        url: base URL of another server; else ``FINX_URL``. Wins over the environment's.
+        api_key: the key; None for ``FINX_API_KEY``.
+        environment: a name in `ENVIRONMENTS`; None for ``FINX_ENVIRONMENT``, else "production".
+        url: the base URL of another server; None for ``FINX_URL``. Takes precedence over the environment's.
 
     Raises:
-        MissingKeyError: no key.
-        ConfigError: an unknown environment, no websocket URL, or a `.env` that cannot be read.
+        MissingKeyError: there is no key.
+        ConfigError: the environment is unknown, the URL is not a websocket URL, or `.env` cannot be read.
     """
     settings = _Settings(is_optional=api_key is not None)
     chosen = environment or settings.get("FINX_ENVIRONMENT") or PRODUCTION
@@ -181,16 +182,17 @@ def read_account(api_key: KeySource | None = None, environment: str | None = Non
 def read_grid_account(
     api_key: KeySource | None = None, environment: str | None = None, url: str | None = None
 ) -> Account:
-    """Work out where the calculation grid is, and as whom to call it.
+    """Return the address of the calculation grid, and the key.
 
     Args:
-        api_key: else ``FINX_API_KEY``.
-        environment: "production" or "sandbox"; else ``FINX_ENVIRONMENT``, else "production".
-        url: HTTP or websocket address; else ``FINX_API_URL`` or ``FINX_API_ENDPOINT``. Wins over the environment's.
+        api_key: the key; None for ``FINX_API_KEY``.
+        environment: "production" or "sandbox"; None for ``FINX_ENVIRONMENT``, else "production".
+        url: an HTTP or websocket address; None for ``FINX_API_URL`` or ``FINX_API_ENDPOINT``. Takes precedence over the
+            environment's.
 
     Raises:
-        MissingKeyError: no key.
-        ConfigError: an unknown environment, no URL, or a `.env` that cannot be read.
+        MissingKeyError: there is no key.
+        ConfigError: the environment is unknown, the address is not a URL, or `.env` cannot be read.
     """
     settings = _Settings(is_optional=api_key is not None)
     chosen = environment or settings.get("FINX_ENVIRONMENT") or "production"
@@ -213,7 +215,7 @@ def read_grid_account(
 
 
 def read_settings(*names: str) -> list[str | None]:
-    """The values of environment variables, else of ``.env``; None where one is not set or is empty, or has no name."""
+    """Return the values of variables in the environment or ``.env``; None for one that is unset, empty or unnamed."""
     settings = _Settings()
     return [(settings.get(name) or None) if name else None for name in names]
 
@@ -222,12 +224,12 @@ def check_secrecy(url: str | None, credentials: object, *, allow_insecure: bool)
     """Refuse to send credentials in clear text to another machine.
 
     Args:
-        url: where they would go; None for the embedded sandbox.
+        url: the address that they would be sent to; None for the embedded sandbox.
         credentials: the key, a venue's credentials, or a function that returns either; None or "" for none.
-        allow_insecure: whether the user wants it so.
+        allow_insecure: whether the user allows it.
 
     Raises:
-        ConfigError: the URL is ws://, and not of this machine.
+        ConfigError: the URL is a ws:// URL of another machine.
     """
     if url is None or allow_insecure or not credentials:
         return
@@ -240,7 +242,7 @@ def check_secrecy(url: str | None, credentials: object, *, allow_insecure: bool)
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host is this machine; a name other than "localhost" may be any."""
+    """Return whether a host is this machine. No name but "localhost" is, since it may resolve to any address."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -262,7 +264,7 @@ def _key(given: KeySource | None, settings: _Settings) -> KeySource:
 
 
 def _check_sources(variable: str, address: str, settings: _Settings, key: KeySource | None) -> None:
-    """Say which is from where, when a key goes to an address that comes from elsewhere and is another machine's."""
+    """Warn if the key and the address that it is sent to have different sources, unless the address is trusted."""
     address_from = settings.source(variable)
     key_from = "the argument api_key" if key is not None else settings.source("FINX_API_KEY")
     host = urlsplit(address).hostname or ""
@@ -275,7 +277,7 @@ def _check_sources(variable: str, address: str, settings: _Settings, key: KeySou
 
 
 def _callers_level() -> int:
-    """The `stacklevel` of the first line outside this library, which is where something can be changed."""
+    """Return the `stacklevel` of the first line outside this library: the user's own code."""
     level, frame = 1, sys._getframe(1)
     while frame is not None and str(frame.f_globals.get("__name__", "")).startswith("finx_sync"):
         level, frame = level + 1, frame.f_back  # type: ignore[assignment]
@@ -283,10 +285,10 @@ def _callers_level() -> int:
 
 
 class _Settings:
-    """The environment's variables and those of the file; the file is read when the environment lacks one.
+    """The variables of the environment and of the file; the file is read once the environment lacks a variable.
 
     Args:
-        is_optional: whether what is wrong with the file is no error: the key, which matters most, is known without it.
+        is_optional: ignore a file that cannot be read, since the key is known without it.
     """
 
     def __init__(self, *, is_optional: bool = False) -> None:
@@ -295,7 +297,7 @@ class _Settings:
         self._missing = ""
 
     def get(self, name: str) -> str | None:
-        """A variable's value; None where it is not set.
+        """Return a variable's value; None if it is not set.
 
         Raises:
             ConfigError: the file cannot be read.
@@ -307,11 +309,11 @@ class _Settings:
         return self._file.get(name)
 
     def source(self, name: str) -> str:
-        """Where a variable is set, in words."""
+        """Return where a variable is set, in words for a message."""
         return "the environment" if name in os.environ else os.environ.get(ENV_FILE) or ".env in the working directory"
 
     def why_no_file(self) -> str:
-        """What to add to the text of an error, where there can be no file."""
+        """Return what an error text adds if there can be no file; "" otherwise."""
         return self._missing
 
     def _read(self) -> Mapping[str, str]:
@@ -321,19 +323,19 @@ class _Settings:
         except OSError:
             self._missing = " (the working directory does not exist any more, and so no .env)"
             return {}
-        if not named and not os.path.isfile(path):  # a folder of that name is a virtual environment, as a rule
+        if not named and not os.path.isfile(path):  # a folder of that name is usually a virtual environment
             return {}
         try:
             with open(path, encoding="utf-8-sig") as file:
                 text = file.read()
-            if "\0" in text:  # UTF-16 without a mark at its beginning
+            if "\0" in text:  # UTF-16 without a byte order mark
                 raise UnicodeError
         except (OSError, UnicodeError) as error:
             if self._is_optional:
                 return {}
             why = "it is not UTF-8" if isinstance(error, UnicodeError) else error.strerror or type(error).__name__
             raise ConfigError(
-                f"{path} cannot be read: {why}; mend it, pass what it says as arguments, or name another file by "
+                f"{path} cannot be read: {why}; repair it, pass its settings as arguments, or name another file by "
                 f"{ENV_FILE}"
             ) from None
         found = dotenv_values(stream=io.StringIO(text))
@@ -341,10 +343,10 @@ class _Settings:
 
 
 def checked_url(url: str, example: str = "wss://ws.finx.io") -> str:
-    """Return a websocket URL without a slash at its end.
+    """Return a websocket URL without its trailing slash.
 
     Raises:
-        ConfigError: it is none; the text shows `example`.
+        ConfigError: `url` is not a websocket URL; the text shows `example`.
     """
     try:
         parts = urlsplit(url)

@@ -1,4 +1,4 @@
-"""The sandbox inside this process, shared by all who need it, running as long as one of them does. Any thread."""
+"""The sandbox inside this process: shared by all its users, and running as long as there is one. Any thread."""
 
 from __future__ import annotations
 
@@ -14,17 +14,21 @@ __all__ = ["SandboxLease", "acquire", "release"]
 
 
 class _EmbeddedSandbox:
-    """The one of this process."""
+    """The sandbox of this process.
+
+    One lock guards the server and its number of users. It is held while the server starts and stops, so a thread that
+    acquires the sandbox during a stop waits, and then starts a new one.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._users = 0
         self._server: Sandbox | None = None
-        self._of_parent: Sandbox | None = None  # kept, lest its end disturb the parent's
+        self._of_parent: Sandbox | None = None  # kept: its finalizer could disturb the parent's sandbox
         forks.watch(self, _EmbeddedSandbox.forked)
 
     def acquire(self) -> str:
-        """Its base URL; starts it for the first user."""
+        """Return the sandbox's base URL; start it for the first user."""
         from finx_sync.sandbox import Sandbox  # an extra, and slow to import: only when asked for
 
         with self._lock:
@@ -34,7 +38,7 @@ class _EmbeddedSandbox:
             return self._server.url
 
     def release(self) -> None:
-        """One user less; the last one stops it."""
+        """Remove one user; stop the sandbox after the last one."""
         with self._lock:
             self._users -= 1
             server = self._server if self._users == 0 else None
@@ -43,7 +47,7 @@ class _EmbeddedSandbox:
                 server.stop()
 
     def forked(self) -> None:
-        """In the child of a fork, which has the parent's sandbox without its thread: forget it, and start another."""
+        """Forget the parent's sandbox in the child of a fork, which lacks its thread; the next user starts another."""
         self._lock = threading.Lock()
         self._of_parent, self._server, self._users = self._server, None, 0
 
@@ -54,22 +58,22 @@ release = _sandbox.release
 
 
 class SandboxLease:
-    """One stream's use of it: from `begin` to `end`, which may be called more often."""
+    """One stream's use of the sandbox, from `begin` to `end`; `end` may be called repeatedly."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._lasts = False
 
     def begin(self) -> str:
-        """The sandbox's base URL; starts it if need be."""
+        """Return the sandbox's base URL; start it if it is not running."""
         url = acquire()
         with self._lock:
             self._lasts = True
         return url
 
     def end(self) -> None:
-        """Let it go, if it was held."""
-        with self._lock:
+        """Release the sandbox, if this stream uses it."""
+        with self._lock:  # of several threads that end the lease, only one may release
             lasts, self._lasts = self._lasts, False
         if lasts:
             release()

@@ -1,7 +1,8 @@
-"""FinX's functions without a stream: one call, one short-lived connection.
+"""FinX's functions without a stream: each call opens and closes its own connections.
 
-`where` are the keyword arguments of `StreamManager` that say where and how to connect, like `api_key`, `environment`,
-`url`, `request_form`, `proxy` and `ssl_context`. Its methods describe everything else, and what is raised.
+`where` stands for the keyword arguments of `StreamManager` that determine where and how to connect, like `api_key`,
+`environment`, `url`, `request_form`, `proxy` and `ssl_context`. The methods of `StreamManager` with the same names
+describe the other arguments, and the errors.
 """
 
 from __future__ import annotations
@@ -57,11 +58,11 @@ class Where(StreamOptions, total=False):
 
 
 class _HistoryCall(Where, HistoryOptions, total=False):
-    """What a call for a history takes by keyword."""
+    """The keyword arguments of a call for a history."""
 
 
 def authenticate(*, timeout: float = DEFAULT_TIMEOUT, **where: Unpack[Where]) -> bool:
-    """Ask whether the key is good; see `StreamManager.authenticate`."""
+    """Check whether the server accepts the key; see `StreamManager.authenticate`."""
     with closing(StreamManager(**where)) as manager:
         return manager.authenticate(timeout=timeout)
 
@@ -74,7 +75,7 @@ def get_tick_snap(
     timeout: float = DEFAULT_TIMEOUT,
     **where: Unpack[Where],
 ) -> Tick:
-    """One price of a pair; see `StreamManager.get_tick_snap`."""
+    """Return one price of a pair; see `StreamManager.get_tick_snap`."""
     with closing(StreamManager(**where)) as manager:
         return manager.get_tick_snap(pair, date, time, timeout=timeout)
 
@@ -88,7 +89,7 @@ def get_tick_history(
     progress: Report = False,
     **where: Unpack[_HistoryCall],
 ) -> TickHistory:
-    """The prices of a pair, complete; see `StreamManager.get_tick_history`."""
+    """Return the complete prices of a pair; see `StreamManager.get_tick_history`."""
     manager, options = _for_history(where)
     with closing(manager):
         return manager.get_tick_history(pair, date, time, progress=progress, **options)
@@ -98,7 +99,7 @@ def get_tick_history(
 def iter_tick_history(
     pair: str, date: Moment, time: TimeOfDay | None = None, **where: Unpack[_HistoryCall]
 ) -> Iterator[Tick]:
-    """The prices of a pair, one by one; see `StreamManager.iter_tick_history`."""
+    """Iterate over the prices of a pair; see `StreamManager.iter_tick_history`."""
     manager, options = _for_history(where)
     return manager.iter_tick_history(pair, date, time, **options)
 
@@ -112,7 +113,7 @@ def _for_history(given: _HistoryCall) -> tuple[StreamManager, HistoryOptions]:
 def list_contracts(
     *, as_of: Moment | None = None, timeout: float = DEFAULT_TIMEOUT, **where: Unpack[Where]
 ) -> list[str]:
-    """The names of all contracts; see `StreamManager.list_contracts`."""
+    """Return the names of all contracts; see `StreamManager.list_contracts`."""
     with closing(StreamManager(**where)) as manager:
         return manager.list_contracts(as_of=as_of, timeout=timeout)
 
@@ -124,13 +125,13 @@ def get_reference_data(
     timeout: float = DEFAULT_TIMEOUT,
     **where: Unpack[Where],
 ) -> Any:
-    """What FinX knows about a security; see `StreamManager.get_reference_data`."""
+    """Return what FinX knows about a security; see `StreamManager.get_reference_data`."""
     with closing(StreamManager(**where)) as manager:
         return manager.get_reference_data(security_id, via=via, timeout=timeout)
 
 
 def list_pairs(*, timeout: float = DEFAULT_TIMEOUT, **where: Unpack[Where]) -> list[str]:
-    """The names of all pairs; see `StreamManager.list_pairs`."""
+    """Return the names of all pairs; see `StreamManager.list_pairs`."""
     with closing(StreamManager(**where)) as manager:
         return manager.list_pairs(timeout=timeout)
 
@@ -143,7 +144,7 @@ def get_pair_quote(
     timeout: float = DEFAULT_TIMEOUT,
     **where: Unpack[Where],
 ) -> Tick | None:
-    """The quote of a pair; see `StreamManager.get_pair_quote`."""
+    """Return the quote of a pair; see `StreamManager.get_pair_quote`."""
     with closing(StreamManager(**where)) as manager:
         return manager.get_pair_quote(pair, at, width=width, timeout=timeout)
 
@@ -158,7 +159,7 @@ def get_pair_quote_series(
     timeout: float = DEFAULT_TIMEOUT,
     **where: Unpack[Where],
 ) -> dict[dt.datetime, Tick | None]:
-    """Quotes of a pair at evenly spaced moments; see `StreamManager.get_pair_quote_series`."""
+    """Return quotes of a pair at evenly spaced moments; see `StreamManager.get_pair_quote_series`."""
     with closing(StreamManager(**where)) as manager:
         return manager.get_pair_quote_series(pair, start, end, periods=periods, width=width, timeout=timeout)
 
@@ -166,7 +167,7 @@ def get_pair_quote_series(
 def get_options_timeslice(
     base: str, at: Moment, *, width: float = 30.0, timeout: float = DEFAULT_TIMEOUT, **where: Unpack[Where]
 ) -> list[ContractTick]:
-    """All options near a moment; see `StreamManager.get_options_timeslice`."""
+    """Return all options near a moment; see `StreamManager.get_options_timeslice`."""
     with closing(StreamManager(**where)) as manager:
         return manager.get_options_timeslice(base, at, width=width, timeout=timeout)
 
@@ -181,7 +182,7 @@ def get_options_timeslice_series(
     timeout: float = DEFAULT_TIMEOUT,
     **where: Unpack[Where],
 ) -> dict[dt.datetime, list[ContractTick]]:
-    """All options at evenly spaced moments; see `StreamManager.get_options_timeslice_series`."""
+    """Return all options at evenly spaced moments; see `StreamManager.get_options_timeslice_series`."""
     with closing(StreamManager(**where)) as manager:
         return manager.get_options_timeslice_series(base, start, end, periods=periods, width=width, timeout=timeout)
 
@@ -189,7 +190,7 @@ def get_options_timeslice_series(
 def get_five_minute_matrix(
     base: str, at: Moment = "latest", *, timeout: float = DEFAULT_TIMEOUT, **where: Unpack[Where]
 ) -> list[ContractTick]:
-    """All contracts of a base instrument at one moment; see `StreamManager.get_five_minute_matrix`."""
+    """Return all contracts of a base instrument at one moment; see `StreamManager.get_five_minute_matrix`."""
     with closing(StreamManager(**where)) as manager:
         return manager.get_five_minute_matrix(base, at, timeout=timeout)
 
@@ -204,7 +205,7 @@ def option_chain(
     timeout: float = DEFAULT_TIMEOUT,
     **where: Unpack[Where],
 ) -> pd.DataFrame:
-    """The options of a base instrument as a frame; see `StreamManager.option_chain`."""
+    """Return the options of a base instrument as a frame; see `StreamManager.option_chain`."""
     with closing(StreamManager(**where)) as manager:
         return manager.option_chain(base, expiry, at=at, price_unit=price_unit, recompute=recompute, timeout=timeout)
 
@@ -216,6 +217,6 @@ def call(
     params: dict[str, Any] | None = None,
     **where: Unpack[Where],
 ) -> Any:
-    """Call any function by its wire name; see `StreamManager.call`. Its fields are in `params`."""
+    """Call any function by its wire name, with the fields in `params`; see `StreamManager.call`."""
     with closing(StreamManager(**where)) as manager:
         return manager.call(function_name, timeout=timeout, **(params or {}))

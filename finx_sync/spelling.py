@@ -1,4 +1,4 @@
-"""Names that a caller has misspelt: refused at once, with the name that was probably meant."""
+"""Refuse names that a caller has misspelt, and suggest the name that was probably meant."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 def nearest(name: object, known: Collection[str]) -> str:
-    """The end of a sentence that refuses a name: the one that was probably meant, if there is one."""
+    """Return the end of an error text: the name that was probably meant, or "" if none is similar."""
     import difflib  # only when something is misspelt
 
     near = difflib.get_close_matches(str(name), known, 1)
@@ -23,7 +23,7 @@ def nearest(name: object, known: Collection[str]) -> str:
 
 
 def did_you_mean(name: object, known: Collection[str]) -> str:
-    """The end of a sentence that refuses a name: the nearest one that is known, or all of them."""
+    """Return the end of an error text: the name that was probably meant, or all known names if none is similar."""
     return nearest(name, known) or f"; choose one of {', '.join(map(repr, known))}"
 
 
@@ -31,7 +31,7 @@ def refuse_unknown(owner: object, keywords: Collection[str], known: Collection[s
     """Refuse keyword arguments that a constructor does not have.
 
     Raises:
-        ConfigError: there is one; the text has the nearest name.
+        ConfigError: a keyword is unknown; the text suggests the most similar name.
     """
     for name in keywords:
         if name not in known:
@@ -39,13 +39,13 @@ def refuse_unknown(owner: object, keywords: Collection[str], known: Collection[s
 
 
 def keyword_names(signature: inspect.Signature) -> list[str]:
-    """What may be passed by name, without `self`."""
+    """Return the parameters that may be passed by name, without `self`."""
     by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     return [one.name for one in signature.parameters.values() if one.kind in by_name and one.name != "self"]
 
 
 def keywords_checked(kind: type[T]) -> type[T]:
-    """Have a class refuse misspelt keyword arguments; a decorator, for one whose constructor has no ``**options``."""
+    """Make a class refuse misspelt keyword arguments; a decorator for constructors without ``**options``."""
     create: Callable[..., None] = kind.__init__
     known = keyword_names(inspect.signature(create))
 

@@ -1,13 +1,13 @@
-"""`BitMEXWebsocket`, the class of BitMEX's official Python connector (``bitmex-ws`` 1.5.0), on our stream.
+"""`BitMEXWebsocket`, the class of BitMEX's official Python connector (``bitmex-ws`` 1.5.0), on `BitmexStream`.
 
 ::
 
     from finx_sync.compat.bitmex import BitMEXWebsocket  # was: from bitmex_websocket import BitMEXWebsocket
 
-What is different: a lost connection is opened again, with every table; ``ws.sock.connected`` stays true meanwhile, so
-that a loop which ends with it goes on. Tables are merged by their keys. Nothing waits for ever: a table that does not
-come raises `StreamTimeoutError`, one that the server refuses `SubscriptionRefusedError`, a refused key
-`AuthorizationError`. Account tables are not asked for without a key.
+Differences: a lost connection is opened again, with every table; ``ws.sock.connected`` stays true meanwhile, so that a
+loop over it continues. Tables are merged by their keys. No call waits for ever: a table that does not come raises
+`StreamTimeoutError`, one that the server refuses raises `SubscriptionRefusedError`, and a refused key raises
+`AuthorizationError`. Without a key, account tables are not requested.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["DEFAULT_SUBS", "BitMEXWebsocket"]
 
 DEFAULT_SUBS: Final = ("execution", "instrument", "margin", "order", "orderBookL2", "position", "quote", "trade")
-"""The tables that the original subscribes."""
+"""The tables that the original subscribes to."""
 
 logger = logging.getLogger(__name__)
 logger.addFilter(OwnFilter())
@@ -43,26 +43,27 @@ _SCHEMES: Final = {"https": "wss", "http": "ws"}
 
 
 class BitMEXWebsocket:
-    """The tables of one symbol, and of an account; connected when the constructor returns.
+    """The tables of one symbol and of an account; connected when the constructor returns.
 
     Args:
         endpoint: like "wss://ws.testnet.bitmex.com/realtime"; the ``https://.../api/v1`` of older versions works too.
-            None with an `environment`.
+            None if `environment` is given.
         symbol: like "XBTUSD".
-        api_key, api_secret: both or none.
+        api_key, api_secret: both or neither.
         subscriptions: names of tables.
         environment: "production", "test" or "sandbox" (embedded), instead of an endpoint.
-        timeout: seconds that connecting, and later each look at a table that is being filled, may take.
+        timeout: seconds that connecting may take, and later each access to a table that is being filled.
         options: what every stream takes; see `finx_sync.session.options.Options`.
 
     Attributes:
-        ws: has ``ws.sock.connected``, which is true until the end, and ``ws.close()``.
-        stream: the `BitmexStream` underneath.
+        ws: has ``ws.sock.connected``, which is true until the stream ends, and ``ws.close()``.
+        stream: the underlying `BitmexStream`.
 
     Raises:
-        ConfigError: half of the credentials (a ValueError, as in the original), or no websocket URL.
+        ConfigError: only half of the credentials is given (a ValueError, as in the original), or the endpoint is not a
+            websocket URL.
         AuthorizationError: the key was refused.
-        SubscriptionRefusedError: the symbol or a table was.
+        SubscriptionRefusedError: the symbol or a table was refused.
         ConnectError: no connection could be opened.
         StreamTimeoutError: the tables did not come in time.
     """
@@ -123,43 +124,46 @@ class BitMEXWebsocket:
     def __exit__(self, *_: object) -> None:
         self.exit()
 
-    # What the original has.
+    # The original's methods
 
     def exit(self) -> None:
-        """End the stream; any thread, any number of times."""
+        """End the stream. Any thread, repeatedly."""
         self.exited = True
         self.stream.stop()
 
     def get_instrument(self) -> Row:
-        """The symbol's instrument, with "tickLog": digits to round to, as the original has them, 0 for a tick of 0.5.
+        """Return the symbol's instrument. Its "tickLog" is the number of digits to round to: 0 for a tick size of 0.5.
 
         Raises:
-            FinxSyncError: as every method here: why there is no such table, or none in time.
+            FinxSyncError: the table is not available, or did not come in time. Every method here raises it.
         """
         instrument = self._newest("instrument")
         return {**instrument, "tickLog": int(math.fabs(math.log10(instrument["tickSize"])))}
 
     def get_ticker(self) -> dict[str, float]:
-        """The last price, the best ones ("buy" is the bid), and their middle, rounded to "tickLog" digits."""
+        """Return the last price, the best bid ("buy"), the best ask ("sell") and their middle ("mid").
+
+        They are rounded to "tickLog" digits.
+        """
         quote, trade, digits = self._newest("quote"), self._newest("trade"), self.get_instrument()["tickLog"]
         bid, ask = float(quote["bidPrice"] or 0), float(quote["askPrice"] or 0)
         prices = {"last": float(trade["price"] or 0), "buy": bid, "sell": ask, "mid": (bid + ask) / 2}
         return {name: round(price, digits) for name, price in prices.items()}
 
     def funds(self) -> Row:
-        """The account's margin."""
+        """Return the account's margin."""
         return self._newest("margin")
 
     def positions(self) -> list[Row]:
-        """The account's positions."""
+        """Return the account's positions."""
         return self._rows("position")
 
     def market_depth(self) -> list[Row]:
-        """All levels of the order book, in no order; `stream.storage.order_book` sorts them."""
+        """Return all levels of the order book, unsorted; `stream.storage.order_book` sorts them."""
         return self._rows("orderBookL2")
 
     def open_orders(self, clOrdIDPrefix: str = "") -> list[Row]:  # noqa: N803 - the original's name
-        """The account's open orders whose "clOrdID" begins so."""
+        """Return the account's open orders whose "clOrdID" begins with the prefix."""
         return [
             order
             for order in self._rows("order")
@@ -168,12 +172,12 @@ class BitMEXWebsocket:
         ]
 
     def recent_trades(self) -> list[Row]:
-        """The latest trades, oldest first."""
+        """Return the latest trades, oldest first."""
         return self._rows("trade")
 
     @property
     def data(self) -> Mapping[str, list[Row]]:
-        """All tables as they stand, without waiting; see `Storage.data`."""
+        """All tables in their current state, without waiting; see `Storage.data`."""
         return self.stream.storage.data
 
     @property
@@ -181,10 +185,10 @@ class BitMEXWebsocket:
         """The fields that identify the rows of each table."""
         return self.stream.storage.keys
 
-    # How it waits.
+    # Waiting
 
     def _rows(self, table: str) -> list[Row]:
-        """A table's rows, each a copy; waits while it is being filled, as it is after a reconnect."""
+        """Return copies of a table's rows; wait while the table is being filled, such as after a reconnect."""
         self._raise_refusal(table)
         if table in PRIVATE_TABLES and self.api_key is None:
             raise UsageError(f"{table} is an account's table: give api_key and api_secret")
@@ -201,7 +205,7 @@ class BitMEXWebsocket:
         return rows[-1]
 
     def _note(self, error: FinxSyncError) -> None:
-        """On the dispatch thread: keep a refusal for the caller's thread, write the rest into the log."""
+        """Keep a refusal for the caller's thread, and log other errors. Runs on the dispatch thread."""
         if isinstance(error, SubscriptionRefusedError):
             self._refused[error.name.partition(":")[0]] = error
         else:
@@ -214,14 +218,14 @@ class BitMEXWebsocket:
 
 
 class _Socket:
-    """Stands for the original's socket, which programs only ask whether it is connected."""
+    """Stands in for the original's socket, of which programs use only ``connected``."""
 
     def __init__(self, stream: BitmexStream) -> None:
         self._stream = stream
 
     @property
     def connected(self) -> bool:
-        """Whether the stream goes on; a connection that is being opened again counts."""
+        """Whether the stream has not ended; true while it reconnects, too."""
         return self._stream.state not in ENDED
 
 

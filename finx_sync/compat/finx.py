@@ -4,14 +4,14 @@
 
     from finx_sync.compat.finx import Streamer, TickPlant  # was: from finx.tick_client import TickPlant; ...
 
-Methods return what the original's do: a function's answer as the text that came, REST answers as plain JSON values or a
-DataFrame. As there, a method called while an event loop runs gives something to await, and ``method.run_async(...)``
-does so always.
+Methods return what the original's methods return: a function's answer as raw text, REST answers as plain JSON values or
+a DataFrame. As in the original, a method called on a thread with a running event loop returns an awaitable, and
+``method.run_async(...)`` always does.
 
-What is different: each function has a connection and an answer of its own, so none can be taken for another's; the
-original reads whatever frame comes next. Nothing waits for ever. A refused key raises `AuthorizationError`, an error
-that the server answers `ServerRefusedError`, a missing pair `InvalidInputError`; the original prints or returns these.
-A streamer that loses its connection opens it again, where the original's `listen` ends. Nothing prints the key.
+Differences: each function uses its own connection, so no answer can be taken for another function's; the original reads
+whatever frame comes next. No call waits for ever. A refused key raises `AuthorizationError`, an error from the server
+`ServerRefusedError`, and a missing pair `InvalidInputError`; the original prints or returns these. A streamer that
+loses its connection opens it again, where the original's `listen` ends. The key is never printed.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 HOSTS: Final = {"dev": "beta.finx.io", "prod": "ws.finx.io"}
-"""The original's environments; "sandbox" is ours."""
+"""The original's environments; this library adds "sandbox"."""
 SANDBOX: Final = "sandbox"
 TIMEOUT: Final = 30.0
 PANDAS: Final = 'a timeslice is a DataFrame, which needs pandas: pip install "finx-sync[compat]"'
 
 
 class _Bound(Generic[P, T]):
-    """A method of one object, that can be called with and without an event loop."""
+    """A method of one object that can be called with or without a running event loop."""
 
     def __init__(self, function: Callable[Concatenate[Any, P], T], instance: object) -> None:
         functools.update_wrapper(self, function)
@@ -56,8 +56,8 @@ class _Bound(Generic[P, T]):
         self._instance = instance
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Any:
-        """Call it; where an event loop runs on this thread, returns a task to await."""
-        if (asyncio := sys.modules.get("asyncio")) is not None:  # not imported: nothing runs
+        """Call the method; if an event loop runs on this thread, return a task to await."""
+        if (asyncio := sys.modules.get("asyncio")) is not None:  # if it is not imported, no loop runs
             try:
                 return asyncio.get_running_loop().create_task(self.run_async(*args, **kwargs))
             except RuntimeError:
@@ -65,14 +65,14 @@ class _Bound(Generic[P, T]):
         return self._function(self._instance, *args, **kwargs)
 
     async def run_async(self, *args: P.args, **kwargs: P.kwargs) -> T:
-        """Call it on another thread, so that the event loop goes on."""
+        """Call the method on another thread, so that the event loop is not blocked."""
         import asyncio
 
         return await asyncio.to_thread(self._function, self._instance, *args, **kwargs)
 
 
 class _Hybrid(Generic[P, T]):
-    """Makes a method a `_Bound` one."""
+    """Makes a method a `_Bound` one; a decorator."""
 
     def __init__(self, function: Callable[Concatenate[Any, P], T]) -> None:
         self.__doc__ = function.__doc__
@@ -83,14 +83,14 @@ class _Hybrid(Generic[P, T]):
 
 
 class _Manager(StreamManager):
-    """A manager whose functions give out what came, unread."""
+    """A manager that returns answers without decoding them into this library's types."""
 
     def text(self, function: str, timeout: float, **params: Any) -> str:
-        """A function's answer."""
+        """Return a function's answer as text."""
         return self._ask(function, timeout, **params).text
 
     def json(self, function: str, path: str, timeout: float, **params: str | None) -> Any:
-        """The answer of a REST path."""
+        """Return the answer of a REST path as JSON values."""
         try:
             return self._get(function, path, timeout, **params)
         finally:
@@ -98,20 +98,21 @@ class _Manager(StreamManager):
 
 
 class TickPlant:
-    """FinX's functions, by the original's names.
+    """FinX's functions, under the original's names.
 
     Args:
         finx_api_key: the key; "" for ``FINX_API_KEY`` from the environment or ``.env``.
-        environment: "dev", "prod" or, ours, "sandbox" (embedded, no key needed).
+        environment: "dev", "prod", or this library's "sandbox" (embedded, no key needed).
         timeout: seconds that each call may take.
         options: what every stream takes; see `finx_sync.session.options.Options`.
 
     Attributes:
-        endpoint: of the functions; only its host counts. As in the original it may be set to another server's.
-        rest_endpoint: likewise, of the REST paths.
+        endpoint: the endpoint of the functions; only its host is used. As in the original, it may be set to another
+            server's.
+        rest_endpoint: the endpoint of the REST paths, with the same rules.
 
     Raises:
-        ConfigError: an unknown environment.
+        ConfigError: the environment is unknown.
     """
 
     @takes_options()
@@ -151,33 +152,34 @@ class TickPlant:
 
     @_Hybrid
     def connect(self) -> None:
-        """Try the key, and one function, as the original does.
+        """Check the key, and call one function, as the original does.
 
         Raises:
             AuthorizationError: the key was refused.
             ConnectError: no connection could be opened.
-            ServerRefusedError, FunctionTimeoutError: as every method here.
+            ServerRefusedError, FunctionTimeoutError: the server refused the call, or did not answer in time. Every
+                method here raises them.
         """
         _connect(self)
 
     @_Hybrid
     def get_reference_data(self, ticker: str) -> str:
-        """What is known of a security, as JSON text."""
+        """Return what FinX knows about a security, as JSON text."""
         return self._functions().text("referenceData", self._timeout, securityId=ticker)
 
     @_Hybrid
     def list_deribit_contracts(self) -> str:
-        """The names of all contracts, as JSON text."""
+        """Return the names of all contracts, as JSON text."""
         return self._functions().text("listDeribitContracts", self._timeout)
 
     @_Hybrid
     def tick_history(self, pair: str, date: Moment, time: TimeOfDay | None = None) -> str:
-        """A page of a day's ticks, at most 1000, unsorted, keyed "0" to "999"; as JSON text.
+        """Return a page of a day's ticks as JSON text: at most 1000, unsorted, with the keys "0" to "999".
 
         Args:
             pair: like "BTC:USD".
-            date: day in UTC, like "2022-06-15"; or a moment.
-            time: only what ticked after this time of that day; None for "00:00", as in the original.
+            date: a day in UTC, like "2022-06-15"; or a moment.
+            time: only ticks after this time of that day; None for "00:00", as in the original.
         """
         day, clock = checked_start(date, time)
         asked = {"pair": checked_pair(pair), "date": day, "time": clock or "00:00"}
@@ -185,12 +187,12 @@ class TickPlant:
 
     @_Hybrid
     def tick_snap(self, pair: str, unix_time_target: Moment = "", time_target_width_seconds: str = "") -> Any:
-        """The quote of a pair, as a plain JSON object: the newest, or one near a moment.
+        """Return the quote of a pair as a plain JSON object: the newest one, or one near a moment.
 
         Args:
             pair: like "BTC:USD".
-            unix_time_target: UNIX seconds, or another moment; "" for now.
-            time_target_width_seconds: seconds around it; "" for 10.
+            unix_time_target: UNIX seconds, or a moment in another form; "" for now.
+            time_target_width_seconds: the width around that moment, in seconds; "" for 10.
         """
         asked = {"pair": checked_pair(pair)}
         if not (isinstance(unix_time_target, str) and unix_time_target == ""):
@@ -200,7 +202,7 @@ class TickPlant:
 
     @_Hybrid
     def get_timeslice(self, timeslice_datestamp: Moment, timeslice_width_seconds: str, underlying_symbol: str) -> Any:
-        """All options on an underlying near a moment (UNIX seconds, or another), as a DataFrame of texts.
+        """Return all options on an underlying near a moment, as a DataFrame of texts.
 
         Raises:
             MissingExtraError: pandas is not installed.
@@ -217,9 +219,9 @@ class TickPlant:
         timeslice_width_seconds: str,
         underlying_symbol: str,
     ) -> Any:
-        """Timeslices from a moment on, one each step, the end left out, in one DataFrame.
+        """Return timeslices from a moment on, one for each step, without the end, in one DataFrame.
 
-        The original hands `api_key` to the wrong place and fails; here it is not looked at.
+        The original passes `api_key` as the wrong argument and fails; here `api_key` is ignored.
 
         Raises:
             InvalidInputError: the step is not above 0, or the series is empty.
@@ -265,18 +267,18 @@ class Streamer:
 
     Args:
         payload: ``{"pair": "BTC:USDC"}``.
-        environment: as of `TickPlant`.
-        api_key: None for ``FINX_API_KEY``, as in the original.
+        environment: as for `TickPlant`.
+        api_key: the key; None for ``FINX_API_KEY``, as in the original.
         options: what every stream takes; see `finx_sync.session.options.Options`.
 
     Attributes:
         pair: the pair.
-        endpoint: of the stream; only its host counts, and a key that stands in it where there is no other.
-        stream: the `StreamManager` underneath; None while not connected.
+        endpoint: the endpoint of the stream; only its host is used, and its key if no other key is given.
+        stream: the underlying `StreamManager`; None before the first connection.
 
     Raises:
-        ConfigError: an unknown environment.
-        InvalidInputError: no pair.
+        ConfigError: the environment is unknown.
+        InvalidInputError: `payload` has no pair.
     """
 
     @takes_options()
@@ -324,20 +326,20 @@ class Streamer:
         Raises:
             AuthorizationError: the key was refused.
             ConnectError: no connection could be opened.
-            ConfigError: no key, or no websocket URL.
+            ConfigError: there is no key, or the endpoint is not a websocket URL.
         """
         self._open()
 
     @_Hybrid
     def listen(self, output: str = "console") -> None:
-        """Write every frame as it came, one a line, until `close` is called or Ctrl+C is pressed.
+        """Write every frame unchanged, one per line, until `close` is called or Ctrl+C is pressed.
 
         Args:
-            output: "console" for standard output, else a file's path; the file begins anew.
+            output: "console" for standard output, else the path of a file, which is overwritten.
 
         Raises:
             OSError: the output cannot be written.
-            FinxSyncError: why the stream failed; as `connect`.
+            FinxSyncError: the stream failed, or could not connect; see `connect`.
         """
         if output == "console":
             self._write_to(sys.stdout)
@@ -346,7 +348,7 @@ class Streamer:
             self._write_to(file)
 
     def close(self) -> None:
-        """End; any thread, any number of times."""
+        """End the stream. Any thread, repeatedly."""
         if self.stream is not None:
             self.stream.stop()
 
@@ -362,13 +364,13 @@ class Streamer:
         stream, ended = self._open(), threading.Event()
 
         def write(text: str) -> None:
-            if self.pair not in text:  # an answer to what the library itself has sent
+            if self.pair not in text:  # an answer to a request of this library
                 return
             try:
                 output.write(f"{text}\n")
                 output.flush()
-            except (OSError, ValueError) as error:  # a full disk, a pipe that nobody reads, a closed file
-                self._failure = error
+            except (OSError, ValueError) as error:  # a full disk, a broken pipe, a closed file
+                self._failure = error  # set before the event, so the thread that waits for the event sees it
                 ended.set()
 
         stream.on_message(write)
@@ -385,7 +387,7 @@ class Streamer:
 
 
 def _host(environment: str) -> str | None:
-    """The host of an environment; None for the sandbox."""
+    """Return the host of an environment; None for the sandbox."""
     if environment == SANDBOX:
         return None
     if environment not in HOSTS:
@@ -394,7 +396,7 @@ def _host(environment: str) -> str | None:
 
 
 def _manager(key: str | None, endpoint: str, **options: Any) -> _Manager:
-    """A manager for the host of an endpoint."""
+    """Return a manager for the host of an endpoint."""
     if endpoint == SANDBOX:
         return _Manager(key, environment=SANDBOX, **options)
     parts = urlsplit(endpoint)
@@ -403,7 +405,7 @@ def _manager(key: str | None, endpoint: str, **options: Any) -> _Manager:
 
 
 def _seconds_text(at: Moment) -> str:
-    """UNIX seconds as the original sends them: a text of them as it is, and any other moment as such a text."""
+    """Return a moment as the text that the original sends: UNIX seconds. A text of UNIX seconds stays as it is."""
     try:
         if isinstance(at, str) and math.isfinite(float(at)):
             return at
@@ -413,7 +415,7 @@ def _seconds_text(at: Moment) -> str:
 
 
 def _key_in(endpoint: str) -> str | None:
-    """The key of ``wss://host/streamer/KEY/PAIR``."""
+    """Return the key in ``wss://host/streamer/KEY/PAIR``; None if there is none."""
     _, *parts = urlsplit(endpoint).path.strip("/").split("/")
     return parts[0] if parts else None
 

@@ -1,13 +1,14 @@
-"""`FtxWebsocketClient`, the class of FTX's own Python sample, on our stream.
+"""`FtxWebsocketClient`, the class of FTX's own Python sample, on `FtxStream`.
 
 ::
 
     from finx_sync.compat.ftx import FtxWebsocketClient  # was: from client import FtxWebsocketClient
 
-It connects and subscribes when something is asked for, as the original does. What is different: a lost connection is
-opened again, with a new login and every subscription. Nothing waits for ever: what does not come raises
-`StreamTimeoutError`. An unknown market raises `SubscriptionRefusedError` and a refused key `AuthorizationError`, where
-the original returns nothing for ever. A ticker or a book without a connection is waited for, not made up from old news.
+It connects and subscribes when a method first needs it, as the original does. Differences: a lost connection is opened
+again, with a new login and every subscription. No call waits for ever: if the data does not come, `StreamTimeoutError`
+is raised. An unknown market raises `SubscriptionRefusedError` and a refused key `AuthorizationError`, where the
+original returns empty results for ever. Without a connection, methods wait for a new ticker or book and never return an
+old one.
 """
 
 from __future__ import annotations
@@ -32,19 +33,19 @@ if TYPE_CHECKING:
 __all__ = ["FtxWebsocketClient"]
 
 KEPT: Final = 10_000
-"""Fills, and frames of trades of each market, as in the original."""
+"""The number of fills, and of frames of trades of each market, that are kept, as in the original."""
 
 Row = dict[str, Any]
 
 
 class FtxWebsocketClient:
-    """Tickers, trades, books, orders and fills, by asking; any thread but a handler's.
+    """Tickers, trades, order books, orders and fills on request. Any thread may call it, except the dispatch thread.
 
     Args:
-        api_key, api_secret: for orders and fills. A subclass may set `_api_key` and `_api_secret` instead, as the
-            original wants its source edited.
-        subaccount: to log in to; None for the main account.
-        url: of the websocket; None for the class's `_ENDPOINT`, unless there is an `environment`.
+        api_key, api_secret: for orders and fills. A subclass may set `_api_key` and `_api_secret` instead, since the
+            original's users edit these in its source.
+        subaccount: the subaccount to log in to; None for the main account.
+        url: the URL of the websocket; None for the class's `_ENDPOINT`, unless `environment` is given.
         environment: "sandbox" (embedded).
         timeout: seconds that each call may take.
         options: what every stream takes; see `finx_sync.session.options.Options`.
@@ -71,7 +72,7 @@ class FtxWebsocketClient:
         self._environment = environment
         self._timeout = checked_timeout(timeout)
         self._stream_options = options
-        self._lock = threading.Lock()  # held while connecting, so that two threads open one stream
+        self._lock = threading.Lock()  # held while connecting, so that two threads never open two streams
         self._stream: _Keeper | None = None
 
     def __repr__(self) -> str:
@@ -85,54 +86,54 @@ class FtxWebsocketClient:
         self.close()
 
     def connect(self) -> None:
-        """Connect, if that has not been done.
+        """Connect, unless connected already.
 
         Raises:
             AuthorizationError: the key was refused.
             ConnectError: no connection could be opened.
-            ConfigError: half of the credentials, or no websocket URL.
+            ConfigError: only half of the credentials is given, or `url` is not a websocket URL.
         """
         self._connected()
 
     def reconnect(self) -> None:
-        """Open a new connection instead of the present one; everything is subscribed again."""
+        """Replace the connection by a new one, with all subscriptions."""
         self._connected().reconnect_now()
 
     def close(self) -> None:
-        """End; a call afterwards connects anew, with what has come so far forgotten."""
+        """Disconnect, and discard the data received so far; the next call connects again."""
         with self._lock:
             stream, self._stream = self._stream, None
         if stream is not None:
             stream.stop()
 
-    # What the original has. Each subscribes at its first call.
+    # The original's methods. Each subscribes at its first call.
 
     def get_ticker(self, market: str) -> Row:
-        """The market's newest bid, ask, bidSize, askSize, last and time.
+        """Return the market's newest bid, ask, bidSize, askSize, last and time.
 
         Raises:
             SubscriptionRefusedError: there is no such market.
-            StreamTimeoutError: nothing came in time.
-            FinxSyncError: why the stream has failed; these three go for every method here.
+            StreamTimeoutError: no data came in time.
+            FinxSyncError: the stream has failed. Every method here raises these three errors.
         """
         stream = self._subscribed("ticker", market)
         ticker: Row = stream.wait(lambda: stream.tickers.get(market), self._timeout, f"ticker of {market}")
         return ticker
 
     def get_trades(self, market: str) -> list[list[Row]]:
-        """What came since the first call, oldest first: a list for each frame, as in the original."""
+        """Return the trades since the first call, oldest first: one list for each frame, as in the original."""
         stream = self._subscribed("trades", market)
         with stream.changed:
             return list(stream.trades[market])
 
     def get_orderbook(self, market: str) -> dict[str, list[tuple[float, float]]]:
-        """The market's "bids" and "asks", each (price, size), best first."""
+        """Return the market's "bids" and "asks" as (price, size), best first."""
         stream = self._subscribed("orderbook", market)
         book: FtxOrderBook = stream.wait(lambda: stream.order_book(market), self._timeout, f"order book of {market}")
         return {"bids": book.bids, "asks": book.asks}
 
     def get_orderbook_timestamp(self, market: str) -> float:
-        """The server's time of the book, UNIX seconds; 0 while there is none."""
+        """Return the server's time of the book in UNIX seconds; 0 while there is no book."""
         book = None if self._stream is None else self._stream.order_book(market)
         return 0.0 if book is None else book.time or 0.0
 
@@ -140,8 +141,8 @@ class FtxWebsocketClient:
         """Wait for the next change of a market's book.
 
         Args:
-            market: whose.
-            timeout: seconds; None for those of the constructor.
+            market: the market.
+            timeout: seconds; None for the constructor's timeout.
         """
         stream = self._subscribed("orderbook", market)
         before = stream.book_changes[market]
@@ -152,7 +153,7 @@ class FtxWebsocketClient:
         )
 
     def get_orders(self) -> dict[int, Row]:
-        """The account's orders that have changed since the first call, by id, as they stand; closed ones too.
+        """Return the account's orders that have changed since the first call, by id; closed ones too.
 
         Raises:
             ConfigError: there are no credentials.
@@ -162,12 +163,12 @@ class FtxWebsocketClient:
             return dict(stream.orders)
 
     def get_fills(self) -> list[Row]:
-        """The account's fills since the first call, oldest first; raises as `get_orders`."""
+        """Return the account's fills since the first call, oldest first; raises the errors of `get_orders`."""
         stream = self._subscribed("fills")
         with stream.changed:
             return list(stream.fills)
 
-    # How it connects and waits.
+    # Connecting and waiting
 
     def _connected(self) -> _Keeper:
         with self._lock:
@@ -191,7 +192,11 @@ class FtxWebsocketClient:
 
 
 class _Keeper(FtxStream):
-    """A stream that keeps what has come; `changed` guards it all."""
+    """A stream that keeps the data it receives.
+
+    The dispatch thread writes and callers read. Both hold the lock `changed`, so a caller never copies a collection
+    that is changing.
+    """
 
     def __init__(
         self, *credentials: str | None, url: str | None, environment: str | None, **options: Unpack[StreamOptions]
@@ -208,7 +213,7 @@ class _Keeper(FtxStream):
         self.on_order(self._keep_order)
         self.on_orderbook(self._keep_book)
         self.on_state(self._forget_old)
-        self._handlers.add(Trades, self._keep_trades)  # as they came, frame by frame
+        self._handlers.add(Trades, self._keep_trades)  # frame by frame, as received
 
     def ask(self, channel: str, market: str | None, timeout: float) -> None:
         """Subscribe, and wait for the server's answer."""
@@ -218,7 +223,12 @@ class _Keeper(FtxStream):
         self._wait_for_answers({subscription_to(channel, market)}, timeout)
 
     def wait(self, look: Callable[[], Any], timeout: float, what: str) -> Any:
-        """Wait until `look` returns something true, and return that."""
+        """Wait until `look` returns a true value, and return that value.
+
+        Raises:
+            StreamTimeoutError: it did not within `timeout` seconds; the text names `what`.
+            FinxSyncError: the stream ended meanwhile.
+        """
         found = None
 
         def is_over() -> bool:
@@ -267,7 +277,7 @@ class _Keeper(FtxStream):
 
 
 def _data(message: Message) -> Row:
-    """A message as the wire's data had it, which does not repeat the market."""
+    """Return a message as on the wire, where the data does not repeat the market."""
     row = message.to_dict()
     del row["market"]
     return row

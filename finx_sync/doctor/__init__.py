@@ -1,7 +1,7 @@
-"""What is wrong between this machine and a server: each step of connecting by itself, with its time and its remedy.
+"""Find out what is wrong between this machine and a server: each step of connecting, its duration and its remedy.
 
-The steps are those of a stream, taken with the same functions, one after the other: where one fails, those behind it
-are not tried. Nothing is printed here; `finx-sync doctor` does that.
+The steps are those of a stream and use the same functions, one after the other. If one fails, the later ones are not
+tried. Nothing is printed here; `finx-sync doctor` does that.
 """
 
 from finx_sync.doctor.examination import examine

@@ -27,7 +27,7 @@ from finx_sync.venues.base.guarded import guarded
 __all__ = ["ServerConversation", "first_connection"]
 
 CONSENT: Final = 1.0
-"""Seconds of silence after which a key counts as taken; see docs/choices.md."""
+"""Seconds of silence after which a key counts as accepted; see docs/choices.md."""
 PATIENCE: Final = 5.0
 """Seconds that the server may take to answer a keepAlive or a ping."""
 CHECK_KEY: Final = "check it, and that it has not expired (FinX changes keys every 24 hours)"
@@ -35,7 +35,7 @@ CHECK_NAMES: Final = "check the names (finx-sync contracts), and that their mark
 
 
 def first_connection(stream: Stream) -> tuple[str, list[Subscription]]:
-    """The name of the connection that the first subscription needs, and all subscriptions that it serves."""
+    """Return the endpoint of the first subscription, and all subscriptions of that endpoint."""
     endpoint_of, wanted = stream._codec.endpoint_of, stream._subscriptions.desired()
     endpoint = endpoint_of(wanted[0]) if wanted else MAIN_ENDPOINT
     return endpoint, [subscription for subscription in wanted if endpoint_of(subscription) == endpoint]
@@ -44,7 +44,7 @@ def first_connection(stream: Stream) -> tuple[str, list[Subscription]]:
 class ServerConversation:
     """The steps over the open connection; its callbacks run on the calling thread, in `run`."""
 
-    def __init__(  # noqa: PLR0917  # what the examination has gathered
+    def __init__(  # noqa: PLR0917  # the results of the earlier steps
         self, stream: Stream, key: Any, url: str, sock: socket.socket, note: Report, tick_timeout: float
     ) -> None:
         self._stream = stream
@@ -67,7 +67,7 @@ class ServerConversation:
         )
 
     def run(self) -> None:
-        """Have the conversation; ends at the first step that failed and leaves nothing to go on with."""
+        """Take the steps; end early if a step fails without which the later ones make no sense."""
         with quiet_thread():
             self._app.run_forever()
         self._fail(ConnectionLostError("the server ended the connection; try again"))
@@ -77,7 +77,7 @@ class ServerConversation:
         return self._steps[0] if self._steps else None
 
     def _next(self, finding: Finding) -> None:
-        """The present step is done; on with the one behind it."""
+        """Report the current step and go to the next one."""
         self._note(finding)
         self._steps.pop(0)
         self._begun = time.monotonic()
@@ -97,7 +97,7 @@ class ServerConversation:
             self._app.abort()
 
     def _expect(self, step: Step, seconds: float, late: Callable[[], object]) -> None:
-        """Call `late` if that step is still the present one then."""
+        """Call `late` if `step` is still the current one after `seconds`."""
         self._app.call_later(seconds, lambda: late() if self._step == step else None)
 
     def _opened(self, app: WebSocketApp) -> None:

@@ -1,4 +1,4 @@
-"""The steps up to the open connection, each by itself, with the functions that a stream uses."""
+"""The steps up to the open connection, each taken separately, with the functions that a stream uses."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ __all__ = ["examine"]
 
 
 class _FailedError(Exception):
-    """A step has failed and was reported; those behind it make no sense."""
+    """A step has failed and was reported; the later ones make no sense."""
 
 
 def examine(stream: Stream, report: Report, *, tick_timeout: float = 10.0) -> list[Finding]:
     """Take every step, with the stream's settings and subscriptions; the stream itself is not started.
 
     Args:
-        stream: not running.
-        report: called with each finding as soon as it is there.
+        stream: a stream that is not running.
+        report: called with each finding at once, on the calling thread.
         tick_timeout: seconds that the first message of the subscriptions may take.
 
     Returns:
@@ -73,7 +73,7 @@ class _Examination:
         """Take the steps.
 
         Raises:
-            _FailedError: one of them could not be taken.
+            _FailedError: a step failed.
         """
         key, url, target = self._step("address", self._address)
         attempt = Attempt(self._waker, self._options.connect_timeout)
@@ -106,7 +106,7 @@ class _Examination:
         stream, proxy, context = self._stream, self._options.proxy, self._options.ssl_context
         try:
             key = stream._account.current_key()
-        except MissingKeyError as error:  # much can be examined without one
+        except MissingKeyError as error:  # many steps need no key
             key, self._missing = "", error
         url = stream._codec.url_for(key, *first_connection(stream))
         target = target_for(url, proxy, context)

@@ -1,4 +1,4 @@
-"""What a step of the examination showed, and how certificates, clocks and errors are judged. No I/O."""
+"""The result of a step of the examination, and the judgement of certificates, clocks and errors. No I/O."""
 
 from __future__ import annotations
 
@@ -30,25 +30,25 @@ STEPS: Final[tuple[Step, ...]] = (
     "keepAlive",
     "ping",
 )
-"""In the order in which they are taken."""
+"""All steps, in their order."""
 
 CLOCK_TOLERANCE: Final = 2.0
-"""Seconds; the server gives its time in whole ones."""
+"""Seconds; the server sends its time in whole seconds."""
 CERTIFICATE_WARNING: Final = 14
-"""Days."""
+"""Days before a certificate's expiry from which on there is a warning."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What one step showed.
+    """The result of one step.
 
     Attributes:
-        step: which.
-        verdict: "ok", "warning", "failed", or "skipped" (not reached, or nothing to look at).
+        step: the step.
+        verdict: "ok", "warning", "failed", or "skipped" (not reached, or not needed).
         text: what was found.
-        remedy: what to do about it; "" where nothing has to be done.
-        seconds: how long the step took; None where that means nothing.
-        error: why it failed, as a stream would raise it.
+        remedy: what to do about it; "" if nothing needs to be done.
+        seconds: how long the step took; None where a duration makes no sense.
+        error: the error that a stream would raise; None unless the step failed.
     """
 
     step: Step
@@ -59,7 +59,7 @@ class Finding:
     error: FinxSyncError | None = None
 
     def __post_init__(self) -> None:
-        # Names of issuers, and what a server said, may be anything.
+        # Names of issuers and texts of servers may contain anything.
         object.__setattr__(self, "text", sealed(self.text))
         object.__setattr__(self, "remedy", sealed(self.remedy))
 
@@ -68,7 +68,7 @@ Report = Callable[[Finding], object]
 
 
 def judge_plain(host: str) -> Finding:
-    """What it means that there is no TLS."""
+    """Judge a connection without TLS."""
     if is_loopback(host):
         return Finding("TLS", "skipped", "ws:// within this machine")
     return Finding(
@@ -77,11 +77,11 @@ def judge_plain(host: str) -> Finding:
 
 
 def judge_certificate(version: str, certificate: dict[str, Any], now: float) -> Finding:
-    """What the server's certificate, which was accepted, says.
+    """Judge a server's certificate that was accepted.
 
     Args:
-        version: of TLS.
-        certificate: as `ssl.SSLSocket.getpeercert` returns it; empty where none was verified.
+        version: the version of TLS.
+        certificate: as `ssl.SSLSocket.getpeercert` returns it; empty if it was not verified.
         now: UNIX seconds.
     """
     if not certificate:
@@ -98,12 +98,12 @@ def judge_certificate(version: str, certificate: dict[str, Any], now: float) -> 
 
 
 def judge_clock(date: str | None, before: float, after: float) -> Finding:
-    """How far this machine's clock is from the server's.
+    """Judge the difference between this machine's clock and the server's.
 
     Args:
-        date: the HTTP header; in whole seconds, cut off.
-        before: UNIX seconds here, when the request went.
-        after: the same, when the answer came.
+        date: the HTTP header, in whole seconds, rounded down; None if there is none.
+        before: this machine's time when the request was sent, UNIX seconds.
+        after: this machine's time when the answer came, UNIX seconds.
     """
     try:
         told = email.utils.parsedate_to_datetime(date or "")
@@ -124,7 +124,7 @@ def judge_clock(date: str | None, before: float, after: float) -> Finding:
 
 
 def failure(step: Step, error: FinxSyncError | OSError, seconds: float) -> Finding:
-    """A failed step: our errors say what happened; what to do about it stands behind the last semicolon."""
+    """Return the finding of a failed step; the text of an error has its remedy after the last semicolon."""
     known = error if isinstance(error, FinxSyncError) else as_finx_error(error)
     what, semicolon, remedy = str(known).rpartition("; ")
     if not semicolon:

@@ -1,4 +1,4 @@
-"""What an open connection shows where there is no key: handshake and clock."""
+"""The steps over the open connection that need no key: handshake and clock."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ __all__ = ["KEY_REMEDY", "greet"]
 
 KEY_REMEDY: Final = "set FINX_API_KEY in the environment or in .env, or pass api_key (--api-key)"
 CLIENT_ERRORS: Final = range(400, 500)
-"""What a server may answer to a request without a key."""
+"""HTTP status codes with which a server may answer a request without a key."""
 
 
 def greet(url: str, sock: socket.socket, note: Report, missing: MissingKeyError, timeout: float) -> None:
-    """Shake hands without a key, and say what is left out for lack of one.
+    """Take the handshake without a key, and report that the later steps need one.
 
     Args:
-        url: without a key.
-        sock: connected to the server, TLS done.
+        url: the URL, without a key.
+        sock: connected to the server, with TLS established.
         note: called with each finding.
-        missing: that there is no key.
+        missing: the error that says that there is no key.
         timeout: seconds for the handshake.
     """
     begun, sent_at = time.monotonic(), time.time()

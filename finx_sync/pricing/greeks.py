@@ -133,7 +133,7 @@ def calculate_greeks(  # noqa: PLR0917 - FinX's parameters, in its order
             does the same, with one RuntimeWarning that counts such options and names the first.
 
     Returns:
-        Floats for numbers; arrays where any argument is one. Arrays have NaN where `sigma` or `p` is NaN, and where the
+        Floats for numbers; arrays where any argument is one. Arrays have NaN where `sigma` or `p` is NaN, and where
         no volatility gives the price, as when it is below the value of immediate exercise: such quotes are common, so
         neither "raise" nor "warn" treats them as errors.
 

@@ -1,4 +1,4 @@
-"""The options that every stream takes, in one place: checked when the stream is made, before any I/O."""
+"""The options that every stream takes; they are checked when the stream is created, before any I/O."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ SWITCHES: Final = ("allow_insecure", "reconnect_on_drift", "backfill")
 
 
 class StreamOptions(TypedDict, total=False):
-    """The keyword arguments that every venue's stream takes; what they mean stands at `Options`."""
+    """The keyword arguments that every venue's stream takes; `Options` describes them."""
 
     ping_interval: float
     ping_timeout: float | None
@@ -64,31 +64,34 @@ class Options:
     """How to connect, stay connected and deliver; times in seconds.
 
     Attributes:
-        ping_interval, ping_timeout: protocol pings, and how long a pong may take; None never gives up.
-        connect_timeout: from name look-up to the end of the handshake.
-        reconnect: how long to wait between attempts.
-        proxy: URL of a proxy; None for the environment's, "" for none.
+        ping_interval, ping_timeout: the interval of protocol pings, and how long a pong may take; a timeout of None
+            waits for ever.
+        connect_timeout: how long connecting may take, from name look-up to the end of the handshake.
+        reconnect: how long to wait between attempts to connect.
+        proxy: the URL of a proxy; None for the environment's proxy, "" for no proxy.
         ssl_context: for wss; None verifies against the system's certificates.
-        allow_insecure: whether a key may go over ws:// to another machine, where everybody on the way can read it.
-        queue_size: messages that may wait for the handlers before the reader is held back.
-        max_size: bytes of one message; a larger one closes with 1009.
+        allow_insecure: whether a key may go over ws:// to another machine, where everyone on the network path can read
+            it.
+        queue_size: the number of messages that may wait for the handlers before the reader is held back.
+        max_size: the greatest size of a message, in bytes; a larger one closes the connection with 1009.
         overflow: what happens when handlers are slower than the feed. "auto" holds the reader back, so that a burst
             loses nothing, and lets newer states replace older ones once a message has waited for `max_lag`; "block"
-            only ever holds the reader back; "latest" always keeps just the newest states; "drop_oldest" reads on and
-            drops what has waited longest; "error" ends the stream. What is dropped is counted, and given to `on_gap`.
-        max_lag: how long a message may wait, under "auto".
+            only holds the reader back; "latest" always keeps only the newest states; "drop_oldest" continues to read
+            and drops the messages that have waited longest; "error" ends the stream. Dropped messages are counted, and
+            reported to `on_gap`.
+        max_lag: how long a message may wait under "auto".
         stale_after: how long a subscription may be silent before `on_stale` is called; None for ever.
-        overlap: how long two connections serve the stream, at most, when one replaces the other.
+        overlap: how long two connections may serve the stream when one replaces the other.
         reconnect_on_drift: whether a connection whose feed falls behind is replaced, at most once in five minutes; see
             `finx_sync.notices.Drift`.
         backfill: whether gaps in spot rates are filled from tick history.
-        backfill_timeout: how long live ticks wait for that.
-        handler_errors: "report" calls `on_error` and goes on; "raise" ends the stream, and `run` and iterators raise.
-        flight_recorder: where its report is written when the stream stalls or fails: a directory, True for the one for
-            temporary files, False for nowhere.
+        backfill_timeout: how long live ticks wait for a backfill.
+        handler_errors: "report" calls `on_error` and continues; "raise" ends the stream, and `run` and iterators raise.
+        flight_recorder: where the report is written when the stream stalls or fails: a directory, True for the system's
+            directory for temporary files, False for nowhere.
 
     Raises:
-        ConfigError: a value that cannot be right.
+        ConfigError: a value is invalid.
     """
 
     # where
@@ -151,7 +154,7 @@ class Options:
             read_proxy(self.proxy)
 
     def run_arguments(self) -> dict[str, Any]:
-        """TLS and proxy, as `WebSocketApp.run_forever` takes them."""
+        """Return TLS and proxy as arguments of `WebSocketApp.run_forever`."""
         arguments: dict[str, Any] = {"proxy": self.proxy}
         if self.ssl_context is not None:
             arguments["sslopt"] = {"context": self.ssl_context}
@@ -159,13 +162,13 @@ class Options:
 
 
 def takes_options(**defaults: Any) -> Callable[[F], F]:
-    """Complete a constructor that ends with ``**options: Unpack[StreamOptions]``; a decorator.
+    """Check the options of a constructor that ends with ``**options: Unpack[StreamOptions]``; a decorator.
 
-    Its signature, and so ``help()``, has every option with its default. Names and values are checked before the
-    constructor itself begins, so that a misspelt option is not reported as, say, a missing key.
+    The constructor's signature, and so ``help()``, shows every option with its default. Names and values are checked
+    before the constructor itself begins, so that a misspelt option is not reported as, for example, a missing key.
 
     Args:
-        defaults: where they differ from those of `Options`.
+        defaults: the defaults that differ from those of `Options`.
     """
 
     def decorate(create: F) -> F:
