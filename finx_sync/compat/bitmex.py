@@ -212,7 +212,7 @@ class BitMEXWebsocket:
             self.logger.warning("%s", error)
 
     def _raise_refusal(self, table: str | None = None) -> None:
-        for name, error in self._refused.items():
+        for name, error in list(self._refused.items()):
             if table in (None, name):
                 raise error
 
