@@ -29,7 +29,8 @@ EXTRAS = {
     "plot": ["numpy>=1.24", "pandas>=2", "matplotlib>=3.8"],
     "compat": ["pandas>=2"],
     "testing": [AIOHTTP, PYTEST],
-    "redis": ["redis>=5"],
+    # Not 8.0.0: its clients break others (redis-vl-python #695).
+    "redis": ["redis[hiredis]>=6.3,!=8.0.0,<9"],
     "bench": [
         AIOHTTP,
         "orjson>=3.11.6",  # CVE-2025-67221 (endless recursion)
