@@ -74,7 +74,7 @@ class Upstream:
 
 
 async def main() -> None:
-    """Serve until the input ends; every line is answered with the newest number of each name, "rate N" sets the rate."""
+    """Serve until the input ends; every line is answered with the newest numbers. "rate N" sets the rate."""
     upstream = Upstream(json.loads(sys.argv[1]), float(sys.argv[2]))
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
