@@ -78,7 +78,7 @@ class Stale:
 
     Attributes:
         name: the name that is subscribed.
-        age: seconds since its last message on this connection, or, if there was none, since the subscription.
+        age: seconds since its last message, or, if it has had none, since it was subscribed.
         connected: whether its connection is open and the peer answers pings.
     """
 
