@@ -39,7 +39,7 @@ def test_a_wrong_option_names_itself(value: object) -> None:
 
 
 WRONG: list[tuple[str, Any, str]] = [
-    ("reconnect", 5, r"like Backoff\(first=1, cap=30\), not 5"),
+    ("reconnect", 5, r"such as Backoff\(first=1, cap=30\), not 5"),
     ("reconnect", False, "Backoff"),
     ("backfill", "yes", "True or False"),
     ("allow_insecure", "no", "True or False"),
@@ -50,7 +50,7 @@ WRONG: list[tuple[str, Any, str]] = [
     ("handler_errors", "ignore", "'report', 'raise'"),
     ("ssl_context", {"cert_reqs": 0}, "ssl.create_default_context"),
     ("proxy", 3128, "URL"),
-    ("flight_recorder", 3, "a folder, True or False"),
+    ("flight_recorder", 3, "a directory, True or False"),
 ]
 
 
