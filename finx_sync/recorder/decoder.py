@@ -365,7 +365,7 @@ class EventDecoder:
 
 
 def _connection(endpoint: str) -> Connection:
-    """Return a confirmed connection; messages of an unconfirmed one would not be delivered."""
+    """Return a confirmed connection, so that an error of the server is reported and not taken for a refused key."""
     connection = Connection(endpoint)
     connection.is_confirmed = True
     return connection

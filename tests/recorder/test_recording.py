@@ -437,7 +437,7 @@ def test_wrong_files_and_arguments(tmp_path: Path) -> None:
     with pytest.raises(InvalidInputError, match="no recording at"):
         stream.replay(tmp_path / "nothing.finxrec")
     (tmp_path / "text").write_text("hello")
-    with pytest.raises(RecordingError, match="is no recording"):
+    with pytest.raises(RecordingError, match="is not a recording"):
         stream.replay(tmp_path / "text")
     codec, compress = packer(False)
     newer = block(pack([Started(99, "run", 0, "FinX", 1.0)]), codec, compress)
