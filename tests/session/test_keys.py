@@ -54,7 +54,7 @@ def test_a_function_that_hangs_is_called_once() -> None:
     finally:
         function.gate.set()
     assert wait_until(lambda: not asking(), PATIENCE)
-    assert ask(account) == "key 2", "once it has returned, it is asked anew: keys change"
+    assert ask(account) == "key 2", "once it has returned, it is called again, since keys change"
 
 
 def test_the_next_attempt_has_what_the_hanging_call_returns() -> None:
