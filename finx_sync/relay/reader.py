@@ -38,7 +38,9 @@ __all__ = ["FeedReader", "Hole", "LastValue", "Notice", "Opening", "Read", "Reco
 
 PAIRS: Final = 8192
 """Pairs that one read should bring, about: enough to be fast, and few enough that Redis and the reader stay quick."""
-MAX_ENTRIES: Final = 512
+FEW_ENTRIES: Final = 4
+MANY_ENTRIES: Final = 64
+"""Entries to ask for in one read. One may be a single message or two thousand, so more are asked for step by step."""
 IDLE: Final = 1.0
 """Seconds without an entry after which the end of the stream is compared with where this reader is."""
 LONGEST_BLOCK: Final = 1.0
@@ -133,7 +135,7 @@ class FeedReader:
         self._lock = threading.Lock()  # guards the two below, which `interrupt` looks at
         self._connection: Any = None
         self._interrupted = False
-        self._entries = 8  # to ask for in one read; it follows the size of the entries
+        self._entries = FEW_ENTRIES  # to ask for in one read
         self._compared_at = 0.0
 
     @property
@@ -232,8 +234,17 @@ class FeedReader:
                 pairs += len(fields) // 2
                 found += self._tracker.take(key, fields)
         self.cursor = Position.read(entries[-1][0])
-        self._entries = max(1, min(MAX_ENTRIES, len(entries) * PAIRS // max(1, pairs)))
+        self._adapt(len(entries), pairs)
         return found
+
+    def _adapt(self, entries: int, pairs: int) -> None:
+        """Ask for more entries at once while the reader is behind and they are small."""
+        if entries < self._entries:
+            self._entries = FEW_ENTRIES
+        elif pairs < PAIRS // 2:
+            self._entries = min(MANY_ENTRIES, self._entries * 2)
+        elif pairs > PAIRS:
+            self._entries = max(1, self._entries // 2)
 
     def _compare(self, end: Position | None) -> None:
         """A cursor beyond the stream's end would wait in silence: read from the beginning what is there now.
