@@ -2,7 +2,7 @@
 
 ::
 
-    reader = FeedReader(address, "finx")
+    reader = FeedReader(RelayAddress.parse("redis://127.0.0.1/0?feed=finx"))
     opening = reader.open()                     # the last values, and where reading begins, of one moment
     while True:
         for part in reader.read(block=0.5):     # [] if nothing came
@@ -21,16 +21,10 @@ import socket
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple
 
-from finx_sync.errors import (
-    AuthorizationError,
-    ConnectError,
-    ConnectionLostError,
-    FinxSyncError,
-    PeerTimeoutError,
-    ProtocolError,
-)
+from finx_sync.errors import ConnectError, ConnectionLostError, ConnectTimeoutError, FinxSyncError, PeerTimeoutError
+from finx_sync.relay.address import RelayAddress, translated
 from finx_sync.relay.tracking import Hole, Notice, Read, Records, Tracker
 from finx_sync.relay.wire import START, Keys, Position, read_last_value
 
@@ -44,7 +38,9 @@ MANY_ENTRIES: Final = 64
 IDLE: Final = 1.0
 """Seconds without an entry after which the end of the stream is compared with where this reader is."""
 LONGEST_BLOCK: Final = 1.0
-"""Seconds that Redis may hold back an answer; far below any socket timeout."""
+"""Seconds that Redis may hold back an answer."""
+ANSWER_TIMEOUT: Final = 3.0
+"""Seconds after which a Redis that does not answer is taken for dead."""
 
 TIP: Final = """
 if redis.call('EXISTS', KEYS[1]) == 0 then return false end
@@ -55,13 +51,6 @@ end
 return false
 """
 """Returns a stream's last ID. XINFO by itself would send whole entries, too."""
-
-
-class Address(Protocol):
-    """Where a feed is; see `finx_sync.relay.address.RelayAddress`."""
-
-    def connect(self, key: str) -> Any:
-        """A plain `redis.Redis` for the server that holds a key, which has not connected yet."""
 
 
 class LastValue(NamedTuple):
@@ -103,16 +92,17 @@ class Opening(NamedTuple):
 class FeedReader:
     """Reads one partition of a feed.
 
-    All methods but `interrupt` belong to one thread at a time. They raise:
+    All methods but `interrupt` belong to one thread at a time. They raise, and the reader is closed then:
 
-    - ConnectError (or AuthorizationError, PeerTimeoutError) if Redis cannot be reached or refuses;
-    - ConnectionLostError if an open connection ends, Redis does not answer in time, or `interrupt` was called.
+    - ConnectError, or a subclass that says why, if `open` cannot reach Redis;
+    - ConnectionLostError if an open connection ends, or `interrupt` was called; PeerTimeoutError, which is one, if
+      Redis does not answer within three seconds;
+    - AuthorizationError if the password or a command is refused, ServerRefusedError for any other answer of that kind.
 
-    The reader is closed then; `open` connects anew. It never tries twice by itself.
+    `open` connects anew and goes on where the reader was. Nothing is tried twice without being asked.
 
     Args:
-        address: where; its `connect` makes the client.
-        feed: the feed's name.
+        address: where the feed is.
         partition: the partition's number, from 0.
         since: go on after this record, as with a resume token; None to begin with what is written from now on, `START`
             for everything that the stream still has. Whoever takes positions from strangers compares them with
@@ -125,14 +115,15 @@ class FeedReader:
             so a reader that has heard nothing for five seconds knows that it is gone.
     """
 
-    def __init__(self, address: Address, feed: str, partition: int = 0, since: Position | None = None) -> None:
-        self.keys = Keys(feed, partition)
+    def __init__(self, address: RelayAddress, partition: int = 0, since: Position | None = None) -> None:
+        self.keys: Keys = address.keys(partition)
         self.cursor = since
         self.heard_at = 0.0
         self._address = address
         self._partition = partition
         self._tracker = Tracker(since)
-        self._lock = threading.Lock()  # guards the two below, which `interrupt` looks at
+        self._lock = threading.Lock()  # guards the next three, which `interrupt` looks at
+        self._client: Any = None
         self._connection: Any = None
         self._interrupted = False
         self._entries = FEW_ENTRIES  # to ask for in one read
@@ -179,25 +170,24 @@ class FeedReader:
         self._compare(opening.end)
 
     def _connect(self) -> Any:
-        with self._raising("cannot connect to Redis", ConnectError):
-            pool = self._address.connect(self.keys.stream).connection_pool
-            connection = pool.connection_class(**pool.connection_kwargs)
-            with self._lock:  # from here on `interrupt` finds it
-                self._connection = connection
-            connection.connect()
-        return connection
+        with _Translation(self):
+            client: Any = self._address.connect(self._partition, name="finx-sync reader", read_timeout=ANSWER_TIMEOUT)
+            with self._lock:
+                self._client, self._connection = client, client.connection
+        return client.connection
 
     def close(self) -> None:
         """Close the connection. `open` opens another; position and cursor stay."""
         with self._lock:
-            connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.disconnect()
+            client, self._client, self._connection = self._client, None, None
+        if client is not None:
+            client.connection.disconnect()
+            client.close()
 
     def interrupt(self) -> None:
         """End the call that is running, or else the next one, with ConnectionLostError. Any thread; returns at once.
 
-        Looking up a name and opening a TCP connection cannot be interrupted; `open` ends after them.
+        Opening a connection cannot be interrupted, which may take some seconds; `open` raises when it has ended.
         """
         with self._lock:
             self._interrupted = True
@@ -255,22 +245,16 @@ class FeedReader:
         if self.cursor is not None and self.cursor > (end or START):
             self.cursor = START
 
-    def between(self, first: Position, last: Position) -> Iterator[list[Read]]:
+    def between(self, first: Position, last: Position) -> Iterator[tuple[Position, list[Read]]]:
         """Read entries again, both included, without moving the reader: for tables that begin with a snapshot.
 
         Yields:
-            Stretches of records and notices. If `first` is not there any more, a `Hole` comes first.
+            Each entry's ID, and what it says. The first one is another than `first` if that has been trimmed.
         """
-        tracker, begin, is_first = Tracker(), f"{first}", True
-        while True:
-            entries = self._call("XRANGE", self.keys.stream, begin, str(last), "COUNT", self._entries)
-            if is_first and (not entries or Position.read(entries[0][0]) != first):
-                after = Position.read(entries[0][0]) if entries else last
-                yield [Hole(first, after, None, 0.0, 0.0, "trimmed")]
-            if not entries:
-                return
-            is_first = False
-            yield [part for key, fields in entries for part in tracker.take(key, fields)]
+        tracker, begin = Tracker(), f"{first}"
+        while entries := self._call("XRANGE", self.keys.stream, begin, str(last), "COUNT", FEW_ENTRIES):
+            for key, fields in entries:
+                yield Position.read(key), tracker.take(key, fields)
             begin = f"({entries[-1][0].decode()}"
 
     def last_values(self, tags: Sequence[bytes]) -> dict[bytes, LastValue]:
@@ -303,15 +287,15 @@ class FeedReader:
     def _call(self, *command: Any) -> Any:
         with self._lock:
             connection = self._connection
-        with self._raising("the connection to Redis was lost", ConnectionLostError):
+        with _Translation(self):
             if connection is None:
-                raise ConnectionError("it is not open")
+                raise ConnectionLostError("the connection to Redis is not open; open() it first")
             connection.send_command(*command)
             return connection.read_response()
 
     def _transaction(self, connection: Any, *commands: tuple[Any, ...]) -> list[Any]:
         """Several commands as one; none of their answers may be an error."""
-        with self._raising("Redis does not let this reader read", ConnectError):
+        with _Translation(self):
             connection.send_packed_command(connection.pack_commands([("MULTI",), *commands, ("EXEC",)]))
             for _ in range(len(commands) + 1):
                 connection.read_response()
@@ -321,9 +305,6 @@ class FeedReader:
                     raise answer
             return answers
 
-    def _raising(self, what: str, usual: type[ConnectError | ConnectionLostError]) -> _Translation:
-        return _Translation(self, what, usual)
-
     def has_been_interrupted(self) -> bool:
         """Whether `interrupt` was called since the last time that this was asked."""
         with self._lock:
@@ -332,12 +313,10 @@ class FeedReader:
 
 
 class _Translation:
-    """Turns what redis-py and the socket raise into errors of this library, and closes the reader."""
+    """Turns what redis-py and the socket raise into errors of this library, and closes the reader then."""
 
-    def __init__(self, reader: FeedReader, what: str, usual: type[ConnectError | ConnectionLostError]) -> None:
+    def __init__(self, reader: FeedReader) -> None:
         self._reader = reader
-        self._what = what
-        self._usual = usual
 
     def __enter__(self) -> None:
         self._refuse_if_interrupted()
@@ -346,8 +325,8 @@ class _Translation:
         self._refuse_if_interrupted()
         if error is not None:
             self._reader.close()
-            if isinstance(error, Exception):
-                raise translated(error, self._what, self._usual) from error
+            if isinstance(error, Exception) and not isinstance(error, FinxSyncError):
+                raise _lost(translated(error)) from error
 
     def _refuse_if_interrupted(self) -> None:
         if self._reader.has_been_interrupted():
@@ -355,26 +334,11 @@ class _Translation:
             raise ConnectionLostError("reading from Redis was interrupted")
 
 
-def translated(
-    error: Exception, what: str, usual: type[ConnectError | ConnectionLostError] = ConnectError
-) -> FinxSyncError:
-    """The error of this library for one of redis-py, or of a socket.
-
-    Args:
-        error: what was raised.
-        what: what has failed, the beginning of the text.
-        usual: the class where no other says more.
-    """
-    from redis import exceptions
-
-    said = f"{what}: {error}"
-    if isinstance(error, (exceptions.AuthenticationError, exceptions.AuthorizationError, exceptions.NoPermissionError)):
-        return AuthorizationError(f"{said}; check the user and the password in the URL, and what the user may do")
-    if isinstance(error, (exceptions.TimeoutError, TimeoutError)):
-        return PeerTimeoutError(f"{said}; Redis does not answer") if usual is not ConnectError else ConnectError(said)
-    if isinstance(error, exceptions.InvalidResponse):
-        return ProtocolError(said)
-    return usual(said)
+def _lost(error: FinxSyncError) -> FinxSyncError:
+    """The same error as that of a connection that was open."""
+    if isinstance(error, ConnectTimeoutError):
+        return PeerTimeoutError("Redis does not answer any more")
+    return ConnectionLostError(f"the connection was lost: {error}") if isinstance(error, ConnectError) else error
 
 
 def _opening(end: Any, values: Iterable[tuple[bytes, Any]], since: Any, about: Any, now: Any) -> Opening:
