@@ -49,8 +49,9 @@ class About:
 
     def change_state(self, content: Mapping[str, Any]) -> None:
         """The relay's own stream has another state."""
-        self.is_open = content.get("state") == "open"
-        self.why = str(content.get("reason") or "")
+        if isinstance(state := content.get("state"), str):
+            self.is_open = state == "open"
+            self.why = str(content.get("reason") or "")
 
 
 def _json(text: str) -> Any:

@@ -24,6 +24,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 from finx_sync.errors import ConnectError, ConnectionLostError, ConnectTimeoutError, FinxSyncError, PeerTimeoutError
+from finx_sync.redaction import shown
 from finx_sync.relay.address import RelayAddress, translated
 from finx_sync.relay.tracking import Hole, Notice, Read, Records, Tracker
 from finx_sync.relay.wire import START, Keys, Position, read_last_value
@@ -111,6 +112,7 @@ class FeedReader:
     Attributes:
         position: the last record that was read or that the stream had when reading began; None before the first.
         cursor: the entry after which the next `read` goes on. It is behind `position` after Redis has lost entries.
+        where: the server, for texts.
         heard_at: when the last entry came, or reading began, monotonic seconds. The relay writes at least every second,
             so a reader that has heard nothing for five seconds knows that it is gone.
     """
@@ -119,6 +121,7 @@ class FeedReader:
         self.keys: Keys = address.keys(partition)
         self.cursor = since
         self.heard_at = 0.0
+        self.where = ",".join(f"{host}:{port}" for host, port in address.hosts)
         self._address = address
         self._partition = partition
         self._tracker = Tracker(since)
@@ -326,19 +329,22 @@ class _Translation:
         if error is not None:
             self._reader.close()
             if isinstance(error, Exception) and not isinstance(error, FinxSyncError):
-                raise _lost(translated(error)) from error
+                raise self._meaning(error) from error
+
+    def _meaning(self, error: Exception) -> FinxSyncError:
+        """What an error means on a connection that was open."""
+        where = self._reader.where
+        meaning = translated(error, where)
+        if isinstance(meaning, ConnectTimeoutError):
+            return PeerTimeoutError(f"Redis at {where} does not answer any more")
+        if isinstance(meaning, ConnectError):
+            return ConnectionLostError(f"the connection to Redis at {where} was lost: {shown(str(error), 300)}")
+        return meaning
 
     def _refuse_if_interrupted(self) -> None:
         if self._reader.has_been_interrupted():
             self._reader.close()
             raise ConnectionLostError("reading from Redis was interrupted")
-
-
-def _lost(error: FinxSyncError) -> FinxSyncError:
-    """The same error as that of a connection that was open."""
-    if isinstance(error, ConnectTimeoutError):
-        return PeerTimeoutError("Redis does not answer any more")
-    return ConnectionLostError(f"the connection was lost: {error}") if isinstance(error, ConnectError) else error
 
 
 def _opening(end: Any, values: Iterable[tuple[bytes, Any]], since: Any, about: Any, now: Any) -> Opening:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 from finx_sync.relay import wire
@@ -36,7 +37,7 @@ class FeedWriter:
         self.client = client
         self.keys = Keys(feed, partition)
         self.position = Position(TERM, 0)
-        self.at = 1_700_000_000.0
+        self.at = time.time()
         self.venue = venue
         if venue is not None:
             said = {"venue": venue, "feed": feed, "version": "1", "partitions": str(partitions), "on_demand": "0"}
