@@ -13,7 +13,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-import redis
+import redis.backoff
+import redis.retry
 
 __all__ = ["RedisServer", "redis_executable"]
 
@@ -82,7 +83,7 @@ class RedisServer:
     def _answers(self, port: int) -> bool:
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline and self.process is not None and self.process.poll() is None:
-            with contextlib.suppress(redis.RedisError, OSError), _client(port) as client:
+            with contextlib.suppress(redis.RedisError, OSError), self._client(port) as client:
                 if int(client.info("server")["process_id"]) == self.process.pid:
                     return True
             time.sleep(0.01)  # a look at another process, which tells nobody when it is ready
@@ -90,7 +91,12 @@ class RedisServer:
 
     def client(self) -> redis.Redis:
         """A client of the test's own; close it."""
-        return _client(self.port)
+        return self._client(self.port)
+
+    def _client(self, port: int) -> redis.Redis:
+        retry = redis.retry.Retry(redis.backoff.NoBackoff(), 0)
+        password = self._options.get("requirepass")
+        return redis.Redis(port=port, password=password, protocol=2, socket_timeout=PATIENCE, retry=retry)
 
     def call(self, *command: Any) -> Any:
         """Execute one command; the reply is as the server sent it."""
@@ -150,10 +156,6 @@ class RedisServer:
 
     def __exit__(self, *error: object) -> None:
         self.close()
-
-
-def _client(port: int) -> redis.Redis:
-    return redis.Redis(host="127.0.0.1", port=port, protocol=2, socket_timeout=PATIENCE, decode_responses=False)
 
 
 def _free_port() -> int:
