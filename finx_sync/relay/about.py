@@ -7,10 +7,13 @@ from typing import Any
 
 import msgspec
 
+from finx_sync.errors import ConfigError, ConnectError
+from finx_sync.redaction import shown
+from finx_sync.relay.address import RelayAddress
 from finx_sync.relay.filtering import subscription_of
 from finx_sync.venues.base import Codec, Subscription
 
-__all__ = ["About"]
+__all__ = ["About", "about_of"]
 
 
 class About:
@@ -52,6 +55,32 @@ class About:
         if isinstance(state := content.get("state"), str):
             self.is_open = state == "open"
             self.why = str(content.get("reason") or "")
+
+
+def about_of(said: Mapping[str, str], address: RelayAddress, venue: str) -> About:
+    """What is said about a feed that a venue's stream is to read.
+
+    Args:
+        said: the hash `about`; empty if there is none.
+        address: of the feed.
+        venue: the name of the stream's venue.
+
+    Raises:
+        ConnectError: there is no feed of that name.
+        ConfigError: it is another venue's.
+    """
+    if not said:
+        raise ConnectError(
+            f"there is no feed {address.feed!r} at {address}; start a relay for it, or name another one by ?feed=NAME "
+            "at the end of the URL"
+        )
+    about = About(said)
+    if about.venue.lower() != venue.lower():
+        raise ConfigError(
+            f"the feed {address.feed!r} at {address} is one of {shown(about.venue, 100)}, and this stream reads those "
+            f"of {venue}; choose that venue's stream or environment, or another feed"
+        )
+    return about
 
 
 def _json(text: str) -> Any:

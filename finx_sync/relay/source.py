@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from finx_sync.clock import Clock
-from finx_sync.errors import ConfigError, ConnectError, ConnectionLostError, FinxSyncError
+from finx_sync.errors import ConfigError, ConnectionLostError, FinxSyncError
 from finx_sync.events import (
     Connection,
     ConnectionClosed,
@@ -25,7 +25,7 @@ from finx_sync.notices import GapReason
 from finx_sync.pipeline.commands import Command, DropSubscription, FailStream
 from finx_sync.pipeline.queue import EventQueue
 from finx_sync.redaction import shown
-from finx_sync.relay.about import About
+from finx_sync.relay.about import About, about_of
 from finx_sync.relay.address import RelayAddress
 from finx_sync.relay.feed import SILENCE, PartitionFeed
 from finx_sync.relay.partition import PartitionEvents
@@ -181,19 +181,9 @@ class RelaySource:
 
     def learn(self, opening: Opening) -> None:
         """See `FeedRun`."""
-        if not opening.about:
-            if self._is_known:  # Redis was emptied; a relay that writes on will say it again
-                return
-            raise ConnectError(
-                f"there is no feed {self._address.feed!r} at {self._address}: start a relay for it, or name another "
-                "one by ?feed=NAME at the end of the URL"
-            )
-        about = About(opening.about)
-        if about.venue.lower() != self.codec.venue.lower():
-            raise ConfigError(
-                f"the feed {self._address.feed!r} at {self._address} is one of {shown(about.venue, 100)}, and this "
-                f"stream reads those of {self.codec.venue}: choose that venue's stream or environment, or another feed"
-            )
+        if self._is_known and not opening.about:  # Redis was emptied; a relay that writes on will say it again
+            return
+        about = about_of(opening.about, self._address, self.codec.venue)
         if self._is_known and about.partitions != self.about.partitions:
             raise ConfigError(
                 f"the feed {self._address.feed!r} had {self.about.partitions} partitions and has {about.partitions} "
