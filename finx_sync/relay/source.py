@@ -28,7 +28,7 @@ from finx_sync.redaction import shown
 from finx_sync.relay.about import About, about_of
 from finx_sync.relay.address import RelayAddress
 from finx_sync.relay.feed import SILENCE, PartitionFeed
-from finx_sync.relay.partition import PartitionEvents
+from finx_sync.relay.events import PartitionEvents
 from finx_sync.relay.reader import FeedReader, Opening
 from finx_sync.session.failures import is_fatal, too_slow
 from finx_sync.session.flight import FlightRecorder

@@ -119,7 +119,7 @@ class Stream(Lifecycle[M]):
             self._venue_changes,
             self._history() if live and self._options.backfill else None,
             self._sinks,
-            self._connections,
+            connections=self._connections,
         )
 
     def _history(self) -> History | None:
