@@ -27,7 +27,7 @@ BLOCK: Final = 0.25
 PAUSED: Final = 0.25
 """The same while reading is held back."""
 SILENCE: Final = 5.0
-"""Seconds without an entry after which the relay is gone; it writes one each second."""
+"""Seconds without an entry in any partition after which the relay is gone; it writes at least one each second."""
 
 
 class FeedOwner(Protocol):
@@ -50,7 +50,7 @@ class FeedOwner(Protocol):
         """Called several times a second, between two reads, so that the reader's commands can be used."""
 
     def changed(self) -> None:
-        """`is_open` of a partition may have changed."""
+        """`is_connected` or `is_silent` may have changed."""
 
     def ended(self, feed: PartitionFeed, error: FinxSyncError) -> bool:
         """An attempt has failed, or an open connection has ended; returns whether another attempt follows."""
@@ -76,7 +76,7 @@ class PartitionFeed:
         is_connected: whether Redis answers.
         was_connected: whether the attempt before, at the time of `ended`, had been connected.
         has_left: whether the io thread is at its end; set by the owner.
-        is_silent: whether the relay has written nothing for five seconds.
+        is_silent: whether nothing has come for five seconds.
         is_in_hurry: whether another connection was asked for, so that the end of the present one is no failure.
     """
 
@@ -138,11 +138,6 @@ class PartitionFeed:
     def is_stopping(self) -> bool:
         """Whether `stop` has been called."""
         return self._stopping.is_set()
-
-    @property
-    def is_open(self) -> bool:
-        """Whether Redis answers and the relay writes."""
-        return self.is_connected and not self.is_silent
 
     # The io thread
 

@@ -27,8 +27,8 @@ from finx_sync.pipeline.queue import EventQueue
 from finx_sync.redaction import shown
 from finx_sync.relay.about import About, about_of
 from finx_sync.relay.address import RelayAddress
-from finx_sync.relay.feed import SILENCE, PartitionFeed
 from finx_sync.relay.events import PartitionEvents
+from finx_sync.relay.feed import SILENCE, PartitionFeed
 from finx_sync.relay.reader import FeedReader, Opening
 from finx_sync.session.failures import is_fatal, too_slow
 from finx_sync.session.flight import FlightRecorder
@@ -206,13 +206,14 @@ class RelaySource:
             self._status.move(State.RECONNECTING, self._why(), unless=OVER, provided=lambda: not self._is_open())
 
     def _is_open(self) -> bool:
-        return self.about.is_open and all(feed.is_open for feed in self._all())
+        feeds = self._all()
+        return self.about.is_open and all(feed.is_connected for feed in feeds) and not _are_silent(feeds)
 
     def _why(self) -> FinxSyncError:
         feeds = self._all()
         if not all(feed.is_connected for feed in feeds) and self._error is not None:
             return self._error
-        if any(feed.is_silent for feed in feeds):
+        if _are_silent(feeds):
             return ConnectionLostError(
                 f"the relay of the feed {self._address.feed!r} has been silent for {SILENCE:g} s"
             )
@@ -271,3 +272,8 @@ class RelaySource:
     def _all(self) -> list[PartitionFeed]:
         with self._lock:
             return list(self._feeds)
+
+
+def _are_silent(feeds: list[PartitionFeed]) -> bool:
+    """Whether the relay is; a partition by itself may have nothing to say."""
+    return all(feed.is_silent for feed in feeds)
