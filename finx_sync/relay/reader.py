@@ -213,13 +213,13 @@ class FeedReader:
         command = ("XREAD", "COUNT", self._entries, "BLOCK", int(waited * 1000), "STREAMS", self.keys.stream)
         answer = self._call(*command, str(self.cursor))
         now = time.monotonic()
-        if not answer:
+        entries = answer[0][1] if answer else []
+        if not entries:  # also where what has just been written was deleted in the same transaction
             if now - max(self.heard_at, self._compared_at) >= IDLE:
                 self._compared_at = now
                 self._compare(_position(self._call("EVAL", TIP, 1, self.keys.stream)))
             return []
         self.heard_at = now
-        entries = answer[0][1]
         found: list[Read] = []
         pairs = 0
         for key, fields in entries:
