@@ -515,7 +515,7 @@ class GapTracker:
             with self._lock:
                 self._coverage.fill(name, gap.start, gap.end)
         else:
-            self._announce(Gap(gap.start, gap.end, (name,), gap.reason))
+            self._announce(Gap(gap.start, gap.end, (name,), gap.reason, gap.missed))
         self.filler.finish(filling, fetched)
 
     def end(self) -> None:
@@ -534,10 +534,16 @@ class GapTracker:
 
     def reported(self, gap: Gap) -> None:
         """A relay reports a gap on a connection that stays open; see `GapReported`."""
-        wanted = self._wanted.names()
-        names = tuple(name for name in wanted if name in gap.names) if gap.names else wanted
-        if names:
-            self._report(Gap(gap.start, gap.end, names, gap.reason, gap.missed))
+        lost = [one for one in self._wanted if not gap.names or one.name in gap.names]
+        if not lost:
+            return
+        with self._lock:
+            hole = Interval(gap.start, gap.end, "missing", gap.reason, gap.missed)
+            self._coverage.hole(hole, *{subscription.name for subscription in lost})
+        left = [subscription for subscription in lost if self.filler is None or not self.filler.fill(gap, subscription)]
+        if left:
+            names = tuple(sorted({subscription.name for subscription in left}))
+            self._announce(Gap(gap.start, gap.end, names, gap.reason, gap.missed))
 
     def _report(self, gap: Gap) -> None:
         with self._lock:

@@ -295,9 +295,13 @@ class Pipeline:
             event.handled.set()
 
     def _read_last_values(self, event: LastValuesRead) -> None:
-        for message, payload, at in zip(self._decode(event.payloads), event.payloads, event.times, strict=True):
-            if type(message) in self._message_types:
-                self.delivery.remember(message, payload, at)
+        for begin in range(0, len(event.payloads), SLICE):
+            if self.delivery.stopping:
+                return
+            part = event.payloads[begin : begin + SLICE]
+            for message, payload, at in zip(self._decode(part), part, event.times[begin:], strict=False):
+                if type(message) in self._message_types:
+                    self.delivery.remember(message, payload, at)
         for subscription in event.granted:
             self.gaps.confirmed(subscription)
             self.venue.granted(subscription)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
+from typing import Final
 
 from finx_sync.relay.wire import read_tag
 from finx_sync.venues.base import Codec, Subscription
 
 __all__ = ["TagFilter", "subscription_of"]
+
+MAX_TAGS: Final = 100_000
+"""Unwanted tags that are remembered; whoever writes a feed may make up any number."""
 
 
 class TagFilter:
@@ -34,6 +38,8 @@ class TagFilter:
         """Whether payloads of a tag are wanted."""
         if tag in self._yes or tag in self._no:
             return tag in self._yes
+        if len(self._no) > MAX_TAGS:
+            self._no.clear()
         subscription = subscription_of(tag)
         wanted = subscription is not None and (
             subscription.kind not in self._kinds or self._codec.covers(self._wanted, subscription)
@@ -52,10 +58,6 @@ class TagFilter:
         if found <= self._no:
             return []
         return [payload for tag, payload in zip(tags, payloads, strict=True) if tag in yes]
-
-    def wanted_of(self, tags: Iterable[bytes]) -> list[bytes]:
-        """The wanted ones among tags."""
-        return [tag for tag in tags if self.passes(tag)]
 
 
 def subscription_of(tag: bytes) -> Subscription | None:

@@ -189,6 +189,8 @@ class RelaySource:
                 f"the feed {self._address.feed!r} had {self.about.partitions} partitions and has {about.partitions} "
                 "now: start the stream again"
             )
+        if self._is_known:  # of that, notices tell, and only they
+            about.is_open, about.why = self.about.is_open, self.about.why
         self.about = about
         if not self._is_known:
             self._is_known = True

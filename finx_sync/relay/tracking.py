@@ -70,6 +70,8 @@ class Hole(NamedTuple):
 Read = Records | Notice | Hole
 
 _NOTICE: Final = b"@"
+MAX_NAMES: Final = 100_000
+"""Names that are remembered as no notices; whoever writes a feed may make up any number."""
 
 
 class Tracker:
@@ -130,6 +132,8 @@ class Tracker:
         new = set(names) - self._plain  # each name is looked at once; later ones cost a look into a set
         if any(name.startswith(_NOTICE) for name in new):
             return [place for place, name in enumerate(names) if name.startswith(_NOTICE)]
+        if len(self._plain) > MAX_NAMES:
+            self._plain = {TIME}
         self._plain |= new
         cuts, place = [], -1
         for _ in range(names.count(TIME)):

@@ -21,9 +21,11 @@ from finx_sync.errors import (
     UnreadableMessageError,
 )
 from finx_sync.notices import Gap
+from finx_sync.pipeline.backfill import Fetched
 from finx_sync.relay import feed, reader
 from finx_sync.relay.wire import partition_of
 from finx_sync.venues.bitmex import BitmexStream
+from finx_sync.venues.finx import FinxCodec
 from finx_sync.venues.ftx import FtxStream
 from finx_sync.venues.ime import ImeStream
 from tests.redis_server import RedisServer
@@ -463,6 +465,41 @@ def test_several_partitions(redis_server: RedisServer) -> None:
             of_one = {pair for pair in pairs if partition_of(f"spot:{pair}".encode(), 2)}
             assert of_one <= set(gap.names) <= of_one | {PAIR}
             assert gap.missed == 2
+
+
+class OneRow:
+    """A history with one row, which names how long it was asked for."""
+
+    kind = "spot"
+
+    def fetch(self, name: str, start: float, end: float, timeout: float) -> Fetched:
+        (row,) = FinxCodec("").decode([spot(1.5, name)])
+        return Fetched([row], None)
+
+    def end(self) -> None:
+        """Nothing runs."""
+
+    def moment(self, message: Any) -> float:
+        return float(message.price)
+
+    def identity(self, message: Any) -> object:
+        return message.price
+
+
+def test_holes_are_filled_from_history(
+    writer: FeedWriter, see: Callable[..., Seen], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`backfill=True` would fill gaps from the venue only, or deliver the rows in the wrong place."""
+    seen = see(start=False, backfill=True)
+    monkeypatch.setattr(seen.stream, "_history", OneRow)
+    seen.stream.start(10)
+    writer.write(tick(1), at=time.time() + 1)
+    seen.wait_for(1)
+    writer.skip(1)
+    writer.write(tick(2), at=time.time() + 2)
+    seen.wait_for(1, 1.5, 2)
+    assert seen.gaps.items == []
+    assert "backfilled" in {one.kind for one in seen.stream.coverage(PAIR)}
 
 
 # Without a key
