@@ -11,6 +11,7 @@ from finx_sync.pipeline.backfill import History
 from finx_sync.pipeline.handlers import Handlers
 from finx_sync.pipeline.health import StaleLimits
 from finx_sync.pipeline.latest import LastValues
+from finx_sync.pipeline.output import Outlet
 from finx_sync.pipeline.sinks import Sinks
 from finx_sync.session.options import Options
 from finx_sync.session.subscriptions import Subscriptions
@@ -34,6 +35,7 @@ class SessionParts:
         venue_changes: wakes those who wait for something in it to change.
         history: where gaps can be filled from; None where they are not.
         sinks: who follows the stream.
+        outlet: where a relay is attached.
     """
 
     codec: Codec
@@ -48,3 +50,4 @@ class SessionParts:
     venue_changes: Notifier
     history: History | None = None
     sinks: Sinks = field(default_factory=Sinks)
+    outlet: Outlet = field(default_factory=Outlet)

@@ -18,6 +18,7 @@ from finx_sync.pipeline.handlers import Handlers, check_handler
 from finx_sync.pipeline.health import StaleLimits
 from finx_sync.pipeline.iterator import M, OpenIterators
 from finx_sync.pipeline.latest import LastTable, LastValues
+from finx_sync.pipeline.output import Outlet
 from finx_sync.pipeline.sinks import Sinks
 from finx_sync.session.options import Options, StreamOptions, takes_options
 from finx_sync.session.parts import SessionParts
@@ -77,6 +78,7 @@ class Stream(Lifecycle[M]):
         self._init_lifecycle()
         self._iterators = OpenIterators()
         self._sinks = Sinks()
+        self._outlet = Outlet()
         self._recording = None
         forks.watch(self, Stream._forked)
 
@@ -117,6 +119,7 @@ class Stream(Lifecycle[M]):
             self._venue_changes,
             self._history() if live and self._options.backfill else None,
             self._sinks,
+            self._outlet,
         )
 
     def _history(self) -> History | None:
