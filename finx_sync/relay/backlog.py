@@ -230,17 +230,29 @@ class Backlog:
             self._changed.wait_for(lambda: (self._items and self._keep is None) or self._woken, timeout)
             self._woken = False
 
+    def pause(self, timeout: float) -> None:
+        """Wait until `wake` is called, or `timeout` seconds have passed."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._woken, timeout)
+            self._woken = False
+
     def wake(self) -> None:
-        """End a `wait`. Any thread."""
+        """End a `wait` or a `pause`. Any thread."""
         with self._changed:
             self._woken = True
             self._changed.notify_all()
 
-    def stand_by(self, seconds: float) -> None:
-        """Keep what was received in the last `seconds`, and forget what is older."""
+    def stand_by(self, seconds: float, *, has_gap: bool) -> None:
+        """Keep what was received in the last `seconds`, and forget what is older.
+
+        Args:
+            seconds: how long.
+            has_gap: whether something that was received up to now is not here any more.
+        """
         with self._changed:
             self._keep = seconds
-            self._complete_since = self._monotonic()
+            if has_gap:
+                self._complete_since = self._monotonic()
             self._lost.clear()
             self._forget_old()
             self._changed.notify_all()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Final, Literal, cast
 
-from finx_sync.relay.script import RELEASE, RENEW
+from finx_sync.relay.script import ACQUIRE, RELEASE, RENEW
 
 __all__ = ["LEASE_SECONDS", "RENEW_SECONDS", "TRY_SECONDS", "Lease"]
 
@@ -32,9 +32,8 @@ class Lease:
         self._relay = relay
 
     def acquire(self, client: Any) -> bool:
-        """Take it if nobody has it."""
-        milliseconds = int(LEASE_SECONDS * 1000)
-        return client.execute_command("SET", self._key, self._relay, "NX", "PX", milliseconds) is not None
+        """Take it if no other relay has it."""
+        return bool(ACQUIRE.call(client, [self._key], [self._relay, int(LEASE_SECONDS * 1000)]))
 
     def renew(self, client: Any) -> Literal["ours", "free", "other"]:
         """Keep it. "free" if nobody has it any more, "other" if another relay does."""

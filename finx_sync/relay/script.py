@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from finx_sync.relay.address import redis_library
 
-__all__ = ["CLAIM", "LAST_ID", "RELEASE", "RENEW", "WRITE", "Script", "is_refusal"]
+__all__ = ["ACQUIRE", "CLAIM", "LAST_ID", "RELEASE", "RENEW", "WRITE", "Script", "is_refusal"]
 
 
 class Script:
@@ -53,6 +53,14 @@ return 'ok'
 Keys: the stream; the lease, on the partition that has it. Arguments: the relay; the ID expected; the ID and the fields
 of the first entry. Returns ``ok``, ``lease`` or ``moved``.
 """
+
+ACQUIRE: Final = Script("""
+local holder = redis.call('GET', KEYS[1])
+if holder and holder ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return 1
+""")
+"""Take a lease that is free or ours. Keys: the lease. Arguments: the relay; milliseconds. Returns 1, or 0."""
 
 RENEW: Final = Script("""
 local holder = redis.call('GET', KEYS[1])

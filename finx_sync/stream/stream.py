@@ -26,6 +26,7 @@ from finx_sync.session.subscriptions import Subscriptions
 from finx_sync.state import State, StateChange
 from finx_sync.stream.checks import checked_limit, names_of_handler
 from finx_sync.stream.lifecycle import Lifecycle
+from finx_sync.stream.relaying import StreamUpstream
 from finx_sync.stream.stats import Stats, handler_stats
 from finx_sync.venues.base import Codec, Subscription, VenueState
 
@@ -121,6 +122,10 @@ class Stream(Lifecycle[M]):
             self._sinks,
             self._outlet,
         )
+
+    def _upstream(self) -> StreamUpstream:
+        """Return what a relay needs of this stream."""
+        return StreamUpstream(self, self._codec, self._outlet)
 
     def _history(self) -> History | None:
         """Return the history that gaps are filled from; None if the venue has no history."""
