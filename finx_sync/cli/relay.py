@@ -73,7 +73,9 @@ def relay(options: argparse.Namespace) -> FinxSyncError | None:
         stream.stop()
         numbers = writer.stats()
         print_rows([{name: getattr(numbers, name) for name in ("received", "written", "dropped", "unneeded", "calls")}])
-    return stream.failure
+    if stream.failure is not None:
+        raise stream.failure
+    return None
 
 
 def _stream(venue: Venue, options: argparse.Namespace) -> Stream[Any]:
@@ -89,9 +91,9 @@ def _stream(venue: Venue, options: argparse.Namespace) -> Stream[Any]:
     venue.subscribe(stream, options.names)
     for kind, names in (("contract", options.contract), ("spot", options.spot)):
         subscribe = getattr(stream, f"subscribe_{kind}", None)
-        if names and subscribe is None:
-            raise InvalidInputError(f"the venue {venue.name} has no --{kind}; give the names without it")
         for name in names:
+            if subscribe is None:
+                raise InvalidInputError(f"the venue {venue.name} has no --{kind}; give the names without it")
             subscribe(name)
     return stream
 

@@ -299,7 +299,7 @@ class Backlog:
         """Nothing is written any more: what waits is not needed, and nobody waits for room."""
         with self._changed:
             self._closed = True
-            self._unneeded += sum(len(item.tags) for item in self._items if isinstance(item, Received))
+            self._unneeded = self._received - self._written - self._dropped
             self._items.clear()
             self._size = self._in_flight = 0
             self._changed.notify_all()
