@@ -27,6 +27,7 @@
     │   └── ProtocolError                   the peer broke RFC 6455; carries the close code we sent
     ├── ChecksumError                       an order book is not the server's; it is asked for anew
     ├── UnreadableMessageError(ValueError)  a payload that is no message of this service
+    ├── RelayError                          given to `on_error`: a relay cannot write to Redis; it goes on trying
     ├── RecordingError(ValueError)          a file is no recording, or one of another version
     ├── InternalError(RuntimeError)         a defect of this library
     └── FunctionError                       a blocking function failed
@@ -73,6 +74,7 @@ __all__ = [
     "ProxyError",
     "RateLimitedError",
     "RecordingError",
+    "RelayError",
     "ServerRefusedError",
     "SlowConsumerError",
     "StaleDataError",
@@ -344,6 +346,10 @@ class UnreadableMessageError(FinxSyncError, ValueError):
     def __init__(self, why: str, payload: str) -> None:
         self.excerpt = shown(payload, EXCERPT_LENGTH)
         super().__init__(f"{excerpt(why, EXCERPT_LENGTH)}; the message begins {excerpt(payload, EXCERPT_LENGTH)!r}")
+
+
+class RelayError(FinxSyncError):
+    """What `on_error` is given when a relay cannot write to Redis, or has been replaced; the relay goes on trying."""
 
 
 class RecordingError(FinxSyncError, ValueError):

@@ -11,6 +11,7 @@ from finx_sync.pipeline.backfill import History
 from finx_sync.pipeline.handlers import Handlers
 from finx_sync.pipeline.health import StaleLimits
 from finx_sync.pipeline.latest import LastValues
+from finx_sync.pipeline.output import Outlet
 from finx_sync.pipeline.sinks import Sinks
 from finx_sync.session.manager import MakeConnections
 from finx_sync.session.options import Options
@@ -35,6 +36,7 @@ class SessionParts:
         venue_changes: wakes those who wait for something in it to change.
         history: where gaps can be filled from; None where they are not.
         sinks: who follows the stream.
+        outlet: where a relay is attached.
         connections: makes what brings the events; None for connections to the venue.
     """
 
@@ -50,4 +52,5 @@ class SessionParts:
     venue_changes: Notifier
     history: History | None = None
     sinks: Sinks = field(default_factory=Sinks)
+    outlet: Outlet = field(default_factory=Outlet)
     connections: MakeConnections | None = None

@@ -18,6 +18,7 @@ from finx_sync.pipeline.handlers import Handlers, check_handler
 from finx_sync.pipeline.health import StaleLimits
 from finx_sync.pipeline.iterator import M, OpenIterators
 from finx_sync.pipeline.latest import LastTable, LastValues
+from finx_sync.pipeline.output import Outlet
 from finx_sync.pipeline.sinks import Sinks
 from finx_sync.relay.source import reading_from
 from finx_sync.session.options import Options, StreamOptions, takes_options
@@ -26,6 +27,7 @@ from finx_sync.session.subscriptions import Subscriptions
 from finx_sync.state import State, StateChange
 from finx_sync.stream.checks import checked_limit, names_of_handler
 from finx_sync.stream.lifecycle import Lifecycle
+from finx_sync.stream.relaying import StreamUpstream
 from finx_sync.stream.stats import Stats, handler_stats
 from finx_sync.venues.base import Codec, Subscription, VenueState
 
@@ -79,6 +81,7 @@ class Stream(Lifecycle[M]):
         self._init_lifecycle()
         self._iterators = OpenIterators()
         self._sinks = Sinks()
+        self._outlet = Outlet()
         self._recording = None
         forks.watch(self, Stream._forked)
 
@@ -119,8 +122,13 @@ class Stream(Lifecycle[M]):
             self._venue_changes,
             self._history() if live and self._options.backfill else None,
             self._sinks,
+            self._outlet,
             connections=self._connections,
         )
+
+    def _upstream(self) -> StreamUpstream:
+        """Return what a relay needs of this stream."""
+        return StreamUpstream(self, self._codec, self._outlet)
 
     def _history(self) -> History | None:
         """Return the history that gaps are filled from; None if the venue has no history."""
