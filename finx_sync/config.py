@@ -125,11 +125,9 @@ def account_of(
     environments: Mapping[str, str | None],
     environment: str | None,
     url: str | None,
-    *,
     example: str,
-    key: Any,
 ) -> Account:
-    """Return the account of a venue's stream; see `address_of`.
+    """Return the account of a venue's stream, with its address and still without credentials; see `address_of`.
 
     A URL of a relay's feed is the account's `feed`; then the address is the environment's, or "" if there is none.
 
@@ -137,9 +135,9 @@ def account_of(
         ConfigError: as for `address_of`.
     """
     if url is None or not is_feed_url(url):
-        return Account(address_of(venue, environments, environment, url, example), key)
+        return Account(address_of(venue, environments, environment, url, example), None)
     has_address = environment is not None or PRODUCTION in environments
-    return Account(address_of(venue, environments, environment, None, example) if has_address else "", key, url)
+    return Account(address_of(venue, environments, environment, None, example) if has_address else "", None, url)
 
 
 def address_of(
@@ -211,7 +209,7 @@ def read_account(api_key: KeySource | None = None, environment: str | None = Non
     settings = _Settings(is_optional=api_key is not None)
     chosen = environment or settings.get("FINX_ENVIRONMENT") or PRODUCTION
     address = url if url is not None else (None if environment else settings.get("FINX_URL"))
-    account = account_of("finx", ENVIRONMENTS, chosen, address or None, example="wss://ws.finx.io", key=None)
+    account = account_of("finx", ENVIRONMENTS, chosen, address or None, "wss://ws.finx.io")
     if chosen.removeprefix("finx-") == SANDBOX and api_key is None:
         account.key = SANDBOX_KEY  # a real key has no business in the sandbox
     elif account.feed is None:

@@ -75,8 +75,8 @@ class BitmexStream(Stream[TableItem]):
         deletes: bool = False,
         **options: Unpack[StreamOptions],
     ) -> None:
-        credentials = _credentials(api_key, api_secret)
-        account = account_of("bitmex", ENVIRONMENTS, environment, url, example=EXAMPLE, key=credentials)
+        account = account_of("bitmex", ENVIRONMENTS, environment, url, EXAMPLE)
+        account.key = credentials = _credentials(api_key, api_secret)
         if dead_mans_switch and account.feed is not None:
             raise ConfigError("dead_mans_switch is renewed on a connection to BitMEX: it cannot go by way of Redis")
         self._deletes = checked_switch("deletes", deletes)

@@ -38,7 +38,8 @@ class DeribitService(Service):
     ) -> None:
         address = read_address(url, environment)
         chosen = read_environment(environment)
-        self.account = account_of("deribit", ENVIRONMENTS, chosen, address, example="wss://www.deribit.com", key="")
+        self.account = account_of("deribit", ENVIRONMENTS, chosen, address, "wss://www.deribit.com")
+        self.account.key = ""
         self.codec = DeribitCodec(self.account.base_url or "", interval)
 
     def functions(self, base_url: str, options: Options) -> Functions:

@@ -78,8 +78,8 @@ class FtxStream(FtxHandlers):
         url: str | None = None,
         **options: Unpack[StreamOptions],
     ) -> None:
-        credentials = _credentials(api_key, api_secret, subaccount)
-        account = account_of("ftx", ENVIRONMENTS, environment, url, example=EXAMPLE, key=credentials)
+        account = account_of("ftx", ENVIRONMENTS, environment, url, EXAMPLE)
+        account.key = _credentials(api_key, api_secret, subaccount)
         self._ftx = FtxCodec(account.base_url or "")
         super().__init__(self._ftx, account, **options)
         self._latest.update({kind: LastTable(self._ftx.decode) for kind in DERIVED})

@@ -67,11 +67,11 @@ class ImeStream(Stream[ImeContract]):
         auth: Auth | None = None,
         **options: Unpack[StreamOptions],
     ) -> None:
-        account = account_of("ime", {SANDBOX: None}, environment, url, example=EXAMPLE, key=auth)
+        account = account_of("ime", {SANDBOX: None}, environment, url, EXAMPLE)
         if account.base_url is None and auth is None:
-            account.key = auth = SANDBOX_KEY
-        if not callable(auth) and (account.feed is None or auth is not None):
-            account.key = checked_credentials(auth)
+            auth = SANDBOX_KEY
+        if auth is not None or account.feed is None:
+            account.key = auth if callable(auth) else checked_credentials(auth)
         self._ime = ImeCodec(account.base_url or "")
         self._choosing = threading.Lock()  # guards the choice between name and id
         super().__init__(self._ime, account, **options)
