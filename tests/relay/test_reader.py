@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -234,6 +236,25 @@ def test_a_reader_that_may_not_read(redis_server: RedisServer, writer: FeedWrite
         with pytest.raises(AuthorizationError) as caught:
             reader.open()
         assert "open-" not in str(caught.value)
+
+
+def test_a_reader_needs_few_rights(redis_server: RedisServer, writer: FeedWriter) -> None:
+    """Readers would need the right to write, or more than the documentation says."""
+    page = (Path(__file__).parents[2] / "docs" / "relay-readers.md").read_text(encoding="utf-8")
+    (listed,) = re.findall(r"A reader needs only the commands (.*?)and\s+`ZADD`", page, re.DOTALL)
+    commands = [f"+{name.lower()}" for name in re.findall(r"`(\w+)`", listed)]
+    assert len(commands) > 8
+    redis_server.call("ACL", "SETUSER", "guest", "on", ">open-sesame-9", "~finx_sync:*", *commands)
+    url = f"redis://guest:open-sesame-9@127.0.0.1:{redis_server.port}"
+    reader = FeedReader(RelayAddress.parse(url, default_feed="finx"))
+    end = reader.open([A]).end
+    assert end is not None
+    writer.write((A, b"1"))
+    assert read(reader, 1) == [b"1"]
+    assert list(reader.between(end, writer.position))
+    with pytest.raises(AuthorizationError):
+        reader.demand([A], 1.0)
+    reader.close()
 
 
 def test_reading_again_between_two_positions(writer: FeedWriter, readers: Any) -> None:
