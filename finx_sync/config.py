@@ -44,8 +44,13 @@ __all__ = [
     "read_settings",
 ]
 
-FEED_SCHEMES: Final = frozenset(
-    {"redis", "rediss", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster"}
+FEED_SCHEMES: Final = (
+    "redis",
+    "rediss",
+    "redis+sentinel",
+    "rediss+sentinel",
+    "redis+cluster",
+    "rediss+cluster",
 )
 """The schemes of a relay's feed on Redis; those that begin with "rediss" use TLS."""
 
