@@ -70,6 +70,7 @@ class PartitionFeed:
         partition: its number.
         owner: takes what is read.
         backoff: how long to wait between attempts.
+        may_move: whether another server may have the feed by now, so that a silent one is not relied on.
 
     Attributes:
         reader: for the io thread only.
@@ -80,12 +81,16 @@ class PartitionFeed:
         is_in_hurry: whether another connection was asked for, so that the end of the present one is no failure.
     """
 
-    def __init__(self, reader: FeedReader, partition: int, owner: FeedOwner, backoff: Backoff) -> None:
+    def __init__(
+        self, reader: FeedReader, partition: int, owner: FeedOwner, backoff: Backoff, *, may_move: bool = False
+    ) -> None:
         self.reader = reader
         self.partition = partition
         self.is_connected = self.was_connected = self.is_silent = self.has_left = False
         self._owner = owner
         self._backoff = backoff
+        self._may_move = may_move
+        self._opened_at = 0.0
         self._stopping = threading.Event()
         self._pausing = threading.Event()
         self._wake = threading.Event()  # ends a wait: between attempts, for a connection, or while reading is held back
@@ -107,7 +112,8 @@ class PartitionFeed:
         """Open another connection at once, in place of the present one. Nothing is missed."""
         self.is_in_hurry = True
         self._wake.set()
-        self.reader.interrupt()
+        if self.is_connected:
+            self.reader.interrupt()
 
     # The queue's means against too many messages; see `finx_sync.pipeline.leader.Source`
 
@@ -184,8 +190,9 @@ class PartitionFeed:
         try:
             opening = self._open()
             if opening is not None:
-                self.is_silent = False
+                self._opened_at = time.monotonic()
                 self._owner.opened(self, opening)
+                self.is_silent = self._hears_nothing()
                 self.is_connected = True
                 self._owner.changed()
                 while not self._stopping.is_set():
@@ -216,7 +223,11 @@ class PartitionFeed:
         elif parts := self.reader.read(BLOCK):
             self._owner.read(self, parts)
         self._owner.look(self)
-        is_silent = time.monotonic() - self.reader.heard_at > SILENCE
-        if is_silent != self.is_silent:
-            self.is_silent = is_silent
+        if self._hears_nothing() != self.is_silent:
+            self.is_silent = not self.is_silent
             self._owner.changed()
+        if self.is_silent and self._may_move and time.monotonic() - self._opened_at > SILENCE:
+            raise ConnectionLostError("the relay is silent; asking again which server has the feed")
+
+    def _hears_nothing(self) -> bool:
+        return time.monotonic() - self.reader.heard_at > SILENCE

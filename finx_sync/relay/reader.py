@@ -79,6 +79,7 @@ class Opening(NamedTuple):
             the whole has to read from there on.
         about: what the relay says about the feed, as text; empty if there is no feed of that name, and in partitions
             other than 0.
+        is_led: whether a relay holds the feed's lease; not known, and True, in partitions other than 0.
         damaged: tags whose last value or snapshot cannot be read.
     """
 
@@ -87,6 +88,7 @@ class Opening(NamedTuple):
     last: dict[bytes, LastValue]
     since: dict[bytes, Position]
     about: dict[str, str]
+    is_led: bool
     damaged: tuple[bytes, ...]
 
 
@@ -113,8 +115,8 @@ class FeedReader:
         position: the last record that was read or that the stream had when reading began; None before the first.
         cursor: the entry after which the next `read` goes on. It is behind `position` after Redis has lost entries.
         where: the server, for texts.
-        heard_at: when the last entry came, or reading began, monotonic seconds. The relay writes at least every second,
-            so a reader that has heard nothing for five seconds knows that it is gone.
+        heard_at: when the last entry came, or reading began, monotonic seconds; 0.0 if no relay was there then. A relay
+            writes at least every second, so a reader that has heard nothing for five seconds knows that it is gone.
     """
 
     def __init__(self, address: RelayAddress, partition: int = 0, since: Position | None = None) -> None:
@@ -131,6 +133,7 @@ class FeedReader:
         self._interrupted = False
         self._entries = FEW_ENTRIES  # to ask for in one read
         self._compared_at = 0.0
+        self._has_begun = False
 
     @property
     def position(self) -> Position | None:
@@ -150,16 +153,18 @@ class FeedReader:
         wanted = None if tags is None else list(tags)
         keys = self.keys
         last = ("HGETALL", keys.last) if wanted is None else ("HMGET", keys.last, *(wanted or [b""]))
-        end, found, since, about, now = self._transaction(
+        end, found, since, about, leases, now = self._transaction(
             connection,
             ("EVAL", TIP, 1, keys.stream),
             last,
             ("HGETALL", keys.since),
             ("HGETALL", keys.about),
+            ("EXISTS", keys.lease),
             ("TIME",),
         )
         values = _pairs(found) if wanted is None else zip(wanted, found, strict=False)
-        opening = _opening(end, values, since, about, now)
+        is_led = bool(leases) or self._partition != 0
+        opening = _opening(end, values, since, about, now)._replace(is_led=is_led)
         self._begin(opening)
         return opening
 
@@ -169,7 +174,10 @@ class FeedReader:
             self._tracker = Tracker(opening.end, opening.at)
         elif not self._tracker.at:
             self._tracker.at = opening.at
-        self.heard_at = self._compared_at = time.monotonic()
+        self._compared_at = time.monotonic()
+        if not self._has_begun:
+            self._has_begun = True
+            self.heard_at = self._compared_at if opening.is_led else 0.0
         self._compare(opening.end)
 
     def _connect(self) -> Any:
@@ -351,7 +359,7 @@ def _opening(end: Any, values: Iterable[tuple[bytes, Any]], since: Any, about: A
     last, bad_values = _last_values(values)
     snapshots, bad_snapshots = _snapshots(since)
     said = {name.decode("utf-8", "replace"): value.decode("utf-8", "replace") for name, value in _pairs(about)}
-    return Opening(_position(end), _seconds(now), last, snapshots, said, (*bad_values, *bad_snapshots))
+    return Opening(_position(end), _seconds(now), last, snapshots, said, True, (*bad_values, *bad_snapshots))
 
 
 def _last_values(found: Iterable[tuple[bytes, Any]]) -> tuple[dict[bytes, LastValue], list[bytes]]:

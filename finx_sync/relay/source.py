@@ -104,6 +104,7 @@ class RelaySource:
         self._wanted: dict[Subscription, None] = {}
         self._feeds: dict[PartitionFeed, PartitionEvents] = {}
         self._is_known = False  # whether the relay has said what the feed is
+        self._opened_at = 0.0
         self._has_opened = False
         self._stopped = False
         self._error: FinxSyncError | None = None
@@ -151,7 +152,13 @@ class RelaySource:
             for partition in partitions:
                 if partition not in known:
                     events, reader = PartitionEvents(self, partition), FeedReader(self._address, partition)
-                    feed = PartitionFeed(reader, partition, events, self._parts.options.reconnect)
+                    feed = PartitionFeed(
+                        reader,
+                        partition,
+                        events,
+                        self._parts.options.reconnect,
+                        may_move="+" in self._address.scheme,
+                    )
                     self._feeds[feed] = events
                     feed.start()
 
@@ -194,6 +201,7 @@ class RelaySource:
         self.about = about
         if not self._is_known:
             self._is_known = True
+            self._opened_at = self.clock.monotonic()
             self.queue.emit(ConnectionOpened, self.connection)
             self._begin(range(about.partitions))
 
@@ -241,7 +249,8 @@ class RelaySource:
             if not self._is_known or not all(one.has_left for one in self._feeds) or self.connection.is_over:
                 return
             self.connection.is_over = True
-        until = min(one.reader.heard_at for one in self._all()) + self.clock.offset
+        heard = min(one.reader.heard_at for one in self._all())
+        until = max(heard, self._opened_at) + self.clock.offset
         by_stop = self._status.state in OVER
         self.queue.emit(ConnectionClosed, self.connection, until, "connection lost", by_stop)
 

@@ -265,6 +265,19 @@ def test_a_silent_relay_is_noticed(
     assert [gap.reason for gap in seen.gaps.items] == ["relay lost"]
 
 
+def test_a_feed_without_a_relay(writer: FeedWriter, see: Callable[..., Seen]) -> None:
+    """A bot would start as if all were well, on the values of yesterday."""
+    writer.write(tick(1), last=True)
+    writer.client.delete(writer.keys.lease)
+    seen = see()
+    assert seen.stream.state is State.RECONNECTING
+    assert seen.stream.latest(PAIR)
+    assert State.OPEN not in seen.states.items
+    writer.write(tick(2))
+    seen.wait_for(2)
+    seen.states.wait(lambda states: states[-1] is State.OPEN)
+
+
 def test_the_relays_own_state_is_the_readers(writer: FeedWriter, see: Callable[..., Seen]) -> None:
     """A bot would trade on a feed whose relay has lost the venue."""
     seen = see()

@@ -43,6 +43,7 @@ class FeedWriter:
             said = {"venue": venue, "feed": feed, "version": "1", "partitions": str(partitions), "on_demand": "0"}
             said |= {"relay": "first", "subscriptions": json.dumps(subscriptions)}
             client.hset(self.keys.about, mapping=said | about)
+            client.set(self.keys.lease, "first")
         self.begin_term(TERM, previous=None)
 
     def begin_term(self, term: int | None = None, **said: Any) -> None:
