@@ -55,9 +55,9 @@ def writer(redis_server: RedisServer) -> Iterator[FeedWriter]:
 class Seen:
     """A stream of one pair, and everything that its handlers get."""
 
-    def __init__(self, server: RedisServer, **options: Any) -> None:
-        options = {"reconnect": FAST, "flight_recorder": False, **options}
-        self.stream = StreamManager(url=server.url, **options)
+    def __init__(self, server: RedisServer | str, **options: Any) -> None:
+        url = server if isinstance(server, str) else server.url
+        self.stream = StreamManager(url=url, **{"reconnect": FAST, "flight_recorder": False, **options})
         self.all: list[Any] = []
         self.prices = Collector()
         self.gaps, self.states, self.errors = Collector(), Collector(), Collector()
