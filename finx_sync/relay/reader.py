@@ -21,13 +21,22 @@ import socket
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from finx_sync.errors import ConnectError, ConnectionLostError, ConnectTimeoutError, FinxSyncError, PeerTimeoutError
 from finx_sync.redaction import shown
 from finx_sync.relay.address import RelayAddress, translated
+from finx_sync.relay.opening import (
+    LastValue,
+    Opening,
+    last_values_of,
+    opening_of,
+    position_of,
+    seconds_of,
+    snapshots_of,
+)
 from finx_sync.relay.tracking import Hole, Notice, Read, Records, Tracker
-from finx_sync.relay.wire import START, Keys, Position, read_last_value
+from finx_sync.relay.wire import START, Keys, Position, pairs_of
 
 __all__ = ["FeedReader", "Hole", "LastValue", "Notice", "Opening", "Read", "Records"]
 
@@ -52,44 +61,6 @@ end
 return false
 """
 """Returns a stream's last ID. XINFO by itself would send whole entries, too."""
-
-
-class LastValue(NamedTuple):
-    """The newest payload of a tag.
-
-    Attributes:
-        position: of the entry that it was written in.
-        at: when the relay received it, UNIX seconds.
-        payload: as it was received.
-    """
-
-    position: Position
-    at: float
-    payload: bytes
-
-
-class Opening(NamedTuple):
-    """What there was at the moment from which on a reader reads; all of one transaction.
-
-    Attributes:
-        end: the last record of the stream; None if there was none.
-        at: the time in Redis, UNIX seconds.
-        last: by tag, the newest payload, for messages that are whole states.
-        since: by tag, the entry with the newest snapshot, for tables and books that are made of changes: whoever wants
-            the whole has to read from there on.
-        about: what the relay says about the feed, as text; empty if there is no feed of that name, and in partitions
-            other than 0.
-        is_led: whether a relay holds the feed's lease; not known, and True, in partitions other than 0.
-        damaged: tags whose last value or snapshot cannot be read.
-    """
-
-    end: Position | None
-    at: float
-    last: dict[bytes, LastValue]
-    since: dict[bytes, Position]
-    about: dict[str, str]
-    is_led: bool
-    damaged: tuple[bytes, ...]
 
 
 class FeedReader:
@@ -162,9 +133,9 @@ class FeedReader:
             ("EXISTS", keys.lease),
             ("TIME",),
         )
-        values = _pairs(found) if wanted is None else zip(wanted, found, strict=False)
+        values = pairs_of(found) if wanted is None else zip(wanted, found, strict=False)
         is_led = bool(leases) or self._partition != 0
-        opening = _opening(end, values, since, about, now)._replace(is_led=is_led)
+        opening = opening_of(end, values, since, about, now, is_led=is_led)
         self._begin(opening)
         return opening
 
@@ -225,27 +196,15 @@ class FeedReader:
         if not entries:  # also where what has just been written was deleted in the same transaction
             if now - max(self.heard_at, self._compared_at) >= IDLE:
                 self._compared_at = now
-                self._compare(_position(self._call("EVAL", TIP, 1, self.keys.stream)))
+                self._compare(position_of(self._call("EVAL", TIP, 1, self.keys.stream)))
             return []
         self.heard_at = now
         found: list[Read] = []
-        pairs = 0
         for key, fields in entries:
-            if fields:  # None for one that was deleted meanwhile
-                pairs += len(fields) // 2
-                found += self._tracker.take(key, fields)
+            found += self._tracker.take(key, fields)
         self.cursor = Position.read(entries[-1][0])
-        self._adapt(len(entries), pairs)
+        self._entries = _adapted(self._entries, entries)
         return found
-
-    def _adapt(self, entries: int, pairs: int) -> None:
-        """Ask for more entries at once while the reader is behind and they are small."""
-        if entries < self._entries:
-            self._entries = FEW_ENTRIES
-        elif pairs < PAIRS // 2:
-            self._entries = min(MANY_ENTRIES, self._entries * 2)
-        elif pairs > PAIRS:
-            self._entries = max(1, self._entries // 2)
 
     def _compare(self, end: Position | None) -> None:
         """A cursor beyond the stream's end would wait in silence: read from the beginning what is there now.
@@ -262,22 +221,23 @@ class FeedReader:
         Yields:
             Each entry's ID, and what it says. The first one is another than `first` if that has been trimmed.
         """
-        tracker, begin = Tracker(), f"{first}"
-        while entries := self._call("XRANGE", self.keys.stream, begin, str(last), "COUNT", FEW_ENTRIES):
+        tracker, begin, count = Tracker(), f"{first}", FEW_ENTRIES
+        while entries := self._call("XRANGE", self.keys.stream, begin, str(last), "COUNT", count):
             for key, fields in entries:
                 yield Position.read(key), tracker.take(key, fields)
             begin = f"({entries[-1][0].decode()}"
+            count = _adapted(count, entries)
 
     def last_values(self, tags: Sequence[bytes]) -> dict[bytes, LastValue]:
         """The newest payloads of some tags, as far as there are any; what cannot be read is left out."""
         if not tags:
             return {}
         found = self._call("HMGET", self.keys.last, *tags)
-        return _last_values(zip(tags, found, strict=True))[0]
+        return last_values_of(zip(tags, found, strict=True))[0]
 
     def snapshots(self) -> dict[bytes, Position]:
         """By tag, the entry with the newest snapshot; see `Opening`."""
-        return _snapshots(self._call("HGETALL", self.keys.since))[0]
+        return snapshots_of(self._call("HGETALL", self.keys.since))[0]
 
     def demand(self, tags: Iterable[bytes], seconds: float) -> None:
         """Ask a relay that subscribes on demand for these tags, for some time. Partition 0 only.
@@ -289,7 +249,7 @@ class FeedReader:
         assert self._partition == 0
         wanted = list(tags)
         if wanted:
-            until = _seconds(self._call("TIME")) + seconds
+            until = seconds_of(self._call("TIME")) + seconds
             scores = [part for tag in wanted for part in (f"{until:.3f}", tag)]
             self._call("ZADD", self.keys.demand, *scores)
 
@@ -355,43 +315,11 @@ class _Translation:
             raise ConnectionLostError("reading from Redis was interrupted")
 
 
-def _opening(end: Any, values: Iterable[tuple[bytes, Any]], since: Any, about: Any, now: Any) -> Opening:
-    last, bad_values = _last_values(values)
-    snapshots, bad_snapshots = _snapshots(since)
-    said = {name.decode("utf-8", "replace"): value.decode("utf-8", "replace") for name, value in _pairs(about)}
-    return Opening(_position(end), _seconds(now), last, snapshots, said, True, (*bad_values, *bad_snapshots))
-
-
-def _last_values(found: Iterable[tuple[bytes, Any]]) -> tuple[dict[bytes, LastValue], list[bytes]]:
-    values, damaged = {}, []
-    for tag, value in found:
-        if value is None:
-            continue
-        try:
-            values[tag] = LastValue(*read_last_value(value))
-        except ValueError:
-            damaged.append(tag)
-    return values, damaged
-
-
-def _snapshots(found: Sequence[bytes]) -> tuple[dict[bytes, Position], list[bytes]]:
-    positions, damaged = {}, []
-    for tag, value in _pairs(found):
-        try:
-            positions[tag] = Position.read(value)
-        except ValueError:
-            damaged.append(tag)
-    return positions, damaged
-
-
-def _position(value: bytes | None) -> Position | None:
-    return None if not value or (position := Position.read(value)) == START else position
-
-
-def _pairs(flat: Sequence[bytes]) -> Iterator[tuple[bytes, bytes]]:
-    return zip(flat[::2], flat[1::2], strict=True)
-
-
-def _seconds(time_of_redis: Sequence[bytes]) -> float:
-    seconds, microseconds = time_of_redis
-    return int(seconds) + int(microseconds) / 1e6
+def _adapted(count: int, entries: Sequence[tuple[bytes, list[bytes]]]) -> int:
+    """How many entries to ask for next: more at once while the reader is behind and they are small."""
+    pairs = sum(len(fields) for _, fields in entries) // 2
+    if len(entries) < count:
+        return FEW_ENTRIES
+    if pairs < PAIRS // 2:
+        return min(MANY_ENTRIES, count * 2)
+    return max(1, count // 2) if pairs > PAIRS else count
