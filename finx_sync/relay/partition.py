@@ -11,6 +11,7 @@ from finx_sync.relay.address import RelayAddress, redis_library
 from finx_sync.relay.backlog import Item, Notice, Received
 from finx_sync.relay.call import Call, CallBuilder, Entry
 from finx_sync.relay.script import CLAIM, FINISH, LAST_ID, is_refusal, transact
+from finx_sync.relay.survey import survey
 from finx_sync.relay.trimming import Limits, Trimming
 from finx_sync.relay.wire import Position
 
@@ -192,11 +193,16 @@ class Partition:
         """Forget the call in flight: another relay leads, and has what is in it."""
         self._call = None
 
-    def forget(self) -> None:
-        """Another relay has written meanwhile: what was known of the stream is no longer true."""
+    def look(self) -> None:
+        """Find out what earlier relays have written, before this one begins a term."""
         self.abandon()
         self.trimming = Trimming(self._limits)
-        self.since.clear()
+        now, monotonic = time.time(), time.monotonic()
+        for stretch in survey(self.client, self.keys.stream):
+            age = max(0.0, now - stretch.at)
+            self.trimming.added(stretch.until, stretch.records, stretch.size, monotonic - age)
+        images = wire.pairs_of(self.client.execute_command("HGETALL", self.keys.since))
+        self.since = {tag: Position.read(position) for tag, position in images}
 
 
 def split(items: Iterable[Item], partitions: int, kinds: Sequence[str]) -> list[list[Item]]:
