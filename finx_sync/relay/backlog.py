@@ -154,7 +154,7 @@ class Backlog:
         if self._keep is not None:
             self._forget_old()
             return
-        while self._overflow == "block" and self._is_full() and not (self._closed or self._is_stopping()):
+        while self._overflow == "block" and self._must_wait() and not (self._closed or self._is_stopping()):
             if self._keep is not None:  # another relay leads now
                 return
             self._changed.notify_all()
@@ -162,7 +162,11 @@ class Backlog:
         if self._is_full() and not self._closed:
             self._drop_oldest()
 
+    def _must_wait(self) -> bool:
+        return self._is_full() or (self._in_flight > 0 and self._size + self._in_flight > self._limit)
+
     def _is_full(self) -> bool:
+        """Whether more waits than may, besides the newest item."""
         return self._size + self._in_flight > self._limit and len(self._items) > 1
 
     def _forget_old(self) -> None:

@@ -1,4 +1,4 @@
-"""Items made into one call of the script that writes them. Pure."""
+"""Items made into entries, and what goes with these. Pure."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Entry:
         records: how many it has.
         size: bytes of its records.
         fields: its fields.
-        last: for each tag whose newest payload is a whole state, the indexes of the tag and of the time in `fields`.
+        last: the newest payload of each tag for which that is a whole state, and when it was received, UNIX seconds.
         begins: tags of which it has an image that later messages change.
     """
 
@@ -35,7 +35,7 @@ class Entry:
     records: int = 0
     size: int = 0
     fields: Fields = field(default_factory=list)
-    last: dict[bytes, tuple[int, int]] = field(default_factory=dict)
+    last: dict[bytes, tuple[float, bytes]] = field(default_factory=dict)
     begins: set[bytes] = field(default_factory=set)
 
 
@@ -51,37 +51,36 @@ class Call:
     entries: list[Entry]
     messages: int
 
-    def arguments(self, cut: Position | None, channel: Callable[[bytes], bytes] | None) -> list[Any]:
-        """The script's arguments; see `script.WRITE`.
+    def finish(self, cut: Position | None, channel: Callable[[bytes], bytes] | None) -> list[Any]:
+        """The arguments of `script.FINISH`.
 
         Args:
             cut: the position before which entries are deleted.
             channel: the Pub/Sub channel of a tag; None to publish nothing.
         """
-        arguments: list[Any] = [len(self.entries)]
-        last: dict[bytes, tuple[int, int, int]] = {}
+        last: dict[bytes, bytes] = {}
         begins: dict[bytes, str] = {}
         published: list[Any] = []
         for entry in self.entries:
-            identity = str(entry.position)
-            arguments += (identity, len(entry.fields))
-            base = len(arguments) + 1  # of the first field, counted from 1
-            arguments += entry.fields
-            for tag, (index, time_index) in entry.last.items():
-                last[tag] = (base - 2, base + time_index + 1, base + index)
-            begins.update(dict.fromkeys(entry.begins, identity))
+            last.update(
+                (tag, wire.last_value(entry.position, at, payload)) for tag, (at, payload) in entry.last.items()
+            )
+            begins.update(dict.fromkeys(entry.begins, str(entry.position)))
             if channel is not None:
-                for index in range(0, len(entry.fields), 2):
-                    if not (tag := entry.fields[index]).startswith(wire.TIME):
-                        published += (channel(tag), base + index + 1)
-        arguments.append(len(last))
-        for indexes in last.values():
-            arguments += indexes
-        arguments.append(len(begins))
-        for tag, identity in begins.items():
-            arguments += (tag, identity)
-        arguments.append("" if cut is None else str(cut))
-        return arguments + published
+                for tag, payload in wire.pairs_of(entry.fields):
+                    if not tag.startswith(wire.TIME):
+                        published += (channel(tag), payload)
+        values = [part for pair in last.items() for part in pair]
+        images = [part for pair in begins.items() for part in pair]
+        return [
+            str(self.entries[-1].position),
+            "" if cut is None else str(cut),
+            len(values),
+            *values,
+            len(images),
+            *images,
+            *published,
+        ]
 
 
 class CallBuilder:
@@ -97,7 +96,6 @@ class CallBuilder:
         self._is_state = is_state
         self._entries: list[Entry] = []
         self._at: float | None = None
-        self._time_index = 0
         self._messages = 0
 
     def add(self, items: Iterable[Item]) -> CallBuilder:
@@ -120,11 +118,11 @@ class CallBuilder:
             entry = self._entry(item.at)
             end = begin + wire.MAX_PAIRS - len(entry.fields) // 2
             tags = item.tags[begin:end]
-            base = len(entry.fields)
-            self._extend(entry, tags, item.payloads[begin:end])
-            for tag, index in dict(zip(tags, range(base, len(entry.fields), 2), strict=True)).items():
+            payloads = item.payloads[begin:end]
+            self._extend(entry, tags, payloads)
+            for tag, payload in dict(zip(tags, payloads, strict=True)).items():
                 if self._is_state(tag):
-                    entry.last[tag] = (index, self._time_index)
+                    entry.last[tag] = (item.at, payload)
             entry.begins.update(item.tags[index] for index in item.begins if begin <= index < end)
             begin = end
 
@@ -136,7 +134,7 @@ class CallBuilder:
             self._entries.append(entry)
             self._at = None
         if at != self._at:
-            self._at, self._time_index = at, len(entry.fields)
+            self._at = at
             entry.fields += wire.time_pair(at)
         return entry
 

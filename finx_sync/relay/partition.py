@@ -10,7 +10,8 @@ from finx_sync.relay import wire
 from finx_sync.relay.address import RelayAddress, redis_library
 from finx_sync.relay.backlog import Item, Notice, Received
 from finx_sync.relay.call import Call, CallBuilder, Entry
-from finx_sync.relay.script import CLAIM, LAST_ID, WRITE, is_refusal
+from finx_sync.relay.script import CLAIM, FINISH, LAST_ID, is_refusal, transact
+from finx_sync.relay.survey import survey
 from finx_sync.relay.trimming import Limits, Trimming
 from finx_sync.relay.wire import Position
 
@@ -134,29 +135,27 @@ class Partition:
 
     def _send(self) -> None:
         assert self._call is not None
-        entries, cut = self._call.entries, self.trimming.due(time.monotonic())
+        entries, stream = self._call.entries, self.keys.stream
+        keys = (stream, self.keys.last, self.keys.since)
+        finish = self._call.finish(self.trimming.due(time.monotonic()), self._channel)
         self.calls += 1
-        try:
-            WRITE.call(
-                self.client,
-                [self.keys.stream, self.keys.last, self.keys.since],
-                self._call.arguments(cut, self._channel),
-            )
-        except redis_library().exceptions.ResponseError as error:
-            if not is_refusal(error):
-                raise
-            self._refused()
-            return
-        self._call = None
-        self._written(entries)
-
-    def _refused(self) -> None:
-        """Redis has this ID already, or a higher one: the batch is there, or another relay leads."""
-        assert self._call is not None
-        last = self.last()
-        if last.term != self.position.term or last != self._call.entries[-1].position:
+        replies = transact(
+            self.client,
+            [
+                *(("XADD", stream, str(entry.position), *entry.fields) for entry in entries),
+                ("EVALSHA", FINISH.hash, len(keys), *keys, *finish),
+            ],
+        )
+        exceptions = redis_library().exceptions
+        for reply in replies[:-1]:
+            if isinstance(reply, exceptions.RedisError) and not is_refusal(reply):
+                raise reply
+        if isinstance(replies[-1], exceptions.NoScriptError):
+            replies[-1] = FINISH.call(self.client, keys, finish)
+        if isinstance(replies[-1], exceptions.RedisError):
+            raise replies[-1]
+        if not replies[-1]:  # it ends with another entry, so Redis has refused these
             raise SupersededError
-        entries = self._call.entries
         self._call = None
         self._written(entries)
 
@@ -194,11 +193,16 @@ class Partition:
         """Forget the call in flight: another relay leads, and has what is in it."""
         self._call = None
 
-    def forget(self) -> None:
-        """Another relay has written meanwhile: what was known of the stream is no longer true."""
+    def look(self) -> None:
+        """Find out what earlier relays have written, before this one begins a term."""
         self.abandon()
         self.trimming = Trimming(self._limits)
-        self.since.clear()
+        now, monotonic = time.time(), time.monotonic()
+        for stretch in survey(self.client, self.keys.stream):
+            age = max(0.0, now - stretch.at)
+            self.trimming.added(stretch.until, stretch.records, stretch.size, monotonic - age)
+        images = wire.pairs_of(self.client.execute_command("HGETALL", self.keys.since))
+        self.since = {tag: Position.read(position) for tag, position in images}
 
 
 def split(items: Iterable[Item], partitions: int, kinds: Sequence[str]) -> list[list[Item]]:

@@ -66,7 +66,7 @@ class TakeOver:
         for number, (partition, tail) in enumerate(zip(self._partitions, tails, strict=True)):
             now = time.time()
             first = [self._term(tail, now), *self._gaps(number, tail, joinings[number], now), *self._situation(number)]
-            partition.forget()
+            partition.look()
             if partition.claim(self._term_after(partition, tail.last), tail.last, self._relay, first) != "ok":
                 raise SupersededError
         skip = {tag: count for one in joinings for tag, count in one.skip.items()}

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from finx_sync.errors import FinxSyncError, RelayError
+from finx_sync.errors import FinxSyncError, InternalError, RelayError
 from finx_sync.relay import wire
 from finx_sync.relay.address import RelayAddress, redis_library, translated
 from finx_sync.relay.backlog import Backlog, Item, Notice, Received
@@ -138,6 +138,11 @@ class Writer:
             self._release()
         except BaseException as error:  # a defect; never silent
             logger.critical("the relay's thread has crashed", exc_info=error)
+            crash = InternalError(
+                f"the relay has ended: its thread has crashed: {type(error).__name__}; please report it"
+            )
+            crash.__cause__ = error
+            self._upstream.complain(crash, "relay")
         finally:
             self.is_leading = False
             self._disconnect()

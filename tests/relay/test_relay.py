@@ -239,6 +239,7 @@ def test_blocking(redis_server: RedisServer) -> None:
             redis_server.pause()
             venue.send(2000)
             assert wait_until(lambda: relay.stats().waiting_bytes > 100_000, PATIENCE)
+            assert wait_until(lambda: not relay.stats().is_connected, PATIENCE)
             assert relay.stats().received < 2000
             redis_server.resume()
             wait_for(relay, 2000)
