@@ -27,6 +27,7 @@
     │   └── ProtocolError                   the peer violated RFC 6455; carries the close code we sent
     ├── ChecksumError                       an order book differs from the server's; it is requested again
     ├── UnreadableMessageError(ValueError)  a payload is not a message of this service
+    ├── RelayError                          passed to `on_error`: a relay cannot write to Redis; it keeps trying
     ├── RecordingError(ValueError)          a file is not a recording, or was written by another version
     ├── InternalError(RuntimeError)         a defect of this library
     └── FunctionError                       a blocking function failed
@@ -74,6 +75,7 @@ __all__ = [
     "ProxyError",
     "RateLimitedError",
     "RecordingError",
+    "RelayError",
     "ServerRefusedError",
     "SlowConsumerError",
     "StaleDataError",
@@ -345,6 +347,10 @@ class UnreadableMessageError(FinxSyncError, ValueError):
     def __init__(self, why: str, payload: str) -> None:
         self.excerpt = shown(payload, EXCERPT_LENGTH)
         super().__init__(f"{excerpt(why, EXCERPT_LENGTH)}; the message begins {excerpt(payload, EXCERPT_LENGTH)!r}")
+
+
+class RelayError(FinxSyncError):
+    """What `on_error` is given when a relay cannot write to Redis, or has been replaced; the relay goes on trying."""
 
 
 class RecordingError(FinxSyncError, ValueError):

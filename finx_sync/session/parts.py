@@ -11,7 +11,9 @@ from finx_sync.pipeline.backfill import History
 from finx_sync.pipeline.handlers import Handlers
 from finx_sync.pipeline.health import StaleLimits
 from finx_sync.pipeline.latest import LastValues
+from finx_sync.pipeline.output import Outlet
 from finx_sync.pipeline.sinks import Sinks
+from finx_sync.session.manager import MakeConnections
 from finx_sync.session.options import Options
 from finx_sync.session.subscriptions import Subscriptions
 from finx_sync.state import StateChange
@@ -34,6 +36,8 @@ class SessionParts:
         venue_changes: notified when that state changes.
         history: the source from which gaps are filled; None if they are not filled.
         sinks: the sinks that follow the stream.
+        outlet: where a relay is attached.
+        connections: makes the source of the events; None for connections to the venue.
     """
 
     codec: Codec
@@ -48,3 +52,5 @@ class SessionParts:
     venue_changes: Notifier
     history: History | None = None
     sinks: Sinks = field(default_factory=Sinks)
+    outlet: Outlet = field(default_factory=Outlet)
+    connections: MakeConnections | None = None
