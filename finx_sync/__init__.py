@@ -1,4 +1,4 @@
-"""finx_sync: live market data into plain Python callbacks, without an event loop."""
+"""finx_sync: live market data in plain Python callbacks, without an event loop."""
 
 from finx_sync.errors import (
     AuthorizationError,

@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, settings
 
 from finx_sync import redaction
 from finx_sync.sandbox import Sandbox
+from finx_sync.stream import Stream
 from finx_sync.transport import cutting, frames
 from tests.redis_server import RedisServer, redis_executable
 
@@ -62,8 +63,16 @@ def nothing_left_behind(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iter
     for thread in [one for one in threading.enumerate() if one.name.startswith("finx-sync")]:
         thread.join(max(0.0, deadline - time.monotonic()))
     left = [one.name for one in threading.enumerate() if one.name.startswith("finx-sync")]
+    if left:
+        _stop_all_streams()
     _collect()
     assert not left, f"threads left behind: {left}"
+
+
+def _stop_all_streams() -> None:
+    """After a test that failed before it stopped its streams, so that the next tests do not fail with it."""
+    for stream in [one for one in gc.get_objects() if isinstance(one, Stream)]:
+        stream.close()
 
 
 @pytest.fixture(params=["compiled", "python"], scope="module")

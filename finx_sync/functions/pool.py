@@ -76,7 +76,7 @@ class HttpAnswer:
     body: bytes
 
 
-class _Reader(io.RawIOBase):
+class _SocketReader(io.RawIOBase):
     """Reads from a socket while there is time."""
 
     def __init__(self, sock: socket.socket, deadline: Deadline) -> None:
@@ -124,7 +124,7 @@ class _Connection:
         self._sock.sendall(data)
 
     def makefile(self, mode: str) -> io.BufferedReader:
-        return io.BufferedReader(_Reader(self._sock, self._deadline), CHUNK)
+        return io.BufferedReader(_SocketReader(self._sock, self._deadline), CHUNK)
 
     def close(self) -> None:
         """Called by `http.client` before the body has been read: too early."""

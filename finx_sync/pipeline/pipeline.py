@@ -163,6 +163,7 @@ class Pipeline:
         self._max_lag = max_lag
         self._backlog_limit = backlog_limit
         self._health = health
+        self._backlog: Backlog | None = None  # while it catches up
         self._slice = 1
 
     def process(self, event: Event) -> None:
@@ -294,7 +295,7 @@ class Pipeline:
         self.controls.fire_timer(event.arrived)
         self.venue.round()
         if self._health is not None:
-            self._health.look(event, self.delivery, is_open=self.state is State.OPEN)
+            self._health.look(event, self.delivery, self._backlog, is_open=self.state is State.OPEN)
         if event.handled is not None:  # last: the thread that waits for it then sees everything done above
             event.handled.set()
 
@@ -390,7 +391,7 @@ class Pipeline:
             messages: the messages of the batch before that rest, decoded and in flight.
             payloads: the payloads of `messages`.
         """
-        backlog = Backlog()
+        backlog = self._backlog = Backlog()
         self.delivery.queue = partial(self._hold, backlog)
         self._add(messages, payloads, batch, backlog)
         self._absorb(batch, backlog)
@@ -402,7 +403,7 @@ class Pipeline:
                 self.gaps.missed(backlog.conflated)
                 backlog.conflated = None
             self._deliver_oldest(backlog)
-        self.delivery.queue = None
+        self.delivery.queue = self._backlog = None
         self.counter.settle(dropped=backlog.messages())
         for event in backlog.events():  # no more messages are delivered, so nothing is overtaken
             self._apply(event)

@@ -1,4 +1,4 @@
-"""What a run of a stream works with: the user's things, and the venue's."""
+"""The objects that a run of a stream works with: the user's and the venue's."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ Listener = Callable[[StateChange], object]
 
 @dataclass(frozen=True)
 class SessionParts:
-    """What a run works with; all but `venue` outlives it.
+    """The objects that a run works with; all but `venue` outlive it.
 
     Attributes:
         codec, account, options: see `Supervisor`.
-        handlers, subscriptions, latest, stale_limits: the user's, kept from one start to the next.
+        handlers, subscriptions, latest, stale_limits: the user's; they are kept from one start to the next.
         listen: called at every change of state, on the thread that changed it; must not block.
-        venue: what the venue remembers in this run; None where it remembers nothing.
-        venue_changes: wakes those who wait for something in it to change.
-        history: where gaps can be filled from; None where they are not.
-        sinks: who follows the stream.
+        venue: the venue's state in this run; None if the venue keeps none.
+        venue_changes: notified when that state changes.
+        history: the source from which gaps are filled; None if they are not filled.
+        sinks: the sinks that follow the stream.
         outlet: where a relay is attached.
     """
 

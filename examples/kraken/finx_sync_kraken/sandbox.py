@@ -1,6 +1,6 @@
-"""Kraken's half of the sandbox: tickers, trades and books of the simulated market, on ``/v2``.
+"""Kraken's part of the sandbox: tickers, trades and books of the simulated market, on ``/v2``.
 
-Source: docs.kraken.com, *WebSocket API v2*. Written apart from the client's half, the checksum too: prices and
+Source: docs.kraken.com, *WebSocket API v2*. Written separately from the client's part, the checksum too: prices and
 quantities are whole numbers of the pair's smallest steps here, whose digits are those that the checksum is of.
 
 Where the documentation is silent, the sandbox chose the words of its refusals, and that something trades every 100 ms.
