@@ -16,11 +16,10 @@ import subprocess
 import sys
 from typing import Any
 
-from tests.redis_server import RedisServer
-
 from benchmarks.blaster import Blaster
 from benchmarks.clients import Meter, finx_stream
 from finx_sync import StreamManager
+from tests.redis_server import RedisServer
 
 ROOT = pathlib.Path(__file__).parent.parent
 NAMES = 100
