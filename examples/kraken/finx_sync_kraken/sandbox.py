@@ -1,6 +1,6 @@
 """Kraken's part of the sandbox: tickers, trades and books of the simulated market, on ``/v2``.
 
-Source: docs.kraken.com, *WebSocket API v2*. It shares no code with the client's half, not even for the checksum: here
+Source: docs.kraken.com, *WebSocket API v2*. It shares no code with the client's part, not even for the checksum: here
 prices and quantities are integer multiples of the pair's smallest step, and the checksum is computed from their digits.
 
 The documentation does not give the texts of refusals, nor how often trades happen; both were chosen for the sandbox.
@@ -296,7 +296,7 @@ class KrakenSession:
 
 
 def serve(host: SandboxHost) -> SandboxVenue:
-    """Create Kraken's half of the sandbox; its controls are the `KrakenServer`."""
+    """Create Kraken's part of the sandbox; its controls are the `KrakenServer`."""
     server = KrakenServer(host)
     return SandboxVenue(server.add_to, server)
 

@@ -1,4 +1,4 @@
-"""Test the stream with Kraken's half of the sandbox, over real sockets."""
+"""Test the stream with Kraken's part of the sandbox, over real sockets."""
 
 from __future__ import annotations
 
