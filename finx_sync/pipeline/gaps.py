@@ -532,6 +532,13 @@ class GapTracker:
         else:
             self._report(Gap(what.start, what.end, self._wanted.names(), "slow consumer", what.count))
 
+    def reported(self, gap: Gap) -> None:
+        """A relay reports a gap on a connection that stays open; see `GapReported`."""
+        wanted = self._wanted.names()
+        names = tuple(name for name in wanted if name in gap.names) if gap.names else wanted
+        if names:
+            self._report(Gap(gap.start, gap.end, names, gap.reason, gap.missed))
+
     def _report(self, gap: Gap) -> None:
         with self._lock:
             self._coverage.hole(Interval(gap.start, gap.end, "missing", gap.reason, gap.missed), *gap.names)

@@ -12,6 +12,7 @@ from finx_sync.pipeline.handlers import Handlers
 from finx_sync.pipeline.health import StaleLimits
 from finx_sync.pipeline.latest import LastValues
 from finx_sync.pipeline.sinks import Sinks
+from finx_sync.session.manager import MakeConnections
 from finx_sync.session.options import Options
 from finx_sync.session.subscriptions import Subscriptions
 from finx_sync.state import StateChange
@@ -34,6 +35,7 @@ class SessionParts:
         venue_changes: wakes those who wait for something in it to change.
         history: where gaps can be filled from; None where they are not.
         sinks: who follows the stream.
+        connections: makes what brings the events; None for connections to the venue.
     """
 
     codec: Codec
@@ -48,3 +50,4 @@ class SessionParts:
     venue_changes: Notifier
     history: History | None = None
     sinks: Sinks = field(default_factory=Sinks)
+    connections: MakeConnections | None = None
