@@ -44,6 +44,7 @@ from finx_sync.pipeline.gaps import GapTracker
 from finx_sync.pipeline.handlers import Handlers
 from finx_sync.pipeline.health import FeedHealth
 from finx_sync.pipeline.latest import LastValues
+from finx_sync.pipeline.output import Outlet
 from finx_sync.pipeline.overlap import Verdict
 from finx_sync.pipeline.queue import EventQueue
 from finx_sync.pipeline.rows import BatchRow
@@ -91,6 +92,7 @@ class Pipeline:
         backlog_limit: the number of messages that may wait in the backlog while catching up.
         health: finds feeds that fall silent or behind; None if that is not wanted.
         wanted: the wanted subscriptions; None for a new, empty set.
+        outlet: where an output is attached that gets what is delivered; None for nowhere.
 
     Attributes:
         counter: counts the disposition of each message.
@@ -121,12 +123,18 @@ class Pipeline:
         backlog_limit: int = 0,
         health: FeedHealth | None = None,
         wanted: Wanted | None = None,
+        outlet: Outlet | None = None,
     ) -> None:
         self.counter = MessageCounter() if counter is None else counter
         self.wanted = Wanted() if wanted is None else wanted
         self.venue = VenueDriver(state, handlers)
         self.delivery = Delivery(
-            handlers, self.counter, latest, self.venue, commands if ends_on_handler_error else None
+            handlers,
+            self.counter,
+            latest,
+            self.venue,
+            commands if ends_on_handler_error else None,
+            outlet=outlet,
         )
         self.gaps = GapTracker(
             codec=codec,
@@ -243,9 +251,11 @@ class Pipeline:
             case SubscriptionAdded():
                 self.wanted.add(event.subscription, event.endpoint)
                 self.gaps.added(event.subscription)
+                self.delivery.subscription("added", event.subscription)
             case SubscriptionRemoved():
                 self.wanted.remove(event.subscription)
                 self.gaps.removed(event.subscription)
+                self.delivery.subscription("removed", event.subscription)
             case ReplacementBegan():
                 self.gaps.replacing(event)
             case ReplacementCancelled():

@@ -11,6 +11,7 @@ from finx_sync.pipeline.backfill import History
 from finx_sync.pipeline.handlers import Handlers
 from finx_sync.pipeline.health import StaleLimits
 from finx_sync.pipeline.latest import LastValues
+from finx_sync.pipeline.output import Outlet
 from finx_sync.pipeline.sinks import Sinks
 from finx_sync.session.manager import MakeConnections
 from finx_sync.session.options import Options
@@ -36,6 +37,7 @@ class SessionParts:
         history: where gaps can be filled from; None where they are not.
         sinks: who follows the stream.
         connections: makes what brings the events; None for connections to the venue.
+        outlet: where a relay is attached.
     """
 
     codec: Codec
@@ -51,3 +53,4 @@ class SessionParts:
     history: History | None = None
     sinks: Sinks = field(default_factory=Sinks)
     connections: MakeConnections | None = None
+    outlet: Outlet = field(default_factory=Outlet)

@@ -79,6 +79,7 @@ class Session:
             backlog_limit=options.queue_size,
             health=FeedHealth(silence, self.connections if options.reconnect_on_drift else None),
             wanted=wanted,
+            outlet=parts.outlet,
         )
         if parts.history is not None:
             self.pipeline.gaps.filler = Backfill(

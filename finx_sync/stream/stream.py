@@ -18,6 +18,7 @@ from finx_sync.pipeline.handlers import Handlers, check_handler
 from finx_sync.pipeline.health import StaleLimits
 from finx_sync.pipeline.iterator import M, OpenIterators
 from finx_sync.pipeline.latest import LastTable, LastValues
+from finx_sync.pipeline.output import Outlet
 from finx_sync.pipeline.sinks import Sinks
 from finx_sync.relay.source import reading_from
 from finx_sync.session.options import Options, StreamOptions, takes_options
@@ -79,6 +80,7 @@ class Stream(Lifecycle[M]):
         self._init_lifecycle()
         self._iterators = OpenIterators()
         self._sinks = Sinks()
+        self._outlet = Outlet()
         self._recording = None
         forks.watch(self, Stream._forked)
 
@@ -119,7 +121,11 @@ class Stream(Lifecycle[M]):
             self._venue_changes,
             self._history() if live and self._options.backfill else None,
             self._sinks,
+<<<<<<< HEAD
             self._connections,
+=======
+            self._outlet,
+>>>>>>> r1
         )
 
     def _history(self) -> History | None:

@@ -136,6 +136,13 @@ class Codec(abc.ABC):
     def decode(self, payloads: Sequence[bytes]) -> list[Decoded]:
         """Decode payloads into messages, one for each, in order. Never raises, and keeps no state. Any thread."""
 
+    def begins_state(self, message: Message) -> bool:
+        """Whether a message is the image that later messages of its name change, such as a whole order book.
+
+        Whoever begins to read there needs nothing before it. Override it for venues that send such images.
+        """
+        return False
+
     def formats(self, decoded: Iterable[Decoded]) -> Sequence[TableFormat]:
         """The tables that a recording is converted to; their rows are made from what handlers get.
 

@@ -18,7 +18,7 @@ import msgspec
 
 from finx_sync.config import SANDBOX
 from finx_sync.errors import UnreadableMessageError
-from finx_sync.messages import without_internal
+from finx_sync.messages import Message, without_internal
 from finx_sync.venues.base import (
     Authentication,
     Codec,
@@ -140,6 +140,9 @@ class BitmexCodec(Codec):
         everything: bool = False,
     ) -> BitmexState:
         return BitmexState(lock, deletes=everything)
+
+    def begins_state(self, message: Message) -> bool:
+        return isinstance(message, TableUpdate) and message.action == "partial"
 
     def formats(self, decoded: Iterable[Decoded]) -> Sequence[TableFormat]:
         return formats(decoded)
