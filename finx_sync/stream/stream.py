@@ -121,11 +121,8 @@ class Stream(Lifecycle[M]):
             self._venue_changes,
             self._history() if live and self._options.backfill else None,
             self._sinks,
-<<<<<<< HEAD
             self._connections,
-=======
             self._outlet,
->>>>>>> r1
         )
 
     def _history(self) -> History | None:
