@@ -30,6 +30,7 @@ EXTRAS = {
     "compat": ["pandas>=2"],
     "testing": [AIOHTTP, PYTEST],
     # Not 8.0.0: it breaks other packages (redis-vl-python #695).
+    "gateway": [AIOHTTP],
     "redis": ["redis[hiredis]>=6.3,!=8.0.0,<9"],
     "bench": [
         AIOHTTP,
@@ -69,7 +70,7 @@ setup(
     long_description_content_type="text/markdown",
     license="MIT",
     packages=find_packages(include=["finx_sync", "finx_sync.*"]),
-    package_data={"finx_sync": ["py.typed", "transport/*.pyi"]},
+    package_data={"finx_sync": ["py.typed", "transport/*.pyi", "gateway/page/*"]},
     # Optional: without a C compiler, finx_sync/transport/cutting.py does the same in Python, a little slower.
     ext_modules=[Extension("finx_sync.transport._cutting", ["finx_sync/transport/_cutting.c"], optional=True)],
     python_requires=">=3.10",
