@@ -49,7 +49,7 @@ class Venue:
         listen: registers a function that is called with everything the stream receives.
         credentials: maps the stream's arguments that are credentials to the environment variables that hold them, or
             to "" if the stream reads the variable itself; the key comes first, the secret second.
-        sandbox: creates the venue's half of the sandbox; None if there is none. It must import that half only when it
+        sandbox: creates the venue's part of the sandbox; None if there is none. It must import that part only when it
             is called, because the sandbox is an extra.
         service: the class that connects `StreamManager` to this venue; None if the venue only has its own stream class.
     """

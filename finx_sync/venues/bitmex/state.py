@@ -23,7 +23,7 @@ from finx_sync.venues.bitmex.topics import answered_by, covers, endpoint_of, spl
 
 __all__ = ["ROWS", "BitmexState", "rows_of"]
 
-DROPPED: Final = frozenset({"slow consumer", "conflated", "damaged recording"})
+DROPPED: Final = frozenset({"slow consumer", "conflated", "damaged recording", "trimmed", "relay lost"})
 """The reasons of gaps after which the connection remains open; after all others the server sends new images."""
 HEAL_INTERVAL: Final = 5.0
 """Minimum seconds between two requests for the same image, so that a faulty server does not cause a flood of them."""

@@ -47,7 +47,7 @@ class BitmexStream(Stream[TableItem]):
     Args:
         symbols: one or several symbols; the stream subscribes to all `channels` of each.
         environment: "production" (the default, which BitMEX calls the mainnet), "test" or "sandbox" (embedded).
-        url: another address, like "wss://host/realtime".
+        url: another address, like "wss://host/realtime", or that of a relay's feed, like "redis://host".
         api_key, api_secret: both or neither. If they are given, the stream also subscribes to the account's tables
             margin, position, order and execution.
         dead_mans_switch: seconds after which BitMEX cancels all orders of the account if the switch is not renewed;
@@ -79,7 +79,7 @@ class BitmexStream(Stream[TableItem]):
         account = account_of("bitmex", ENVIRONMENTS, environment, url, EXAMPLE)
         account.key = credentials = _credentials(api_key, api_secret)
         if dead_mans_switch and account.feed is not None:
-            raise ConfigError("dead_mans_switch is renewed on a connection to BitMEX: it cannot go by way of Redis")
+            raise ConfigError("dead_mans_switch must be renewed on a connection to BitMEX, which a feed on Redis is not")
         self._deletes = checked_switch("deletes", deletes)
         codec = BitmexCodec(account.base_url or "", _switch_after(dead_mans_switch, credentials))
         super().__init__(codec, account, **options)
@@ -137,11 +137,11 @@ class BitmexStream(Stream[TableItem]):
 
         Raises:
             InvalidInputError: a topic is invalid.
-            ConfigError: a table belongs to an account, but the stream has no credentials.
+            ConfigError: a table belongs to an account, but the stream has neither credentials nor a feed.
         """
         for subscription in [parse_topic(one) for one in checked_names(topics)]:
             table = subscription.name.partition(":")[0]
-            if table in PRIVATE_TABLES and self._account.key is None:
+            if table in PRIVATE_TABLES and self._account.key is None and self._account.feed is None:
                 raise ConfigError(f"the table {table} belongs to an account: give api_key and api_secret")
             self._subscribe(subscription)
 

@@ -54,7 +54,10 @@ class StreamManager(FinxFunctions, Stream[ContractTick | SpotTick]):
             ``FINX_API_KEY`` from the environment or ``.env``.
         environment: "production", "beta" or "sandbox" (embedded, no key needed); "deribit", "deribit-test" or
             "deribit-sandbox" for Deribit's own public feed (no key needed); None for ``FINX_ENVIRONMENT``.
-        url: the base URL of another server, like "wss://host".
+        url: the base URL of another server, like "wss://host", or the URL of a relay's feed on Redis, like
+            "redis://host" (also ``rediss://``, ``redis+sentinel://`` and ``redis+cluster://``). A feed needs no key,
+            and functions are called as if `url` were not given. For a feed of Deribit, also give
+            ``environment="deribit"``.
         path: the documented path to stream from: "streaming", "streamer" or "root".
         stream_per_url: whether to use one connection for each subscription, as FinX documented before August 2022.
         request_form: how functions are called: "query", "segment" or "message".

@@ -42,7 +42,7 @@ from finx_sync.venues.ftx.repair import Once
 
 __all__ = ["FtxState"]
 
-DROPPED: Final = frozenset({"slow consumer", "damaged recording"})
+DROPPED: Final = frozenset({"slow consumer", "damaged recording", "trimmed", "relay lost"})
 """The reasons of gaps in which updates were lost although the connection remained open."""
 
 _set_received_at: Final = Message.__dict__["received_at"].__set__

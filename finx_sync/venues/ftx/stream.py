@@ -60,7 +60,8 @@ class FtxStream(FtxHandlers):
             signature.
         subaccount: the subaccount to log in to; None for the main account.
         environment: "sandbox" (embedded); the exchange itself no longer exists.
-        url: the address of a server, like "wss://host/ws/"; if it has no path, "/ws/" is added.
+        url: the address of a server, like "wss://host/ws/" (if it has no path, "/ws/" is added), or of a relay's feed,
+            like "redis://host".
         options: the options that every stream takes; see `finx_sync.session.options.Options`.
 
     Raises:
@@ -132,7 +133,7 @@ class FtxStream(FtxHandlers):
         """Subscribe to the account's executions.
 
         Raises:
-            ConfigError: the stream has no credentials.
+            ConfigError: the stream has neither credentials nor a feed.
         """
         self._ask_private("fills")
 
@@ -220,7 +221,7 @@ class FtxStream(FtxHandlers):
 
     def _ask_private(self, channel: str) -> None:
         assert channel in PRIVATE_CHANNELS
-        if self._account.key is None:
+        if self._account.key is None and self._account.feed is None:
             raise ConfigError(f"{channel} belong to an account: give api_key and api_secret")
         self._subscribe(subscription_to(channel))
 

@@ -45,7 +45,8 @@ class ImeStream(Stream[ImeContract]):
         names: one or several contracts, by name.
         ids: one or several contracts, by id.
         environment: "sandbox" (embedded, no credentials needed); the service itself has no public address.
-        url: the address of a server, like "wss://ime.example.com".
+        url: the address of a server, like "wss://ime.example.com", or of a relay's feed, like "redis://host", which
+            takes no `auth`.
         auth: a token (sent as a bearer token), a `Bearer`, `QueryToken`, `Cookie` or `Header`, or a function that is
             called at each connect and returns one of these.
         options: the options that every stream takes; see `finx_sync.session.options.Options`. `ping_interval` and

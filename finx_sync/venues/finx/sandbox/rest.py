@@ -29,10 +29,10 @@ DEFAULT_WIDTH: Final = 10.0
 
 
 class FinxRest:
-    """The REST half of the FinX service.
+    """The REST part of the FinX service.
 
     Args:
-        functions: shared with the websocket half.
+        functions: shared with the websocket part.
         history: the past prices.
         accepts: returns whether a key is currently valid.
         now: returns the time in milliseconds since 1970.

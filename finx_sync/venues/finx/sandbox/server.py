@@ -51,7 +51,7 @@ class FinxServer:
     Args:
         host: the sandbox; if its `numbered` is set, each message contains a ``seq``, counted per connection and name,
             and the number of its ``connection``.
-        functions: shared with the REST half.
+        functions: shared with the REST part.
     """
 
     def __init__(self, host: SandboxHost, functions: ServedFunctions) -> None:
