@@ -1,1 +1,1 @@
-"""Layer 2: from payloads to messages and back, one module for each venue; no I/O."""
+"""Layer 2: conversion between payloads and messages, with a folder for each venue; no I/O."""

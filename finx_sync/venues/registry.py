@@ -1,12 +1,12 @@
-"""Which venues there are. The command line, the sandbox, the doctor and `StreamManager` find them here, and only here.
+"""The registry of venues. The command line, the sandbox, the doctor and `StreamManager` find venues only through it.
 
-A venue is an entry point of the group ``finx_sync.venues``: its name, and a `Venue` to import::
+A venue is an entry point of the group ``finx_sync.venues`` that gives its name and a `Venue` to import::
 
     [project.entry-points."finx_sync.venues"]
     kraken = "finx_kraken.venue:VENUE"
 
-The venues that come with this package are entries of the same group (setup.py). Nothing is looked up or imported before
-somebody asks for a venue, and only what is asked for: a package that cannot be imported disturbs no other.
+The venues that come with this package are entries of the same group (setup.py). A venue is looked up and imported only
+when it is requested, so a package that cannot be imported does not affect the others.
 """
 
 from __future__ import annotations
@@ -29,29 +29,29 @@ if TYPE_CHECKING:
 __all__ = ["GROUP", "Show", "Venue", "find", "installed", "load_all", "service_at"]
 
 GROUP: Final = "finx_sync.venues"
-"""The entry points' group."""
+"""The group of the entry points."""
 
 Show = Callable[[Any], None]
-"""Shows a message: a `Message`, or a named tuple."""
+"""A function that shows a message: a `Message`, or a named tuple."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Venue:
-    """What a package says of its venue.
+    """The description of a venue by its package.
 
     Attributes:
-        name: in lower case; the entry point's name, and the one on the command line and in recordings.
-        example: names that it knows, for help and error texts, like "XBTUSD margin".
+        name: the venue's name in lower case: that of the entry point, on the command line and in recordings.
+        example: some of its subscription names, for help and error texts, like "XBTUSD margin".
         environments: the address of each of its environments; None for the embedded sandbox.
-        stream: makes a stream, without any I/O; called with `environment=`, `url=`, its credentials and the options
-            that every stream takes. Often the stream's class itself.
-        subscribe: subscribes a stream to what the names on a command line stand for.
-        listen: has a function called with everything that the stream receives.
-        credentials: the stream's arguments that are credentials, each with the environment variable that holds it, or
-            "" where the stream reads its own; the key first, the secret second.
-        sandbox: creates the venue's part of the sandbox; None if there is none. It imports that part only when it is
-            called, since the sandbox is an extra.
-        service: makes what `StreamManager` needs to speak to this venue; None where a stream class of its own is all.
+        stream: creates a stream, without I/O; called with `environment=`, `url=`, the credentials and the options that
+            every stream takes. Often this is the stream's class.
+        subscribe: subscribes a stream to the names given on a command line.
+        listen: registers a function that is called with everything the stream receives.
+        credentials: maps the stream's arguments that are credentials to the environment variables that hold them, or
+            to "" if the stream reads the variable itself; the key comes first, the secret second.
+        sandbox: creates the venue's part of the sandbox; None if there is none. It must import that part only when it
+            is called, because the sandbox is an extra.
+        service: the class that connects `StreamManager` to this venue; None if the venue only has its own stream class.
     """
 
     name: str
@@ -72,18 +72,20 @@ class Venue:
         api_key: KeySource | None = None,
         **options: Any,
     ) -> Stream:
-        """Make a stream whose credentials are the sandbox's there, else those of the environment or ``.env``. No I/O.
+        """Create a stream, without I/O. Its credentials come from environment variables or ``.env``.
+
+        In the sandbox, it uses the sandbox's credentials instead.
 
         Args:
-            environment: one of `environments`; None for the usual one.
-            url: another address.
+            environment: one of `environments`; None for the default one.
+            url: an address to connect to instead.
             api_key: the key, instead of its environment variable.
-            options: what every stream takes.
+            options: the options that every stream takes.
 
         Raises:
-            ConfigError: no such environment, missing credentials, or an option that cannot be right.
+            ConfigError: the environment is unknown, credentials are missing, or an option is invalid.
         """
-        in_sandbox = environment in (SANDBOX, f"{self.name}-{SANDBOX}")  # where a real key has no business
+        in_sandbox = environment in (SANDBOX, f"{self.name}-{SANDBOX}")  # a real key must not be sent there
         found: dict[str, KeySource | None] = dict(
             zip(self.credentials, (SANDBOX_KEY, SANDBOX_SECRET), strict=False)
             if in_sandbox
@@ -104,26 +106,26 @@ def _entries() -> dict[str, list[metadata.EntryPoint]]:
 
 
 def installed() -> list[str]:
-    """The names of all venues that are installed, in order; none of them is imported for this."""
+    """Return the names of all installed venues, sorted, without importing any of them."""
     return sorted(_entries())
 
 
 @functools.cache
 def find(name: str) -> Venue:
-    """The venue of a name.
+    """Import and return the venue with a name.
 
     Raises:
-        ConfigError: there is none, or two packages have one, or its package cannot be imported.
+        ConfigError: there is no such venue, two packages provide it, or its package cannot be imported.
     """
     entries = _entries().get(name, [])
     if not entries:
         known = installed()
         if not known:
             raise ConfigError("no venue is installed, not even finx-sync's own: install finx-sync again with pip")
-        raise ConfigError(f"there is no venue {name!r}{nearest(name, known)}; there are {', '.join(known)}")
+        raise ConfigError(f"there is no venue {name!r}{nearest(name, known)}; choose one of {', '.join(known)}")
     if len(entries) > 1:
         packages = " and ".join(sorted(_package(entry) for entry in entries))
-        raise ConfigError(f"{packages} both have a venue {name!r}: uninstall one of them")
+        raise ConfigError(f"{packages} both provide a venue {name!r}: uninstall one of them")
     (entry,) = entries
     try:
         venue = entry.load()
@@ -135,25 +137,25 @@ def find(name: str) -> Venue:
         ) from error
     if not isinstance(venue, Venue) or venue.name != name:
         raise ConfigError(
-            f"the package {_package(entry)} names {entry.value} as its venue {name!r}, but that is {venue!r:.80}; it "
-            f"must be a finx_sync.venues.registry.Venue of that name"
+            f"the package {_package(entry)} registers {entry.value} as its venue {name!r}, but that is {venue!r:.80}; "
+            f"it must be a finx_sync.venues.registry.Venue of that name"
         )
     return venue
 
 
 def service_at(environment: str) -> type[Service]:
-    """What `StreamManager` speaks in an environment like "deribit-test": a venue's name, and one of its environments.
+    """Return the service of an environment like "deribit-test": a venue's name and one of its environments.
 
     Raises:
-        ConfigError: there is no such environment, or its venue has a stream of its own and no service.
+        ConfigError: there is no such environment, or its venue has no service but a stream class of its own.
     """
     for name in installed():
         if environment == name or environment.startswith(f"{name}-"):
             venue = find(name)
             if venue.service is None:
                 raise ConfigError(
-                    f"StreamManager does not speak to {name}: make a stream by finx_sync.venues.registry"
-                    f".find({name!r}).open(), or by the class that {name} has for it"
+                    f"StreamManager cannot connect to {name}: create a stream with finx_sync.venues.registry"
+                    f".find({name!r}).open(), or with the stream class of {name}"
                 )
             return venue.service
     known = [
@@ -170,7 +172,7 @@ def service_at(environment: str) -> type[Service]:
 
 
 def load_all(on_error: Callable[[ConfigError], object]) -> Iterator[Venue]:
-    """Every venue that can be imported, in order of the names; `on_error` is given why another one cannot."""
+    """Yield every venue that can be imported, sorted by name; pass the errors of the others to `on_error`."""
     for name in installed():
         try:
             venue = find(name)

@@ -83,7 +83,7 @@ BITMEX: list[Case] = [
     ("no handler", lambda s: s.on_table(), HandlerError, "pass a function"),
     ("a list of topics", lambda s: s.subscribe(["trade:XBTUSD"]), InvalidInputError, "one by one"),
     ("a list given up", lambda s: s.unsubscribe(["trade:XBTUSD"]), InvalidInputError, "one by one"),
-    ("no topic", lambda s: s.subscribe("XBTUSD:trade:x y"), InvalidInputError, "no topic"),
+    ("no topic", lambda s: s.subscribe("XBTUSD:trade:x y"), InvalidInputError, "not a topic"),
     ("a list to wait for", lambda s: s.wait_until_filled(["quote:XBTUSD"]), InvalidInputError, "one by one"),
     ("a wait below 0", lambda s: s.wait_until_filled(timeout=-1), InvalidInputError, "timeout"),
     ("a symbol that is none", lambda _: BitmexStream([None], environment="sandbox"), InvalidInputError, "symbols"),  # type: ignore[list-item]
@@ -99,7 +99,7 @@ BITMEX: list[Case] = [
         "a key function",
         lambda _: BitmexStream(environment="sandbox", api_key=str, api_secret=str),  # type: ignore[arg-type]
         ConfigError,
-        "are text",
+        "must be strings",
     ),
 ]
 FTX: list[Case] = [
@@ -110,14 +110,14 @@ FTX: list[Case] = [
         "handler nothing.*first",
     ),
     ("no handler", lambda s: s.on_trade(), HandlerError, "pass a function"),
-    ("a handler of no market", lambda s: s.on_ticker("BTC PERP"), InvalidInputError, "no market"),
+    ("a handler of no market", lambda s: s.on_ticker("BTC PERP"), InvalidInputError, "not a market"),
     ("a list of markets", lambda s: s.subscribe_ticker(["BTC-PERP"]), InvalidInputError, "one by one"),
     ("no market", lambda s: s.subscribe_trades(), InvalidInputError, "at least one"),
-    ("no market given up", lambda s: s.unsubscribe_ticker("BTC PERP"), InvalidInputError, "no market"),
+    ("no market given up", lambda s: s.unsubscribe_ticker("BTC PERP"), InvalidInputError, "not a market"),
     ("a yes as a step", lambda s: s.subscribe_orderbook_grouped("BTC-PERP", True), InvalidInputError, "grouping"),
     ("a wait that is no number", lambda s: s.wait_until_subscribed(math.nan), InvalidInputError, "timeout"),
     ("a client without time", lambda _: FtxWebsocketClient(timeout=-1), InvalidInputError, "not a timeout"),
-    ("a key that is no text", lambda _: FtxStream(5, 6, environment="sandbox"), ConfigError, "are text"),  # type: ignore[arg-type]
+    ("a key that is no text", lambda _: FtxStream(5, 6, environment="sandbox"), ConfigError, "must be strings"),  # type: ignore[arg-type]
 ]
 IME: list[Case] = [
     (
@@ -127,7 +127,7 @@ IME: list[Case] = [
         "handler nothing.*first",
     ),
     ("no handler", lambda s: s.on_contract(), HandlerError, "pass a function"),
-    ("a handler of no contract", lambda s: s.on_contract(" "), InvalidInputError, "no contract"),
+    ("a handler of no contract", lambda s: s.on_contract(" "), InvalidInputError, "not a contract"),
     ("a list of names", lambda s: s.subscribe_name(["ContractA"]), InvalidInputError, "one by one"),
     ("a yes as an id", lambda s: s.subscribe_id(True), InvalidInputError, "True is not a name"),
     ("a number as a name", lambda s: s.subscribe_name(5), InvalidInputError, "5 is not a name"),

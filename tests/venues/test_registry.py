@@ -73,13 +73,13 @@ def test_every_venue_opens_in_the_sandbox() -> None:
 
 def test_an_unknown_venue_is_refused_with_the_nearest_and_all() -> None:
     """Whoever misspells a venue would have to search the documents for its name."""
-    with pytest.raises(ConfigError, match=r"'bitmax'; did you mean 'bitmex'\?; there are bitmex, deribit, finx"):
+    with pytest.raises(ConfigError, match=r"'bitmax'; did you mean 'bitmex'\?; choose one of bitmex, deribit, finx"):
         registry.find("bitmax")
-    with pytest.raises(ConfigError, match="no venue 'x'; there are bitmex"):
+    with pytest.raises(ConfigError, match="no venue 'x'; choose one of bitmex"):
         registry.find("x")
     with pytest.raises(ConfigError, match=r"'deribittest'; did you mean 'deribit-test'\?"):
         registry.service_at("deribittest")
-    with pytest.raises(ConfigError, match="does not speak to bitmex"):
+    with pytest.raises(ConfigError, match="cannot connect to bitmex"):
         registry.service_at("bitmex-test")
 
 
@@ -141,7 +141,7 @@ def test_two_packages_with_one_venue_are_both_named(tmp_path: Path) -> None:
     package(tmp_path, "second-venue", WORKING, "another")
     done = python(tmp_path, "-m", "finx_sync", "stream", "x", "--venue", "another")
     assert done.returncode == 2
-    assert "first-venue and second-venue both have a venue 'another'" in done.stderr
+    assert "first-venue and second-venue both provide a venue 'another'" in done.stderr
 
 
 def test_the_sandbox_says_why_it_has_no_controls() -> None:

@@ -139,7 +139,7 @@ class Codec(abc.ABC):
     def begins_state(self, message: Message) -> bool:
         """Whether a message is the image that later messages of its name change, such as a whole order book.
 
-        Whoever begins to read there needs nothing before it. Override it for venues that send such images.
+        A reader that starts with the image needs no earlier message. Override it for venues that send such images.
         """
         return False
 

@@ -44,7 +44,7 @@ class VenueState:
         return NOTHING
 
     def granted(self, subscription: Subscription, now: float) -> Outcome:
-        """A subscription is read from a relay's feed, which contains it; nobody requests it here."""
+        """A subscription is served by a relay's feed, which contains its messages; no request is sent for it."""
         return NOTHING
 
     def requested(self, connection: Hashable, request: Request) -> None:

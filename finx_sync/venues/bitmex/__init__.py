@@ -1,4 +1,4 @@
-"""BitMEX: the codec, its messages, the keyed tables, and the stream.
+"""BitMEX's codec, its messages, the keyed tables, and the stream.
 
 ::
 

@@ -1,4 +1,4 @@
-"""BitMEX's realtime protocol: topics, tables, and the frames around them.
+"""BitMEX's codec: topics, table updates and the other frames of the realtime protocol.
 
 Sources: BitMEX documentation, *WebSocket API* and *API Key Usage*; frames captured in July 2021; BitMEX's own clients.
 """
@@ -56,20 +56,20 @@ PLATFORMS: Final = {
     EXAMPLE: "wss://www.bitmex.com/realtimePlatform",
     "wss://ws.testnet.bitmex.com/realtime": "wss://testnet.bitmex.com/realtimePlatform",
 }
-"""Where announcements and the like come from, since November 2021; elsewhere it is the same host."""
+"""The addresses of announcements and similar tables since November 2021; other servers use the same host for them."""
 
 SIGNED_PATH: Final = "/realtime"
-"""What a websocket's signature is of, on whatever path it is opened."""
+"""The path in the signature of every websocket, whatever its actual path."""
 SIGNATURE_LIFE: Final = 300
-"""Seconds that a signature is good for; so much may the local clock be slow."""
+"""Seconds that a signature is valid; the local clock may be slow by as much."""
 SWITCH_INTERVAL: Final = 15.0
 """Seconds between two renewals of the dead man's switch, as the documentation recommends."""
 IDLE: Final = 5.0
 """Seconds of silence before a ping, as the documentation recommends."""
 PING: Final = "ping"
-"""Plain text, not JSON; answered with "pong"."""
+"""Plain text, not JSON; the server answers "pong"."""
 RETRY_AFTER: Final = 5.0
-"""Seconds before a subscription that the server had no room for is asked for again, unless it says when."""
+"""Seconds before a subscription refused by a rate limit is requested again, unless the server gives a time."""
 
 RATE_LIMITED: Final = frozenset({429, 503})
 TOKEN_EXPIRED: Final = 419
@@ -89,14 +89,14 @@ class BitmexCredentials:
 
 
 def sign(secret: str, verb: str, path: str, expires: int, body: str = "") -> str:
-    """The signature of a request (documentation, *API Key Usage*): HMAC-SHA256 in lower-case hex.
+    """Return the signature of a request (documentation, *API Key Usage*): HMAC-SHA256 in lower-case hex.
 
     Args:
         secret: the API secret.
-        verb: in capitals.
-        path: with its query, but without one for a websocket.
-        expires: UNIX seconds; the server takes any number greater than its own time.
-        body: of the request.
+        verb: the HTTP method, in capitals.
+        path: the path with its query; for a websocket, without a query.
+        expires: UNIX seconds; the server accepts any number greater than its own time.
+        body: the body of the request.
     """
     return hmac.new(secret.encode(), f"{verb}{path}{expires}{body}".encode(), hashlib.sha256).hexdigest()
 
@@ -105,8 +105,8 @@ class BitmexCodec(Codec):
     """BitMEX's codec.
 
     Args:
-        url: ``wss://host/realtime``; the path may be left out.
-        switch_after: milliseconds of the dead man's switch; None for none.
+        url: ``wss://host/realtime``; the path may be omitted.
+        switch_after: the timeout of the dead man's switch, in milliseconds; None for no switch.
     """
 
     venue = "BitMEX"
@@ -180,8 +180,8 @@ class BitmexCodec(Codec):
         rest = iter(payloads)
         while len(messages) < len(payloads):
             try:
-                messages.extend(map(_decode_table, rest))  # one call in C for a run of table updates
-            except _NOT_A_TABLE:  # what was decoded before is in the list, so this is the one that failed
+                messages.extend(map(_decode_table, rest))  # one C call for many table updates
+            except _NOT_A_TABLE:  # the list holds the messages before the one that failed
                 messages.append(_decode_frame(payloads[len(messages)]))
         return messages
 
@@ -195,8 +195,8 @@ def _command(op: str, args: Any) -> str:
 
 
 def _decode_frame(payload: bytes) -> Decoded:
-    """Read whatever is no table update."""
-    text = str(payload, "utf-8", "replace")  # the transport has checked it; a replay may not have
+    """Decode a frame that is not a table update in the usual form."""
+    text = str(payload, "utf-8", "replace")  # the transport has validated UTF-8, but a replay may not have
     if text == "pong":
         return KeepAliveReply()
     try:
@@ -212,7 +212,7 @@ def _decode_frame(payload: bytes) -> Decoded:
             return Unreadable(UnreadableMessageError(str(error), text))
     if "error" in frame:
         return _error(frame)
-    if "cancelTime" in frame:  # only an authorized account is answered so
+    if "cancelTime" in frame:  # only an authorized connection gets this answer
         return Authentication(accepted=True)
     if frame.get("success") is True:
         granted = frame.get("subscribe")
@@ -223,14 +223,14 @@ def _decode_frame(payload: bytes) -> Decoded:
 
 
 def _error(frame: dict[str, Any]) -> Decoded:
-    """What an error frame means for us; it echoes the request that it is about."""
+    """Interpret an error frame, which contains the request that it answers."""
     status, said = frame.get("status"), words(frame["error"])
     if not isinstance(status, int):
         status = None
     request = frame.get("request")
     request = request if isinstance(request, dict) else {}
     if status == TOKEN_EXPIRED:
-        return Reconnect(said)  # with a fresh signature
+        return Reconnect(said)  # the new connection has a new signature
     if said.startswith(BAD_KEY):
         return Authentication(False, said)
     args = request.get("args")
@@ -243,7 +243,7 @@ def _error(frame: dict[str, Any]) -> Decoded:
             return Postponed(subscription, _retry_after(frame), said)
         return Refused(subscription, said if status is None else f"{status}: {said}")
     error = ServerError(said if status is None else f"{status}: {said}")
-    # On a new connection an error would be taken for a refusal of the key, which a rate limit is not.
+    # An error on a new connection counts as a refusal of the key, but a rate limit does not refuse the key.
     return Several((Authentication(accepted=True), error)) if status in RATE_LIMITED else error
 
 

@@ -1,7 +1,7 @@
-"""BitMEX's tables as tables: their names and columns are what a recording's messages say.
+"""BitMEX's tables for conversions; their names and columns come from the messages of a recording.
 
-The values decide: a column of whole numbers that has a fraction somewhere is one of fractions. What a partial declares
-("timestamp", "float") decides where the values leave it open.
+The type of a column follows from its values: integers with at least one fraction become floats. The type declared in a
+partial ("timestamp", "float") is used if the values allow several types.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ from finx_sync.venues.bitmex.state import rows_of
 __all__ = ["formats"]
 
 PREFIX: Final = "bitmex_"
-"""In front of BitMEX's own name: a table that is called "order" could not be asked for without quotes."""
+"""The prefix of table names. Without it, SQL queries would have to quote the name "order"."""
 CHANGE: Final = "change"
-"""What the server did with the row: "partial", "insert", "update" or "delete". Some have an "action" of their own."""
+"""The column for the action: "partial", "insert", "update" or "delete". It is not named "action" because some rows
+already have a field of that name."""
 OURS: Final = frozenset({"received_at", CHANGE})
 MOST_LEVELS: Final = 25
-"""Of a side that comes as a list, as in orderBook10."""
+"""The maximum number of levels in a list, as in orderBook10, that get their own columns."""
 LARGEST: Final = 2**63
 
 _TABLE: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
@@ -35,12 +36,12 @@ _DECLARED: Final[dict[str, ColumnType]] = {
 
 
 class _Column:
-    """What is known of a column.
+    """The types found in a column.
 
     Attributes:
-        declared: its type in the partials.
-        found: the types of its values.
-        levels: how many levels its lists have at most; 0 where they are no lists of levels.
+        declared: the type declared in the partials.
+        found: the types of the values.
+        levels: the maximum number of levels in its lists; 0 if it has no lists of levels.
     """
 
     def __init__(self) -> None:
@@ -49,7 +50,7 @@ class _Column:
         self.levels = 0
 
     def note(self, value: Any) -> None:
-        """A value of it."""
+        """Note the type of a value."""
         if value is None:
             return
         if _is_side(value):
@@ -60,7 +61,7 @@ class _Column:
 
     @property
     def type(self) -> ColumnType:
-        """The type that all values have."""
+        """The type that can hold all values."""
         if not self.found:
             return _DECLARED.get(self.declared, "text")
         if self.found <= {"int", "float"}:
@@ -71,15 +72,15 @@ class _Column:
 
     @property
     def is_side(self) -> bool:
-        """Whether it is a side of a book, whose levels get columns of their own."""
+        """Whether it is a side of a book, whose levels get their own columns."""
         return 0 < self.levels <= MOST_LEVELS and self.found == {"json"}
 
 
 def formats(decoded: Iterable[Decoded]) -> list[TableFormat]:
-    """The tables of a recording.
+    """Return the tables of a recording.
 
     Args:
-        decoded: all of its messages.
+        decoded: all messages of the recording.
     """
     tables: dict[str, dict[str, _Column]] = {}
     for update in decoded:
@@ -121,7 +122,7 @@ def _format(table: str, columns: dict[str, _Column]) -> TableFormat:
 
 
 def _title(name: str, taken: Columns) -> str:
-    """A column's name, told from ours and from those that differ in capitals only, which SQL takes for the same."""
+    """Return a column name that differs, ignoring case as SQL does, from `OURS` and from the names in use."""
     lower = {one.lower() for one in taken} | OURS
     title = name
     while title.lower() in lower:
@@ -173,7 +174,7 @@ def _is_side(value: Any) -> bool:
 
 
 def _microseconds(text: str) -> int | None:
-    """An ISO 8601 time with a zone, as microseconds since the UNIX epoch; None if it is none."""
+    """Convert an ISO 8601 time with a time zone to microseconds since the UNIX epoch; return None for other text."""
     if len(text) < len("2021-07-22T00:00:00Z") or text[10] != "T":
         return None
     try:

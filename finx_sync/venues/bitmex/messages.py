@@ -1,4 +1,4 @@
-"""BitMEX's one kind of message, the table update, and what a handler is given of it.
+"""BitMEX's only message type, the table update, and the rows that handlers get.
 
 Source: BitMEX documentation, *WebSocket API*: sections *Response Format* and *Subscriptions*; frames of July 2021.
 """
@@ -16,9 +16,9 @@ __all__ = ["Action", "Level", "OrderBook", "Row", "TableItem", "TableUpdate"]
 
 Action = Literal["partial", "insert", "update", "delete"]
 TIMED_TABLES: Final = frozenset({"quote", "trade", "instrument", "orderBookL2", "orderBookL2_25", "orderBook10"})
-"""Tables whose `timestamp` is the moment of the change; elsewhere it is the end of a bin, or a time to come."""
+"""Tables whose `timestamp` is the time of the change; in others it is the end of a bin, or a time in the future."""
 Row = dict[str, Any]
-"""A table's row: wire names and JSON values."""
+"""A row of a table, with the names on the wire and JSON values."""
 
 
 def _name(update: TableUpdate) -> str:
@@ -29,17 +29,17 @@ def _name(update: TableUpdate) -> str:
 
 @wire_fields
 class TableUpdate(Message, frozen=True, kw_only=True, gc=False):
-    """What the server says about a table: its image, new rows, changed fields of rows, or the keys of deleted ones.
+    """An update of a table: its image, new rows, changed fields of rows, or the keys of deleted rows.
 
     Attributes:
-        table: its name, like "quote" or "order".
-        action: "partial" is the image that everything else builds on.
+        table: the table's name, like "quote" or "order".
+        action: "partial" for the image that all other updates build on, "insert", "update" or "delete".
         data: rows, or parts of rows.
-        key_fields: names of the fields that identify a row; empty for tables that only grow. This and what follows
-            come with a partial and are None otherwise.
-        filter: which rows the partial is the image of, like ``{"symbol": "XBTUSD"}``; empty for all.
-        types: field names and their types.
-        foreign_keys, attributes: field names and what they refer to, or how they are indexed.
+        key_fields: the names of the fields that identify a row; empty for tables that only grow. This and all following
+            attributes are None unless the action is "partial".
+        filter: the filter of the rows in the partial, like ``{"symbol": "XBTUSD"}``; empty for all rows.
+        types: maps field names to their types.
+        foreign_keys, attributes: map field names to the tables they refer to, and to how they are indexed.
     """
 
     table: str
@@ -53,14 +53,14 @@ class TableUpdate(Message, frozen=True, kw_only=True, gc=False):
 
     @property
     def name(self) -> str:
-        """The topic of its first row, like "quote:XBTUSD"; the table where it has no symbols."""
+        """The topic of the first row, like "quote:XBTUSD"; the table's name if it has no symbols."""
         return _name(self)
 
     name_of = cast(NameReader, staticmethod(_name))
 
     @property
     def venue_time(self) -> float | None:
-        """`timestamp` of the last row, in tables that say when a row came to be so; None in all others."""
+        """`timestamp` of the last row, if the table is in `TIMED_TABLES`; None otherwise and for images."""
         if self.action == "partial" or not self.data:
             return None
         return _venue_time(self.table, self.data[-1])
@@ -81,13 +81,13 @@ class _Item(NamedTuple):
 
 
 class TableItem(_Item):
-    """What handlers and iterators get: one row after it was merged. It unpacks into its first four attributes.
+    """A row after a change, which handlers and iterators get. It unpacks into its first four attributes.
 
     Attributes:
-        item: the whole row, the receiver's own copy.
-        symbol: the row's; None where the table is not about symbols.
-        table: its table.
-        action: what the server did: "partial", "insert", "update", or "delete" where deletes are asked for.
+        item: a copy of the complete row; the receiver may change it.
+        symbol: the row's symbol; None if the table has no symbols.
+        table: the table's name.
+        action: the server's action: "partial", "insert", "update", or "delete" if the stream has the option `deletes`.
         received_at: when the bytes were read from the socket, UNIX seconds (wall clock).
     """
 
@@ -95,29 +95,30 @@ class TableItem(_Item):
 
     @property
     def venue_time_has_zone(self) -> bool:
-        """Whether the rows of its table have a `venue_time` at all."""
+        """Whether the rows of the table have a `venue_time`."""
         return self.table in TIMED_TABLES
 
     @property
     def venue_time(self) -> float | None:
-        """The row's `timestamp`, UNIX seconds, in tables where it says when the row came to be so; else None."""
+        """The row's `timestamp` in UNIX seconds, if the table is in `TIMED_TABLES`; None otherwise."""
         return _venue_time(self.table, self.item)
 
     @classmethod
     def of(cls, row: Row, update: TableUpdate) -> TableItem:
-        """A row that a message brought."""
-        item = tuple.__new__(cls, (dict(row), row.get("symbol"), update.table, update.action))  # past namedtuple's own
+        """Create an item for a row of a message."""
+        # tuple.__new__ is faster than the constructor of a named tuple
+        item = tuple.__new__(cls, (dict(row), row.get("symbol"), update.table, update.action))
         item.received_at = update.received_at
         return item
 
 
 class Level(NamedTuple):
-    """One price of an order book.
+    """One level of an order book.
 
     Attributes:
-        price: in the symbol's quote currency.
-        size: contracts.
-        id: BitMEX's number for this price of this symbol; None in orderBook10.
+        price: the price in the symbol's quote currency.
+        size: the number of contracts.
+        id: BitMEX's id for this price of this symbol; None in orderBook10.
     """
 
     price: float
@@ -126,12 +127,12 @@ class Level(NamedTuple):
 
 
 class OrderBook(NamedTuple):
-    """A symbol's book at one moment.
+    """A snapshot of a symbol's order book.
 
     Attributes:
-        symbol: whose.
-        bids: best, which is highest, first.
-        asks: best, which is lowest, first.
+        symbol: the symbol.
+        bids: the bids, highest price first.
+        asks: the asks, lowest price first.
     """
 
     symbol: str

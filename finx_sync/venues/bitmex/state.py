@@ -1,4 +1,4 @@
-"""What BitMEX's protocol has to remember in one run: the tables, and which of them are to be asked for anew."""
+"""BitMEX's state in one run: the tables, and which of them must be requested again."""
 
 from __future__ import annotations
 
@@ -24,30 +24,31 @@ from finx_sync.venues.bitmex.topics import answered_by, covers, endpoint_of, spl
 __all__ = ["ROWS", "BitmexState", "rows_of"]
 
 DROPPED: Final = frozenset({"slow consumer", "conflated", "damaged recording", "trimmed", "relay lost"})
-"""Reasons of gaps on a connection that goes on; after the others the server sends all images anew."""
+"""The reasons of gaps after which the connection remains open; after all others the server sends new images."""
 HEAL_INTERVAL: Final = 5.0
-"""Seconds between two requests for the same table's image: a server that errs is not to be hammered."""
+"""Minimum seconds between two requests for the same image, so that a faulty server does not cause a flood of them."""
 
 TABLES_NOTED: Final = 1000
 MAX_NAMES: Final = 50_000
-"""Topics whose newest row is kept; beyond, the half that was seen first goes. A server may make up any number."""
+"""The number of topics whose latest row is kept, so that a server cannot fill the memory. If it is exceeded, the older
+half is removed."""
 ROWS: Final = "table"
-"""Event name of all rows; those of a table or of a symbol in it have the topic behind it."""
+"""The name of the event for all rows. The events of a table or a symbol have the topic after this name."""
 
 
 def rows_of(topic: str) -> str:
-    """Event name of the rows of a table, or of a symbol in it."""
+    """Return the name of the event for the rows of a table, or of a symbol in it."""
     return f"{ROWS} {topic}"
 
 
 class BitmexState(VenueState):
-    """Merges tables, and hands on the rows that change.
+    """Merges tables, and delivers the rows that change.
 
-    `storage`, `newest` and `forget` are for any thread.
+    Any thread may use `storage`, `newest` and `forget`.
 
     Args:
-        lock: guards the tables.
-        deletes: hand on deleted rows too, as they were.
+        lock: guards the tables; reentrant.
+        deletes: whether to deliver deleted rows too, with their last values.
 
     Attributes:
         storage: the tables.
@@ -59,29 +60,31 @@ class BitmexState(VenueState):
         self._lock = nullcontext() if lock is None else lock
         self.storage = Storage(lock)
         self._deletes = deletes
+        # Only the dispatch thread changes it, one entry at a time, and rows never change: others may read it unlocked.
         self._newest: dict[str, tuple[Row, TableUpdate]] = {}
         self._desired: dict[Subscription, None] = {}
-        self._given_up: set[str] = set()  # topics whose image may still be on its way
+        self._given_up: set[str] = set()  # removed topics, whose images may still arrive
         self._healed_at: dict[str, float] = {}
-        self._noted: dict[str, Outcome] = {}  # by table: a message counts as its newest, too
-        # Which events have handlers, by topic; as of `_wanted`, which is another one when handlers come or go.
+        self._noted: dict[str, Outcome] = {}  # by table: a message is also stored under the name of its table
+        # The events that have handlers, by topic. They are computed for `_wanted`, which is replaced by another object
+        # when handlers are added or removed.
         self._wanted: Container[Topic] = ()
         self._events: dict[str, tuple[str, ...]] = {}
 
-    # For any thread
+    # Any thread
 
     def newest(self, topic: str) -> TableItem | None:
-        """The row of a topic, like "quote:XBTUSD" or "margin", that changed last; None where there was none yet."""
+        """Return the row of a topic, like "quote:XBTUSD" or "margin", that changed last; None if there is none yet."""
         found = self._newest.get(topic)
         return None if found is None else TableItem.of(*found)
 
     def forget(self, topic: str) -> None:
-        """Drop a topic's rows, also those of an image that is still on its way."""
+        """Remove the rows of a topic, and ignore an image of it that still arrives."""
         with self._lock:
             self._given_up.add(topic)
             self.storage.forget(*split_topic(topic))
 
-    # For the dispatch thread
+    # The dispatch thread
 
     def added(self, subscription: Subscription, now: float) -> Outcome:
         self._desired[subscription] = None
@@ -97,7 +100,7 @@ class BitmexState(VenueState):
         table, symbol = split_topic(subscription.name)
         if symbol is not None:
             return NOTHING
-        # Parts of it that are wanted on their own were dropped with it.
+        # This also removed the rows of symbols that have their own subscription: request them again.
         return _asked_anew(one for one in self._desired if one.name.startswith(f"{table}:"))
 
     def opened(self, connection: Hashable, endpoint: str, now: float) -> Outcome:
@@ -117,6 +120,8 @@ class BitmexState(VenueState):
         noted = self._noted.get(table) or self._note(table)
         commands: tuple[Command, ...] = ()
         if action == "partial":
+            # One lock for the check and the merge: otherwise `forget` could run in between on another thread, and the
+            # rows that it removes would come back.
             with self._lock:
                 if answered_by(message) in self._given_up:
                     return noted
@@ -135,7 +140,7 @@ class BitmexState(VenueState):
         return self._noted.setdefault(table, Outcome(names=(table,)))
 
     def _rows(self, update: TableUpdate, rows: list[Row], wanted: Container[Topic]) -> list[tuple[Topic, Any]]:
-        """What handlers get of the rows that a message has changed."""
+        """Return what handlers get for the rows that a message has changed."""
         table = update.table
         messages: list[tuple[Topic, Any]] = []
         if update.action == "delete" and not self._deletes:
@@ -145,7 +150,7 @@ class BitmexState(VenueState):
         newest, events_of = self._newest, self._events
         if len(newest) > MAX_NAMES or len(events_of) > MAX_NAMES:
             self._forget_surplus()
-        # What is kept keeps no other rows.
+        # The stored message has no data, so that it does not keep other rows alive.
         head = TableUpdate(received_at=update.received_at, table=table, action=update.action, data=[])
         for row in rows:
             symbol = row.get("symbol")
@@ -154,10 +159,10 @@ class BitmexState(VenueState):
             events = events_of.get(name)
             if events is None:
                 all_three = (ROWS, rows_of(table), rows_of(name))
-                # Twice the same where a table has no symbols.
+                # If the table has no symbols, two of them are the same.
                 events = events_of[name] = tuple(event for event in dict.fromkeys(all_three) if event in wanted)
             for event in events:
-                messages.append((event, TableItem.of(row, update)))  # noqa: PERF401  # most often there is one or none
+                messages.append((event, TableItem.of(row, update)))  # noqa: PERF401  # usually at most one event
         return messages
 
     def _forget_surplus(self) -> None:
@@ -176,14 +181,14 @@ class BitmexState(VenueState):
         return self._heal(now) if self.storage.lost else NOTHING
 
     def _distrust(self, endpoint: str | None, now: float) -> Outcome:
-        """Changes of unknown tables were lost: ask again for all tables of one endpoint, or of every one."""
+        """Request the tables of one endpoint (None: of all) again, after changes of unknown tables were lost."""
         for subscription in self._desired:
             if endpoint is None or endpoint_of(subscription.name) == endpoint:
                 self.storage.lost.add(split_topic(subscription.name))
         return self._heal(now)
 
     def _heal(self, now: float) -> Outcome:
-        """Ask for new images of tables that a change did not fit: something was lost, or the server erred."""
+        """Request new images of the tables in `Storage.lost`: changes were lost, or the server made an error."""
         healed: dict[Subscription, None] = {}
         for table, symbol in list(self.storage.lost):
             subscriptions = [subscription for subscription in self._desired if covers(subscription.name, table, symbol)]
@@ -201,7 +206,7 @@ class BitmexState(VenueState):
         return _asked_anew(healed, "changes were lost")
 
     def _doubt(self, topic: str) -> None:
-        """Take in no news of a topic until its next image; tables that only grow need none to go on growing."""
+        """Ignore changes of a topic until its next image, except in tables that only grow, which need no image."""
         table, symbol = split_topic(topic)
         if self.storage.keys.get(table):
             self.storage.forget(table, symbol)

@@ -1,10 +1,10 @@
-"""The tables as the server has them: partials, inserts, updates and deletes, merged. No clock: times are handed in.
+"""The server's tables, merged from partials, inserts, updates and deletes. It reads no clock; times are arguments.
 
-Rules (BitMEX documentation, *WebSocket API*; in brackets what other clients do): nothing counts until a topic's partial
-has come; a partial replaces the rows of its own filter and no others [the official client throws the other symbols'
-rows away]; rows are found by the partial's keys, each in one step [others search from the first row]; an update holds
-the changed fields only, and one of a book has no price, which its id stands for. A row is never changed, only replaced:
-whoever holds one has a picture of its moment.
+The rules (BitMEX documentation, *WebSocket API*; in brackets, what others do): messages about a topic are ignored
+before its partial. A partial replaces the rows that match its filter and no others [the official client removes the
+rows of other symbols]. Rows are found by the keys named in the partial, in constant time [others search from the first
+row]. An update contains only the changed fields; in a book it has no price, which the id stands for. A row is never
+changed, only replaced, so a row that was read remains a consistent snapshot.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from finx_sync.venues.bitmex.tables import BOOKS, KeyedTable, MergedTable, new_t
 __all__ = ["Storage"]
 
 FINISHED_ORDERS_KEPT: Final = 60.0
-"""Seconds that a filled, cancelled or rejected order can still be looked up."""
+"""Seconds for which a filled, cancelled or rejected order is kept."""
 FINISHED: Final = frozenset({"Filled", "Canceled", "Rejected", "Expired", "DoneForDay", "Stopped"})
-"""`ordStatus` of an order that cannot fill any more (FIX 4.4, tag 39, in BitMEX's words)."""
+"""The values of `ordStatus` of orders that can no longer be filled (FIX 4.4, tag 39, with BitMEX's names)."""
 
 
 class _Tables(Mapping[str, list[Row]]):
-    """The tables by name, each as a list made when it is asked for."""
+    """A mapping of names to tables, which makes a list of rows on each access."""
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
@@ -48,13 +48,13 @@ class Storage:
     """All tables of a stream.
 
     Args:
-        lock: held while a message is merged and while rows are read, so that no reader sees half a message.
+        lock: held while a message is merged and while rows are read, so that readers never see a partly merged message.
 
     Attributes:
-        data: table name to its rows, in lists made at the moment they are asked for. Rows are shared, so do not change
-            them; none of them ever changes afterwards.
-        lost: (table, symbol) of what could not be merged: changes of rows that are not there, rows without their keys.
-            Whoever keeps the tables right takes these out and asks for their partials again.
+        data: maps table names to lists of rows, which are made on each access. Rows are shared and never change, so do
+            not modify them.
+        lost: the (table, symbol) of changes that could not be merged, because the row is missing or its keys are.
+            `BitmexState` removes them and requests new partials. Only for the dispatch thread.
     """
 
     def __init__(self, lock: AbstractContextManager[Any] | None = None) -> None:
@@ -66,26 +66,26 @@ class Storage:
 
     @property
     def keys(self) -> dict[str, list[str]]:
-        """Table name to the fields that identify its rows; of the tables that have come."""
+        """Maps the names of the tables received so far to the fields that identify their rows."""
         with self._lock:
             return {name: list(table.keys) for name, table in self._tables.items()}
 
     def rows(self, table: str, symbol: str | None = None) -> list[Row]:
-        """The rows of a table, or those of a symbol in it; none where nothing has come yet."""
+        """Return the rows of a table, or of a symbol in it; an empty list if nothing has been received yet."""
         with self._lock:
             found = self._tables.get(table)
             return [] if found is None else found.rows(symbol)
 
     def is_ready(self, table: str, symbol: str | None = None) -> bool:
-        """Whether the partial has come: of a whole table, or the one that covers a symbol in it."""
+        """Return whether the partial of a table, or one that covers a symbol in it, has been received."""
         with self._lock:
             found = self._tables.get(table)
             return found is not None and found.is_ready(symbol)
 
     def find_item_by_keys(self, table: str, match: Mapping[str, Any]) -> Row | None:
-        """The row of a table whose key fields have these values, in one step however large the table is.
+        """Return the row of a table whose key fields have these values, in constant time; None if there is none.
 
-        In a table without keys (quote, trade and their bins) it is the newest row that agrees with all of `match`.
+        In a table without keys (quote, trade and their bins), return the newest row that matches all of `match`.
 
         Raises:
             InvalidInputError: `match` lacks a key field.
@@ -100,7 +100,7 @@ class Storage:
             return found.find(match)
 
     def order_book(self, symbol: str) -> OrderBook:
-        """A symbol's book, best prices first, from the fullest book table that has come; empty without one."""
+        """Return a symbol's book, best prices first, from the deepest book table received; empty if there is none."""
         with self._lock:
             tables = [self._tables[name] for name in BOOKS if name in self._tables]
             rows = next((rows for table in tables if (rows := table.rows(symbol))), None)
@@ -118,24 +118,24 @@ class Storage:
         bids, asks = ([Level(price, size, None) for price, size in side] for side in sides)
         return OrderBook(symbol, bids, asks)
 
-    # writing
+    # Writing
 
     def apply(self, update: TableUpdate, now: float) -> list[Row]:
         """Merge a message.
 
         Args:
             update: the message.
-            now: seconds on any clock that only goes forward.
+            now: seconds on a monotonic clock.
 
         Returns:
-            The whole rows that it put in or changed, or those that it deleted; none before the partial.
+            The complete rows that were inserted or changed, or those that were deleted; none before the partial.
         """
         with self._lock:
             if self._finished:
                 self._forget_finished(now)
             try:
                 rows = self._merge(update)
-            except (KeyError, TypeError, RecursionError):  # a row without its keys, or with none that can be one
+            except (KeyError, TypeError, RecursionError):  # a row lacks a key field, or its value cannot be a key
                 symbol = (update.filter or {}).get("symbol")
                 self.lost.add((update.table, symbol if isinstance(symbol, str) else None))
                 return []
@@ -165,25 +165,25 @@ class Storage:
         return rows
 
     def expire(self, now: float) -> None:
-        """Remove the orders that have been finished for a minute; `now` as in `apply`."""
+        """Remove the orders that were finished at least a minute ago; `now` as in `apply`."""
         with self._lock:
             self._forget_finished(now)
 
     def forget(self, table: str, symbol: str | None = None) -> None:
-        """Drop what is known of a topic; news about it are ignored until its next partial."""
+        """Remove the rows of a topic; changes of it are ignored until its next partial."""
         with self._lock:
             if table in self._tables:
                 self._tables[table].forget({} if symbol is None else {"symbol": symbol})
 
     def suspend(self, tables: Iterable[str]) -> None:
-        """Keep tables as they are, to look at: the connection that kept them up to date is gone."""
+        """Keep tables readable in their current state, after the connection that updated them was lost."""
         with self._lock:
             for name in tables:
                 if name in self._tables:
                     self._tables[name].suspend()
 
     def clear(self, tables: Iterable[str]) -> None:
-        """Drop whole tables: a new connection brings new ones."""
+        """Remove tables, because a new connection sends new ones."""
         with self._lock:
             for name in tables:
                 self._tables.pop(name, None)
@@ -196,7 +196,7 @@ class Storage:
             try:
                 if isinstance(table, KeyedTable) and (row := table.find(order)) is not None and _is_finished(row):
                     table.delete([row], [])
-            except (KeyError, TypeError):  # a later image has named other keys, which this row lacks
+            except (KeyError, TypeError):  # a later image has other keys, which this row lacks
                 continue
 
 

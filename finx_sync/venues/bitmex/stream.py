@@ -1,4 +1,4 @@
-"""`BitmexStream`: BitMEX's tables, merged, into callbacks."""
+"""`BitmexStream`: merges BitMEX's tables and passes their rows to handlers."""
 
 from __future__ import annotations
 
@@ -28,37 +28,38 @@ __all__ = ["BitmexStream"]
 TableHandler = TypeVar("TableHandler", bound=Callable[[TableItem], object])
 
 CHANNELS: Final = ("instrument", "quote", "trade", "tradeBin1m")
-"""What each symbol subscribes, as in the seed of this venue (bitmex-trio-websocket)."""
+"""The default tables of each symbol, as in the client that this venue is modelled on (bitmex-trio-websocket)."""
 PRIVATE_CHANNELS: Final = ("margin", "position", "order", "execution")
-"""What an account subscribes, likewise."""
+"""The tables of an account, as in the same client."""
 SWITCH_DEFAULT: Final = 60.0
 SWITCH_MINIMUM: Final = 20.0
 SWITCH_MAXIMUM: Final = 86_400.0
-"""Seconds; it is renewed every 15, and a day is no switch any more."""
+"""Seconds. The switch is renewed every 15 s, so it must be longer; a switch of more than a day is useless."""
 
 
 class BitmexStream(Stream[TableItem]):
-    """Streams from BitMEX. Making one does no I/O.
+    """A stream from BitMEX. Creating one does no I/O.
 
-    Handlers and iterators get a `TableItem`, which unpacks into ``(item, symbol, table, action)``: `item` is the whole
-    row after the change. `storage` holds all tables; a new connection empties it, and the server's images fill it.
+    Handlers and iterators get a `TableItem`, which unpacks into ``(item, symbol, table, action)``; `item` is the
+    complete row after the change. `storage` holds all tables; a new connection empties it until the server's images
+    arrive.
 
     Args:
-        symbols: one, or several; each subscribes all of `channels`.
-        environment: "production" (what BitMEX calls the mainnet; as without), "test" or "sandbox" (embedded).
-        url: another address, like "wss://host/realtime", or a relay's feed, like "redis://host".
-        api_key, api_secret: both or none. With them the account's channels are subscribed as well: margin, position,
-            order, execution.
-        dead_mans_switch: seconds after which BitMEX cancels all orders of the account if it hears nothing from us;
-            renewed every 15 seconds while connected, so not below 20. True is 60 seconds. Stopping the stream leaves
-            it running.
-        channels: tables for each symbol; tables that know no symbols are subscribed as they are.
-        deletes: hand on deleted rows too, as they were, with the action "delete".
-        options: what every stream takes; see `finx_sync.session.options.Options`.
+        symbols: one or several symbols; the stream subscribes to all `channels` of each.
+        environment: "production" (the default, which BitMEX calls the mainnet), "test" or "sandbox" (embedded).
+        url: another address, like "wss://host/realtime", or that of a relay's feed, like "redis://host".
+        api_key, api_secret: both or neither. If they are given, the stream also subscribes to the account's tables
+            margin, position, order and execution.
+        dead_mans_switch: seconds after which BitMEX cancels all orders of the account if the switch is not renewed;
+            at least 20, because it is renewed every 15 seconds while connected. True means 60 seconds. The switch is
+            still active after the stream stops.
+        channels: the tables to subscribe to for each symbol; those without symbols are subscribed to once.
+        deletes: whether to deliver deleted rows too, with their last values and the action "delete".
+        options: the options that every stream takes; see `finx_sync.session.options.Options`.
 
     Raises:
-        ConfigError: an unknown environment, half of the credentials, or an option that cannot be right.
-        InvalidInputError: no symbol, no table.
+        ConfigError: the environment is unknown, only half of the credentials is given, or an option is invalid.
+        InvalidInputError: a symbol or a table is invalid.
     """
 
     @takes_options()
@@ -78,13 +79,13 @@ class BitmexStream(Stream[TableItem]):
         account = account_of("bitmex", ENVIRONMENTS, environment, url, EXAMPLE)
         account.key = credentials = _credentials(api_key, api_secret)
         if dead_mans_switch and account.feed is not None:
-            raise ConfigError("dead_mans_switch is renewed on a connection to BitMEX: it cannot go by way of Redis")
+            raise ConfigError("dead_mans_switch must be renewed on a connection to BitMEX, which a feed on Redis is not")
         self._deletes = checked_switch("deletes", deletes)
         codec = BitmexCodec(account.base_url or "", _switch_after(dead_mans_switch, credentials))
         super().__init__(codec, account, **options)
         tables = several(channels, "channels")
         if not symbols and channels is not CHANNELS:
-            raise ConfigError("channels are subscribed for each symbol: give symbols, or call subscribe() for tables")
+            raise ConfigError("channels apply to each symbol: give symbols too, or call subscribe() for whole tables")
         for symbol in several(symbols, "symbols"):
             for channel in tables:
                 self.subscribe(channel if channel in SYMBOLLESS_TABLES else f"{channel}:{symbol}")
@@ -98,15 +99,15 @@ class BitmexStream(Stream[TableItem]):
     @overload
     def on_table(self, handler: str, /, *names: str) -> Callable[[TableHandler], TableHandler]: ...
     def on_table(self, handler: Any = None, /, *names: Any) -> Any:
-        """Call a function with every row that changes (``@stream.on_table``), or with those of a table, or of symbols.
+        """Register a handler for every row that changes, or for the rows of a table or of some of its symbols.
 
-        ``@stream.on_table("order")`` is for a table, ``@stream.on_table("order", "XBTUSD")`` for a symbol in it. A
-        plain call works too, ``stream.on_table(handler, "order", "XBTUSD")``, and returns the handler. It runs on
-        the dispatch thread.
+        It is a decorator: ``@stream.on_table`` for all rows, ``@stream.on_table("order")`` for a table, or
+        ``@stream.on_table("order", "XBTUSD")`` for a symbol in it. A plain call works too:
+        ``stream.on_table(handler, "order", "XBTUSD")`` returns the handler. The handler runs on the dispatch thread.
 
         Raises:
-            HandlerError: it cannot be called with one argument.
-            InvalidInputError: no table, no symbol.
+            HandlerError: the handler cannot be called with one argument.
+            InvalidInputError: the table or a symbol is invalid.
         """
         if isinstance(handler, str):
             events = _events((handler, *names))
@@ -129,23 +130,23 @@ class BitmexStream(Stream[TableItem]):
     # Subscriptions
 
     def subscribe(self, *topics: str) -> None:
-        """Ask for tables, now or when the stream starts, and again after every reconnect.
+        """Subscribe to tables, now or when the stream starts, and again after every reconnect.
 
         Args:
-            topics: a table ("margin"; "trade" is that of all symbols), or a symbol's part of one ("trade:XBTUSD").
+            topics: tables ("margin"; "trade" covers all symbols), or tables of one symbol ("trade:XBTUSD").
 
         Raises:
-            InvalidInputError: no topic.
-            ConfigError: a table of the account, and the stream has no credentials.
+            InvalidInputError: a topic is invalid.
+            ConfigError: a table belongs to an account, but the stream has neither credentials nor a feed.
         """
         for subscription in [parse_topic(one) for one in checked_names(topics)]:
             table = subscription.name.partition(":")[0]
             if table in PRIVATE_TABLES and self._account.key is None and self._account.feed is None:
-                raise ConfigError(f"the table {table} is an account's own: give api_key and api_secret")
+                raise ConfigError(f"the table {table} belongs to an account: give api_key and api_secret")
             self._subscribe(subscription)
 
     def unsubscribe(self, *topics: str) -> None:
-        """Unsubscribe from tables; their rows are dropped at once."""
+        """Unsubscribe from tables; their rows are removed at once."""
         for subscription in [parse_topic(one) for one in checked_names(topics)]:
             if self._subscriptions.wants(subscription):
                 self._state.forget(subscription.name)
@@ -153,22 +154,22 @@ class BitmexStream(Stream[TableItem]):
 
     @property
     def topics(self) -> list[str]:
-        """What is subscribed, in the order in which it was asked for; what the server refused is not among it."""
+        """The subscribed topics, in the order in which they were requested, without those that the server refused."""
         return [subscription.name for subscription in self._subscriptions.desired()]
 
-    # The tables
+    # Tables
 
     @property
     def storage(self) -> Storage:
-        """All tables of this run as they stand; any thread.
+        """All tables of this run in their current state; any thread.
 
-        They outlast their connection until the next one opens, or for ever. The next run has tables of its own.
+        They can be read after their connection has ended, until the next connection opens. The next run has new tables.
         """
         return self._state.storage
 
     @property
     def _state(self) -> BitmexState:
-        """What the present run remembers."""
+        """The state of the current run."""
         assert isinstance(self._venue, BitmexState)
         return self._venue
 
@@ -176,20 +177,20 @@ class BitmexStream(Stream[TableItem]):
         return BitmexState(self._venue_lock, deletes=self._deletes)
 
     def latest(self, name: str) -> TableItem | None:
-        """The row of a topic, like "quote:XBTUSD" or "margin", that changed last; None where there was none yet."""
+        """Return the row of a topic, like "quote:XBTUSD" or "margin", that changed last; None if there is none yet."""
         return self._state.newest(*checked_names((name,)))
 
     def wait_until_filled(self, *topics: str, timeout: float = 10.0) -> None:
-        """Wait until the images of tables have come.
+        """Wait until the images of tables have been received. Any thread except the dispatch thread.
 
         Args:
-            topics: which; all that are subscribed without. One that the server refuses is not waited for.
+            topics: the topics to wait for; all subscribed ones if none are given. Refused topics are ignored.
             timeout: seconds.
 
         Raises:
-            StreamTimeoutError: some did not come in time.
+            StreamTimeoutError: an image was not received in time.
             UsageError: the stream is not running, or this is the dispatch thread.
-            FinxSyncError: why the stream failed.
+            FinxSyncError: the error that the stream failed with.
         """
         checked_names(topics)
         checked_limit("timeout", timeout)
@@ -202,7 +203,7 @@ class BitmexStream(Stream[TableItem]):
                 return
             if (left := deadline - time.monotonic()) <= 0:
                 raise StreamTimeoutError(f"no image of {', '.join(missing)} within {timeout:g} s")
-            # A refusal is not announced here, so look again soon.
+            # A refusal does not wake this wait, so check again soon.
             self._venue_changes.wait_for(lambda: not self._missing(topics), min(left, 0.1))
 
     def _missing(self, topics: tuple[str, ...]) -> list[str]:
@@ -211,10 +212,10 @@ class BitmexStream(Stream[TableItem]):
 
 
 def _events(names: tuple[str, ...]) -> list[str]:
-    """The events of a table, of symbols in it, or of all.
+    """Return the events of a table, of symbols in it, or of all tables.
 
     Raises:
-        InvalidInputError: no table, no symbol.
+        InvalidInputError: the table or a symbol is invalid.
     """
     table, *symbols = names_of_handler(names) or ("",)
     if not table:
@@ -227,14 +228,14 @@ def _credentials(api_key: str | None, api_secret: str | None) -> BitmexCredentia
     if not api_key and not api_secret:
         return None
     if not api_key or not api_secret:
-        raise ConfigError("api_key and api_secret belong together: give both, or none for public data")
+        raise ConfigError("api_key and api_secret belong together: give both, or neither for public data")
     if not isinstance(api_key, str) or not isinstance(api_secret, str):
-        raise ConfigError("api_key and api_secret are text")
+        raise ConfigError("api_key and api_secret must be strings")
     return BitmexCredentials(api_key, api_secret)
 
 
 def _switch_after(seconds: float | bool | None, credentials: BitmexCredentials | None) -> int | None:
-    """The dead man's switch in milliseconds."""
+    """Convert `dead_mans_switch` to milliseconds; None for no switch."""
     if seconds is None or seconds is False:
         return None
     if credentials is None:
@@ -242,6 +243,6 @@ def _switch_after(seconds: float | bool | None, credentials: BitmexCredentials |
     after = SWITCH_DEFAULT if seconds is True else seconds
     if not isinstance(after, (int, float)) or not SWITCH_MINIMUM <= after <= SWITCH_MAXIMUM:
         raise ConfigError(
-            f"dead_mans_switch is renewed every 15 s; it is a number of seconds from {SWITCH_MINIMUM:g} to a day"
+            f"dead_mans_switch is renewed every 15 s; give a number of seconds from {SWITCH_MINIMUM:g} to a day"
         )
     return int(after * 1000)

@@ -1,4 +1,4 @@
-"""One table: its rows, and which of them the partials have covered. See `storage` for the rules."""
+"""A table: its rows, and the symbols whose partials were received. See `storage` for the rules."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from finx_sync.venues.bitmex.messages import Row
 __all__ = ["BOOKS", "Key", "KeyedTable", "LogTable", "MergedTable", "new_table"]
 
 ROWS_KEPT: Final = 200
-"""For each table and symbol, as in BitMEX's own client; orders and books are kept whole."""
+"""The number of rows kept for each table and symbol, as in BitMEX's own client; orders and books are kept in full."""
 BOOKS: Final = ("orderBookL2", "orderBookL2_25")
 UNBOUNDED: Final = frozenset({"order", *BOOKS})
 
@@ -23,19 +23,19 @@ Key = Any
 
 
 def new_table(name: str, keys: list[str]) -> MergedTable:
-    """The kind of table that fits the keys which a partial names."""
+    """Create the kind of table that matches the keys in a partial."""
     return KeyedTable(name, keys) if keys else LogTable(name)
 
 
 class MergedTable(abc.ABC):
-    """What both kinds share.
+    """The common base of both kinds of table.
 
     Args:
-        name: its name.
+        name: the table's name.
         keys: the fields that identify a row.
 
     Attributes:
-        by_symbol: whether its key alone shows which symbol a row belongs to.
+        by_symbol: whether rows are stored by symbol: their keys contain the symbol, or there are no keys.
     """
 
     def __init__(self, name: str, keys: list[str]) -> None:
@@ -46,18 +46,18 @@ class MergedTable(abc.ABC):
         self._all_ready = False
 
     def is_ready(self, symbol: str | None) -> bool:
-        """Whether the partial that covers a symbol's rows has come."""
-        if symbol is None and not self.by_symbol:  # a row that does not say whose it is
+        """Return whether the partial that covers a symbol's rows has been received."""
+        if symbol is None and not self.by_symbol:  # a row without a symbol
             return self._all_ready or bool(self._ready)
         return self._all_ready or symbol in self._ready
 
     def suspend(self) -> None:
-        """Keep the rows, but take in no news until the next partials."""
+        """Keep the rows, but ignore changes until the next partials."""
         self._all_ready = False
         self._ready.clear()
 
     def partial(self, chosen: Mapping[str, Any], data: list[Row]) -> list[Row]:
-        """Replace the rows that the filter `chosen` describes."""
+        """Replace the rows that match the filter `chosen`."""
         symbol = chosen.get("symbol")
         self.forget(chosen)
         if symbol is None:
@@ -67,7 +67,7 @@ class MergedTable(abc.ABC):
         return self.insert(data)
 
     def forget(self, chosen: Mapping[str, Any]) -> None:
-        """Drop the rows that a filter describes, and ignore news about them until their next partial."""
+        """Remove the rows that match a filter, and ignore changes of them until their next partial."""
         symbol = chosen.get("symbol")
         if symbol is None:
             self.suspend()
@@ -77,31 +77,31 @@ class MergedTable(abc.ABC):
 
     @abc.abstractmethod
     def _remove(self, symbol: str | None, chosen: Mapping[str, Any]) -> None:
-        """Drop the rows that agree with all of `chosen`; those of `symbol` only where it is given."""
+        """Remove the rows that match all of `chosen`; if `symbol` is given, only rows of that symbol."""
 
     @abc.abstractmethod
     def rows(self, symbol: str | None = None) -> list[Row]:
-        """All rows, or those of a symbol, in the order of their first appearance within each symbol."""
+        """Return all rows, or those of a symbol; the rows of each symbol are in the order of their first appearance."""
 
     @abc.abstractmethod
     def find(self, match: Mapping[str, Any]) -> Row | None:
-        """The row that `match` describes, which holds all key fields."""
+        """Return the row for `match`, which contains all key fields; None if there is none."""
 
     @abc.abstractmethod
     def insert(self, data: list[Row]) -> list[Row]:
-        """Add rows; one with the key of another takes its place."""
+        """Add rows and return them; a row replaces an existing one with the same key."""
 
     @abc.abstractmethod
     def update(self, data: list[Row], lost: list[Row]) -> list[Row]:
-        """Merge changed fields; returns the whole rows, and adds the changes of rows that are not there to `lost`."""
+        """Merge changed fields; return the complete rows, and add changes of missing rows to `lost`."""
 
     @abc.abstractmethod
     def delete(self, data: list[Row], lost: list[Row]) -> list[Row]:
-        """Remove rows; returns them as they were, and adds the keys of those that were not there to `lost`."""
+        """Remove rows; return them with their last values, and add the keys of missing rows to `lost`."""
 
 
 class KeyedTable(MergedTable):
-    """Rows by symbol where the keys have one, then by key: each step costs the same whatever the table holds."""
+    """A table with keys. Rows are stored by symbol (if it is a key) and by key, so each access takes constant time."""
 
     def __init__(self, name: str, keys: list[str]) -> None:
         super().__init__(name, keys)
@@ -135,7 +135,7 @@ class KeyedTable(MergedTable):
             key = key_of(change)
             part = self._part(change)
             row = part.get(key)
-            if row is None and self._is_book:  # a price that went from bid to ask or back keeps its id
+            if row is None and self._is_book:  # a price that changes sides keeps its id
                 row = part.pop(key_of({**change, "side": _OTHER_SIDE.get(change["side"])}), None)
             if row is None:
                 lost.append(change)
@@ -169,7 +169,7 @@ class KeyedTable(MergedTable):
 
 
 class LogTable(MergedTable):
-    """Rows without keys, which are only ever added: quotes, trades and their bins. The newest of each symbol stay."""
+    """A table without keys that only grows: quotes, trades and their bins. The newest rows of each symbol are kept."""
 
     def __init__(self, name: str) -> None:
         super().__init__(name, [])

@@ -1,4 +1,4 @@
-"""BitMEX's topics: a table ("margin"), or a symbol's part of one ("trade:XBTUSD").
+"""BitMEX's topics: a table ("margin"), or one symbol of a table ("trade:XBTUSD").
 
 Source: BitMEX documentation, *WebSocket API*, section *Subscriptions*.
 """
@@ -30,11 +30,11 @@ TOPIC: Final = "topic"
 
 PLATFORM_ENDPOINT: Final = "platform"
 PLATFORM_TABLES: Final = frozenset({"announcement", "chat", "connected", "publicNotifications"})
-"""Served on a connection of their own, without symbols."""
+"""The tables that are served on a separate connection; they have no symbols."""
 PRIVATE_TABLES: Final = frozenset(
     {"account", "affiliate", "execution", "margin", "order", "position", "privateNotifications", "transact", "wallet"}
 )
-"""Account-locked: they need credentials."""
+"""The tables of an account, which require credentials ("account-locked")."""
 SYMBOLLESS_TABLES: Final = PLATFORM_TABLES | frozenset(
     {
         "account", "affiliate", "funds", "historical", "insurance", "margin", "privateNotifications", "transact",
@@ -47,35 +47,35 @@ _SYMBOL: Final = re.compile(r"[^\s,:\"\\]+")
 
 
 def parse_topic(name: str) -> Subscription:
-    """The subscription of a topic.
+    """Return the subscription to a topic.
 
     Raises:
-        InvalidInputError: it is no topic.
+        InvalidInputError: it is not a topic.
     """
     table, colon, symbol = name.partition(":") if isinstance(name, str) else ("", "", "")
     if not _TABLE.fullmatch(table) or (colon and not _SYMBOL.fullmatch(symbol)):
-        raise InvalidInputError(f"{name!r} is no topic; it looks like 'margin' or 'trade:XBTUSD'")
+        raise InvalidInputError(f"{name!r} is not a topic; give a name like 'margin' or 'trade:XBTUSD'")
     return Subscription(TOPIC, name)
 
 
 def split_topic(name: str) -> tuple[str, str | None]:
-    """A topic's table and symbol; None for all symbols."""
+    """Split a topic into its table and its symbol, which is None for all symbols."""
     table, _, symbol = name.partition(":")
     return table, symbol if symbol not in ("", "*") else None
 
 
 def endpoint_of(topic: str) -> str:
-    """The name of the connection that brings a topic, or a table."""
+    """Return the endpoint that serves a topic or a table."""
     return PLATFORM_ENDPOINT if topic in PLATFORM_TABLES else MAIN_ENDPOINT
 
 
 def covers(name: str, table: str, symbol: str | None) -> bool:
-    """Whether a topic brings rows of a symbol, or may bring those of an unknown one."""
+    """Return whether a topic includes the rows of a symbol; if `symbol` is None, whether it is of the same table."""
     its_table, its_symbol = split_topic(name)
     return its_table == table and (its_symbol in (None, symbol) or symbol is None)
 
 
 def answered_by(image: TableUpdate) -> str:
-    """The topic that an image answers."""
+    """Return the topic that an image belongs to."""
     symbol = (image.filter or {}).get("symbol")
     return f"{image.table}:{symbol}" if symbol and isinstance(symbol, str) else image.table

@@ -1,4 +1,4 @@
-"""BitMEX, as `finx_sync` finds it."""
+"""BitMEX's entry in the registry of venues."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["VENUE"]
 
 
 class ShownRow(NamedTuple):
-    """A row of a table, as it is shown."""
+    """A row of a table in the form that the command line shows."""
 
     topic: str
     action: str
@@ -25,7 +25,7 @@ class ShownRow(NamedTuple):
 
 
 def _subscribe(stream: BitmexStream, names: Sequence[str]) -> None:
-    """A name in capitals is a symbol: its quotes and trades; any other is a topic. Only what is named."""
+    """Subscribe only to `names`: one in capitals is a symbol, for its quotes and trades; any other is a topic."""
     stream.unsubscribe(*stream.topics)
     for name in names:
         stream.subscribe(*([name] if ":" in name or name[:1].islower() else [f"quote:{name}", f"trade:{name}"]))

@@ -1,6 +1,6 @@
-"""Deribit: its public tickers and index prices, as the messages that FinX makes of them.
+"""Deribit's protocol: public tickers and index prices, converted to FinX's message types.
 
-`StreamManager(environment="deribit")` is the stream; this is the protocol.
+The stream is `StreamManager(environment="deribit")`.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Deribit's JSON-RPC: requests, their answers, heartbeats, notifications.
+"""Deribit's codec for JSON-RPC: requests, their answers, heartbeats and notifications.
 
 Sources: Deribit API documentation, *JSON-RPC*, *Notifications*, *public/subscribe*, *public/unsubscribe*,
-*public/set_heartbeat*, *public/test*, *RPC Error Codes*; frames captured in July 2021. Where they are silent, chosen
-here: a channel that is not among the accepted ones is refused; an error that will pass (too many requests,
-maintenance) makes us come back, since a new connection asks for everything in few requests.
+*public/set_heartbeat*, *public/test*, *RPC Error Codes*; frames captured in July 2021. Assumptions where they are
+silent: a channel that is missing from the accepted ones is refused; a temporary error (too many requests, maintenance)
+leads to a reconnect, because a new connection requests all subscriptions in few requests.
 """
 
 from __future__ import annotations
@@ -42,35 +42,37 @@ __all__ = ["DeribitCodec", "Interval", "rpc", "websocket_url", "words_of"]
 PATH: Final = "/ws/api/v2"
 
 HEARTBEAT_INTERVAL: Final = 30
-"""Seconds, 10 at least: the server shows itself so often, and cuts off who does not answer its test requests."""
+"""Seconds, at least 10: the interval of the server's heartbeats. The server closes a connection that does not answer
+its test requests."""
 HEARTBEAT_ID: Final = 1
 TEST_ID: Final = 2
 UNSUBSCRIBE_ID: Final = 3
 FIRST_ID: Final = 4
-"""Of the requests on one connection whose answers are distinguished: those that subscribe."""
+"""The first id of subscription requests, which have different ids on one connection."""
 CHANNELS_AT_ONCE: Final = 250
 CHANNELS_AT_MOST: Final = 500
 REQUESTS_AT_ONCE: Final = 8
-"""Ten subscribing requests may come at once, and a large one has been refused with "request entity too large": so
-requests are small unless there would be too many of them."""
+"""The server accepts a burst of ten subscription requests, and has refused a large one with "request entity too large".
+So requests are small, unless there would be too many of them."""
 SHORT: Final = 200
-"""Bytes; a heartbeat is shorter, a ticker longer."""
+"""Bytes; heartbeats are shorter, tickers longer."""
 PASSING: Final = frozenset({10028, 10041, 10047, 10066, 11051, 13028, 13888})
-"""Too many requests, settlement, a full queue, too many at once, maintenance, no service, timed out."""
+"""The codes of temporary errors: too many requests, settlement, a full queue, too many concurrent requests,
+maintenance, service unavailable, timeout."""
 
 
 def websocket_url(base_url: str) -> str:
-    """Where the protocol is spoken; `base_url` may have the path already."""
+    """Return the URL of the websocket; `base_url` may already contain the path."""
     return base_url.rstrip("/").removesuffix(PATH) + PATH
 
 
 def rpc(number: int, method: str, /, **params: Any) -> str:
-    """A request."""
+    """Return a JSON-RPC request."""
     return json.dumps({"jsonrpc": "2.0", "id": number, "method": method, "params": params}, separators=(",", ":"))
 
 
 def words_of(error: Any) -> str:
-    """What an error object says, its code in front."""
+    """Return the text of an error object, preceded by its code."""
     if not isinstance(error, dict):
         return words(error)
     said = f"{words(error.get('code'))}: {words(error.get('message'))}"
@@ -87,10 +89,10 @@ class DeribitCodec(Codec):
 
     Args:
         base_url: ``wss://host``.
-        interval: how often a ticker may come.
+        interval: how often the server sends a ticker.
 
     Raises:
-        ConfigError: there is no such interval.
+        ConfigError: the interval is unknown.
     """
 
     venue = "Deribit"
@@ -99,7 +101,7 @@ class DeribitCodec(Codec):
 
     def __init__(self, base_url: str, interval: Interval = "100ms") -> None:
         if interval not in get_args(Interval):
-            raise ConfigError(f"interval is '100ms', 'agg2' or 'raw', not {interval!r}")
+            raise ConfigError(f"interval must be '100ms', 'agg2' or 'raw', not {interval!r}")
         super().__init__(base_url)
         self._interval = interval
 
@@ -119,7 +121,7 @@ class DeribitCodec(Codec):
         return [rpc(HEARTBEAT_ID, "public/set_heartbeat", interval=HEARTBEAT_INTERVAL)]
 
     def reflex(self, payloads: Sequence[bytes]) -> Sequence[str]:
-        """RpcAnswer test requests from the io thread: a server that waits for a slow handler would cut us off."""
+        """Answer test requests on the io thread, so that a slow handler cannot cause the server to disconnect."""
         return [
             rpc(TEST_ID, "public/test") for payload in payloads if len(payload) < SHORT and b'"test_request"' in payload
         ]
@@ -148,7 +150,7 @@ class DeribitCodec(Codec):
             return f"deribit_price_index.{index_of(subscription.name)}"
         return f"ticker.{subscription.name}.{self._interval}"
 
-    # Reading
+    # Decoding
 
     def decode(self, payloads: Sequence[bytes]) -> list[Decoded]:
         messages: list[Decoded] = []
@@ -163,14 +165,14 @@ class DeribitCodec(Codec):
 
 CHANNEL_AT: Final = len('{"jsonrpc":"2.0","method":"subscription","params":{"channel":"')
 _BY_CHANNEL: Final[dict[int, Callable[[bytes], Decoded]]] = {ord("t"): read_ticker, ord("d"): read_index}
-"""A peek at the channel's first letter: a guess at what is there, which decoding confirms."""
+"""The first letter of the channel suggests the kind of notification; decoding confirms it."""
 _NOT_PLAIN: Final = (msgspec.MsgspecError, ValueError, LookupError, OverflowError, RecursionError)
-"""What reading raises when the guess is wrong, or fields are missing."""
+"""The errors of decoding if it is another kind, or if fields are missing."""
 
 
 def _decode_frame(payload: bytes) -> Decoded:
-    """Read whatever is no ticker or index price as they usually come."""
-    text = str(payload, "utf-8", "replace")  # the transport has checked it; a replay may not have
+    """Decode a frame that is not a ticker or an index price in the usual form."""
+    text = str(payload, "utf-8", "replace")  # the transport has validated UTF-8, but a replay may not have
     try:
         frame = msgspec.json.decode(text)
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
@@ -186,13 +188,13 @@ def _decode_frame(payload: bytes) -> Decoded:
 
 
 def _answer(frame: dict[str, Any]) -> Decoded:
-    """What the answer to a request means, as far as it does not depend on what was asked; it repeats the id."""
+    """Interpret the answer to a request by its id; for subscription requests, `DeribitState` does the rest."""
     number, result, error = frame.get("id"), frame.get("result"), frame.get("error")
     number = number if isinstance(number, int) else None
     if error is not None:
         return _failure(number, error)
     if number == HEARTBEAT_ID:
-        return Authentication(accepted=True)  # the server serves us; there is no key that it could have taken
+        return Authentication(accepted=True)  # there is no key: any successful answer is enough
     if number == TEST_ID:
         return KeepAliveReply()
     if number is None or number < FIRST_ID:
@@ -206,7 +208,7 @@ def _failure(number: int | None, error: Any) -> Decoded:
     code = error.get("code") if isinstance(error, dict) else None
     if isinstance(code, int) and code in PASSING:
         return Reconnect(said)
-    if number == HEARTBEAT_ID:  # a server without heartbeats serves us all the same
+    if number == HEARTBEAT_ID:  # a server without heartbeats can still be used
         return Several((Authentication(accepted=True), ServerError(said)))
     if number is None or number < FIRST_ID:
         return ServerError(said)
@@ -214,13 +216,13 @@ def _failure(number: int | None, error: Any) -> Decoded:
 
 
 def _notification(frame: dict[str, Any], payload: bytes) -> Decoded:
-    """Read a notification of any form.
+    """Decode a notification of any form.
 
     Raises:
-        msgspec.MsgspecError, ValueError, LookupError, OverflowError: it has impossible values.
+        msgspec.MsgspecError, ValueError, LookupError, OverflowError: it has invalid values.
     """
     if frame["method"] == "heartbeat":
-        return Ignored()  # `reflex` has answered what is to be answered
+        return Ignored()  # `reflex` has already answered test requests
     if frame["method"] != "subscription":
         return Unknown()
     params = frame["params"]

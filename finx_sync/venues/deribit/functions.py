@@ -1,7 +1,7 @@
 """FinX's functions, as far as Deribit's public methods can answer them; no key needed.
 
 Sources: Deribit API documentation, *public/get_instruments*, *public/get_instrument*, *public/get_index_price*,
-*public/get_book_summary_by_currency*. FinX's own `listDeribitContracts` is what the first of them lists.
+*public/get_book_summary_by_currency*. FinX's `listDeribitContracts` returns the names that the first of them lists.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ SUMMARY: Final = {
     "best_bid_price": "bid_price",
     "best_ask_price": "ask_price",
 }
-"""Fields of a contract that have another name in a summary of it."""
+"""The fields of a contract that have other names in its summary."""
 PUBLIC: Final = "public/"
-"""The prefix of methods that need no login."""
+"""The prefix of methods that require no login."""
 
 
 class DeribitBackend:
-    """Answers functions from one Deribit server.
+    """Calls functions at one Deribit server.
 
     Args:
         base_url: ``wss://host``.
-        options: TLS, proxy and size limit are taken from here.
+        options: the options for TLS, the proxy and the size limit are used.
     """
 
     def __init__(self, base_url: str, options: Options) -> None:
@@ -51,14 +51,14 @@ class DeribitBackend:
         self._options = options
 
     def call(self, function: str, params: Mapping[str, Any], timeout: float) -> FunctionAnswer:
-        """Answer a FinX function, or call a public method of Deribit's (``public/...``).
+        """Call a FinX function, or one of Deribit's public methods (``public/...``).
 
         Raises:
-            UnsupportedError: Deribit has nothing like it.
-            FunctionTimeoutError: it took longer than `timeout` seconds.
+            UnsupportedError: Deribit has no equivalent of the function.
+            FunctionTimeoutError: the call took longer than `timeout` seconds.
             ServerRefusedError: the server answered with an error.
-            ConnectError, ConnectionLostError: no connection, or it ended before the answer.
-            UnreadableMessageError, UnexpectedReplyError: the answer is not JSON, or of another shape.
+            ConnectError, ConnectionLostError: no connection could be opened, or it ended before the answer.
+            UnreadableMessageError, UnexpectedReplyError: the answer is not JSON, or has an unexpected shape.
         """
         if function.startswith(PUBLIC):
             result, _ = self._ask(function, function, params, timeout)
@@ -73,8 +73,9 @@ class DeribitBackend:
             method, sent = "public/get_book_summary_by_currency", {"currency": params["baseInstrument"]}
         else:
             raise UnsupportedError(
-                f"Deribit cannot serve {function}, or not of the past; it serves list_contracts, get_tick_snap and "
-                "get_five_minute_matrix of now, get_reference_data, and call('public/...'); the rest needs FinX"
+                f"Deribit does not support {function}, or not for times in the past; it supports list_contracts, "
+                "get_tick_snap and get_five_minute_matrix for the current time, get_reference_data and "
+                "call('public/...'); everything else needs FinX"
             )
         result, frame = self._ask(function, method, sent, timeout)
         try:
@@ -94,7 +95,7 @@ class DeribitBackend:
     def _ask(
         self, function: str, method: str, params: Mapping[str, Any], timeout: float
     ) -> tuple[Any, Mapping[str, Any]]:
-        """Call a method; returns its result, and the whole frame."""
+        """Call a method; return its result and the whole frame."""
 
         def read(text: str) -> Any:
             try:
@@ -117,13 +118,13 @@ def _answer(reply: Any, value: Any) -> FunctionAnswer:
 
 
 def _contract(summary: Mapping[str, Any]) -> dict[str, Any]:
-    """A contract object as FinX's matrix has it, without what the summary lacks."""
+    """Convert a summary to a contract object of FinX's matrix, without the fields that the summary lacks."""
     renamed = {ours: summary[theirs] for ours, theirs in SUMMARY.items() if theirs in summary}
     return {**{name: value for name, value in summary.items() if name in WIRE_NAMES}, **renamed}
 
 
 def _tick(pair: str, result: Mapping[str, Any], frame: Mapping[str, Any]) -> Tick:
-    """The index price, at the time that the server stamped on its answer (microseconds)."""
+    """Return the index price as a tick, with the time of the server's answer (`usOut`, microseconds)."""
     moment = dt.datetime(1970, 1, 1) + dt.timedelta(milliseconds=frame["usOut"] // 1000)
     return Tick(
         pair=pair,

@@ -1,4 +1,4 @@
-"""Deribit's public feed for `StreamManager`: the handlers, ticks and functions that FinX has, as far as Deribit can."""
+"""Deribit's public feed for `StreamManager`, with FinX's handlers, ticks and functions as far as Deribit has them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from finx_sync.venues.deribit.functions import DeribitBackend
 from finx_sync.venues.finx.service import Between, Service
 
 if TYPE_CHECKING:
-    from finx_sync.functions.http import HttpClient  # slow to import: only when asked for
+    from finx_sync.functions.http import HttpClient  # slow to import, so imported only when used
 
 __all__ = ["ENVIRONMENTS", "DeribitService"]
 
@@ -25,11 +25,11 @@ ENVIRONMENTS: Final[dict[str, str | None]] = {
     "test": "wss://test.deribit.com",
     SANDBOX: None,
 }
-"""Deribit API documentation, *Overview*."""
+"""The address of each environment (Deribit API documentation, *Overview*)."""
 
 
 class DeribitService(Service):
-    """Takes no key: one of FinX's has no business at Deribit."""
+    """Deribit's service. It ignores the key, because a FinX key must not be sent to Deribit."""
 
     options: ClassVar[frozenset[str]] = frozenset({"interval"})
 
@@ -43,17 +43,17 @@ class DeribitService(Service):
         self.codec = DeribitCodec(self.account.base_url or "", interval)
 
     def functions(self, base_url: str, options: Options) -> Functions:
-        """Deribit's public methods."""
+        """Return the object that calls Deribit's public methods."""
         return DeribitBackend(base_url, options)
 
     def rest(self, base_url: str, client: Callable[[], HttpClient]) -> RestBackend:
-        """None of FinX's paths.
+        """Raise an error, because Deribit has none of FinX's REST paths.
 
         Raises:
             UnsupportedError: always.
         """
-        raise UnsupportedError("this function is one of FinX's REST paths; Deribit has none of them")
+        raise UnsupportedError("this function is one of FinX's REST paths, which Deribit does not have")
 
     def history(self, between: Between) -> History | None:
-        """Deribit has no history of index prices."""
+        """Return None: Deribit has no history of index prices."""
         return None

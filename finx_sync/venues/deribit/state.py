@@ -1,4 +1,4 @@
-"""What Deribit's protocol has to remember in one run: which subscriptions each open request is about."""
+"""Deribit's state in one run: the subscriptions of each open request."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from finx_sync.venues.base import (
 __all__ = ["DeribitState", "RpcAnswer"]
 
 KEPT: Final = 1024
-"""Requests of one connection whose answer is waited for; a server that never answers must not fill the memory."""
+"""The number of open requests remembered per connection, so that a server that never answers cannot fill the memory."""
 
 
 @dataclass(frozen=True)
 class RpcAnswer(RequestAnswer):
-    """The answer to a request that subscribes.
+    """The answer to a subscription request.
 
     Attributes:
         number: the request's id.
-        accepted: the channels that the server has granted.
-        error: its words where it refused them all, not yet redacted; else None.
+        accepted: the channels that the server has accepted.
+        error: the server's words if it refused them all, not yet redacted; otherwise None.
     """
 
     number: int
@@ -43,10 +43,10 @@ class RpcAnswer(RequestAnswer):
 
 
 class DeribitState(VenueState):
-    """Ties answers to requests.
+    """Matches answers to requests.
 
     Args:
-        channel_of: the channel of a subscription; pure.
+        channel_of: returns the channel of a subscription; pure.
     """
 
     takes: ClassVar[frozenset[type]] = frozenset({RpcAnswer})

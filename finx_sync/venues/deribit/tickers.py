@@ -1,7 +1,7 @@
-"""Deribit's notifications as messages.
+"""Conversion of Deribit's notifications to messages.
 
-FinX's contract object is Deribit's ticker: the same fields in the same order, `greeks` and `stats` taken out of their
-boxes and put at the end, `redis_key` in front. So a handler that was written for FinX runs on Deribit's own feed.
+FinX's contract object is Deribit's ticker: the same fields in the same order, with `redis_key` at the front and the
+fields of `greeks` and `stats` flattened at the end. So a handler that was written for FinX works with Deribit's feed.
 
 Sources: Deribit API documentation, channels *ticker.{instrument_name}.{interval}* and
 *deribit_price_index.{index_name}*; frames captured in July 2021.
@@ -22,16 +22,16 @@ from finx_sync.venues.finx import read_contracts
 __all__ = ["EXCHANGE", "ChannelUpdate", "index_of", "read_index", "read_ticker", "tick_of"]
 
 EXCHANGE: Final = "DERIBIT"
-"""What stands as the exchange of an index price."""
+"""The `exchange` of index prices."""
 
 
 @wire_fields
 class ChannelUpdate(Message, frozen=True, kw_only=True, gc=False):
-    """A notification of any other channel, as recordings of other programs hold them.
+    """A notification of any other channel; recordings made by other programs contain them.
 
     Attributes:
         channel: like "trades.BTC-PERPETUAL.100ms".
-        data: what it says, as plain JSON values.
+        data: the notification's data, as plain JSON values.
     """
 
     channel: Name
@@ -77,7 +77,7 @@ class _Ticker(msgspec.Struct, kw_only=True, gc=False):
     best_bid_amount: Number
     best_ask_price: Number
     best_ask_amount: Number
-    # Options have these, futures and perpetuals have none of them.
+    # Only options have the following fields.
     underlying_price: Number = None
     underlying_index: Text = None
     mark_iv: Number = None
@@ -117,10 +117,10 @@ _NOT_OF_FUTURES: Final = (
 
 
 def read_ticker(payload: bytes) -> ContractTick:
-    """Read a ticker notification.
+    """Decode a ticker notification.
 
     Raises:
-        msgspec.MsgspecError: it is none, or one that lacks a field that all have; see `tick_of`.
+        msgspec.MsgspecError: it is not a ticker, or a field that all tickers have is missing; see `tick_of`.
     """
     ticker = _decode_ticker(payload).params.data
     greeks, stats = ticker.greeks, ticker.stats
@@ -128,7 +128,7 @@ def read_ticker(payload: bytes) -> ContractTick:
     if greeks is None:
         absent, greeks = _NOT_OF_FUTURES, _NO_GREEKS
     elif None in (ticker.underlying_price, ticker.mark_iv, ticker.interest_rate, ticker.bid_iv, ticker.ask_iv):
-        return tick_of(_decode_any(payload)["params"]["data"])  # null, or not there? That is looked at slowly.
+        return tick_of(_decode_any(payload)["params"]["data"])  # null or missing: decided by `tick_of`
     return ContractTick(
         redis_key=ticker.instrument_name,
         underlying_price=ticker.underlying_price,
@@ -166,13 +166,13 @@ def read_ticker(payload: bytes) -> ContractTick:
 
 
 def tick_of(data: Any) -> ContractTick:
-    """Make the contract message of a decoded ticker, whatever fields it has.
+    """Convert a decoded ticker to a contract message, whatever fields it has.
 
     Raises:
-        msgspec.ValidationError: it has no name, or values of the wrong type.
+        msgspec.ValidationError: it has no name, or a value has the wrong type.
     """
     if not isinstance(data, dict):
-        raise msgspec.ValidationError("the data of a ticker is no object")
+        raise msgspec.ValidationError("the data of a ticker is not an object")
     flat = {"redis_key": data.get("instrument_name"), **data}
     for box in ("greeks", "stats"):
         inner = flat.pop(box, None)
@@ -181,13 +181,14 @@ def tick_of(data: Any) -> ContractTick:
 
 
 def read_index(payload: bytes) -> SpotTick:
-    """Read an index price notification.
+    """Decode an index price notification.
 
-    The index has one time, in milliseconds: `unix_date` has its whole seconds, as with FinX, `utc_date` all of it.
+    The index has one time, in milliseconds: `unix_date` is that time in whole seconds, as in FinX's messages, and
+    `utc_date` includes the milliseconds.
 
     Raises:
-        msgspec.MsgspecError: it is none.
-        OverflowError: its time is none.
+        msgspec.MsgspecError: it is not an index price.
+        OverflowError: its time is out of range.
     """
     index = _decode_index(payload).params.data
     seconds, milliseconds = divmod(index.timestamp, 1000)
@@ -203,10 +204,10 @@ def read_index(payload: bytes) -> SpotTick:
 
 @lru_cache(maxsize=1024)
 def _pair_of(index: str) -> str:
-    """``btc_usd`` is FinX's ``BTC:USD``."""
+    """Convert Deribit's ``btc_usd`` to FinX's ``BTC:USD``."""
     return index.upper().replace("_", ":", 1)
 
 
 def index_of(pair: str) -> str:
-    """``BTC:USD`` is Deribit's ``btc_usd``."""
+    """Convert FinX's ``BTC:USD`` to Deribit's ``btc_usd``."""
     return pair.lower().replace(":", "_", 1)

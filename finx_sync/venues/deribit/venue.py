@@ -1,4 +1,4 @@
-"""Deribit, as `finx_sync` finds it."""
+"""Deribit's entry in the registry of venues."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""FinX: contracts and spot rates. Its stream is `finx_sync.StreamManager`; this is its protocol."""
+"""FinX's protocol for contracts and spot rates. The stream is `finx_sync.StreamManager`."""
 
 from __future__ import annotations
 

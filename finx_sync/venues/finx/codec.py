@@ -1,11 +1,12 @@
-"""FinX: its messages, recognised by their shape.
+"""FinX's codec, which recognises messages by their shape.
 
-No request id, acknowledgement or error frame is documented, and streams share one connection, so a payload's keys are
-all there is to know it by (FinX documentation, pages *Streams* and *Functions*, August 2022; finx-io SDK 0.0.996 and
-later). A payload's first characters route the common shapes; whatever does not fit there is looked at whole.
+No request id, acknowledgement or error frame is documented, and streams share one connection, so a payload can only be
+identified by its keys (FinX documentation, pages *Streams* and *Functions*, August 2022; finx-io SDK 0.0.996 and
+later). The first characters of a payload select a decoder for the common shapes; a payload that does not fit it is
+decoded as plain JSON and examined.
 
-Where the sources are silent, chosen here: an object with an ``error`` key is an error frame (the calculation grid's
-form); no message ends a subscription.
+Assumptions where the sources are silent: an object with an ``error`` key is an error frame (as in the calculation
+grid); no message ends a subscription.
 """
 
 from __future__ import annotations
@@ -50,7 +51,8 @@ __all__ = [
 ]
 
 KEEP_ALIVE_INTERVAL: Final = 270.0
-"""Seconds; the server closes after 300 without a message (FinX documentation, *Streams*, later revisions)."""
+"""Seconds. The server closes a connection after 300 s without a message (FinX documentation, *Streams*, later
+revisions)."""
 
 CONTRACT: Final = "contract"
 SPOT: Final = "spot"
@@ -59,28 +61,28 @@ Path = Literal["streaming", "streamer", "root"]
 """``/streaming/KEY`` (documentation to 2022-08-05), ``/streamer/KEY`` (later, and the SDK), or ``/`` (SDK 0.0.1)."""
 
 Interval = Literal["100ms", "agg2", "raw"]
-"""How often Deribit may send a contract: every 0.1 s, every 2 s, or with every change, for those who log in."""
+"""How often Deribit sends a contract: every 0.1 s, every 2 s, or on every change, which requires a login."""
 
 _M = TypeVar("_M", bound=Message)
 
 
 @dataclass(frozen=True)
 class HistoryReply:
-    """A reply of tick rows, in the order of the wire: unsorted."""
+    """A reply that contains tick rows, in the order received, which is not sorted."""
 
     rows: list[Tick]
 
 
 @dataclass(frozen=True)
 class NameList:
-    """A reply of names."""
+    """A reply that contains names."""
 
     names: list[str]
 
 
 @dataclass(frozen=True)
 class Raw:
-    """A reply of a shape that is not documented: the JSON as it came."""
+    """A reply with an undocumented shape, as plain JSON values."""
 
     value: Any
 
@@ -89,12 +91,12 @@ Reply = Message | Authentication | KeepAliveReply | ServerError | HistoryReply |
 
 
 def request(key: str, function: str, /, **params: Any) -> str:
-    """A message that calls `function` (FinX documentation, *Streams*: the key goes into every message)."""
+    """Return a message that calls `function`. Every message contains the key (FinX documentation, *Streams*)."""
     return json.dumps({"APIKey": key, "functionName": function, **params}, separators=(",", ":"))
 
 
 class _FieldReader:
-    """Reads one type of message: fast where all its fields are there, else field by field."""
+    """Decodes one type of message: in one step if all fields are present, otherwise field by field."""
 
     def __init__(self, kind: type[_M], required: Sequence[str]) -> None:
         self.decode = cast(Callable[[bytes], Any], msgspec.json.Decoder(kind, strict=False).decode)
@@ -121,7 +123,7 @@ class _FieldReader:
         """Build a message from a decoded object that may lack fields.
 
         Raises:
-            msgspec.ValidationError: a value of the wrong type, or an identifying field is missing.
+            msgspec.ValidationError: a value has the wrong type, or an identifying field is missing.
         """
         for name in self._required:
             if known.get(name, row.get(name)) in (None, ""):
@@ -144,22 +146,22 @@ _BY_THIRD_BYTE: Final[dict[int, Callable[[bytes], Decoded]]] = {
     ord("r"): _contract.decode,
     ord("p"): _spot.decode,
 }
-"""A peek at ``{"redis_key"`` and ``{"pair"``: a guess at the shape, which decoding confirms."""
+"""The third byte of ``{"redis_key"`` and ``{"pair"`` suggests the shape; decoding confirms it."""
 _NOT_PLAIN: Final = (msgspec.MsgspecError, ValueError, RecursionError)
-"""What decoding raises when fields are missing, or another shape stands behind the same first key."""
+"""The errors of decoding if fields are missing, or if another shape begins with the same key."""
 _NO_MESSAGE: Final = (msgspec.ValidationError, ValueError, OverflowError, RecursionError)
-"""What reading a known shape raises, when its values are impossible."""
+"""The errors of reading a known shape with invalid values."""
 _history = msgspec.json.Decoder(dict[str, Tick], strict=False)
 
 
 def _contract_from(row: dict[str, Any]) -> Message:
-    # The two names are one (FinX: redis_key == instrument_name), so either identifies the contract.
+    # Both names are the same (FinX: redis_key == instrument_name), so either identifies the contract.
     redis_key, name = row.get("redis_key"), row.get("instrument_name")
     return _contract.convert(row, redis_key=redis_key or name, instrument_name=name or redis_key)
 
 
 def _old_spot_from(value: dict[str, Any]) -> Message:
-    """The frame of the per-pair URLs (documentation of July 2022): date and time instead of unixDate and UTCDate."""
+    """Read a frame of the per-pair URLs (documentation of July 2022): date and time, not unixDate and UTCDate."""
     tick = cast(SpotTick, _spot.convert(value["resultData"]))
     moment = tick.datetime
     return msgspec.structs.replace(tick, unix_date=None if moment is None else int(moment.timestamp()))
@@ -183,11 +185,11 @@ _SHAPES: Final[tuple[tuple[_Test, Callable[[dict[str, Any]], Reply]], ...]] = (
         _history_from,
     ),
 )
-"""What distinguishes the shapes of objects, in this order, and what reads each."""
+"""The tests that distinguish the shapes of objects, in this order, each with the function that reads the shape."""
 
 
 def _shape(value: Any) -> Reply | None:
-    """Tell what a decoded payload is; None for a shape that nobody documented."""
+    """Identify and read a decoded payload; return None if its shape is not documented."""
     if isinstance(value, list) and all(isinstance(item, str) for item in value):
         return NameList(value)
     if isinstance(value, dict):
@@ -208,13 +210,13 @@ def parse_reply(text: str) -> Reply:
     """Read the reply of a blocking function.
 
     Raises:
-        UnreadableMessageError: it is no JSON, or a known shape with impossible values.
+        UnreadableMessageError: the reply is not JSON, or has a known shape with invalid values.
     """
-    if text.startswith('{"0"'):  # a page of history has a thousand rows, and is read in one go
+    if text.startswith('{"0"'):  # a page of history has up to a thousand rows: decode it in one step
         try:
             return HistoryReply(list(_history.decode(text).values()))
         except (msgspec.DecodeError, RecursionError):
-            pass  # rows that lack a field, or another shape: look at all of it
+            pass  # rows that lack a field, or another shape: see below
     value = _load(text)
     if value == {}:
         return HistoryReply([])  # an empty day
@@ -226,10 +228,10 @@ def parse_reply(text: str) -> Reply:
 
 
 def read_contracts(rows: Sequence[dict[str, Any]]) -> list[ContractTick]:
-    """Read a list of contract objects, as `getFiveMinMatrix` returns it.
+    """Read a list of contract objects, as returned by `getFiveMinMatrix`.
 
     Raises:
-        msgspec.ValidationError: one of them is no contract.
+        msgspec.ValidationError: one of the objects is not a contract.
     """
     return [cast(ContractTick, _contract_from(row)) for row in rows]
 
@@ -238,18 +240,19 @@ def read_tick(row: dict[str, Any]) -> Tick:
     """Read one tick row.
 
     Raises:
-        msgspec.ValidationError: it is none.
+        msgspec.ValidationError: `row` is not a tick row.
     """
     return cast(Tick, _tick.convert(row))
 
 
 class FinxCodec(Codec):
-    """FinX's streaming protocol.
+    """The codec of FinX's streaming protocol.
 
     Args:
-        base_url: ``wss://host``, without a path of FinX's own.
-        path: which of the documented paths to connect to.
-        stream_per_url: one connection for each subscription, ``/streaming/KEY/NAME`` (documentation of July 2022).
+        base_url: ``wss://host``, without FinX's path.
+        path: the documented path to connect to.
+        stream_per_url: whether to use one connection for each subscription, ``/streaming/KEY/NAME`` (documentation of
+            July 2022).
     """
 
     venue = "FinX"
@@ -294,7 +297,7 @@ class FinxCodec(Codec):
         return [Periodic(KEEP_ALIVE_INTERVAL, request(key, "keepAlive"))]
 
     def decode(self, payloads: Sequence[bytes]) -> list[Decoded]:
-        if len(payloads) == 1:  # without what pays only for several
+        if len(payloads) == 1:  # skip the steps that only speed up larger batches
             payload = payloads[0]
             try:
                 return [_BY_THIRD_BYTE.get(payload[2], _decode_whole)(payload)]
@@ -310,8 +313,8 @@ class FinxCodec(Codec):
             rest = iter(payloads)
             while len(messages) < len(payloads):
                 try:
-                    messages.extend(map(decode, rest))  # one call in C for a run of one kind
-                except _NOT_PLAIN:  # what was decoded before is in the list, so this is the one that failed
+                    messages.extend(map(decode, rest))  # one C call for many messages of one kind
+                except _NOT_PLAIN:  # the list holds the messages before the one that failed
                     messages.append(_decode_whole(payloads[len(messages)]))
             return messages
         append, decoders = messages.append, _BY_THIRD_BYTE
@@ -324,7 +327,7 @@ class FinxCodec(Codec):
 
 
 def _decode_whole(payload: bytes) -> Decoded:
-    text = str(payload, "utf-8", "replace")  # the transport has checked it; a replay may not have
+    text = str(payload, "utf-8", "replace")  # the transport has validated UTF-8, but a replay may not have
     try:
         reply = _shape(_load(text))
     except UnreadableMessageError as error:

@@ -1,4 +1,7 @@
-"""What `StreamManager` needs of a venue: FinX's own here, another's from its folder, as `Venue.service`."""
+"""The part of a venue that `StreamManager` uses: the base class `Service`, and FinX's implementation.
+
+Other venues define theirs in their folders and name it as `Venue.service`.
+"""
 
 from __future__ import annotations
 
@@ -20,25 +23,25 @@ from finx_sync.venues.base import Codec
 from finx_sync.venues.finx.codec import FinxCodec, Path
 
 if TYPE_CHECKING:
-    from finx_sync.functions.http import HttpClient  # slow to import: only when asked for
+    from finx_sync.functions.http import HttpClient  # slow to import, so imported only when used
 
 __all__ = ["Between", "FinxService", "Service"]
 
 Between = Callable[[str, int, int, float, Cancel], TickHistory]
-"""The ticks of a pair from one millisecond since the epoch to another; see `SpotHistory`."""
+"""Returns the ticks of a pair between two times, in milliseconds since the UNIX epoch; see `SpotHistory`."""
 
 
 class Service(abc.ABC):
-    """A feed of contracts and spot rates, and whatever functions there are. Making one does no I/O.
+    """A feed of contracts and spot rates, and the venue's functions. Creating one does no I/O.
 
     Args:
-        api_key, environment, url: as `StreamManager` was given them.
+        api_key, environment, url: the arguments given to `StreamManager`.
         own: those of its arguments that are in `options` and were given.
 
     Attributes:
-        options: the arguments of `StreamManager` that are this service's own.
-        account: where to connect, and as whom.
-        codec: the protocol.
+        options: the arguments of `StreamManager` that are specific to this service.
+        account: the address and the key to connect with.
+        codec: the codec of the protocol.
     """
 
     options: ClassVar[frozenset[str]]
@@ -50,23 +53,23 @@ class Service(abc.ABC):
 
     @abc.abstractmethod
     def functions(self, base_url: str, options: Options) -> Functions:
-        """What answers functions, at a server."""
+        """Return the object that calls functions at the server `base_url`."""
 
     @abc.abstractmethod
     def rest(self, base_url: str, client: Callable[[], HttpClient]) -> RestBackend:
-        """What answers the REST functions.
+        """Return the object that calls the REST functions.
 
         Raises:
-            UnsupportedError: this service has none.
+            UnsupportedError: this service has no REST functions.
         """
 
     @abc.abstractmethod
     def history(self, between: Between) -> History | None:
-        """Where gaps are filled from; None where there is no history."""
+        """Return the history that gaps are filled from; None if the venue has none."""
 
 
 class FinxService(Service):
-    """FinX itself; its options are those of `StreamManager`."""
+    """FinX's service; for its options, see `StreamManager`."""
 
     options: ClassVar[frozenset[str]] = frozenset({"path", "stream_per_url", "request_form"})
 
@@ -81,9 +84,9 @@ class FinxService(Service):
         request_form: RequestForm = "query",
     ) -> None:
         if path not in ("streaming", "streamer", "root"):
-            raise ConfigError(f"path is 'streaming', 'streamer' or 'root', not {path!r}")
+            raise ConfigError(f"path must be 'streaming', 'streamer' or 'root', not {path!r}")
         if request_form not in ("query", "segment", "message"):
-            raise ConfigError(f"request_form is 'query', 'segment' or 'message', not {request_form!r}")
+            raise ConfigError(f"request_form must be 'query', 'segment' or 'message', not {request_form!r}")
         checked_switch("stream_per_url", stream_per_url)
         self.account = read_account(api_key, environment, url)
         self.codec = FinxCodec(self.account.base_url or "", path, stream_per_url=stream_per_url)
@@ -91,13 +94,13 @@ class FinxService(Service):
         self._request_form: RequestForm = request_form
 
     def functions(self, base_url: str, options: Options) -> Functions:
-        """Calls of one short-lived connection each."""
+        """Return a backend that opens a short-lived connection for each call."""
         return Backend(base_url, self.account, options, self._request_form, FinxCodec(base_url, self._path))
 
     def rest(self, base_url: str, client: Callable[[], HttpClient]) -> RestBackend:
-        """The paths below ``/backend/``."""
+        """Return a client of the paths below ``/backend/``."""
         return RestBackend(base_url, self.account, client())
 
     def history(self, between: Between) -> History | None:
-        """Tick history."""
+        """Return the tick history."""
         return SpotHistory(between)

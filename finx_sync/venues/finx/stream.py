@@ -1,4 +1,4 @@
-"""`StreamManager`: FinX's live contracts and spot rates into callbacks, and its functions as blocking calls."""
+"""`StreamManager`: passes FinX's live contracts and spot rates to handlers, and has its functions as blocking calls."""
 
 from __future__ import annotations
 
@@ -40,31 +40,32 @@ OWN_DEFAULTS: Final[dict[str, Any]] = {
     "request_form": "query",
     "interval": None,
 }
-"""The arguments that only one service has, as they are where nobody gives them."""
+"""The defaults of the arguments that belong to only one service."""
 
 ContractHandler = TypeVar("ContractHandler", bound=Callable[[ContractTick], object])
 SpotHandler = TypeVar("SpotHandler", bound=Callable[[SpotTick], object])
 
 
 class StreamManager(FinxFunctions, Stream[ContractTick | SpotTick]):
-    """Streams from FinX, and its functions. Making one does no I/O.
+    """A stream of FinX's contracts and spot rates, with FinX's functions. Creating one does no I/O.
 
     Args:
-        api_key: the key, or a function that returns the current one, asked at each connect; else ``FINX_API_KEY`` from
-            the environment or ``.env``.
+        api_key: the key, or a function that is called at each connect and returns the current key; None for
+            ``FINX_API_KEY`` from the environment or ``.env``.
         environment: "production", "beta" or "sandbox" (embedded, no key needed); "deribit", "deribit-test" or
-            "deribit-sandbox" for Deribit's own public feed (no key needed); else ``FINX_ENVIRONMENT``.
-        url: base URL of another server, like "wss://host". Or the URL of a relay's feed on Redis, like "redis://host"
-            (also ``rediss://``, ``redis+sentinel://`` and ``redis+cluster://``): ticks come from there, without a key;
-            functions are called as without `url`. A feed of Deribit's takes ``environment="deribit"`` as well.
+            "deribit-sandbox" for Deribit's own public feed (no key needed); None for ``FINX_ENVIRONMENT``.
+        url: the base URL of another server, like "wss://host", or the URL of a relay's feed on Redis, like
+            "redis://host" (also ``rediss://``, ``redis+sentinel://`` and ``redis+cluster://``). A feed needs no key,
+            and functions are called as if `url` were not given. For a feed of Deribit, also give
+            ``environment="deribit"``.
         path: the documented path to stream from: "streaming", "streamer" or "root".
-        stream_per_url: one connection for each subscription, as FinX documented it before August 2022.
+        stream_per_url: whether to use one connection for each subscription, as FinX documented before August 2022.
         request_form: how functions are called: "query", "segment" or "message".
-        interval: how often Deribit may send a contract: "100ms" (default), "agg2" (2 s) or "raw".
+        interval: how often Deribit sends a contract: "100ms" (default), "agg2" (2 s) or "raw".
         options: timeouts, limits and guarantees, the same for every venue; see `finx_sync.session.options.Options`.
 
     Raises:
-        ConfigError: a missing key, an unknown environment, or an option that cannot be right.
+        ConfigError: the key is missing, the environment is unknown, or an option is invalid.
     """
 
     @takes_options()
@@ -72,10 +73,10 @@ class StreamManager(FinxFunctions, Stream[ContractTick | SpotTick]):
         self,
         api_key: KeySource | None = None,
         *,
-        # where
+        # where to connect
         environment: str | None = None,
         url: str | None = None,
-        # forms that the sources disagree on
+        # variants of the protocol on which the sources disagree
         path: Path = "streaming",
         stream_per_url: bool = False,
         request_form: RequestForm = "query",
@@ -88,7 +89,7 @@ class StreamManager(FinxFunctions, Stream[ContractTick | SpotTick]):
         self._service = _service(api_key, environment, url, given)
         super().__init__(self._service.codec, self._service.account, **options)
         if self._options.backfill and self._history() is None:
-            raise ConfigError(f"backfill needs a tick history, and {self._service.codec.venue} has none")
+            raise ConfigError(f"backfill needs a tick history, which {self._service.codec.venue} does not have")
 
     # Handlers
 
@@ -97,12 +98,13 @@ class StreamManager(FinxFunctions, Stream[ContractTick | SpotTick]):
     @overload
     def on_contract(self, handler: str, /, *names: str) -> Callable[[ContractHandler], ContractHandler]: ...
     def on_contract(self, handler: Any = None, /, *names: str) -> Any:
-        """Call a function with every ContractTick (``@stream.on_contract``), or some (``@stream.on_contract("NAME")``).
+        """Register a handler for every `ContractTick`, or for those of some instruments.
 
-        A plain call works too, ``stream.on_contract(handler, "NAME")``, and returns the handler.
+        It is a decorator, ``@stream.on_contract`` or ``@stream.on_contract("NAME")``. A plain call works too:
+        ``stream.on_contract(handler, "NAME")`` returns the handler.
 
         Raises:
-            HandlerError: it cannot be called with one argument.
+            HandlerError: the handler cannot be called with one argument.
         """
         return self._register(ContractTick, handler, names)
 
@@ -111,7 +113,7 @@ class StreamManager(FinxFunctions, Stream[ContractTick | SpotTick]):
     @overload
     def on_spot(self, handler: str, /, *names: str) -> Callable[[SpotHandler], SpotHandler]: ...
     def on_spot(self, handler: Any = None, /, *names: str) -> Any:
-        """Call a function with every SpotTick, or those of some pairs; used like `on_contract`."""
+        """Register a handler for every `SpotTick`, or for those of some pairs; used like `on_contract`."""
         return self._register(SpotTick, handler, names)
 
     def _check_name(self, kind: type[Message], name: str) -> None:
@@ -120,25 +122,29 @@ class StreamManager(FinxFunctions, Stream[ContractTick | SpotTick]):
     # Subscriptions
 
     def subscribe_contract(self, *instrument_names: str, stale_after: float | None = None) -> None:
-        """Ask for the ticks of contracts, now or when the stream starts, and again after every reconnect.
+        """Subscribe to contracts, now or when the stream starts, and again after every reconnect.
+
+        Args:
+            instrument_names: names like "BTC-26AUG22-20000-C".
+            stale_after: seconds without a tick after which a name counts as stale; None for the stream's option.
 
         Raises:
-            InvalidInputError: no instrument name, like "BTC-26AUG22-20000-C".
+            InvalidInputError: a name is not an instrument name.
         """
         names = checked_names(instrument_names)
         subscriptions = [Subscription(CONTRACT, checked_contract(name)) for name in names]
         self._subscribe(*subscriptions, stale_after=stale_after)
 
     def subscribe_spot(self, *pairs: str, stale_after: float | None = None) -> None:
-        """Ask for the spot rates of pairs, like "BTC:USDC"; otherwise as `subscribe_contract`."""
+        """Subscribe to the spot rates of pairs, like "BTC:USDC"; otherwise like `subscribe_contract`."""
         subscriptions = [Subscription(SPOT, checked_pair(pair)) for pair in checked_names(pairs)]
         self._subscribe(*subscriptions, stale_after=stale_after)
 
     def unsubscribe_contract(self, *instrument_names: str) -> None:
         """Unsubscribe from contracts.
 
-        Deribit has a message for that. No source describes one for FinX: what still comes counts as unclaimed where no
-        handler wants it, and the server stops sending at the next reconnect.
+        Deribit has a message for that. No source describes one for FinX, so its server only stops sending at the next
+        reconnect; until then, messages without a handler count as unclaimed.
         """
         for name in checked_names(instrument_names):
             self._unsubscribe(Subscription(CONTRACT, checked_contract(name)))
@@ -160,30 +166,30 @@ class StreamManager(FinxFunctions, Stream[ContractTick | SpotTick]):
         recompute: bool = False,
         timeout: float = DEFAULT_TIMEOUT,
     ) -> pd.DataFrame:
-        """The options of a base instrument as a frame of strikes by expiry; see `finx_sync.analytics.chain_frame`.
+        """Return the options of a base instrument as a frame of strikes and expiries.
 
-        Its index begins with the underlying and the price unit: "USDC" has options on many underlyings, "BTC" can have
-        some priced in BTC and others in USDC.
+        See `finx_sync.analytics.chain_frame`. The index begins with the underlying and the price unit, because "USDC"
+        has options on many underlyings, and some options of "BTC" may be priced in BTC and others in USDC.
 
-        Its ``attrs["source"]`` says where it came from: "live" for the newest ticks of this stream, which hold what is
-        subscribed to; "snapped" for a five-minute matrix, which holds everything.
+        ``attrs["source"]`` of the frame is "live" if it was made from the latest ticks of this stream, which cover only
+        the subscribed contracts, and "snapped" if it was made from a five-minute matrix, which covers all contracts.
 
         Args:
             base: "BTC", "ETH", "SOL", or "USDC" for the options on all underlyings that are priced in it.
-            expiry: only this one, like "26AUG22", a date or a datetime (its day in UTC); None for all.
-            at: snap the chain of then: "latest", or a moment on the five-minute grid like "2022-08-04T04:05". None
-                takes live ticks where there are any, else "latest".
-            price_unit: only options that are priced in this: with base "BTC", "BTC" gives the inverse options
-                (``BTC-26AUG22-20000-C``), "USDC" the linear ones (``BTC_USDC-26AUG22-20000-C``). None takes what the
-                matrix of `base` holds, or what is live.
-            recompute: compute greeks and the volatilities of quotes here, instead of taking the feed's; Deribit's
+            expiry: only this expiry, like "26AUG22", a date or a datetime (its day in UTC); None for all.
+            at: request the chain at a time: "latest", or a time on the five-minute grid like "2022-08-04T04:05". None
+                uses live ticks if there are any, otherwise "latest".
+            price_unit: only options that are priced in this unit: with base "BTC", "BTC" selects the inverse options
+                (``BTC-26AUG22-20000-C``), "USDC" the linear ones (``BTC_USDC-26AUG22-20000-C``). None uses all options
+                in the matrix of `base`, or all live ones.
+            recompute: compute the greeks and the volatilities of quotes here instead of using the feed's; Deribit's
                 matrix has none.
-            timeout: seconds, for snapping.
+            timeout: seconds that the request for a matrix may take.
 
         Raises:
-            MissingExtraError: pandas is not installed, or NumPy or SciPy to recompute.
-            InvalidInputError: no base, expiry, price unit or moment.
-            FunctionError, ConnectError, ConnectionLostError: as `get_five_minute_matrix`.
+            MissingExtraError: pandas is not installed, or NumPy or SciPy if `recompute` is set.
+            InvalidInputError: the base, expiry, price unit or time is invalid.
+            FunctionError, ConnectError, ConnectionLostError: see `get_five_minute_matrix`.
         """
         checked_name(base, "a base instrument", "BTC")
         if price_unit is not None:
@@ -198,20 +204,20 @@ class StreamManager(FinxFunctions, Stream[ContractTick | SpotTick]):
             if len(live):
                 live.attrs["source"] = "live"
                 return live
-        # A matrix is of the currency that its options are priced in: BTC_USDC is in that of USDC.
+        # A matrix holds the options that are priced in a currency: BTC_USDC options are in the USDC matrix.
         ticks = self.get_five_minute_matrix(price_unit or base, "latest" if at is None else at, timeout=timeout)
         chain = framed(ticks)
         chain.attrs["source"] = "snapped"
         return chain
 
-    # Where functions are called, and gaps filled from
+    # Function calls and backfill
 
     def _history(self) -> History | None:
         return self._service.history(self._tick_history_between)
 
     @contextmanager
     def _server(self) -> Iterator[str]:
-        """The server's base URL, for the time of one call."""
+        """Provide the server's base URL during one call; in the sandbox, keep the embedded server running for it."""
         if self._account.base_url is not None:
             yield self._account.base_url
             return
@@ -237,15 +243,18 @@ class StreamManager(FinxFunctions, Stream[ContractTick | SpotTick]):
 
     @cached_property
     def _http(self) -> HttpClient:
-        """Keeps connections from call to call. Two threads at first use may make one too many, which is let go."""
+        """The HTTP client, which keeps its connections between calls.
+
+        If two threads use it first at the same time, each may create one; only the one stored last is kept.
+        """
         return HttpClient(self._options)
 
 
 def _service(api_key: KeySource | None, environment: str | None, url: str | None, given: dict[str, Any]) -> Service:
-    """The service that an environment belongs to.
+    """Create the service of an environment.
 
     Raises:
-        ConfigError: there is no such environment, or one of the options given is another service's.
+        ConfigError: there is no such environment, or it does not support one of the given options.
     """
     chosen = read_environment(environment)
     is_own = chosen.removeprefix("finx-") in (*ENVIRONMENTS, "finx")

@@ -1,4 +1,4 @@
-"""FinX, as `finx_sync` finds it."""
+"""FinX's entry in the registry of venues."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ __all__ = ["VENUE", "listen", "subscribe"]
 
 
 def subscribe(stream: StreamManager, names: Sequence[str]) -> None:
-    """A name with a colon is a pair, any other a contract."""
+    """Subscribe to names: those with a colon are pairs, all others are contracts."""
     stream.subscribe_spot(*(name for name in names if ":" in name))
     stream.subscribe_contract(*(name for name in names if ":" not in name))
 
 
 def listen(stream: StreamManager, show: Show) -> None:
-    """All ticks."""
+    """Call `show` with every tick."""
     stream.on_contract(show)
     stream.on_spot(show)
 

@@ -1,4 +1,4 @@
-"""FTX: the codec, its messages, the order book, and the stream.
+"""FTX's codec, its messages, the order book, and the stream.
 
 ::
 

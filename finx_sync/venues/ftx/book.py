@@ -1,8 +1,8 @@
-"""An order book, kept up to date, and the checksum that proves it.
+"""An order book that is updated incrementally and verified by checksums.
 
-Source of the checksum: FTX documentation, *Order books*, with the number format of the live service: the best hundred
-bids and asks, taken in turn, each as price and size, all joined by colons, CRC-32 of it. Numbers are written as Python
-writes floats, in the documentation's examples without the ``.0`` that the service has.
+Source of the checksum: FTX documentation, *Order books*, with the number format of the live service. It is the CRC-32
+of the prices and sizes of the best hundred bids and asks, alternating between bids and asks and joined by colons.
+Numbers have the format of Python's floats; the documentation's examples lack the ``.0`` that the service writes.
 """
 
 from __future__ import annotations
@@ -18,16 +18,17 @@ from finx_sync.venues.ftx.messages import BookUpdate, Level
 __all__ = ["DEPTH", "FtxBook"]
 
 DEPTH: Final = 100
-"""Levels a side that the server sends, and that the checksum is of."""
+"""The number of levels per side that the server sends and that the checksum covers."""
 MAX_LEVELS: Final = 10_000
-"""Levels a side that are kept, and that one message may change: a server can neither fill the memory nor hold us up."""
+"""The maximum number of levels per side that are kept, and that one message may change. It limits the memory and time
+that a server can use up."""
 
 
 class _Side:
-    """One side's levels, best first.
+    """The levels of one side, best first.
 
-    The order is kept as prices rise, so `rank` is the price itself for asks and its negative for bids. Each level's
-    text is kept too: an update changes a few of them, and the checksum wants all.
+    Levels are sorted by `rank` in ascending order: the price for asks, and the negated price for bids. The text of each
+    level is kept too, because an update changes a few levels, but the checksum needs the texts of all.
     """
 
     __slots__ = ("_order", "_sign", "_sizes", "_texts")
@@ -70,13 +71,13 @@ class _Side:
 
 
 class FtxBook:
-    """One market's book; not safe from several threads at once.
+    """The order book of one market. Not thread-safe.
 
     Attributes:
-        is_valid: whether it has had its image, and every checksum since was right.
-        time: of the last update, the server's UNIX seconds; None where it sent none.
-        expected: the server's last checksum.
-        received_at: of the last update, UNIX seconds.
+        is_valid: whether the image has been received and every checksum since then was correct.
+        time: the server's time of the last update, UNIX seconds; None if it sent none.
+        expected: the last checksum from the server; None if it sent none.
+        received_at: when the last update was received, UNIX seconds.
     """
 
     def __init__(self) -> None:
@@ -87,10 +88,10 @@ class FtxBook:
         self.received_at = 0.0
 
     def apply(self, update: BookUpdate) -> bool:
-        """Merge an image or an update; one that comes before the image is ignored.
+        """Merge an image or an update; updates before the image are ignored.
 
         Returns:
-            False when the book does not have the update's checksum: then it is dropped, and waits for an image.
+            False if the checksum of the book differs from the update's. The book is then dropped until the next image.
         """
         if update.action == "partial":
             self.drop()
@@ -106,29 +107,29 @@ class FtxBook:
         return True
 
     def drop(self) -> None:
-        """Forget everything; updates are ignored until the next image."""
+        """Remove all levels; updates are ignored until the next image."""
         self._bids.clear()
         self._asks.clear()
         self.is_valid = False
         self.time = self.expected = None
 
     def checksum(self) -> int:
-        """CRC-32 of the book as it stands."""
+        """Return the CRC-32 of the current book."""
         bids, asks = self._bids.texts(), self._asks.texts()
         both = min(len(bids), len(asks))
         parts = [*chain.from_iterable(zip(bids, asks, strict=False)), *bids[both:], *asks[both:]]
         return zlib.crc32(":".join(parts).encode())
 
     def bids(self) -> list[Level]:
-        """(price, size), highest price first."""
+        """Return (price, size) of the best bids, highest price first."""
         return self._bids.levels()
 
     def asks(self) -> list[Level]:
-        """(price, size), lowest price first."""
+        """Return (price, size) of the best asks, lowest price first."""
         return self._asks.levels()
 
     @property
     def is_crossed(self) -> bool:
-        """Whether a bid is as high as an ask, which a book at rest never is."""
+        """Whether the best bid is at or above the best ask, which is never true of a consistent book."""
         bid, ask = self._bids.best, self._asks.best
         return bid is not None and ask is not None and bid >= ask

@@ -1,7 +1,7 @@
-"""FTX's websocket protocol: frames to messages and back.
+"""FTX's codec: decodes frames and makes requests.
 
-The exchange is gone; bots, recordings and simulators that speak its protocol are not. Sources: FTX documentation,
-*Websocket API*; frames captured in July 2021; the clients of that time, for what the documentation leaves out.
+The exchange no longer exists, but bots, recordings and simulators still use its protocol. Sources: FTX documentation,
+*Websocket API*; frames captured in July 2021; clients of that time, where the documentation is incomplete.
 """
 
 from __future__ import annotations
@@ -54,21 +54,21 @@ __all__ = ["ENVIRONMENTS", "EXAMPLE", "FtxCodec"]
 
 EXAMPLE: Final = "wss://host/ws/"
 ENVIRONMENTS: Final[dict[str, str | None]] = {SANDBOX: None}
-"""The exchange is gone, and its address with it."""
+"""The exchange no longer exists, so it has no address."""
 PING_INTERVAL: Final = 15.0
-"""Seconds between two pings, which are messages of FTX's own (documentation)."""
+"""Seconds between two pings, which are application-level messages (documentation)."""
 RESTART: Final = 20001
-"""Code of the info frame that asks for a new connection (documentation)."""
+"""The code of the info frame that asks the client to reconnect (documentation)."""
 
 BROKEN: Final = "Internal server error"
 
 _set_market: Final = _InMarket.__dict__["market"].__set__
 _set_absent: Final = Message.__dict__["absent"].__set__
-"""Past `frozen`: a message is completed here, before anyone sees it."""
+"""These set fields of frozen messages, which is safe here because no other code has seen the messages yet."""
 
 
 class _Frame(msgspec.Struct, gc=False):
-    """Any frame of the server's; the data is looked at once the channel is known."""
+    """Any frame from the server; its data is decoded once the channel is known."""
 
     type: str
     channel: str | None = None
@@ -79,7 +79,7 @@ class _Frame(msgspec.Struct, gc=False):
 
 
 class _Book(msgspec.Struct, gc=False):
-    """An order book's data; the grouped one has neither action nor checksum, nor always a time."""
+    """The data of an order book; that of a grouped one has no action, no checksum and not always a time."""
 
     bids: list[Level]
     asks: list[Level]
@@ -89,13 +89,13 @@ class _Book(msgspec.Struct, gc=False):
 
 
 class _Market(msgspec.Struct, gc=False):
-    """The market that a fill or an order names in its data."""
+    """The market in the data of a fill or an order."""
 
     market: str
 
 
 class _Markets(msgspec.Struct, gc=False):
-    """The data of `markets`, which is called data once more."""
+    """The data of the channel `markets`, which is nested in another `data` object."""
 
     data: dict[str, dict[str, Any]]
     action: str | None = None
@@ -108,7 +108,8 @@ class FtxCodec(Codec):
         url: ``wss://host/ws/``.
 
     Attributes:
-        groupings: the step in which each market's grouped book is asked for; set before it is subscribed.
+        groupings: the step of each market's grouped book. `FtxStream` sets it before it subscribes, so other threads
+            find it when they make the request.
     """
 
     venue = "FTX"
@@ -151,7 +152,7 @@ class FtxCodec(Codec):
         return self._url
 
     def opening(self, key: Any, now: float) -> Sequence[str]:
-        """Log in twice: the first login succeeds silently, and the second is answered."""
+        """Log in twice, because a successful login is not answered, but a second one is."""
         return [login(key, now)] * 2 if key else []
 
     def subscribe(self, key: Any, subscription: Subscription) -> str | None:
@@ -186,7 +187,7 @@ def _decode(payload: bytes) -> Decoded:
 
 
 def _control(frame: _Frame) -> Decoded:
-    """A frame that is no data."""
+    """Interpret a frame that contains no data."""
     message = frame.msg or ""
     said = f"{frame.code}: {frame.msg}" if frame.code is not None else str(frame.msg)
     match frame.type:
@@ -196,7 +197,7 @@ def _control(frame: _Frame) -> Decoded:
             return FtxAnswer(frame.type, channel=frame.channel or "", market=frame.market or "")
         case "info":
             return Reconnect(said) if frame.code == RESTART else Ignored()
-        case "error" if message.startswith(BROKEN):  # whatever was asked may have been lost; asked again
+        case "error" if message.startswith(BROKEN):  # requests may have been lost: send them again
             return Reconnect(said)
         case "error":
             return FtxAnswer(frame.type, message=message, said=said)
@@ -204,11 +205,11 @@ def _control(frame: _Frame) -> Decoded:
             return Unknown()
 
 
-# Reading data
+# Decoding data
 
 
 def _whole(kind: type[Message]) -> Callable[[msgspec.Raw], Any]:
-    """Reads one type of data: in one go where all its fields are there, else field by field."""
+    """Return a decoder of one type of data: in one step if all fields are present, otherwise field by field."""
     decode = msgspec.json.Decoder(kind).decode
     names = tuple(field.encode_name for field in msgspec.structs.fields(kind) if not field.encode_name.startswith("@"))
 
@@ -228,8 +229,8 @@ def _whole(kind: type[Message]) -> Callable[[msgspec.Raw], Any]:
 
 
 def _unreadable(payload: bytes, error: Exception) -> Unreadable:
-    text = str(payload, "utf-8", "replace")  # the transport has checked it; a replay may not have
-    return Unreadable(UnreadableMessageError(f"no message of FTX: {error}", text))
+    text = str(payload, "utf-8", "replace")  # the transport has validated UTF-8, but a replay may not have
+    return Unreadable(UnreadableMessageError(f"not a message of FTX: {error}", text))
 
 
 _decode_frame = msgspec.json.Decoder(_Frame).decode

@@ -1,4 +1,4 @@
-"""FTX's messages as tables: a row for each ticker, trade, fill, change of an order, market, and level of a book."""
+"""FTX's messages as tables: a row for each ticker, trade, fill, change of an order, market, or level of a book."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ MARKET: Final[Columns] = {
     "rest": "json",
 }
 OF_FUTURE: Final = ("underlying", "expiry", "expired", "perpetual")
-"""What the market's "future" says, where it is one."""
+"""The columns that come from a market's "future" object."""
 LEVEL: Final[Columns] = {
     "message": "int",
     "market": "text",
@@ -53,7 +53,7 @@ LEVEL: Final[Columns] = {
 
 
 def formats() -> list[TableFormat]:
-    """The tables of one conversion."""
+    """Return the tables for one conversion."""
     plain = [of_message(kind) for kind in (FtxTicker, FtxTrade, FtxFill, FtxOrder)]
     return [
         *plain,
@@ -65,7 +65,7 @@ def formats() -> list[TableFormat]:
 
 
 def _markets(message: FtxMarkets) -> Iterable[Row]:
-    """A row for each market of a list."""
+    """Return a row for each market of a list."""
     return [_market(message.action, name, market) for name, market in message.markets.items()]
 
 
@@ -79,7 +79,7 @@ def _market(action: str, name: str, market: dict[str, Any]) -> Row:
 
 
 def _levels() -> Callable[[BookUpdate], Iterable[Row]]:
-    """A row for each level that an image has or an update changes; those of one message share its number."""
+    """Return a function that makes a row for each level in a message; the rows of one message have the same number."""
     numbers = count()
 
     def rows(update: BookUpdate) -> Iterable[Row]:

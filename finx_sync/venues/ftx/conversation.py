@@ -1,7 +1,7 @@
-"""What was asked on a connection and not yet answered, in order.
+"""The unanswered requests of a connection, in order.
 
-FTX's answers hold no request id, and its error frames do not even repeat the request, so the order is all there is to
-tie them by. A login that succeeds is answered by silence: whatever is answered next confirms what came before it.
+FTX's answers contain no request id, and its error frames do not repeat the request either, so answers can only be
+matched to requests by their order. A successful login is not answered: the next answer confirms the login before it.
 """
 
 from __future__ import annotations
@@ -32,28 +32,29 @@ OPERATIONS: Final = {"subscribed": "subscribe", "unsubscribed": "unsubscribe"}
 
 
 class FtxConversation:
-    """The open requests of one connection, and what the server's answers to them mean.
+    """The open requests of one connection, and the meaning of the server's answers.
 
     Attributes:
-        answers: what the server has said to each subscription; None for granted.
-        has_ponged: whether it has answered a ping: then the first burst of requests, which one follows, is behind it.
+        answers: the answer to each subscription: the reason of a refusal, or None if it was accepted.
+        has_ponged: whether the server has answered a ping. A ping follows the first burst of requests, so the server
+            has then processed them all.
     """
 
     def __init__(self) -> None:
         self.answers: dict[Subscription, str | None] = {}
         self.has_ponged = False
-        self._login_refused = False  # what follows from that is no news
+        self._login_refused = False  # errors that follow from it are not reported
         self._waiting: list[Request] = []
 
     def asked(self, request: Request) -> None:
-        """A request is about to be sent."""
+        """Add a request that is about to be sent."""
         self._waiting.append(request)
         if request.op == "subscribe":
             for subscription in request.subscriptions:
                 self.answers.pop(subscription, None)
 
     def answered(self, answer: FtxAnswer) -> Command:
-        """What an answer means for the stream."""
+        """Return the command that follows from an answer."""
         if answer.type in OPERATIONS:
             return self._acknowledged(answer)
         return self._failed(answer)
@@ -62,18 +63,18 @@ class FtxConversation:
         op, subscription = OPERATIONS[answer.type], Subscription(answer.channel, answer.market or answer.channel)
         for position, request in enumerate(self._waiting):
             if request.op == op and subscription in request.subscriptions:
-                # What was asked before that has had its answer, be it silence.
+                # The requests before it have been answered too, or have succeeded without an answer.
                 del self._waiting[: position + 1]
                 return self._granted(subscription) if op == "subscribe" else Ignored()
-        return Ignored()  # nobody asked, as in a recording that began later
+        return Ignored()  # no such request, as in a recording that began after it
 
     def _granted(self, subscription: Subscription) -> Command:
         self.answers[subscription] = None
-        # At first the pong proves all subscriptions together, so that a gap ends for all of them at once.
+        # The first pong confirms all subscriptions at once, so that a gap ends for all of them together.
         return Confirmed(subscription) if self.has_ponged else Ignored()
 
     def _failed(self, answer: FtxAnswer) -> Command:
-        """What an error frame means, and for which request."""
+        """Match an error frame to a request, and return the command that follows."""
         message, said = answer.message, answer.said
         if message.startswith((BAD_LOGIN, LOGGED_IN)):
             if self._waiting and self._waiting[0].op == "open":
@@ -89,13 +90,13 @@ class FtxConversation:
         if message.startswith(ALREADY):
             return self._granted(subscription)
         if message.startswith(NOT_LOGGED_IN) and self._login_refused:
-            return Ignored()  # a consequence of what is known; the subscription itself still stands
+            return Ignored()  # a consequence of the refused login; the subscription itself was not refused
         self.answers[subscription] = said
         return Refused(subscription, said)
 
     def _take(self, market: str | None) -> Request | None:
-        """The request that the server said no to, naming a market or not."""
-        while self._waiting and self._waiting[0].op == "open":  # it succeeded silently
+        """Remove and return the request that the server refused: the oldest one, or the oldest one for `market`."""
+        while self._waiting and self._waiting[0].op == "open":  # a login that succeeded without an answer
             del self._waiting[0]
         for position, request in enumerate(self._waiting):
             if market is None or any(subscription.name == market for subscription in request.subscriptions):

@@ -1,4 +1,4 @@
-"""Which functions want which of FTX's messages: the part of `FtxStream` that is nothing but signatures."""
+"""The registration of handlers for FTX's messages: the part of `FtxStream` that consists of typed signatures."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from finx_sync.venues.ftx.messages import (
 __all__ = ["FtxHandlers", "FtxMessage"]
 
 FtxMessage = FtxTicker | FtxTrade | FtxFill | FtxOrder | FtxPay | FtxMarkets | FtxOrderBook | FtxGroupedOrderBook
-"""What handlers and iterators get."""
+"""The messages that handlers and iterators get."""
 
 TickerHandler = TypeVar("TickerHandler", bound=Callable[[FtxTicker], object])
 TradeHandler = TypeVar("TradeHandler", bound=Callable[[FtxTrade], object])
@@ -33,19 +33,20 @@ PayHandler = TypeVar("PayHandler", bound=Callable[[FtxPay], object])
 
 
 class FtxHandlers(Stream[FtxMessage]):
-    """Registers handlers; they run on the dispatch thread."""
+    """The methods that register handlers, which run on the dispatch thread."""
 
     @overload
     def on_ticker(self, handler: TickerHandler, /, *markets: str) -> TickerHandler: ...
     @overload
     def on_ticker(self, handler: str, /, *markets: str) -> Callable[[TickerHandler], TickerHandler]: ...
     def on_ticker(self, handler: Any = None, /, *markets: str) -> Any:
-        """Call a function with every FtxTicker (``@stream.on_ticker``), or some (``@stream.on_ticker("BTC-PERP")``).
+        """Register a handler for every `FtxTicker`, or for those of some markets.
 
-        A plain call works too, ``stream.on_ticker(handler, "BTC-PERP")``, and returns the handler.
+        It is a decorator, ``@stream.on_ticker`` or ``@stream.on_ticker("BTC-PERP")``. A plain call works too:
+        ``stream.on_ticker(handler, "BTC-PERP")`` returns the handler.
 
         Raises:
-            HandlerError: it cannot be called with one argument.
+            HandlerError: the handler cannot be called with one argument.
         """
         return self._register(FtxTicker, handler, markets)
 
@@ -54,7 +55,7 @@ class FtxHandlers(Stream[FtxMessage]):
     @overload
     def on_trade(self, handler: str, /, *markets: str) -> Callable[[TradeHandler], TradeHandler]: ...
     def on_trade(self, handler: Any = None, /, *markets: str) -> Any:
-        """Call a function with every FtxTrade, one by one; used like `on_ticker`."""
+        """Register a handler that is called with each `FtxTrade`; used like `on_ticker`."""
         return self._register(FtxTrade, handler, markets)
 
     @overload
@@ -62,7 +63,10 @@ class FtxHandlers(Stream[FtxMessage]):
     @overload
     def on_orderbook(self, handler: str, /, *markets: str) -> Callable[[BookHandler], BookHandler]: ...
     def on_orderbook(self, handler: Any = None, /, *markets: str) -> Any:
-        """Call a function with the whole FtxOrderBook after each change of it; used like `on_ticker`."""
+        """Register a handler that is called with the complete `FtxOrderBook` after each change.
+
+        It is used like `on_ticker`.
+        """
         return self._register(FtxOrderBook, handler, markets)
 
     @overload
@@ -70,7 +74,10 @@ class FtxHandlers(Stream[FtxMessage]):
     @overload
     def on_orderbook_grouped(self, handler: str, /, *markets: str) -> Callable[[GroupedHandler], GroupedHandler]: ...
     def on_orderbook_grouped(self, handler: Any = None, /, *markets: str) -> Any:
-        """Call a function with the whole FtxGroupedOrderBook after each change of it; used like `on_ticker`."""
+        """Register a handler that is called with the complete `FtxGroupedOrderBook` after each change.
+
+        It is used like `on_ticker`.
+        """
         return self._register(FtxGroupedOrderBook, handler, markets)
 
     @overload
@@ -78,7 +85,7 @@ class FtxHandlers(Stream[FtxMessage]):
     @overload
     def on_fill(self, handler: str, /, *markets: str) -> Callable[[FillHandler], FillHandler]: ...
     def on_fill(self, handler: Any = None, /, *markets: str) -> Any:
-        """Call a function with every FtxFill, once; used like `on_ticker`."""
+        """Register a handler that is called once with each `FtxFill`; used like `on_ticker`."""
         return self._register(FtxFill, handler, markets)
 
     @overload
@@ -86,15 +93,15 @@ class FtxHandlers(Stream[FtxMessage]):
     @overload
     def on_order(self, handler: str, /, *markets: str) -> Callable[[OrderHandler], OrderHandler]: ...
     def on_order(self, handler: Any = None, /, *markets: str) -> Any:
-        """Call a function with every change of an order (FtxOrder), once; used like `on_ticker`."""
+        """Register a handler that is called once with each change of an order (`FtxOrder`); used like `on_ticker`."""
         return self._register(FtxOrder, handler, markets)
 
     def on_markets(self, handler: MarketsHandler) -> MarketsHandler:
-        """Call a function with the list of markets (FtxMarkets), and with its changes."""
+        """Register a handler for the list of markets and its changes (`FtxMarkets`)."""
         self._handlers.add(FtxMarkets, handler)
         return handler
 
     def on_ftxpay(self, handler: PayHandler) -> PayHandler:
-        """Call a function with every payment (FtxPay)."""
+        """Register a handler for payments (`FtxPay`)."""
         self._handlers.add(FtxPay, handler)
         return handler

@@ -1,9 +1,9 @@
-"""FTX's messages: what handlers are given, and those that the stream keeps to itself and takes apart.
+"""FTX's messages: those that handlers get, and internal ones that the state splits or merges.
 
-A frame of FTX has its data inside: ``{"channel": "ticker", "market": "BTC-PERP", "type": "update", "data": {...}}``.
-A message here is that data and its market in one; `[]`, `get` and `items` know it by the wire's names.
+An FTX frame nests its data: ``{"channel": "ticker", "market": "BTC-PERP", "type": "update", "data": {...}}``. A message
+here combines the data and the market; `[]`, `get` and `items` use the names on the wire.
 
-Sources: FTX documentation, *Websocket API*; frames captured in July 2021; the clients of that time.
+Sources: FTX documentation, *Websocket API*; frames captured in July 2021; clients of that time.
 """
 
 from __future__ import annotations
@@ -44,23 +44,23 @@ Side = Literal["buy", "sell"]
 if TYPE_CHECKING:
     Finite = float
 else:
-    # 1e999 is JSON and reads as infinity, which is no price.
+    # 1e999 is valid JSON and decodes to infinity, which is not a price.
     Finite = Annotated[float, msgspec.Meta(ge=-sys.float_info.max, le=sys.float_info.max)]
 Level = tuple[Finite, Finite]
-"""Price and size."""
+"""The price and the size of a level."""
 
 _M = TypeVar("_M", bound=type[Message])
 
 
 def _in_market(kind: _M) -> _M:
-    """Let a message know its market by its wire name too: it stands outside of the data."""
+    """Make the field `market` available by its wire name too, although it is outside the data."""
     wire_fields(kind)
     kind._attributes = {"market": "market", **kind._attributes}
     return kind
 
 
 class _InMarket(Message, frozen=True, kw_only=True, gc=False):
-    """What the messages of one market share."""
+    """The base class of messages that belong to one market."""
 
     market: InternalText = msgspec.field(default="", name="@market")
 
@@ -74,14 +74,14 @@ class _InMarket(Message, frozen=True, kw_only=True, gc=False):
 
 @_in_market
 class FtxTicker(_InMarket, frozen=True, kw_only=True, gc=False):
-    """The best prices of a market at one moment.
+    """The best prices of a market.
 
     Attributes:
         market: like "BTC-PERP" or "BTC/USD".
-        bid, ask: best prices; None where there is none.
-        bid_size, ask_size: what stands there; frames of 2019 have none.
-        last: price of the last trade.
-        time: of the server, UNIX seconds.
+        bid, ask: the best prices; None if there is none.
+        bid_size, ask_size: the sizes at the best prices; None in frames of 2019.
+        last: the price of the last trade.
+        time: the server's time, UNIX seconds.
     """
 
     bid: Number
@@ -110,11 +110,11 @@ class FtxTrade(_InMarket, frozen=True, kw_only=True, gc=False):
     """One trade.
 
     Attributes:
-        market: where.
-        id: the exchange's number; None in frames of 2019.
-        price, size: as traded.
-        side: of the one who took.
-        liquidation: whether it closed a position by force.
+        market: the market.
+        id: the exchange's id; None in frames of 2019.
+        price, size: the price and the size of the trade.
+        side: the taker's side.
+        liquidation: whether the trade was part of a liquidation.
         time: ISO 8601 with microseconds.
     """
 
@@ -145,15 +145,15 @@ class FtxFill(_InMarket, frozen=True, kw_only=True, gc=False):
     """One execution of an order of the account.
 
     Attributes:
-        market: where. The data of this frame and of an order holds it itself.
-        id: unique among fills.
-        order_id, trade_id: the order's and the trade's numbers.
+        market: the market, which is inside the data of fills and orders.
+        id: the id, unique among fills.
+        order_id, trade_id: the ids of the order and the trade.
         side: "buy" or "sell".
-        price, size: as executed.
+        price, size: the price and the size of the execution.
         liquidity: "maker" or "taker".
-        fee, fee_rate, fee_currency: what it cost; a negative fee was paid out.
-        future: name of the future; None on spot.
-        base_currency, quote_currency: None on futures.
+        fee, fee_rate, fee_currency: the fee, its rate and its currency; a negative fee is a rebate.
+        future: the name of the future; None on spot markets.
+        base_currency, quote_currency: the currencies; None for futures.
         type: "order".
         time: ISO 8601 with microseconds.
     """
@@ -191,19 +191,20 @@ class FtxFill(_InMarket, frozen=True, kw_only=True, gc=False):
 
 @_in_market
 class FtxOrder(_InMarket, frozen=True, kw_only=True, gc=False):
-    """One change of an order of the account, as it stood then.
+    """The state of an order of the account after a change.
 
     Attributes:
-        market: where.
-        id: the exchange's number; `client_id` the account's own.
+        market: the market.
+        id: the exchange's id of the order.
+        client_id: the account's own id of the order.
         type: "limit" or "market".
         side: "buy" or "sell".
-        price: the limit; None for a market order.
-        size, filled_size, remaining_size: in the market's units.
-        status: "new", "open" or "closed"; a closed one is filled, cancelled, or partly either: see `is_filled`.
-        avg_fill_price: None until something was filled.
-        reduce_only, post_only, ioc: how it was sent.
-        liquidation: whether the exchange sent it to close a position by force.
+        price: the limit price; None for a market order.
+        size, filled_size, remaining_size: sizes in the market's units.
+        status: "new", "open" or "closed"; a closed order was filled or cancelled, or partly both: see `is_filled`.
+        avg_fill_price: the average price of the executions; None before the first one.
+        reduce_only, post_only, ioc: the order's options.
+        liquidation: whether the exchange sent the order to liquidate a position.
         created_at: ISO 8601 with microseconds.
     """
 
@@ -225,7 +226,7 @@ class FtxOrder(_InMarket, frozen=True, kw_only=True, gc=False):
 
     @property
     def is_filled(self) -> bool:
-        """Whether all of it was executed; a closed order that is not was cancelled, wholly or in part."""
+        """Whether the whole order was executed; a closed order that is not filled was cancelled, wholly or in part."""
         return self.filled_size >= self.size
 
     @property
@@ -239,7 +240,7 @@ class FtxOrder(_InMarket, frozen=True, kw_only=True, gc=False):
 
 
 class _AsItCame(Message, frozen=True, kw_only=True, gc=False):
-    """A message that is read like the dictionary which the wire carried."""
+    """A message that is read like the JSON object that was received."""
 
     @property
     def _content(self) -> dict[str, Any]:
@@ -255,15 +256,15 @@ class _AsItCame(Message, frozen=True, kw_only=True, gc=False):
         return len(self._content)
 
     def keys(self) -> list[str]:
-        """The wire's names."""
+        """Return the names on the wire."""
         return list(self._content)
 
 
 class FtxPay(_AsItCame, frozen=True, kw_only=True, gc=False):
-    """A payment by FTX Pay. No source shows one, so it is what the wire carried: `[]`, `get` and `items` read it.
+    """A payment by FTX Pay. No source shows one, so `[]`, `get` and `items` give access to the JSON object received.
 
     Attributes:
-        data: the wire's object.
+        data: the JSON object received.
     """
 
     data: dict[str, Any]
@@ -272,7 +273,7 @@ class FtxPay(_AsItCame, frozen=True, kw_only=True, gc=False):
 
     @property
     def name(self) -> str:
-        """Payments belong to no market: always "ftxpay"."""
+        """Always "ftxpay", because payments belong to no market."""
         return "ftxpay"
 
     @property
@@ -284,12 +285,12 @@ class FtxPay(_AsItCame, frozen=True, kw_only=True, gc=False):
 
 
 class FtxMarkets(_AsItCame, frozen=True, kw_only=True, gc=False):
-    """What can be traded; the first message after a subscription has all of it.
+    """The list of markets, which is complete in the first message after a subscription.
 
     Attributes:
         action: "partial" for all markets, "update" for those that changed.
-        markets: by name, as the wire has them: enabled, postOnly, priceIncrement, sizeIncrement, type ("spot" or
-            "future"), baseCurrency, quoteCurrency, underlying, restricted, and future (None or an object).
+        markets: maps names to objects with the wire's keys: enabled, postOnly, priceIncrement, sizeIncrement, type
+            ("spot" or "future"), baseCurrency, quoteCurrency, underlying, restricted, and future (None or an object).
     """
 
     action: str
@@ -299,7 +300,7 @@ class FtxMarkets(_AsItCame, frozen=True, kw_only=True, gc=False):
 
     @property
     def name(self) -> str:
-        """It is about all markets: always "markets"."""
+        """Always "markets", because the message concerns all markets."""
         return "markets"
 
     @property
@@ -312,14 +313,14 @@ class FtxMarkets(_AsItCame, frozen=True, kw_only=True, gc=False):
 
 @wire_fields
 class FtxOrderBook(Message, frozen=True, kw_only=True, gc=False):
-    """A market's order book as it stood at one moment; nobody changes it afterwards.
+    """A snapshot of a market's order book, which does not change afterwards.
 
     Attributes:
-        market: whose.
+        market: the market.
         bids: (price, size), highest price first; at most 100.
         asks: (price, size), lowest price first; at most 100.
-        time: of the server, UNIX seconds; None where it sent none.
-        checksum: the server's, which this book was found to have; None where it sent none.
+        time: the server's time, UNIX seconds; None if it sent none.
+        checksum: the server's checksum, which the book was verified with; None if the server sent none.
     """
 
     market: str
@@ -348,17 +349,17 @@ class FtxOrderBook(Message, frozen=True, kw_only=True, gc=False):
 
 @wire_fields
 class FtxGroupedOrderBook(FtxOrderBook, frozen=True, kw_only=True, gc=False):
-    """An order book whose levels are gathered in steps, as it was subscribed. It has no checksum."""
+    """An order book whose levels are grouped by price steps, as subscribed. It has no checksum."""
 
 
 @wire_fields
 class BookUpdate(Message, frozen=True, kw_only=True, gc=False):
-    """What the server says about a book; the stream merges it.
+    """An image or an update of an order book, which the state merges.
 
     Attributes:
-        market: whose.
-        action: "partial" is the image that updates build on.
-        bids, asks: the levels, or those that changed; size 0 removes one.
+        market: the market.
+        action: "partial" for the image that updates build on, or "update".
+        bids, asks: all levels, or those that changed; a size of 0 removes a level.
         time, checksum: see `FtxOrderBook`.
     """
 
@@ -383,16 +384,16 @@ class BookUpdate(Message, frozen=True, kw_only=True, gc=False):
 
 
 class GroupedBookUpdate(BookUpdate, frozen=True, kw_only=True, gc=False):
-    """The same about a grouped book, which has no checksum."""
+    """An image or an update of a grouped order book, which has no checksum."""
 
 
 @wire_fields
 class FtxEvents(Message, frozen=True, kw_only=True, gc=False):
-    """A frame of trades, fills, orders or payments; the stream hands them on one by one.
+    """A frame of trades, fills, orders or payments, which handlers get one by one.
 
     Attributes:
-        name: what it was subscribed under: the market of trades, else the channel.
-        events: in the order of the wire.
+        name: the name of the subscription: the market for trades, otherwise the channel.
+        events: the events, in the order received.
     """
 
     name: str
@@ -406,7 +407,7 @@ class Trades(FtxEvents, frozen=True, kw_only=True, gc=False):
 
     @property
     def venue_time(self) -> float | None:
-        """The last trade's."""
+        """The `venue_time` of the last trade."""
         return self.events[-1].venue_time if self.events else None
 
 
@@ -424,13 +425,13 @@ class Payments(FtxEvents, frozen=True, kw_only=True, gc=False):
 
 @dataclass(frozen=True)
 class FtxAnswer(RequestAnswer):
-    """The server's answer to a request, which it does not name; `conversation` finds out which one it is about.
+    """The server's answer to a request, which it does not identify; `FtxConversation` finds the request.
 
     Attributes:
         type: "subscribed", "unsubscribed" or "error".
-        channel, market: of an acknowledgement.
+        channel, market: the channel and the market of an acknowledgement.
         message: the text of an error.
-        said: the same with its code, not yet redacted.
+        said: the text of an error with its code, not yet redacted.
     """
 
     type: str
@@ -441,6 +442,6 @@ class FtxAnswer(RequestAnswer):
 
 
 def _moment(text: str) -> dt.datetime:
-    # fromisoformat does not take "Z" before Python 3.11.
+    # fromisoformat does not accept "Z" before Python 3.11.
     moment = dt.datetime.fromisoformat(text.replace("Z", "+00:00"))
     return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)

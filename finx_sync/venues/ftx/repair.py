@@ -1,4 +1,4 @@
-"""When to ask anew for a book that has gone wrong, and which events have been handed on before. No clock of its own."""
+"""When to request an invalid book again, and which events were already delivered. It reads no clock."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from typing import Final, Generic, TypeVar
 __all__ = ["REPAIR_INTERVAL", "Once", "Repairs"]
 
 REPAIR_INTERVAL: Final = 5.0
-"""Seconds between two requests for the same book: a server whose checksums are wrong is not to be hammered."""
+"""Minimum seconds between two requests for the same book, so that wrong checksums do not cause a flood of requests."""
 REMEMBERED: Final = 100_000
-"""Events that are known again."""
+"""The number of events that `Once` remembers."""
 
 
 W = TypeVar("W", bound=Hashable)
 
 
 class Repairs(Generic[W]):
-    """Tells when an image is to be asked for anew: at once when something breaks, but never twice in an interval.
+    """Decides when to request an image again: at once if a book becomes invalid, but never twice in an interval.
 
-    Times are seconds on any clock that only goes forward.
+    `now` is seconds on a monotonic clock.
 
     Attributes:
-        waiting: what is wrong, and not asked for yet.
+        waiting: the invalid items that have not been requested yet.
     """
 
     def __init__(self) -> None:
@@ -32,23 +32,23 @@ class Repairs(Generic[W]):
         self._repaired_at: dict[W, float] = {}
 
     def expected(self, what: W, now: float) -> None:
-        """Its image has just been asked for in the usual way; it has an interval's time to come."""
+        """Note that an image has just been requested; it is not requested again for one interval."""
         self.waiting.discard(what)
         self._due_at[what] = now + REPAIR_INTERVAL
 
     def forget(self, what: W) -> None:
-        """It is not wanted any more."""
+        """Remove an item that is no longer subscribed to."""
         self.waiting.discard(what)
         self._due_at.pop(what, None)
 
     def broken(self, what: W, now: float) -> None:
-        """It is wrong: due as soon as an interval has gone by since the last repair."""
+        """Note that an item is invalid; it is due as soon as an interval has passed since its last repair."""
         self.waiting.add(what)
         repaired_at = self._repaired_at.get(what)
         self._due_at[what] = now if repaired_at is None else max(now, repaired_at + REPAIR_INTERVAL)
 
     def is_due(self, what: W, now: float) -> bool:
-        """Whether to ask now; then it counts as repaired."""
+        """Return whether to request an image now; if so, the item counts as repaired."""
         if now < self._due_at.get(what, now):
             return False
         self._repaired_at[what] = now
@@ -57,15 +57,15 @@ class Repairs(Generic[W]):
 
 
 class Once:
-    """Tells what was seen before, of the latest 100,000."""
+    """Remembers which events were seen, up to a number of the latest ones."""
 
     def __init__(self, size: int = REMEMBERED) -> None:
-        # Not a plain dictionary, whose first key is the harder to find the more of them were taken out in front of it.
+        # In a plain dictionary, finding the first key becomes slow once many keys before it have been deleted.
         self._seen: OrderedDict[Hashable, None] = OrderedDict()
         self._size = size
 
     def is_new(self, what: Hashable) -> bool:
-        """Whether `what` is seen for the first time; from now on it is known."""
+        """Remember `what`; return whether it was not known before."""
         if what in self._seen:
             return False
         self._seen[what] = None
@@ -74,5 +74,5 @@ class Once:
         return True
 
     def forget(self, what: Hashable) -> None:
-        """Not seen after all."""
+        """Forget `what`, so that it counts as new again."""
         self._seen.pop(what, None)

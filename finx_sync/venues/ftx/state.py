@@ -1,4 +1,4 @@
-"""What FTX's protocol has to remember in one run: open requests, order books, the events that were handed on."""
+"""FTX's state in one run: open requests, order books, and the events that were delivered."""
 
 from __future__ import annotations
 
@@ -43,24 +43,24 @@ from finx_sync.venues.ftx.repair import Once
 __all__ = ["FtxState"]
 
 DROPPED: Final = frozenset({"slow consumer", "damaged recording", "trimmed", "relay lost"})
-"""Reasons of gaps in which updates were lost on a connection that goes on."""
+"""The reasons of gaps in which updates were lost although the connection remained open."""
 
 _set_received_at: Final = Message.__dict__["received_at"].__set__
-"""Past `frozen`: events are completed here, before anyone sees them."""
+"""Sets a field of frozen events, which is safe because no other code has seen the events yet."""
 
 
 class FtxState(VenueState):
-    """Ties answers to requests, merges order books, and hands each fill and each change of an order on once.
+    """Matches answers to requests, merges order books, and delivers each fill and each change of an order once.
 
-    `book`, `answers` and `expect` are for any thread.
+    Any thread may call `book`, `answers` and `expect`.
 
     Args:
         lock: guards the books and the answers.
-        seen: the events that were handed on before this run.
+        seen: the events that were delivered before this run.
 
     Attributes:
-        seen: the events that have been handed on.
-        duplicates: events that came again.
+        seen: the events that have been delivered.
+        duplicates: the number of events that were received again and not delivered again.
     """
 
     takes: ClassVar[frozenset[type]] = frozenset(
@@ -70,30 +70,31 @@ class FtxState(VenueState):
     def __init__(self, lock: AbstractContextManager[Any] | None = None, seen: Once | None = None) -> None:
         self._lock = nullcontext() if lock is None else lock
         self._books = Books()
+        # Only the dispatch thread uses the dictionary; the lock guards `_newest` and the conversations in it.
         self._conversations: dict[Hashable, FtxConversation] = {}
         self._newest = FtxConversation()
         self.seen = Once() if seen is None else seen
         self.duplicates = 0
 
-    # For any thread
+    # Any thread
 
     def book(self, kind: type[FtxOrderBook], market: str) -> FtxOrderBook | None:
-        """A market's book as it stands; None where there is none that can be trusted."""
+        """Return the current book of a market; None if there is no valid book."""
         with self._lock:
             return self._books.picture(kind, market)
 
     def answers(self) -> dict[Subscription, str | None]:
-        """What the server has said to each subscription of the newest connection; None for granted."""
+        """Return the answer to each subscription of the newest connection: a refusal's words, or None if accepted."""
         with self._lock:
             return dict(self._newest.answers)
 
     def expect(self, *subscriptions: Subscription) -> None:
-        """These are about to be asked for: what was said to them before is no answer any more."""
+        """Forget the answers to these subscriptions, because they are about to be requested again."""
         with self._lock:
             for one in subscriptions:
                 self._newest.answers.pop(one, None)
 
-    # For the dispatch thread
+    # The dispatch thread
 
     def added(self, subscription: Subscription, now: float) -> Outcome:
         with self._lock:
@@ -127,7 +128,7 @@ class FtxState(VenueState):
         return NOTHING
 
     def _conversation(self, connection: Hashable) -> FtxConversation:
-        """A connection's; the first word on one makes it the newest."""
+        """Return the conversation on a connection; its first use makes it the newest one."""
         found = self._conversations.get(connection)
         if found is None:
             found = self._newest = self._conversations[connection] = FtxConversation()
@@ -146,7 +147,7 @@ class FtxState(VenueState):
             return Outcome(commands=(message,))
 
     def _merge(self, update: BookUpdate, now: float, wanted: Container[Topic]) -> Outcome:
-        """Merge what the server says about a book; the whole book is made only for whoever wants it."""
+        """Merge an update of a book; the complete book is only made if it has a handler."""
         kind, own = BOOKS[type(update)], type(update)
         messages: list[tuple[Topic, Any]] = []
         with self._lock:
@@ -164,7 +165,7 @@ class FtxState(VenueState):
         return Outcome(commands=[*commands, Resubscribe(due)] if due else commands)
 
     def _take_apart(self, frame: FtxEvents, wanted: Container[Topic]) -> Outcome:
-        """Hand the events of a frame on one by one; what was handed on before is not handed on again."""
+        """Split a frame into its events, without those that were delivered before."""
         messages: list[tuple[Topic, Any]] = []
         for event in frame.events:
             if self._is_new(event):
@@ -204,9 +205,9 @@ class FtxState(VenueState):
 
 
 def _mark(event: object) -> Hashable | None:
-    """What shows whether an event has been handed on before; None for events that may always be handed on."""
+    """Return the identity of an event that must be delivered only once; None for other events."""
     if isinstance(event, FtxFill):
         return event.id
-    if isinstance(event, FtxOrder):  # an order changes under its id, so it is the id in this very state
+    if isinstance(event, FtxOrder):  # an order changes and keeps its id, so its whole state counts
         return msgspec.structs.astuple(event)
     return None

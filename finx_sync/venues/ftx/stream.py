@@ -1,4 +1,4 @@
-"""`FtxStream`: FTX's tickers, trades, books, fills and orders into callbacks."""
+"""`FtxStream`: passes FTX's tickers, trades, books, fills and orders to handlers."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ if TYPE_CHECKING:
 __all__ = ["FtxStream"]
 
 DERIVED: Final = (FtxTrade, FtxFill, FtxOrder, FtxPay)
-"""What frames of several, or of what may come twice, are taken apart into."""
+"""The types of the events that frames are split into."""
 TOLD: Final = (FtxTicker, *DERIVED, FtxMarkets, FtxOrderBook, FtxGroupedOrderBook)
-"""What handlers and iterators get."""
+"""The types of the messages that handlers and iterators get."""
 
 CHANNEL_OF: Final[dict[type[FtxOrderBook], str]] = {kind: channel for channel, kind in CHANNELS.items()}
 B = TypeVar("B", bound=FtxOrderBook)
@@ -53,18 +53,19 @@ _MARKET: Final = re.compile(r"[^\s@\"\\]+")
 
 
 class FtxStream(FtxHandlers):
-    """Streams from FTX, or from whatever speaks its protocol. Making one does no I/O.
+    """A stream from FTX, or from a server with its protocol. Creating one does no I/O.
 
     Args:
-        api_key, api_secret: both or none; for fills, orders and payments. Each connect signs anew.
-        subaccount: to log in to; None for the main account.
-        environment: "sandbox" (embedded); the exchange itself is gone.
-        url: of what speaks its protocol, like "wss://host/ws/" (which is the path where it has none), or of a relay's
-            feed, like "redis://host".
-        options: what every stream takes; see `finx_sync.session.options.Options`.
+        api_key, api_secret: both or neither; required for fills, orders and payments. Each connect makes a new
+            signature.
+        subaccount: the subaccount to log in to; None for the main account.
+        environment: "sandbox" (embedded); the exchange itself no longer exists.
+        url: the address of a server, like "wss://host/ws/" (if it has no path, "/ws/" is added), or of a relay's feed,
+            like "redis://host".
+        options: the options that every stream takes; see `finx_sync.session.options.Options`.
 
     Raises:
-        ConfigError: half of the credentials, no URL, or an option that cannot be right.
+        ConfigError: only half of the credentials is given, the URL is missing, or an option is invalid.
     """
 
     @takes_options()
@@ -90,55 +91,58 @@ class FtxStream(FtxHandlers):
     # Subscriptions
 
     def subscribe_ticker(self, *markets: str) -> None:
-        """Ask for the best prices of markets, now or when the stream starts, and again after every reconnect.
+        """Subscribe to the best prices of markets, now or when the stream starts, and again after every reconnect.
 
         Raises:
-            InvalidInputError: no market, like "BTC-PERP" or "BTC/USD".
+            InvalidInputError: a name is not a market, like "BTC-PERP" or "BTC/USD", or no name is given.
         """
         self._ask("ticker", markets)
 
     def subscribe_trades(self, *markets: str) -> None:
-        """Ask for the trades of markets; otherwise as `subscribe_ticker`."""
+        """Subscribe to the trades of markets; otherwise like `subscribe_ticker`."""
         self._ask("trades", markets)
 
     def subscribe_orderbook(self, *markets: str) -> None:
-        """Ask for the order books of markets; every update's checksum is verified. Otherwise as `subscribe_ticker`."""
+        """Subscribe to the order books of markets; otherwise like `subscribe_ticker`.
+
+        The checksum of every update is verified.
+        """
         self._ask("orderbook", markets)
 
     def subscribe_orderbook_grouped(self, market: str, grouping: float) -> None:
-        """Ask for a market's order book in steps of `grouping`, in units of the price.
+        """Subscribe to a market's order book with levels grouped in steps of `grouping`, in units of the price.
 
         Raises:
-            InvalidInputError: no market, a grouping that is not above 0, or another one of this market is subscribed:
-                the server's messages do not say which they are of.
+            InvalidInputError: the market is invalid, the grouping is not above 0, or the market is subscribed to with
+                another grouping, which the server's messages do not distinguish.
         """
         _checked((market,))
         if isinstance(grouping, bool) or not isinstance(grouping, (int, float)) or not 0 < grouping < float("inf"):
-            raise InvalidInputError(f"grouping is a step of the price, above 0, not {grouping!r}")
+            raise InvalidInputError(f"grouping must be a price step above 0, not {grouping!r}")
         wanted = subscription_to("orderbookGrouped", market)
         if wanted in self._subscriptions.desired() and self._ftx.groupings[market] != grouping:
-            raise InvalidInputError(f"the book of {market} is subscribed in other steps; unsubscribe it first")
+            raise InvalidInputError(f"{market} is subscribed to with another grouping; unsubscribe from it first")
         self._ftx.groupings[market] = grouping
         self._subscribe(wanted)
 
     def subscribe_markets(self) -> None:
-        """Ask for the list of markets, and its changes."""
+        """Subscribe to the list of markets and its changes."""
         self._subscribe(subscription_to("markets"))
 
     def subscribe_fills(self) -> None:
-        """Ask for the account's executions.
+        """Subscribe to the account's executions.
 
         Raises:
-            ConfigError: the stream has no credentials.
+            ConfigError: the stream has neither credentials nor a feed.
         """
         self._ask_private("fills")
 
     def subscribe_orders(self) -> None:
-        """Ask for every change of every order of the account; raises as `subscribe_fills`."""
+        """Subscribe to every change of the account's orders; raises the same errors as `subscribe_fills`."""
         self._ask_private("orders")
 
     def subscribe_ftxpay(self) -> None:
-        """Ask for the account's payments by FTX Pay; raises as `subscribe_fills`."""
+        """Subscribe to the account's payments by FTX Pay; raises the same errors as `subscribe_fills`."""
         self._ask_private("ftxpay")
 
     def unsubscribe_ticker(self, *markets: str) -> None:
@@ -150,7 +154,7 @@ class FtxStream(FtxHandlers):
         self._give_up("trades", markets)
 
     def unsubscribe_orderbook(self, *markets: str) -> None:
-        """Unsubscribe from the order books of markets; `order_book` forgets them at once."""
+        """Unsubscribe from the order books of markets; `order_book` returns None for them at once."""
         self._give_up("orderbook", markets)
 
     def unsubscribe_orderbook_grouped(self, *markets: str) -> None:
@@ -174,16 +178,16 @@ class FtxStream(FtxHandlers):
         self._unsubscribe(subscription_to("ftxpay"))
 
     def wait_until_subscribed(self, timeout: float = 10.0) -> None:
-        """Wait until the server has granted every subscription.
+        """Wait until the server has accepted every subscription. Any thread except the dispatch thread.
 
         Args:
             timeout: seconds.
 
         Raises:
-            SubscriptionRefusedError: it refused one, which is not among the subscriptions any more.
-            StreamTimeoutError: it has not answered all in time.
+            SubscriptionRefusedError: the server refused a subscription, which is then removed.
+            StreamTimeoutError: the server has not answered all subscriptions in time.
             UsageError: the stream is not running, or this is the dispatch thread.
-            FinxSyncError: why the stream failed.
+            FinxSyncError: the error that the stream failed with.
         """
         self._wait_for_answers(set(self._subscriptions.desired()), checked_limit("timeout", timeout))
 
@@ -204,11 +208,11 @@ class FtxStream(FtxHandlers):
             raise self.failure or UsageError("the stream is not running; start() it first")
         if not in_time:
             missing = ", ".join(f"{wanted.kind} {wanted.name}" for wanted in subscriptions - answers.keys())
-            raise StreamTimeoutError(f"the server has not answered the subscription of {missing} within {timeout:g} s")
+            raise StreamTimeoutError(f"the server did not answer the subscription to {missing} within {timeout:g} s")
 
     def _subscribe(self, *subscriptions: Subscription, stale_after: float | None = None) -> None:
         desired = set(self._subscriptions.desired())
-        # Of what was unsubscribed or refused before, this is another try.
+        # Forget old answers before the new requests are sent, so that they are not taken for the new answers.
         self._state.expect(*(wanted for wanted in subscriptions if wanted not in desired))
         super()._subscribe(*subscriptions, stale_after=stale_after)
 
@@ -218,26 +222,26 @@ class FtxStream(FtxHandlers):
     def _ask_private(self, channel: str) -> None:
         assert channel in PRIVATE_CHANNELS
         if self._account.key is None and self._account.feed is None:
-            raise ConfigError(f"{channel} are an account's own: give api_key and api_secret")
+            raise ConfigError(f"{channel} belong to an account: give api_key and api_secret")
         self._subscribe(subscription_to(channel))
 
     def _give_up(self, channel: str, markets: tuple[str, ...]) -> None:
         for market in _checked(markets):
             self._unsubscribe(subscription_to(channel, market))
 
-    # What is known
+    # Current data
 
     def order_book(self, market: str) -> FtxOrderBook | None:
-        """A market's order book as it stands, verified by its checksum; safe from any thread, never waits.
+        """Return the current order book of a market, verified by its checksum. Any thread; does not wait.
 
         Returns:
-            None while there is none that can be trusted: before the server's image, while not connected, and after a
-            wrong checksum until the next image.
+            None while there is no valid book: before the server's image, while not connected, and from a wrong checksum
+            until the next image.
         """
         return self._book(FtxOrderBook, market)
 
     def order_book_grouped(self, market: str) -> FtxGroupedOrderBook | None:
-        """A market's grouped order book as it stands; otherwise as `order_book`, but for the checksum."""
+        """Return the current grouped order book of a market; like `order_book`, but without a checksum."""
         return self._book(FtxGroupedOrderBook, market)
 
     def _book(self, kind: type[B], market: str) -> B | None:
@@ -251,7 +255,7 @@ class FtxStream(FtxHandlers):
         return cast("B | None", self._state.book(kind, market))
 
     def latest(self, name: str) -> FtxMessage | None:
-        """A market's newest ticker, or else trade, fill or order; None when there was none yet. Never waits."""
+        """Return a market's latest ticker, or else trade, fill or order; None if there is none yet. Never waits."""
         checked_names((name,))
         for kind in (FtxTicker, *DERIVED):
             message: FtxMessage | None = self._latest[kind].get(name)
@@ -261,12 +265,12 @@ class FtxStream(FtxHandlers):
 
     @property
     def duplicates(self) -> int:
-        """Fills and orders that came again in this run, as after a reconnect, and were not handed on again."""
+        """The number of fills and orders that were received again, as after a reconnect, and not delivered again."""
         return self._state.duplicates
 
     @property
     def _state(self) -> FtxState:
-        """What the present run remembers."""
+        """The state of the current run."""
         assert isinstance(self._venue, FtxState)
         return self._venue
 
@@ -277,10 +281,10 @@ class FtxStream(FtxHandlers):
     # Start and end
 
     def rotate_key(self, api_key: Any = None, api_secret: str | None = None) -> None:
-        """Log in with another key of the same subaccount, on a new connection; returns at once.
+        """Log in with another key of the same subaccount, on a new connection; return at once.
 
-        FTX confirms a login too late for two connections to be compared, so the gap between them is reported, with the
-        reason "rotation"; a key that is refused ends the stream.
+        FTX confirms a login too late to compare the messages of both connections, so the gap between them is reported
+        with the reason "rotation". A refused key ends the stream.
 
         Args:
             api_key: the new key.
@@ -288,37 +292,37 @@ class FtxStream(FtxHandlers):
 
         Raises:
             UsageError: the stream is not running, or has never had credentials.
-            ConfigError: half of the credentials.
+            ConfigError: only half of the credentials is given.
         """
         old = self._account.key
         if old is None:
-            raise UsageError("the stream has no credentials that could be replaced; make another stream")
+            raise UsageError("the stream has no credentials to replace; create another stream")
         super().rotate_key(_credentials(api_key, api_secret, old.subaccount))
 
 
 def _checked(markets: tuple[str, ...]) -> tuple[str, ...]:
-    """The same names.
+    """Check names and return them.
 
     Raises:
-        InvalidInputError: one of them is no market, or there is none.
+        InvalidInputError: a name is not a market, or there are no names.
     """
     for market in checked_names(markets):
         if not _MARKET.fullmatch(market):
-            raise InvalidInputError(f"{market!r} is no market; it looks like 'BTC-PERP' or 'BTC/USD'")
+            raise InvalidInputError(f"{market!r} is not a market; give a name like 'BTC-PERP' or 'BTC/USD'")
     if not markets:
-        raise InvalidInputError("name at least one market, like 'BTC-PERP'")
+        raise InvalidInputError("give at least one market, like 'BTC-PERP'")
     return markets
 
 
 def _credentials(api_key: str | None, api_secret: str | None, subaccount: str | None) -> FtxCredentials | None:
     if not api_key and not api_secret:
         if subaccount is not None:
-            raise ConfigError("a subaccount is logged in to: give api_key and api_secret as well")
+            raise ConfigError("a subaccount needs a login: give api_key and api_secret too")
         return None
     if not api_key or not api_secret:
-        raise ConfigError("api_key and api_secret belong together: give both, or none for public data")
+        raise ConfigError("api_key and api_secret belong together: give both, or neither for public data")
     if not isinstance(api_key, str) or not isinstance(api_secret, str):
-        raise ConfigError("api_key and api_secret are text")
+        raise ConfigError("api_key and api_secret must be strings")
     if subaccount == "":
-        raise ConfigError("subaccount is a name, or None for the main account; it is empty")
+        raise ConfigError("subaccount is empty; give a name, or None for the main account")
     return FtxCredentials(api_key, api_secret, subaccount)

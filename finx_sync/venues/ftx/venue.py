@@ -1,4 +1,4 @@
-"""FTX, as `finx_sync` finds it."""
+"""FTX's entry in the registry of venues."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MARKET_CHANNELS: Final = ("ticker", "trades", "orderbook")
 
 
 def _subscribe(stream: FtxStream, names: Sequence[str]) -> None:
-    """A channel, a market's channel ("trades:BTC-PERP"), or a market: its ticker."""
+    """Subscribe to names: a channel, a channel of a market ("trades:BTC-PERP"), or a market, for its ticker."""
     for name in names:
         channel, colon, market = name.partition(":")
         if name in CHANNELS:

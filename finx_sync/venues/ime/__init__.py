@@ -1,4 +1,4 @@
-"""IME, the Iran Mercantile Exchange's live data: the codec, its messages, how to log in, and the stream.
+"""Live data of the Iran Mercantile Exchange (IME): the codec, its messages, the credentials and the stream.
 
 ::
 

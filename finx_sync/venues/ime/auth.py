@@ -1,4 +1,4 @@
-"""How credentials travel to an IME live data server: its documentation demands them and does not say where.
+"""Ways to send credentials to an IME live data server; its documentation requires them but does not say how.
 
 Source: IME Live Data WebSocket documentation, *Authentication*: "All WebSocket endpoints require authentication".
 """
@@ -16,35 +16,38 @@ __all__ = ["Bearer", "Cookie", "Credentials", "Header", "QueryToken", "checked_c
 
 @dataclass(frozen=True, repr=False)
 class Credentials:
-    """A secret and where it goes; never shown. Use one of the kinds below.
+    """A secret, and where a request contains it; never shown. Use one of its subclasses.
+
+    Attributes:
+        secret: the secret.
 
     Raises:
-        ConfigError: (all of them) no secret, or one that no header could carry.
+        ConfigError: the secret is empty, or has characters that a header cannot contain. All subclasses raise it.
     """
 
     secret: str
 
     def __post_init__(self) -> None:
         if not isinstance(self.secret, str) or not self.secret or not self.secret.isprintable():
-            raise ConfigError("credentials are a text that is not empty and has no control characters")
+            raise ConfigError("credentials must be a string that is not empty and has no control characters")
         if not self.secret.isascii():
-            raise ConfigError("credentials have characters beyond ASCII, which no header can carry")
+            raise ConfigError("credentials must be ASCII, because a header cannot contain other characters")
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(***)"
 
     def headers(self) -> dict[str, str]:
-        """What the handshake carries."""
+        """Return the headers of the handshake that contain the secret."""
         return {}
 
     def query(self) -> dict[str, str]:
-        """What the URL carries."""
+        """Return the parameters of the URL that contain the secret."""
         return {}
 
 
 @dataclass(frozen=True, repr=False)
 class Bearer(Credentials):
-    """``Authorization: Bearer SECRET``, the usual way, and what a plain string means."""
+    """``Authorization: Bearer SECRET``, the usual way. A plain string is sent like this."""
 
     def headers(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self.secret}"}
@@ -52,10 +55,10 @@ class Bearer(Credentials):
 
 @dataclass(frozen=True, repr=False)
 class QueryToken(Credentials):
-    """``?token=SECRET`` behind the contracts.
+    """``token=SECRET`` in the URL's query, after the contracts.
 
     Attributes:
-        name: "token", "access_token", "api_key" or another name that is kept out of logs.
+        name: the parameter's name: "token", "access_token", "api_key" or another one whose value is redacted in logs.
     """
 
     name: str = "token"
@@ -64,7 +67,7 @@ class QueryToken(Credentials):
         super().__post_init__()
         if "***" not in redact(f"?{self.name}=value"):
             raise ConfigError(
-                f"a parameter named {self.name!r} would be shown in logs; choose token, access_token or api_key"
+                f"the value of parameter {self.name!r} would be shown in logs; use token, access_token or api_key"
             )
 
     def query(self) -> dict[str, str]:
@@ -76,7 +79,7 @@ class Cookie(Credentials):
     """``Cookie: session=SECRET``.
 
     Attributes:
-        name: the cookie's.
+        name: the cookie's name.
     """
 
     name: str = "session"
@@ -87,10 +90,10 @@ class Cookie(Credentials):
 
 @dataclass(frozen=True, repr=False)
 class Header(Credentials):
-    """A header of the server's own, such as ``X-API-Key: SECRET``.
+    """A custom header of the server, such as ``X-API-Key: SECRET``.
 
     Attributes:
-        name: the header's.
+        name: the header's name.
     """
 
     name: str = "X-API-Key"
@@ -100,16 +103,16 @@ class Header(Credentials):
 
 
 def checked_credentials(given: object) -> Credentials | None:
-    """What a user gave: None, a text (a bearer token), or a kind of `Credentials`.
+    """Convert a user's argument, which is None, a string (a bearer token) or a kind of `Credentials`.
 
     Raises:
-        ConfigError: something else.
+        ConfigError: it is something else.
     """
     if given is None or isinstance(given, Credentials):
         return given
     if isinstance(given, str):
         return Bearer(given)
     raise ConfigError(
-        f"auth is a token, a kind of credentials such as QueryToken('...'), or a function that returns one, not "
+        f"auth must be a token, a kind of credentials such as QueryToken('...'), or a function that returns one, not "
         f"{type(given).__name__}"
     )

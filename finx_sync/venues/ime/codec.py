@@ -1,7 +1,7 @@
-"""IME live data: two endpoints whose URLs name the contracts; the server pushes, and nothing is sent to it.
+"""IME's codec: two endpoints whose URLs name the contracts. The client sends no messages.
 
-Source: IME Live Data WebSocket documentation. Where it is silent, chosen here: an object with an ``error`` or
-``detail`` is the server's word on what went wrong, as its web framework would say it.
+Source: IME Live Data WebSocket documentation. Assumption where it is silent: an object with the key ``error`` or
+``detail`` is an error message, as the server's web framework would send it.
 """
 
 from __future__ import annotations
@@ -22,25 +22,26 @@ from finx_sync.venues.ime.messages import ImeContract, read_contract
 __all__ = ["ImeCodec", "Line"]
 
 Line = Literal["name", "id"]
-"""The two endpoints, each with a connection of its own."""
+"""The two endpoints. Each has its own connection."""
 
 PATHS: Final = {
     "name": ("/live/data/websocket/contract/name", "contract_names"),
     "id": ("/live/data/websocket/contract/id", "contract_id"),
 }
-"""Each endpoint's path, and the query parameter that is repeated for each contract."""
+"""The path of each endpoint, and the query parameter that is repeated for each contract."""
 CONTRACT: Final = "contract"
 """The kind of every subscription."""
 
 
 class ImeCodec(Codec):
-    """IME's protocol, for one stream.
+    """The codec of IME's protocol, for one stream.
 
     Args:
         base_url: ``wss://host``.
 
     Attributes:
-        ids: the contracts that are asked for by their id; all others go by their name.
+        ids: the contracts that are subscribed to by id; all others are subscribed to by name. `ImeStream` changes it
+            only for contracts without a subscription, so for other threads the endpoint of a subscription is constant.
     """
 
     venue = "IME"
@@ -85,7 +86,7 @@ _decode = msgspec.json.Decoder().decode
 
 
 def _read(payload: bytes) -> Decoded:
-    text = str(payload, "utf-8", "replace")  # the transport has checked it; a replay may not have
+    text = str(payload, "utf-8", "replace")  # the transport has validated UTF-8, but a replay may not have
     try:
         frame = _decode(text)
         if isinstance(frame, dict) and "data" in frame:

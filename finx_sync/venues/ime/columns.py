@@ -1,4 +1,4 @@
-"""IME's contracts as a table: a row for each message, its sections side by side."""
+"""IME's contracts as a table: one row for each message, with its sections side by side."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SECTIONS: Final[dict[str, type[msgspec.Struct]]] = {
 
 
 def formats() -> list[TableFormat]:
-    """The one table: what is "no data" on the wire is null; `data` has the wire's own sections and values."""
+    """Return the only table. Placeholders for missing data become null; `data` has the original sections and values."""
     columns: Columns = dict.fromkeys(ENVELOPE, "text")
     for rank in RANKS:
         columns |= {f"{name}_{rank}": kind for name, kind in columns_of(Limit).items()}
@@ -41,5 +41,5 @@ def _rows(message: ImeContract) -> Iterable[Row]:
 
 
 def _wire(section: msgspec.Struct) -> Row:
-    """A section by the wire's names."""
+    """Convert a section to a dictionary with the names used on the wire."""
     return {one.encode_name: getattr(section, one.name) for one in msgspec.structs.fields(section)}

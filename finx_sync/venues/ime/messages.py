@@ -1,10 +1,10 @@
-"""A contract's live data, typed.
+"""The live data of a contract, with types.
 
-What says "no data" on the wire is None here: an empty text, a price of 0, the placeholders 1 and 9999999999 of the
-allowed range, and whatever a section says that is zero and empty throughout. A count of 0 in a section that says
-something else is a count of 0. The wire's own values stay in `message["data"]`.
+Values that mean "no data" on the wire become None: an empty string, a price of 0, the placeholders 1 and 9999999999 of
+the allowed range, and all values of a section in which every value is zero or empty. In other sections, a count of 0 is
+a count. `message["data"]` has the original values.
 
-Source: IME Live Data WebSocket documentation, *Data Payload Structure*, whose example is zero throughout.
+Source: IME Live Data WebSocket documentation, *Data Payload Structure*, in whose example all values are zero.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ __all__ = ["Aggregate", "AllowedRange", "ContractInfo", "ImeContract", "Limit", 
 LEVELS: Final = ("1", "2", "3")
 LOWEST: Final = 1
 HIGHEST: Final = 9_999_999_999
-"""The allowed range of a contract that has none."""
+"""`LOWEST` and `HIGHEST` are the allowed range of a contract without limits."""
 
 
 class Limit(msgspec.Struct, frozen=True):
-    """One level of the book: the best buyers and sellers of that rank.
+    """One level of the order book, with its bid and its ask.
 
     Attributes:
-        buy_quantity, sell_quantity: lots; None where nobody stands there.
-        buy_price, sell_price: rials.
+        buy_quantity, sell_quantity: lots; None if there is no such order.
+        buy_price, sell_price: rials; None if there is no such order.
     """
 
     buy_quantity: Number = None
@@ -40,11 +40,11 @@ class Limit(msgspec.Struct, frozen=True):
 
 
 class Aggregate(msgspec.Struct, frozen=True):
-    """The day's figures.
+    """The statistics of the day.
 
     Attributes:
-        date, time: of the last update, as the server writes them; which calendar and time zone is not documented.
-        trade_count, total_volume, total_value: of the day.
+        date, time: the time of the last update as the server sends it; its calendar and time zone are not documented.
+        trade_count, total_volume, total_value: totals of the day.
         closing_price, last_price, low_price, high_price, open_price, previous_close: rials.
     """
 
@@ -62,10 +62,10 @@ class Aggregate(msgspec.Struct, frozen=True):
 
 
 class AllowedRange(msgspec.Struct, frozen=True):
-    """The prices that orders may have today.
+    """The range of prices allowed for orders today.
 
     Attributes:
-        lowest, highest: rials; None for no bound.
+        lowest, highest: rials; None if there is no limit.
     """
 
     lowest: Number = msgspec.field(default=None, name="minAllowedPrice")
@@ -73,11 +73,11 @@ class AllowedRange(msgspec.Struct, frozen=True):
 
 
 class ContractInfo(msgspec.Struct, frozen=True):
-    """Positions.
+    """The open positions of a contract.
 
     Attributes:
-        open_interest: open positions.
-        open_interest_changes: since the day before.
+        open_interest: the number of open positions.
+        open_interest_changes: the change since the previous day.
     """
 
     open_interest: Number = None
@@ -86,15 +86,15 @@ class ContractInfo(msgspec.Struct, frozen=True):
 
 @wire_fields
 class ImeContract(Message, frozen=True, kw_only=True, gc=False):
-    """One contract's whole state. The server sends it when something has changed.
+    """The complete state of one contract. The server sends it whenever something has changed.
 
     Attributes:
         channel: "IME Stream".
-        contract_name: where it was asked for by name.
-        contract_id: where it was asked for by id.
-        timestamp: as it came, ISO 8601 without a time zone.
-        data: the wire's own sections and values.
-        limits: the three best levels, the best first.
+        contract_name: the name, if the contract is subscribed to by name.
+        contract_id: the id, if the contract is subscribed to by id.
+        timestamp: the time that the server sent, in ISO 8601 without a time zone.
+        data: the original sections and values.
+        limits: the three best levels of the order book, best first.
         aggregate, allowed, info: the other sections.
     """
 
@@ -115,26 +115,26 @@ class ImeContract(Message, frozen=True, kw_only=True, gc=False):
 
     @property
     def name(self) -> str:
-        """What it was asked for by: its name or its id."""
+        """The name or the id that the contract is subscribed to by."""
         return self.contract_name or self.contract_id or ""
 
     @property
     def best(self) -> Limit:
-        """The first of `limits`."""
+        """The best level of the order book."""
         return self.limits[0]
 
     @property
     def datetime(self) -> dt.datetime | None:
-        """`timestamp` without a time zone, as the documentation names none.
+        """`timestamp` without a time zone, because the documentation does not specify one.
 
         Raises:
-            ValueError: it is no ISO 8601 time.
+            ValueError: it is not an ISO 8601 time.
         """
         return None if self.timestamp is None else dt.datetime.fromisoformat(self.timestamp)
 
     @property
     def venue_time(self) -> float | None:
-        """`timestamp` as UNIX seconds, as if it were UTC: the documentation names no time zone."""
+        """`timestamp` as UNIX seconds, assuming UTC, because the documentation does not specify a time zone."""
         return unix_seconds(lambda: self.datetime)
 
 
@@ -150,10 +150,10 @@ _WIRE_NAMES: Final = {field.encode_name: field.name for field in msgspec.structs
 
 
 def read_contract(frame: dict[str, Any]) -> ImeContract:
-    """Make a message of a decoded frame.
+    """Convert a decoded frame to a message.
 
     Raises:
-        msgspec.ValidationError: it names no contract, or holds values of the wrong type.
+        msgspec.ValidationError: it names no contract, or a value has the wrong type.
     """
     envelope = msgspec.convert(frame, _Envelope)
     name, number = envelope.contract_name, envelope.contract_id
@@ -179,12 +179,12 @@ def read_contract(frame: dict[str, Any]) -> ImeContract:
 def _section(values: dict[str, Any], name: str) -> dict[str, Any]:
     section = values.get(name) or {}
     if not isinstance(section, dict):
-        raise msgspec.ValidationError(f"{name} is no object")
+        raise msgspec.ValidationError(f"{name} is not an object")
     return section
 
 
 def _said(section: dict[str, Any]) -> dict[str, Any]:
-    """What a section says; nothing if it is zero and empty throughout."""
+    """Return the values of a section, with None for missing data; nothing if all values are zero or empty."""
     if not any(section.values()):
         return {}
     return {name: None if value == "" or (_is_price(name) and value == 0) else value for name, value in section.items()}
@@ -195,7 +195,7 @@ def _is_price(name: str) -> bool:
 
 
 def _limit(section: dict[str, Any]) -> Limit:
-    """A level; each of its sides says something or nothing by itself."""
+    """Convert a level; each side may be missing independently of the other."""
     sides = ({name: value for name, value in section.items() if name.startswith(side)} for side in ("buy_", "sell_"))
     said = [_said(side) for side in sides]
     return msgspec.convert(said[0] | said[1], Limit, strict=False)

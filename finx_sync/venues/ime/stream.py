@@ -1,4 +1,4 @@
-"""`ImeStream`: live data of the Iran Mercantile Exchange into callbacks."""
+"""`ImeStream`: passes live data of the Iran Mercantile Exchange to handlers."""
 
 from __future__ import annotations
 
@@ -27,33 +27,34 @@ Auth = str | Credentials | Callable[[], "str | Credentials"]
 
 PING_INTERVAL: Final = 20.0
 PING_TIMEOUT: Final = 20.0
-"""Seconds, as the service's documentation recommends (*Recommended Client Strategy*)."""
+"""Seconds; both values are recommended by the service's documentation (*Recommended Client Strategy*)."""
 EXAMPLE: Final = "wss://ime.example.com"
 
 
 class ImeStream(Stream[ImeContract]):
-    """Streams from an IME live data server. Making one does no I/O.
+    """A stream from an IME live data server. Creating one does no I/O.
 
-    The server knows no messages: a connection's URL names its contracts. So another contract takes another connection,
-    which is opened before the old one is closed; its first updates may wait for `overlap` seconds, until both have been
-    compared. If the server refuses it, `on_error` is called, and the stream goes on without that contract. A connection
-    that is refused at first, or when it is lost and opened anew, ends the stream: `AuthorizationError` names what was
-    asked for, since the service refuses a wrong contract and wrong credentials alike.
+    The server accepts no messages: the URL of a connection names its contracts. Subscribing to another contract
+    therefore needs a new connection, which is opened before the old one is closed; its first updates may be delayed by
+    up to `overlap` seconds while the two are compared. If the server refuses the new connection, `on_error` is called,
+    and the stream continues without that contract. If the server refuses the first connection, or the one that replaces
+    a lost connection, the stream ends with `AuthorizationError`. The error names the requested contracts, because the
+    service refuses a wrong contract and wrong credentials in the same way.
 
     Args:
-        names: contracts by name; one, or several.
-        ids: contracts by id, likewise.
+        names: one or several contracts, by name.
+        ids: one or several contracts, by id.
         environment: "sandbox" (embedded, no credentials needed); the service itself has no public address.
-        url: of a server, like "wss://ime.example.com", or of a relay's feed, like "redis://host", which takes no
-            `auth`.
-        auth: a token (sent as a bearer token), or `Bearer`, `QueryToken`, `Cookie` or `Header`, or a function that
-            returns one of these, asked at each connect.
-        options: what every stream takes; see `finx_sync.session.options.Options`. `ping_interval` and `ping_timeout`
-            are 20 seconds unless given.
+        url: the address of a server, like "wss://ime.example.com", or of a relay's feed, like "redis://host", which
+            takes no `auth`.
+        auth: a token (sent as a bearer token), a `Bearer`, `QueryToken`, `Cookie` or `Header`, or a function that is
+            called at each connect and returns one of these.
+        options: the options that every stream takes; see `finx_sync.session.options.Options`. `ping_interval` and
+            `ping_timeout` are 20 seconds by default.
 
     Raises:
-        ConfigError: no websocket URL, no credentials, or an option that cannot be right.
-        InvalidInputError: no contract.
+        ConfigError: the URL is not a websocket URL, the credentials are invalid, or an option is invalid.
+        InvalidInputError: a name or an id is invalid.
     """
 
     @takes_options(ping_interval=PING_INTERVAL, ping_timeout=PING_TIMEOUT)
@@ -85,14 +86,14 @@ class ImeStream(Stream[ImeContract]):
     @overload
     def on_contract(self, handler: str, /, *contracts: str) -> Callable[[ContractHandler], ContractHandler]: ...
     def on_contract(self, handler: Any = None, /, *contracts: str) -> Any:
-        """Call a function with every `ImeContract` (``@stream.on_contract``), or with some.
+        """Register a handler for every `ImeContract`, or for those of some contracts.
 
-        ``@stream.on_contract("ContractA")`` is for one, by what it was asked for by: its name or its id. A plain call
-        works too, ``stream.on_contract(handler, "ContractA")``, and returns the handler. It runs on the dispatch
-        thread.
+        It is a decorator, ``@stream.on_contract`` or ``@stream.on_contract("ContractA")``, which takes the name or the
+        id that the contract is subscribed to by. A plain call works too: ``stream.on_contract(handler, "ContractA")``
+        returns the handler. The handler runs on the dispatch thread.
 
         Raises:
-            HandlerError: it cannot be called with one argument.
+            HandlerError: the handler cannot be called with one argument.
         """
         return self._register(ImeContract, handler, contracts)
 
@@ -102,24 +103,24 @@ class ImeStream(Stream[ImeContract]):
     # Subscriptions
 
     def subscribe_name(self, *names: str) -> None:
-        """Ask for contracts by their names, now or when the stream starts.
+        """Subscribe to contracts by name, now or when the stream starts.
 
         Raises:
-            InvalidInputError: no name, or one that is asked for as an id already.
+            InvalidInputError: a name is invalid, or is already subscribed to as an id.
         """
         self._want([_checked(name) for name in checked_names(names)], by_id=False)
 
     def subscribe_id(self, *ids: str | int) -> None:
-        """Ask for contracts by their ids; otherwise as `subscribe_name`."""
+        """Subscribe to contracts by id; otherwise like `subscribe_name`."""
         self._want([_checked(one) for one in _texts(ids)], by_id=True)
 
     def unsubscribe_name(self, *names: str) -> None:
-        """Unsubscribe from contracts: a connection without them replaces the present one."""
+        """Unsubscribe from contracts: a connection without them replaces the current one."""
         for name in checked_names(names):
             self._unsubscribe(Subscription(CONTRACT, name))
 
     def unsubscribe_id(self, *ids: str | int) -> None:
-        """The same for contracts by id."""
+        """Unsubscribe from contracts by id; otherwise like `unsubscribe_name`."""
         self.unsubscribe_name(*_texts(ids))
 
     def _want(self, contracts: list[str], *, by_id: bool) -> None:
@@ -132,19 +133,19 @@ class ImeStream(Stream[ImeContract]):
             ]
             if both:
                 raise InvalidInputError(
-                    f"{', '.join(sorted(both))}: asked for by name and by id; one stream takes a text as one of them"
+                    f"{', '.join(sorted(both))}: requested by name and by id; one stream can use only one of them"
                 )
-            # What is no subscription any more counts no longer.
+            # A contract that is no longer subscribed to may change from one to the other.
             (self._ime.ids.update if by_id else self._ime.ids.difference_update)(contracts)
             self._subscribe(*subscriptions.values())
 
 
 def _texts(ids: tuple[str | int, ...]) -> tuple[str, ...]:
-    """Ids as the URL has them."""
+    """Convert ids to strings."""
     return checked_names(tuple(str(one) if isinstance(one, int) and not isinstance(one, bool) else one for one in ids))
 
 
 def _checked(contract: str) -> str:
     if not isinstance(contract, str) or not contract.strip() or not contract.isprintable():
-        raise InvalidInputError(f"{contract!r} is no contract; it is a name or an id, like 'ContractA' or '12345'")
+        raise InvalidInputError(f"{contract!r} is not a contract; give a name or an id, like 'ContractA' or '12345'")
     return contract

@@ -1,4 +1,4 @@
-"""IME, as `finx_sync` finds it."""
+"""IME's entry in the registry of venues."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["VENUE"]
 
 
 def _subscribe(stream: ImeStream, names: Sequence[str]) -> None:
-    """A number is a contract's id, anything else its name."""
+    """Subscribe to contracts: a number is an id, anything else a name."""
     stream.subscribe_name(*(name for name in names if not name.isdigit()))
     stream.subscribe_id(*(name for name in names if name.isdigit()))
 

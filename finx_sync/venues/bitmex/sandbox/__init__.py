@@ -1,4 +1,4 @@
-"""BitMEX's part of the sandbox: its tables, and accounts that trade."""
+"""BitMEX's part of the sandbox: tables, and accounts that trade."""
 
 from __future__ import annotations
 
@@ -10,6 +10,6 @@ __all__ = ["serve"]
 
 
 def serve(host: SandboxHost) -> SandboxVenue:
-    """Make it."""
+    """Create BitMEX's part of the sandbox."""
     server = BitmexServer(host)
     return SandboxVenue(server.add_to, BitmexControls(server, host.run))

@@ -1,6 +1,6 @@
-"""An account's tables in BitMEX's terms: orders, executions, positions, margin, wallet.
+"""An account's tables in BitMEX's format: orders, executions, positions, margin and wallet.
 
-Amounts of money are in satoshis (XBt), whole ones. What the sandbox's account knows nothing of is null or empty.
+Amounts of money are whole satoshis (XBt). Fields that the sandbox does not simulate are null or empty.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from finx_sync.venues.bitmex.sandbox.tables import ROWS_KEPT, Change, ServedTabl
 __all__ = ["BitmexTrader"]
 
 START_BALANCE: Final = 1_000_000_000
-"""Satoshis, that is ten bitcoins."""
+"""Satoshis: ten bitcoins."""
 FIRST_NUMBER: Final = 100_001
 
 
 class BitmexTrader:
-    """One key's account and its tables.
+    """The account of a key, with its tables.
 
     Args:
-        market: what it trades on.
-        index: of this account among those of the sandbox, from 0.
-        now: when it was opened.
+        market: the market that the account trades in.
+        index: the index of this account among those of the sandbox, from 0.
+        now: when the account was opened, milliseconds since 1970.
 
     Attributes:
         account: the account.
-        number: BitMEX's number of it.
-        tables: by name.
+        number: BitMEX's number of the account.
+        tables: the tables by name.
         switch_at: when the dead man's switch cancels all orders, milliseconds since 1970; None while it is off.
     """
 
@@ -63,7 +63,7 @@ class BitmexTrader:
         self.value(now)
 
     def value(self, now: int) -> None:
-        """Let the dead man's switch and the market do their work, and value margin and positions anew."""
+        """Apply the dead man's switch, advance the account to `now`, and update margin and positions."""
         if self.switch_at is not None and now >= self.switch_at:
             self.switch_at = None
             self.account.cancel_all(now=now)
@@ -102,7 +102,7 @@ class BitmexTrader:
         )  # fmt: skip
 
     def _execute(self, order: TradingOrder, fill: Fill | None) -> None:
-        """Add a row to `execution`: for a fill, or for an order's beginning or end."""
+        """Add a row to `execution` for a fill, or for a new or cancelled order."""
         row = blank("execution")
         row |= {name: value for name, value in self._order_row(order).items() if name in row}
         row |= {"execID": self._guid(), "execType": "New" if order.status == "open" else "Canceled"}
@@ -151,10 +151,10 @@ class BitmexTrader:
 
 
 class _Rows:
-    """A table that receives changes and keeps them until they are asked for.
+    """A table that collects changes until `step` returns them.
 
     Args:
-        limit: rows to keep; None for all.
+        limit: the number of rows to keep; None for all.
     """
 
     def __init__(self, limit: int | None = None) -> None:
@@ -165,18 +165,18 @@ class _Rows:
 
     @classmethod
     def of(cls, row: Row) -> _Rows:
-        """A table of one row that does not change."""
+        """Create a table with one row that does not change."""
         table = cls()
         table._by_key[0] = row
         return table
 
     @property
     def symbols(self) -> tuple[str, ...]:
-        """None of its own: each change says whose it is."""
+        """Always empty; each change contains its symbol."""
         return ()
 
     def put(self, key: object, row: Row, always: tuple[str, ...]) -> None:
-        """A row is so now; `always` are fields that an update carries in any case."""
+        """Add or update a row; an update always contains the fields `always`."""
         before = self._by_key.get(key)
         if before is None:
             self._pending.append(Change("insert", row.get("symbol"), [row]))
@@ -189,19 +189,19 @@ class _Rows:
             del self._by_key[next(iter(self._by_key))]
 
     def finish(self, key: object) -> None:
-        """A row leaves the table without a message, as BitMEX's finished orders do."""
+        """Remove a row without a message, as BitMEX does with finished orders."""
         self._by_key.pop(key, None)
 
     def rows(self, symbol: str | None) -> list[Row]:
-        """The rows now."""
+        """Return the current rows."""
         return [row for row in self._by_key.values() if symbol in (None, row.get("symbol"))]
 
     def image(self, symbol: str | None, now: int) -> list[Row]:
-        """The rows now."""
+        """Return the current rows."""
         return self.rows(symbol)
 
     def step(self, symbol: str | None, now: int) -> list[Change]:
-        """What was put since the last call."""
+        """Return the changes since the last call."""
         changes = list(self._pending)
         self._pending.clear()
         return changes

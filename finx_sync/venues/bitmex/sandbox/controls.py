@@ -1,4 +1,4 @@
-"""What tests may ask of the sandbox's BitMEX, from any thread."""
+"""Controls of the sandbox's BitMEX for tests; any thread may use them."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ KEY = "sandbox-key"
 
 
 class BitmexControls:
-    """Looks at the service and moves it; each call runs on the sandbox's thread and returns when it is done.
+    """Inspects and controls the service. Each call runs on the sandbox's thread and returns when it is done.
 
     Args:
         venue: the service.
-        run: runs a function there.
+        run: runs a function on the sandbox's thread.
     """
 
     def __init__(self, venue: BitmexServer, run: Callable[[Callable[[], Any]], Any]) -> None:
@@ -29,22 +29,22 @@ class BitmexControls:
         self._run = run
 
     def rows(self, table: str, symbol: str | None = None, key: str = KEY) -> list[Row]:
-        """The rows of a table as the server has them, those of its last message: of a symbol, or all."""
+        """Return the rows of a table, of one symbol or of all, as of the server's last message."""
         return self._do(lambda: self._venue.table(table, key).rows(symbol))
 
     def pause(self) -> None:
-        """Let the market's time stand still: nothing changes but what `place` and `cancel` do."""
+        """Stop the market's time; only `place` and `cancel` still change anything."""
         self._do(self._venue.pause)
 
     def resume(self) -> None:
-        """Let the market go on."""
+        """Resume the market's time."""
         self._do(self._venue.resume)
 
     def place(self, symbol: str, side: Side, size: float, *, key: str = KEY, **options: Any) -> TradingOrder:
         """Send an order; see `finx_sync.sandbox.account.Account.place` for its options.
 
         Raises:
-            InvalidInputError: an order that cannot be.
+            InvalidInputError: the order is invalid.
         """
 
         def place() -> TradingOrder:
@@ -58,7 +58,7 @@ class BitmexControls:
         """Cancel an order.
 
         Raises:
-            InvalidInputError: there is none of that id.
+            InvalidInputError: there is no order with that id.
         """
 
         def cancel() -> TradingOrder:
@@ -69,7 +69,7 @@ class BitmexControls:
         return self._do(cancel)
 
     def open_orders(self, symbol: str | None = None, *, key: str = KEY) -> list[TradingOrder]:
-        """Orders that can still fill, oldest first."""
+        """Return the orders that can still be filled, oldest first."""
         return self._do(lambda: self._venue.trader(key).account.open_orders(symbol))
 
     def _do(self, function: Callable[[], _T]) -> _T:

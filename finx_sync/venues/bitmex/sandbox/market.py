@@ -1,10 +1,10 @@
-"""The simulated market in BitMEX's terms: the rows of its public tables at a moment.
+"""The simulated market in BitMEX's format: the rows of the public tables at a given time.
 
-Pure functions of the market and the time, as the market itself: a quote here is the best bid and ask that FinX's
-contract of the same perpetual shows in the same millisecond. Written apart from the client.
+Everything is a pure function of the simulated market and the time: a quote here is the best bid and ask of FinX's
+contract for the same perpetual in the same millisecond. It shares no code with the client.
 
-Chosen for the sandbox: ids of XBTUSD's book follow the formula of 2021, those of the others another one, since no
-client should compute prices from ids; sizes are noise; a volume of 24 hours is a constant.
+Assumptions: the ids of XBTUSD's book follow the formula of 2021, and those of the other books another formula, because
+no client should compute prices from ids; sizes are noise; the volume of 24 hours is constant.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ __all__ = ["INDICES", "PERIODS", "PRODUCTS", "BitmexMarket", "BitmexProduct", "R
 Row = dict[str, Any]
 
 DEPTH: Final = 40
-"""Prices on each side of a book, some of them empty."""
+"""The number of prices on each side of a book; some of them have no level."""
 PERIODS: Final = {"1m": 60_000, "5m": 300_000, "1h": 3_600_000, "1d": 86_400_000}
-"""Milliseconds of the bins."""
+"""The lengths of the bins, in milliseconds."""
 FUNDING_PERIOD: Final = 8 * 3_600_000
 FUNDING_SHIFT: Final = 4 * 3_600_000
-"""Fundings are at 04:00, 12:00 and 20:00 UTC."""
+"""Milliseconds; funding is at 04:00, 12:00 and 20:00 UTC."""
 SATOSHI: Final = 100_000_000
 NO_TRADE: Final = "00000000-0000-0000-0000-000000000000"
 
@@ -40,13 +40,13 @@ class BitmexProduct:
     """A perpetual contract.
 
     Attributes:
-        perpetual: the simulated market's name for it.
-        base: the simulated market's name of the coin; BitMEX calls Bitcoin XBT.
-        root: BitMEX's name of the coin.
-        index: symbol of its index.
-        tick: smallest step of the price.
-        multiplier: satoshis a contract and dollar; negative for the inverse contract, which is one dollar each.
-        ids: where the ids of its book begin; they fall as prices rise.
+        perpetual: the contract's name in the simulated market.
+        base: the coin's name in the simulated market; BitMEX calls Bitcoin XBT.
+        root: the coin's name at BitMEX.
+        index: the symbol of its index.
+        tick: the smallest step of a price.
+        multiplier: satoshis per contract and dollar; negative for the inverse contract, which is worth one dollar.
+        ids: the id that a price of 0 would have in its book; ids decrease as prices rise.
     """
 
     perpetual: str
@@ -63,15 +63,15 @@ class BitmexProduct:
         return self.multiplier < 0
 
     def id_of(self, price: float) -> int:
-        """The number of a price in this book."""
+        """Return the id of a price in this book."""
         return self.ids - round(price * 100 if self.is_inverse else price / self.tick)
 
     def value(self, size: float, price: float) -> int:
-        """What contracts are worth, in satoshis."""
+        """Return the value of contracts, in satoshis."""
         return round(SATOSHI * size / price if self.is_inverse else self.multiplier * size * price)
 
     def terms(self) -> TradingTerms:
-        """How an account values it, in satoshis."""
+        """Return the terms for an account's trades in this contract; values are in satoshis."""
         worth: Callable[[float], float]
         price: Callable[[float], float]
         if self.is_inverse:
@@ -90,17 +90,17 @@ INDICES: Final = {product.index: product for product in PRODUCTS.values()}
 
 
 class BitmexMarket:
-    """Rows of the public tables.
+    """The rows of the public tables; `now` is milliseconds since 1970.
 
     Args:
-        market: the one that all venues share.
+        market: the simulated market that all venues share.
     """
 
     def __init__(self, market: Market) -> None:
         self._market = market
 
     def quote(self, symbol: str, now: int) -> Quote:
-        """The best prices and what stands there."""
+        """Return the best prices and their sizes."""
         ticker: Any = self._market.ticker(PRODUCTS[symbol].perpetual, now)
         return Quote(
             bid=ticker["best_bid_price"],
@@ -111,7 +111,7 @@ class BitmexMarket:
         )
 
     def quote_row(self, symbol: str, now: int) -> Row:
-        """A row of `quote`."""
+        """Return a row of `quote`."""
         quote = self.quote(symbol, now)
         return minimal(
             timestamp=iso(now), symbol=symbol,
@@ -119,7 +119,7 @@ class BitmexMarket:
         )  # fmt: skip
 
     def book(self, symbol: str, now: int, depth: int = DEPTH) -> dict[int, Row]:
-        """The rows of a book by id, highest price first."""
+        """Return the rows of a book by id, highest price first."""
         product, quote = PRODUCTS[symbol], self.quote(symbol, now)
         asks = [(quote.ask, quote.ask_size), *self._behind(symbol, quote.ask, product.tick, now)][:depth]
         bids = [(quote.bid, quote.bid_size), *self._behind(symbol, quote.bid, -product.tick, now)][:depth]
@@ -131,7 +131,7 @@ class BitmexMarket:
         return rows
 
     def _behind(self, symbol: str, best: float, step: float, now: int) -> list[tuple[float, float]]:
-        """Prices and sizes behind the best one; each size stays for five seconds, with a phase of its own."""
+        """Return the prices and sizes behind the best one; each size changes every five seconds in its own phase."""
         levels = []
         for distance in range(1, DEPTH):
             price = round(best + distance * step, 6)
@@ -142,18 +142,18 @@ class BitmexMarket:
         return levels
 
     def short_book_row(self, symbol: str, now: int) -> Row:
-        """A row of `orderBook10`."""
+        """Return a row of `orderBook10`."""
         rows = list(self.book(symbol, now, 10).values())
         sides = {side: [[row["price"], row["size"]] for row in rows if row["side"] == side] for side in ("Buy", "Sell")}
         return {"symbol": symbol, "bids": sides["Buy"], "asks": sides["Sell"][::-1], "timestamp": iso(now)}
 
     def trade_rows(self, symbol: str, now: int, before: float | None) -> list[Row]:
-        """What trades at a moment: mostly one row, sometimes none or two.
+        """Return the trades at a given time: at most two.
 
         Args:
-            symbol: a product's, or an index's, whose "trades" are its values once a second.
+            symbol: the symbol of a product, or of an index, whose "trades" are its values once a second.
             now: milliseconds since 1970.
-            before: the price of the trade before.
+            before: the price of the previous trade; None if there is none.
         """
         if symbol in INDICES:
             return [self._index_row(symbol, now, before)]
@@ -182,11 +182,11 @@ class BitmexMarket:
         )  # fmt: skip
 
     def index(self, product: BitmexProduct, now: int) -> float:
-        """The index price, as FinX's contract shows it."""
+        """Return the index price, the same as in FinX's contract."""
         return round(self._market.path.price(product.base, now), 2)
 
     def trade_bin_row(self, symbol: str, period: int, end: int) -> Row:
-        """A row of `tradeBin`, which ends at `end`."""
+        """Return a row of `tradeBin`; the bin ends at `end`, milliseconds since 1970, and is `period` ms long."""
         product = PRODUCTS[symbol]
         prices = [
             round(round(self.index(product, end - period + period * part // 12) / product.tick) * product.tick, 6)
@@ -202,7 +202,7 @@ class BitmexMarket:
         )  # fmt: skip
 
     def funding_row(self, symbol: str, now: int) -> Row:
-        """The latest row of `funding`."""
+        """Return the latest row of `funding`."""
         at = (now - FUNDING_SHIFT) // FUNDING_PERIOD * FUNDING_PERIOD + FUNDING_SHIFT
         rate = self._funding_rate(symbol, at)
         return minimal(
@@ -214,7 +214,7 @@ class BitmexMarket:
         return round(0.0006 * (unit_noise("funding", symbol, at) - 0.3), 6)
 
     def instrument_row(self, symbol: str, now: int) -> Row:
-        """A row of `instrument`."""
+        """Return a row of `instrument`."""
         if symbol in INDICES:
             return self._index_instrument_row(symbol, now)
         product, quote = PRODUCTS[symbol], self.quote(symbol, now)
@@ -263,19 +263,19 @@ class BitmexMarket:
 
 
 def blank(table: str) -> Row:
-    """A row without values: texts are empty, all else is null."""
+    """Return a row without values: strings are empty, everything else is null."""
     return {name: "" if kind in ("symbol", "string") else None for name, kind in TABLES[table].types.items()}
 
 
 def minimal(**values: Any) -> Row:
-    """Fields with numbers as BitMEX writes them: ``6063``, not ``6063.0``."""
+    """Return fields with numbers in BitMEX's format: ``6063``, not ``6063.0``."""
     return {
         name: int(value) if isinstance(value, float) and value.is_integer() else value for name, value in values.items()
     }
 
 
 def iso(timestamp: int) -> str:
-    """Milliseconds since 1970 as BitMEX writes times."""
+    """Convert milliseconds since 1970 to BitMEX's time format."""
     moment = datetime.fromtimestamp(timestamp // 1000, timezone.utc)
     return f"{moment:%Y-%m-%dT%H:%M:%S}.{timestamp % 1000:03d}Z"
 

@@ -1,8 +1,8 @@
-"""BitMEX's tables as their partials describe them: keys, types, foreign keys, attributes.
+"""The schemas of BitMEX's tables in partials: keys, types, foreign keys and attributes.
 
-Sources: partials captured in 2018 to 2023, and the REST schema where none was found (BitMEX documentation, *API
-Explorer*). Newer servers leave foreign keys and attributes out; older clients need them, so the sandbox sends them.
-Written apart from the client, so that no mistake cancels itself out.
+Sources: partials captured from 2018 to 2023, or the REST schema where none was found (BitMEX documentation, *API
+Explorer*). Newer servers omit foreign keys and attributes, but older clients need them, so the sandbox sends them.
+It shares no code with the client, so that a mistake in one is not hidden by the same mistake in the other.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ __all__ = ["PRIVATE", "TABLES", "Schema"]
 
 @dataclass(frozen=True, slots=True)
 class Schema:
-    """What a partial says about its table.
+    """The description of a table in its partial.
 
     Attributes:
-        keys: names of the fields that identify a row.
-        types: field names and types, in the order of the wire.
-        foreign_keys, attributes: field names and what they refer to, or how they are indexed.
+        keys: the names of the fields that identify a row.
+        types: maps field names to types, in the order on the wire.
+        foreign_keys, attributes: map field names to the tables they refer to, and to how they are indexed.
     """
 
     keys: list[str]
@@ -29,7 +29,7 @@ class Schema:
     attributes: dict[str, str]
 
     def head(self, table: str, chosen: dict[str, Any]) -> dict[str, Any]:
-        """A partial without its rows."""
+        """Return a partial without its rows."""
         return {
             "table": table,
             "action": "partial",
@@ -42,7 +42,7 @@ class Schema:
 
 
 def _schema(keys: str, fields: str, attributes: str = "", *, foreign: str = "symbol=instrument") -> Schema:
-    """Read the short form: space-separated keys, ``type: name name; type: name``, ``name=value name=value``."""
+    """Parse the short form: space-separated keys, ``type: name name; type: name``, ``name=value name=value``."""
     types: dict[str, str] = {}
     for group in fields.split("; "):
         kind, _, names = group.partition(": ")
@@ -231,7 +231,8 @@ TABLES: Final[dict[str, Schema]] = {
         foreign="",
     ),
 }
-"""By name. Those from "settlement" on, and the keys of "execution", follow the REST schema: no partial was found."""
+"""The schemas by table. Those from "settlement" on, and the keys of "execution", follow the REST schema, because no
+partial was found."""
 
 for _period in ("1m", "5m", "1h", "1d"):
     TABLES[f"tradeBin{_period}"] = TABLES["tradeBin1m"]
@@ -248,4 +249,4 @@ PRIVATE: Final = (
     "transact",
     "wallet",
 )
-"""The account-locked tables, in the order in which the server names them."""
+"""The account-locked tables, in the order in which the server lists them."""

@@ -1,16 +1,17 @@
-"""BitMEX's realtime service: upgrade, commands, tables.
+"""BitMEX's realtime service in the sandbox: the handshake, commands and tables.
 
 Sources: BitMEX documentation, *WebSocket API*; frames captured in 2021; errors that public clients quote. ``/realtime``
-and ``/realtimePlatform`` both serve every table. Credentials come as headers or as query parameters of the same names,
-or later by ``authKeyExpires``; topics by ``?subscribe=a,b`` or by commands.
+and ``/realtimePlatform`` both serve every table. Credentials are headers or query parameters with the same names, or
+are sent later by ``authKeyExpires``; topics are requested by ``?subscribe=a,b`` or by commands.
 
-Where the sources are silent, the sandbox chose:
+Assumptions where the sources are silent:
 
-- The acknowledgements of topics in the URL echo a request that names them all. A refused topic there closes the
-  connection with 1008, except an account's table without a key, which the official client asks for in any case.
-- A command that cannot be read, or is unknown, is an error 400; after 20 errors the connection is closed with 1008.
-- A signature that has expired is answered with "This request has expired".
-- Orders come from the sandbox's own controls and from a robot that trades XBTUSD, not by REST.
+- The acknowledgements of topics in the URL contain a request that names them all. If such a topic is refused, the
+  connection is closed with 1008, except for an account's table without a key, which the official client always
+  requests.
+- A command that cannot be parsed or is unknown gets an error 400; after 20 errors the connection is closed with 1008.
+- An expired signature is answered with "This request has expired".
+- Orders come from the sandbox's controls and from a robot that trades XBTUSD, not from REST requests.
 """
 
 from __future__ import annotations
@@ -34,9 +35,9 @@ from finx_sync.venues.bitmex.sandbox.tables import Change, ServedTable, public_t
 __all__ = ["BitmexServer"]
 
 OPENINGS: Final = 720
-"""Connections an hour, which the welcome counts down (2025); the sandbox counts but does not refuse."""
+"""Connections per hour, which the welcome message counts down (2025); the sandbox counts but never refuses."""
 ROBOT_INTERVAL: Final = 2000
-"""Milliseconds between two acts of the robot."""
+"""Milliseconds between two actions of the robot."""
 ROBOT_SIZE: Final = 100.0
 
 
@@ -62,7 +63,7 @@ class BitmexServer:
         self._opened = 0
 
     def add_to(self, app: web.Application) -> None:
-        """Register the paths, and let time stand still for good when the event loop ends."""
+        """Register the paths, and stop the timer when the application ends."""
         for path in ("/realtime", "/realtimePlatform"):
             app.router.add_get(path, self._realtime)
         app.on_cleanup.append(self._close)
@@ -90,7 +91,7 @@ class BitmexServer:
         return response
 
     def _key_of(self, request: web.Request) -> str | None:
-        """Whose connection this is; from the headers, or the query as BitMEX's own NodeJS client has it."""
+        """Return the key of a connection, from its headers or, as with BitMEX's NodeJS client, from the query."""
         names = ("api-expires", "api-key", "api-signature")
         given = [request.headers.get(name) or request.query.get(name) for name in names]
         if not any(given):
@@ -100,10 +101,10 @@ class BitmexServer:
         return key
 
     def check_signature(self, key: str, expires: str, signature: str) -> None:
-        """Let a valid signature pass.
+        """Check a signature.
 
         Raises:
-            Refusal: it is none, or not of this key, or too old.
+            BitmexRefusal: the key is unknown, or the signature is wrong or has expired.
         """
         secret = self._secret_of(key)
         if secret is None:
@@ -118,7 +119,7 @@ class BitmexServer:
             )
 
     def welcome(self) -> Row:
-        """The first frame of a connection."""
+        """Return the first frame of a connection."""
         self._opened += 1
         return {
             "info": "Welcome to the BitMEX Realtime API.",
@@ -130,7 +131,7 @@ class BitmexServer:
         }
 
     def trader(self, key: str) -> BitmexTrader:
-        """A key's account, opened when it is first asked for."""
+        """Return a key's account, which is opened on first use."""
         if key not in self._traders:
             trader = BitmexTrader(self._market, len(self._traders), self.now())
             tick = PRODUCTS["XBTUSD"].tick
@@ -142,10 +143,10 @@ class BitmexServer:
         return self._traders[key][0]
 
     def table(self, name: str, key: str | None) -> ServedTable:
-        """A table, as an account sees it.
+        """Return a table, which may be that of an account.
 
         Raises:
-            Refusal: there is none of that name, or it is an account's and there is no key.
+            BitmexRefusal: there is no table with that name, or it belongs to an account and there is no key.
         """
         if name in PRIVATE:
             if key is None:
@@ -159,18 +160,18 @@ class BitmexServer:
             raise BitmexRefusal(400, f"Unknown table: {name}")
         return self._public[name]
 
-    # what changes with time
+    # Time
 
     def now(self) -> int:
-        """Milliseconds since 1970 in this market; they stand still while it is paused."""
+        """Return the market's time in milliseconds since 1970, which does not advance while it is paused."""
         return self._wall_clock() if self._frozen is None else self._frozen
 
     def pause(self) -> None:
-        """Let time stand still."""
+        """Stop the market's time."""
         self._frozen = self.now()
 
     def resume(self) -> None:
-        """Let time go on, from where it really is."""
+        """Set the market's time to the real time, and let it advance again."""
         self._frozen = None
 
     def _wake(self) -> None:
@@ -184,7 +185,7 @@ class BitmexServer:
             self._wake()
 
     def flush(self) -> None:
-        """Bring every table that somebody subscribes up to date, and send what has changed."""
+        """Update every subscribed table, and send the changes."""
         now = self.now()
         for key, (trader, robot) in self._traders.items():
             if self._robots:
@@ -199,7 +200,7 @@ class BitmexServer:
                     self._send(name, table.step(symbol, now), None)
 
     def catch_up(self, name: str, symbol: str | None, key: str | None) -> None:
-        """Send what a table holds back, so that an image of it fits what follows."""
+        """Send the changes that a table has not sent yet, so that an image of it is consistent with later changes."""
         table, owner = self.table(name, key), key if name in PRIVATE else None
         for one in [symbol] if symbol in table.symbols else table.symbols or (None,):
             self._send(name, table.step(one, self.now()), owner)

@@ -1,4 +1,4 @@
-"""One connection of the sandbox's BitMEX: its commands, and what it is sent. See `bitmex` for the rules."""
+"""A connection of the sandbox's BitMEX: its commands and the answers. See `server` for the rules."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ MAX_ARGS: Final = 20
 MAX_ERRORS: Final = 20
 
 
-class BitmexRefusal(Exception):  # noqa: N818 - not a failure of the sandbox: an answer
-    """An answer that is an error; its arguments are BitMEX's status, text and meta object."""
+class BitmexRefusal(Exception):  # noqa: N818 - it is not an error of the program
+    """Raised for a request that is answered with an error: BitMEX's status, text and meta object."""
 
     def __init__(self, status: int, text: str, meta: Mapping[str, Any] | None = None) -> None:
         super().__init__(text)
@@ -43,7 +43,7 @@ class BitmexSession:
         self._errors = 0
 
     def opened(self) -> None:
-        """Welcome the client, and subscribe what its URL names."""
+        """Send the welcome message, and subscribe to the topics in the URL."""
         self._reply(self._venue.welcome())
         if self._asked_by_url:
             request = {"op": "subscribe", "args": self._asked_by_url}
@@ -83,13 +83,13 @@ class BitmexSession:
             self._refuse(refusal, request)
 
     def send_change(self, name: str, symbol: str | None, text: str) -> None:
-        """Send a message of a table, if this connection subscribes it; once for each topic that it fits."""
+        """Send a message of a table, once for each subscribed topic that includes it."""
         for topic in topics_of(name, symbol):
             if topic in self.topics:
                 self._connection.send(text, topic)
 
     def _subscribe(self, topics: list[str], request: Row) -> list[BitmexRefusal]:
-        """Acknowledge every topic first, then send the images; returns what was refused."""
+        """Acknowledge every topic first, then send the images; return the refusals."""
         granted, failures = [], []
         for topic in topics:
             try:
@@ -142,7 +142,7 @@ class BitmexSession:
         self._venue.hub.note_subscriptions(self._connection)
 
     def _authorize(self, args: Any, request: Row) -> None:
-        """``authKeyExpires``; a failure ends the connection, as the documentation says."""
+        """Handle ``authKeyExpires``; a failure ends the connection, as the documentation says."""
         if self.key is not None:
             raise BitmexRefusal(400, "This connection is already authenticated.")
         try:
@@ -160,7 +160,7 @@ class BitmexSession:
         self._reply({"success": True, "request": request})
 
     def _set_switch(self, args: Any, request: Row) -> None:
-        """``cancelAllAfter``: milliseconds, 0 ends it."""
+        """Handle ``cancelAllAfter``: milliseconds, or 0 to turn the switch off."""
         if self.key is None:
             raise BitmexRefusal(401, "Authorization Required")
         if isinstance(args, list) and len(args) == 1:
@@ -182,7 +182,7 @@ class BitmexSession:
 
 
 def topics_of(name: str, symbol: str | None) -> tuple[str, ...]:
-    """The topics that a message about a symbol belongs to."""
+    """Return the topics that include a message about a symbol."""
     return (name, f"{name}:*", f"{name}:{symbol}")
 
 
@@ -196,7 +196,7 @@ def _topics(args: Any) -> list[str]:
 
 
 def _shown(request: Row) -> Row:
-    """A request as it is recorded: without the key and its signature."""
+    """Return a request in the form to record: without the key and its signature."""
     return {**request, "args": "***"} if str(request.get("op")).startswith("auth") else request
 
 

@@ -1,7 +1,7 @@
-"""The tables that the sandbox's BitMEX serves, as they stand, and what changes in them with time.
+"""The tables that the sandbox's BitMEX serves, and their changes over time.
 
-A table is asked for two things: its rows, which become a partial, and what has changed since it was last asked, which
-becomes messages to whoever subscribes it. The same rows are what tests compare a client's storage with.
+A table returns its rows, for partials, and its changes since the last call, for messages to subscribers. Tests compare
+a client's storage with the same rows.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from finx_sync.venues.bitmex.sandbox.market import INDICES, PERIODS, PRODUCTS, B
 __all__ = ["ROWS_KEPT", "Change", "ServedTable", "changed", "public_tables"]
 
 ROWS_KEPT: Final = 200
-"""Of tables that only grow."""
+"""The number of rows kept in tables that only grow."""
 INDEX_INTERVAL: Final = 1000
 """Milliseconds between two values of an index."""
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What becomes one message.
+    """The content of one message.
 
     Attributes:
         action: "insert", "update" or "delete".
-        symbol: whose rows these are; None in a table that knows no symbols.
-        rows: for an update the keys and what has changed, for a delete the keys.
+        symbol: the symbol of the rows; None in a table without symbols.
+        rows: complete rows for an insert, keys and changed fields for an update, or keys for a delete.
     """
 
     action: Literal["insert", "update", "delete"]
@@ -38,28 +38,24 @@ class Change:
 
 
 class ServedTable(Protocol):
-    """One table; symbols that it does not know have no rows.
-
-    Attributes:
-        symbols: those that it has rows of; empty in a table that knows none.
-    """
+    """One table; it has no rows for unknown symbols."""
 
     @property
     def symbols(self) -> tuple[str, ...]:
-        """The symbols that it has rows of; none where it knows no symbols, or those of an account."""
+        """The symbols that the table has rows of; empty for tables without symbols and for those of an account."""
 
     def image(self, symbol: str | None, now: int) -> list[Row]:
-        """The rows of a partial, of a symbol or of all."""
+        """Return the rows of a partial, of one symbol or of all."""
 
     def rows(self, symbol: str | None) -> list[Row]:
-        """All rows that are known, of a symbol or of all; never asks the market."""
+        """Return the stored rows, of one symbol or of all, without computing new ones."""
 
     def step(self, symbol: str | None, now: int) -> list[Change]:
-        """What has changed by `now` since the last call or image; for one of `symbols`, or None where it has none."""
+        """Return the changes up to `now` since the last call; `symbol` is one of `symbols`, or None if it is empty."""
 
 
 def changed(before: Row, after: Row, always: tuple[str, ...]) -> Row | None:
-    """What an update of a row carries: the fields `always`, and those that differ; None where none does."""
+    """Return an update of a row: the fields `always` and those that differ; None if only the timestamp differs."""
     fields = {name: value for name, value in after.items() if before.get(name) != value}
     if not fields.keys() - {"timestamp"}:
         return None
@@ -67,7 +63,7 @@ def changed(before: Row, after: Row, always: tuple[str, ...]) -> Row | None:
 
 
 class _BySymbol:
-    """What the public tables share: one state for each symbol, made when it is first asked for."""
+    """The base class of public tables with symbols, whose rows are stored by symbol."""
 
     def __init__(self, symbols: tuple[str, ...]) -> None:
         self._symbols = symbols
@@ -90,11 +86,11 @@ class _BySymbol:
 
 
 class _Log(_BySymbol):
-    """A table that only grows: its image is the last row.
+    """A table that only grows; its image is the last row.
 
     Args:
-        symbols: whose rows it has.
-        news: the rows that come at a moment, given the last row.
+        symbols: the symbols of the table.
+        news: returns the new rows at a given time, given the last row.
     """
 
     def __init__(self, symbols: tuple[str, ...], news: Callable[[str, int, Row | None], list[Row]]) -> None:
@@ -109,7 +105,7 @@ class _Log(_BySymbol):
         return list(self._logs[symbol])[-1:]
 
     def step(self, symbol: str | None, now: int) -> list[Change]:
-        """Whatever is new."""
+        """Return the new rows."""
         assert symbol is not None
         log = self._logs[symbol]
         rows = self._news(symbol, now, log[-1] if log else None)
@@ -118,12 +114,12 @@ class _Log(_BySymbol):
 
 
 class _Keyed(_BySymbol):
-    """A table whose rows change: the difference between two moments is what is sent, deletes first.
+    """A table whose rows change; the difference between two states is sent, deletes first.
 
     Args:
-        symbols: whose rows it has.
-        keys: what identifies a row.
-        state: the rows of a symbol at a moment, by key.
+        symbols: the symbols of the table.
+        keys: the fields that identify a row.
+        state: returns the rows of a symbol at a given time, by key.
     """
 
     def __init__(
@@ -144,7 +140,7 @@ class _Keyed(_BySymbol):
         return self._known(symbol)
 
     def step(self, symbol: str | None, now: int) -> list[Change]:
-        """The difference to the last state."""
+        """Return the difference from the last state."""
         assert symbol is not None
         before, after = self._states.get(symbol, {}), self._state_of(symbol, now)
         gone = [self._keys_of(row) for key, row in before.items() if key not in after]
@@ -154,7 +150,7 @@ class _Keyed(_BySymbol):
             if (update := changed(before[key], after[key], self._keys)) is not None:
                 updates.append(update)
             else:
-                after[key] = before[key]  # a new timestamp alone is not announced
+                after[key] = before[key]  # a new timestamp alone is not sent
         self._states[symbol] = after
         changes = (Change("delete", symbol, gone), Change("update", symbol, updates), Change("insert", symbol, new))
         return [change for change in changes if change.rows]
@@ -164,7 +160,7 @@ class _Keyed(_BySymbol):
 
 
 class _Fixed:
-    """A table without symbols whose rows stay as they are."""
+    """A table without symbols whose rows never change."""
 
     def __init__(self, *rows: Row) -> None:
         self._rows = list(rows)
@@ -184,7 +180,7 @@ class _Fixed:
 
 
 def public_tables(market: BitmexMarket) -> dict[str, ServedTable]:
-    """Every table that needs no key, by name."""
+    """Return all tables that require no key, by name."""
     products, everything = tuple(PRODUCTS), (*PRODUCTS, *INDICES)
 
     def quotes(symbol: str, now: int, last: Row | None) -> list[Row]:
@@ -194,7 +190,7 @@ def public_tables(market: BitmexMarket) -> dict[str, ServedTable]:
     def trades(symbol: str, now: int, last: Row | None) -> list[Row]:
         if symbol in INDICES:
             now = now // INDEX_INTERVAL * INDEX_INTERVAL
-        if last is None:  # whatever traded last: a partial is never empty
+        if last is None:  # the latest trade, so that a partial is never empty
             return next(rows for at in count(now, -1) if (rows := market.trade_rows(symbol, at, None)))
         rows = market.trade_rows(symbol, now, last["price"])
         return rows if rows and rows[0]["timestamp"] > last["timestamp"] else []
@@ -246,5 +242,5 @@ def _when_new(row_of: Callable[[str, int], Row]) -> Callable[[str, int, Row | No
 
 
 def _bins(period: int, row_of: Callable[[str, int, int], Row]) -> Callable[[str, int, Row | None], list[Row]]:
-    """The bin that ended last, stamped with its end."""
+    """Return a function that returns the latest complete bin, whose timestamp is its end."""
     return _when_new(lambda symbol, now: row_of(symbol, period, now // period * period))

@@ -10,6 +10,6 @@ __all__ = ["serve"]
 
 
 def serve(host: SandboxHost) -> SandboxVenue:
-    """Make it."""
+    """Create Deribit's part of the sandbox."""
     server = DeribitServer(host)
     return SandboxVenue(server.add_to, DeribitControls(server, host.run))

@@ -1,7 +1,7 @@
-"""How Deribit spells the market on the wire: plain numbers, nulls, boxes for greeks and statistics.
+"""Deribit's wire format for the simulated market: plain numbers, nulls, nested objects for greeks and statistics.
 
-Written apart from the client's reading of it. Sources: Deribit API documentation, *public/get_instruments*,
-*ticker.{instrument_name}.{interval}*; frames captured in July 2021, whose order of keys this is.
+It shares no code with the client's codec. Sources: Deribit API documentation, *public/get_instruments*,
+*ticker.{instrument_name}.{interval}*; frames captured in July 2021, which determine the order of the keys.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from finx_sync.sandbox.market import PAIRS, Values
 __all__ = ["INDEXES", "instrument_object", "settlement_currency", "summary_object", "ticker_object"]
 
 INDEXES: Final = {pair.lower().replace(":", "_"): pair for pair in PAIRS}
-"""Index names, and the simulated market's pairs."""
+"""Index names, with the corresponding pairs of the simulated market."""
 
 _GREEKS: Final = ("vega", "theta", "rho", "gamma", "delta")
 _STATS: Final = ("volume", "price_change", "low", "high")
@@ -45,12 +45,12 @@ def ticker_object(values: Values) -> dict[str, Any]:
         "greeks": {name: values.get(name) for name in _GREEKS},
     }
     every = {**values, **boxes}
-    # A dated future has no funding.
+    # Futures with an expiry have no funding.
     return {name: every[name] for name in (_OPTION if is_option else _FUTURE) if name in every}
 
 
 def summary_object(values: Values) -> dict[str, Any]:
-    """Return an instrument's summary; no quote is null here."""
+    """Return an instrument's summary, in which a missing quote is null."""
     return {
         **{str(name): values[name] for name in _SUMMARY if name in values},
         "last": values["last_price"],
@@ -61,12 +61,12 @@ def summary_object(values: Values) -> dict[str, Any]:
 
 
 def settlement_currency(instrument: Instrument) -> str:
-    """Return what an instrument is settled in, which is what Deribit lists it under."""
+    """Return the currency that an instrument is settled in, under which Deribit lists it."""
     return instrument.base if instrument.quote == "USD" else instrument.quote
 
 
 def instrument_object(instrument: Instrument, now: int) -> dict[str, Any]:
-    """Return a listed instrument's definition; `now` is milliseconds since 1970."""
+    """Return the definition of a listed instrument; `now` is milliseconds since 1970."""
     is_option = instrument.kind == "option"
     expiry = 32_503_708_800_000 if instrument.expiry is None else int(instrument.expiry.timestamp() * 1000)
     settled_in = settlement_currency(instrument)

@@ -1,4 +1,4 @@
-"""What tests may ask of the sandbox's Deribit, from any thread."""
+"""Controls of the sandbox's Deribit for tests; any thread may use them."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ __all__ = ["DeribitControls"]
 
 
 class DeribitControls:
-    """Moves the service; each call runs on the sandbox's thread and returns when it is done.
+    """Controls the service. Each call runs on the sandbox's thread and returns when it is done.
 
     Args:
         venue: the service.
-        run: runs a function there.
+        run: runs a function on the sandbox's thread.
     """
 
     def __init__(self, venue: DeribitServer, run: Callable[[Callable[[], Any]], Any]) -> None:
@@ -23,7 +23,7 @@ class DeribitControls:
         self._run = run
 
     def demand(self, within: float) -> None:
-        """Send every client a test request now, and then at intervals of `within` seconds; cut off who is silent."""
+        """Send every client a test request now, then heartbeats every `within` seconds; disconnect silent clients."""
 
         def demand() -> None:
             for session in self._venue.sessions:
@@ -32,5 +32,5 @@ class DeribitControls:
         self._run(demand)
 
     def refuse(self, method: str, code: int, message: str, count: int = 1) -> None:
-        """Answer the next requests of a method, like "public/subscribe", with an error."""
+        """Answer the next `count` requests of a method, like "public/subscribe", with an error."""
         self._run(lambda: self._venue.refusals.extend([(method, {"code": code, "message": message})] * count))

@@ -1,13 +1,13 @@
-"""Deribit's websocket: JSON-RPC requests, channels, heartbeats, limits, on ``/ws/api/v2``.
+"""Deribit's websocket in the sandbox, ``/ws/api/v2``: JSON-RPC requests, channels, heartbeats and limits.
 
 Sources: Deribit API documentation, *JSON-RPC*, *Rate Limits*, *public/subscribe*, *public/set_heartbeat*,
 *public/get_instruments*, *RPC Error Codes*; frames captured in July 2021.
 
-Where these are silent, the sandbox chose: a channel of an unlisted name is left out of the accepted ones; the answer
-lists them in reverse order of the alphabet, as captured; the first notification comes at once, the others whether or
-not anything changed; a connection that exceeds the limits is closed with 1008 after its error, one that does not answer
-a test request with 1001; one interval passes before a test request, and one for its answer. Tokens are not issued:
-`public/auth` opens the session itself.
+Assumptions where these are silent: the channel of an unlisted name is left out of the accepted ones. The answer lists
+the accepted channels in reverse alphabetical order, as in the captured frames. The first notification is sent at once,
+and the others at intervals even if nothing has changed. A connection that exceeds the limits is closed with 1008 after
+an error, and one that does not answer a test request with 1001. A test request is sent after a silent interval, and
+must be answered within another interval. No tokens are issued: `public/auth` logs in the connection.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ SHORTEST_HEARTBEAT: Final = 10
 CHANNELS_AT_ONCE: Final = 500
 REQUESTS: Final = (20.0, 100.0)
 SUBSCRIPTIONS: Final = (3.3, 10.0)
-"""Requests a second, and how many at once: of all kinds, and those that subscribe."""
+"""The rates of all requests and of subscription requests: requests per second, and the size of a burst."""
 
 Params = dict[str, Any]
 
 
-class DeribitRefusal(Exception):  # noqa: N818 - what it is
-    """A request that is answered with an error object."""
+class DeribitRefusal(Exception):  # noqa: N818 - it is not an error of the program
+    """Raised for a request that is answered with an error object."""
 
     def __init__(self, code: int, message: str, **data: Any) -> None:
         super().__init__(message)
@@ -55,25 +55,25 @@ class DeribitRefusal(Exception):  # noqa: N818 - what it is
 
 @dataclass(frozen=True)
 class Pace:
-    """Seconds between two notifications.
+    """Seconds between two notifications of a channel.
 
     Attributes:
-        ticker: of a ``100ms`` ticker; ``raw`` is twice as fast, ``agg2`` twenty times slower.
-        index: of an index price.
+        ticker: the interval of a ``100ms`` ticker; ``raw`` is twice as fast, ``agg2`` twenty times slower.
+        index: the interval of an index price.
     """
 
     ticker: float
     index: float
 
     def of(self, channel: str) -> float:
-        """Of a channel."""
+        """Return the interval of a channel, in seconds."""
         if channel.startswith("deribit_price_index."):
             return self.index
         return self.ticker * {"raw": 0.5, "agg2": 20.0}.get(channel.rpartition(".")[2], 1.0)
 
 
 class _Bucket:
-    """A rate limit: so many at once, and so many a second again."""
+    """A token bucket that limits the rate of requests."""
 
     def __init__(self, rate: float, burst: float) -> None:
         self._rate = rate
@@ -81,7 +81,7 @@ class _Bucket:
         self._at = 0.0
 
     def take(self, now: float) -> bool:
-        """Whether one more is allowed at `now`."""
+        """Take a token; return whether there was one. `now` is seconds on a monotonic clock."""
         self._left = min(self._burst, self._left + (now - self._at) * self._rate)
         self._at = now
         if self._left < 1:
@@ -98,7 +98,7 @@ class DeribitServer:
 
     Attributes:
         refusals: errors for the next requests, as (method, error).
-        sessions: the open ones.
+        sessions: the open connections.
     """
 
     def __init__(self, host: SandboxHost) -> None:
@@ -127,7 +127,7 @@ class DeribitServer:
         return response
 
     def data(self, channel: str) -> dict[str, Any]:
-        """Return a channel's data of this moment.
+        """Return a channel's current data.
 
         Raises:
             InvalidInputError: there is no such instrument or index.
@@ -139,7 +139,7 @@ class DeribitServer:
         return {"timestamp": now, "price": self.index_price(rest), "index_name": rest}
 
     def index_price(self, name: str) -> float:
-        """Return an index price of this moment.
+        """Return the current price of an index.
 
         Raises:
             InvalidInputError: there is no such index.
@@ -151,7 +151,7 @@ class DeribitServer:
         return round(price(base, now) / (price(quote, now) if quote != "USD" else 1.0), 4)
 
     def is_listed(self, channel: str) -> bool:
-        """Tell whether a channel exists."""
+        """Return whether a channel exists."""
         parts = channel.split(".")
         if parts[0] == "deribit_price_index":
             return channel.partition(".")[2] in INDEXES
@@ -177,7 +177,7 @@ class DeribitSession:
         self._heard = self._test_pending = False
 
     def opened(self) -> None:
-        """Nothing is sent unasked."""
+        """Do nothing; the client sends the first message."""
 
     def received(self, text: str) -> None:
         """Answer a request."""
@@ -213,7 +213,7 @@ class DeribitSession:
             act()
 
     def _result(self, request: Any, after: list[Callable[[], object]]) -> Any:
-        """What a request results in; `after` is done when it has been answered."""
+        """Return the result of a request; add to `after` what to do once it has been answered."""
         if not isinstance(request, dict) or not isinstance(request.get("method"), str) or "id" not in request:
             raise DeribitRefusal(11050, "bad_request")
         method, params = request["method"], request.get("params", {})
@@ -239,10 +239,10 @@ class DeribitSession:
     def _send(self, frame: dict[str, Any], channel: str | None = None) -> None:
         self._connection.send(dumps(frame), channel)
 
-    # channels
+    # Channels
 
     def subscribe(self, params: Params, after: list[Callable[[], object]]) -> list[str]:
-        """Begin channels; the answer comes before the first notification."""
+        """Subscribe to channels; the answer is sent before the first notification."""
         channels = _channels(params)
         if not self._logged_in and any(channel.endswith(".raw") for channel in channels):
             raise DeribitRefusal(13778, "raw_subscriptions_not_available_for_unauthorized")
@@ -255,7 +255,7 @@ class DeribitSession:
         def emit() -> None:
             try:
                 data = self._venue.data(channel)
-            except InvalidInputError:  # it has expired
+            except InvalidInputError:  # the contract has expired
                 self._connection.leave(channel)
                 return
             params = {"channel": channel, "data": data}
@@ -264,17 +264,17 @@ class DeribitSession:
         return lambda: self._connection.subscribe(channel, self._venue.pace.of(channel), emit)
 
     def unsubscribe(self, params: Params, after: list[Callable[[], object]]) -> list[str]:
-        """End channels; the answer lists those that were there."""
+        """Unsubscribe from channels; the answer lists those that were subscribed."""
         ended = [channel for channel in _channels(params) if channel in self._connection.subscriptions]
         for channel in ended:
             self._connection.leave(channel)
         self._venue.hub.note_subscriptions(self._connection)
         return ended
 
-    # heartbeats
+    # Heartbeats
 
     def set_heartbeat(self, params: Params, after: list[Callable[[], object]]) -> str:
-        """Show us alive at intervals, and ask a silent client whether it is."""
+        """Send heartbeats at intervals, and test requests to a silent client."""
         interval = params.get("interval")
         if not isinstance(interval, (int, float)) or interval < SHORTEST_HEARTBEAT:
             raise DeribitRefusal(
@@ -284,12 +284,12 @@ class DeribitSession:
         return "ok"
 
     def disable_heartbeat(self, params: Params, after: list[Callable[[], object]]) -> str:
-        """Stop doing so."""
+        """Stop sending heartbeats."""
         self.end_heartbeat()
         return "ok"
 
     def demand(self, within: float) -> None:
-        """Ask whether the client is alive now, and cut it off if it does not answer in so many seconds."""
+        """Send a test request now, and disconnect the client if it does not answer within `within` seconds."""
         self._heard = False
         self._beat_every(within)
         self._beat()
@@ -315,7 +315,7 @@ class DeribitSession:
         self.end_heartbeat()
         self._heartbeat = self._loop.call_later(self._interval, self._beat)
 
-    # plain questions
+    # Requests for data
 
     def auth(self, params: Params, after: list[Callable[[], object]]) -> dict[str, Any]:
         """Log in with client credentials."""
@@ -327,7 +327,7 @@ class DeribitSession:
         return {"expires_in": 900, "scope": "connection", "token_type": "bearer"}
 
     def test(self, params: Params, after: list[Callable[[], object]]) -> dict[str, str]:
-        """Be there."""
+        """Return the version, which shows that the server is alive."""
         return {"version": "1.2.26"}
 
     def get_time(self, params: Params, after: list[Callable[[], object]]) -> int:
@@ -335,7 +335,7 @@ class DeribitSession:
         return self._venue.now()
 
     def get_instruments(self, params: Params, after: list[Callable[[], object]]) -> list[dict[str, Any]]:
-        """Return the listed instruments of a currency; of expired ones there are none."""
+        """Return the listed instruments of a currency; the sandbox has no expired ones."""
         currency, kind, now = params.get("currency"), params.get("kind"), self._venue.now()
         if currency not in CURRENCIES:
             raise DeribitRefusal(-32602, "Invalid params", reason="wrong currency", param="currency")
@@ -353,16 +353,16 @@ class DeribitSession:
         return [summary_object(venue.market.ticker(name, venue.now())) for name in listed]
 
     def get_instrument(self, params: Params, after: list[Callable[[], object]]) -> dict[str, Any]:
-        """Return one of them."""
+        """Return one instrument."""
         now = self._venue.now()
         return instrument_object(self._venue.market.instrument(str(params.get("instrument_name")), now), now)
 
     def ticker(self, params: Params, after: list[Callable[[], object]]) -> dict[str, Any]:
-        """Return a ticker of this moment."""
+        """Return the current ticker of an instrument."""
         return self._venue.data(f"ticker.{params.get('instrument_name')}.raw")
 
     def get_index_price(self, params: Params, after: list[Callable[[], object]]) -> dict[str, float]:
-        """Return an index price of this moment."""
+        """Return the current price of an index."""
         price = self._venue.index_price(str(params.get("index_name")))
         return {"index_price": price, "estimated_delivery_price": price}
 

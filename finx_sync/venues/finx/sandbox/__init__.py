@@ -15,7 +15,7 @@ __all__ = ["serve"]
 
 
 def serve(host: SandboxHost) -> SandboxVenue:
-    """Make it."""
+    """Create FinX's part of the sandbox."""
     functions = ServedFunctions(host.market, host.history, host.now)
 
     def add_to(app: web.Application) -> None:

@@ -1,11 +1,10 @@
-"""How FinX spells the market on the wire.
+"""FinX's wire format for the simulated market.
 
-Written apart from the client's own codec, so that no mistake cancels itself out.
+It shares no code with the client's codec, so that a mistake in one is not hidden by the same mistake in the other.
 
 Sources: FinX docs, streams page (contract object) and functions page (tick rows); the docs' later example of a spot
-message; Deribit's ticker, whose mapping gives FinX's 31 keys in FinX's order. Numbers are strings, printed as
-JavaScript prints them. A value that is missing prints as ``""``: no source shows FinX's rendering of Deribit's null,
-this is the sandbox's choice.
+message; Deribit's ticker, from which FinX's 31 keys follow in FinX's order. Numbers are strings in JavaScript's format.
+A missing value is ``""``: no source shows how FinX renders Deribit's null, so this is an assumption.
 """
 
 from __future__ import annotations
@@ -20,23 +19,23 @@ __all__ = ["contract_object", "js_number", "numbered_rows", "spot_object", "stre
 
 
 def js_number(value: float) -> str:
-    """Return a number as JavaScript's ``String(value)`` does: ``0``, ``846.5``, ``0.00006``, ``1e-7``, ``1e+21``."""
+    """Format a number like JavaScript's ``String(value)``: ``0``, ``846.5``, ``0.00006``, ``1e-7``, ``1e+21``."""
     if value == 0:
         return "0"
-    # repr gives the shortest digits that read back the same, as JavaScript does; only the layout differs.
+    # Like JavaScript, repr gives the shortest digits that parse to the same value; only the layout differs.
     mantissa, _, exponent = repr(float(value)).partition("e")
     sign = "-" if mantissa.startswith("-") else ""
     whole, _, fraction = mantissa.lstrip("-").partition(".")
     fraction = "" if fraction == "0" else fraction
     digits = (whole + fraction).lstrip("0")
-    # the decimal point stands `point` digits after the first significant one
+    # the decimal point follows the first `point` significant digits
     point = len(whole) + int(exponent or 0) - (len(whole + fraction) - len(digits))
     digits = digits.rstrip("0")
     return sign + _layout(digits, point)
 
 
 def _layout(digits: str, point: int) -> str:
-    """Place the decimal point by the rules of ECMAScript's Number::toString."""
+    """Place the decimal point according to ECMAScript's Number::toString."""
     if len(digits) <= point <= 21:
         return digits + "0" * (point - len(digits))
     if 0 < point <= 21:
@@ -48,7 +47,7 @@ def _layout(digits: str, point: int) -> str:
 
 
 def contract_object(values: Values) -> dict[str, str]:
-    """Return a contract message's fields, all text (FinX docs, streams page)."""
+    """Return the fields of a contract message, all as text (FinX docs, streams page)."""
     return {
         key: value if isinstance(value, str) else "" if value is None else js_number(value)
         for key, value in values.items()
@@ -56,7 +55,7 @@ def contract_object(values: Values) -> dict[str, str]:
 
 
 def spot_object(trade: SpotTrade) -> dict[str, str | int]:
-    """Return a spot message's fields; both times are in whole seconds (FinX docs, revision of 2022-08-07)."""
+    """Return the fields of a spot message; both times are in whole seconds (FinX docs, revision of 2022-08-07)."""
     seconds = trade.timestamp // 1000
     return {
         "pair": trade.pair,
@@ -68,7 +67,7 @@ def spot_object(trade: SpotTrade) -> dict[str, str | int]:
 
 
 def tick_row(trade: SpotTrade) -> dict[str, str]:
-    """Return one tick as `tickSnap` and `tickHistory` print it (FinX docs, functions page)."""
+    """Return one tick in the format of `tickSnap` and `tickHistory` (FinX docs, functions page)."""
     moment = utc(trade.timestamp)
     return {
         "pair": trade.pair,
@@ -80,22 +79,22 @@ def tick_row(trade: SpotTrade) -> dict[str, str]:
 
 
 def stream_frame(trade: SpotTrade) -> dict[str, Any]:
-    """Return the message of a stream that has its pair in the URL (FinX docs of 2022-07-03)."""
+    """Return the message of a stream whose URL contains the pair (FinX docs of 2022-07-03)."""
     return {"results": "streaming", "resultData": tick_row(trade)}
 
 
 def numbered_rows(trades: Iterable[SpotTrade]) -> dict[str, dict[str, str]]:
-    """Return rows keyed "0", "1", ... (FinX docs, functions page, tick history)."""
+    """Return rows with the keys "0", "1", ... (FinX docs, functions page, tick history)."""
     return {str(number): tick_row(trade) for number, trade in enumerate(trades)}
 
 
 def price_text(trade: SpotTrade) -> str:
-    """Return the price as its exchange prints it: GEMINI like ``21100.50``, the others as JavaScript does."""
+    """Format the price as its exchange does: GEMINI like ``21100.50``, the others like JavaScript."""
     if trade.exchange == "GEMINI" and trade.price >= 100:
         return f"{trade.price:.2f}"
     return js_number(trade.price)
 
 
 def utc(timestamp: int) -> datetime:
-    """Return milliseconds since 1970 as a UTC datetime, without the milliseconds."""
+    """Convert milliseconds since 1970 to a UTC datetime in whole seconds."""
     return datetime.fromtimestamp(timestamp // 1000, timezone.utc)

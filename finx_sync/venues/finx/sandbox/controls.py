@@ -1,4 +1,4 @@
-"""What tests may ask of the sandbox's FinX, from any thread."""
+"""Controls of the sandbox's FinX for tests; any thread may use them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["FinxControls"]
 
 
 class FinxControls:
-    """The past, as the service has it.
+    """Reads and sets the price history of FinX in the sandbox.
 
     Args:
         host: the sandbox.
@@ -23,26 +23,26 @@ class FinxControls:
         self._host = host
 
     def set_history(self, pair: str, date: str, rows: Iterable[tuple[int, str, float]]) -> None:
-        """Let a day have other ticks, for tests of histories: bursts, ties, empty days.
+        """Replace the ticks of a day, for tests of histories: bursts, equal times, empty days.
 
         Args:
             pair: like ``BTC:USD``.
             date: like ``2022-06-15``.
-            rows: (milliseconds of the day, exchange, price), in any order.
+            rows: (milliseconds since the start of the day, exchange, price), in any order.
 
         Raises:
-            InvalidInputError: no such pair or date, or a time beyond the day.
+            InvalidInputError: the pair or the date is invalid, or a time is outside the day.
         """
         start = day_start(date)
         trades = [SpotTrade(check_pair(pair), start + at, exchange, price) for at, exchange, price in rows]
         self._host.history.set_day(pair, start, trades)
 
     def history_table(self, pair: str, date: str) -> list[dict[str, str]]:
-        """Return all the rows that `tickHistory` can give for a day, in the order of time.
+        """Return all rows that `tickHistory` can return for a day, sorted by time.
 
         Args:
-            pair: e.g. ``BTC:USD``.
-            date: ``YYYY-MM-DD``; of today only what has happened by now, of a day to come nothing.
+            pair: like ``BTC:USD``.
+            date: ``YYYY-MM-DD``. Today has rows up to now, and a day in the future has none.
         """
         return [
             tick_row(trade) for trade in self._host.history.day(check_pair(pair), day_start(date), self._host.now())

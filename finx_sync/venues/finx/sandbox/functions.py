@@ -1,16 +1,17 @@
-"""What FinX's functions answer: from parsed parameters to a JSON value; no I/O.
+"""FinX's functions in the sandbox: from parsed parameters to a JSON value; no I/O.
 
 Sources: FinX docs, functions page (authenticate, tickSnap, tickHistory) and its later revisions (keepAlive,
-listDeribitContracts, getFiveMinMatrix, getTickHistory), the finx-io SDK (referenceData, the REST paths). Where they are
-silent, the sandbox chose:
+listDeribitContracts, getFiveMinMatrix, getTickHistory), the finx-io SDK (referenceData, the REST paths). Assumptions
+where they are silent:
 
-- `tickSnap` without a date is the trade of this moment; with a date, the last tick at or before `time` (end of the day
-  if there is no time), failing that the day's first, and of a day without any the last one before it.
-- `tickHistory` and `getTickHistory` of a day to come are an empty object; so is an empty rest of a day.
-- `referenceData` (shape not documented) is an object of what the instrument's name says.
-- `getFiveMinMatrix` is a list of contract objects (shape not shown); its base ``USDC`` means the contracts quoted in
-  USDC.
-- `getTickHistory` of a base currency is that of its USD pair.
+- `tickSnap` without a date returns the current trade. With a date, it returns the last tick at or before `time` (the
+  end of the day if there is no time); if there is none, the first tick of the day; and for a day without ticks, the
+  last tick before it.
+- `tickHistory` and `getTickHistory` return an empty object for a day in the future, and if no ticks follow the time.
+- `referenceData` (shape not documented) returns an object made from the instrument's name.
+- `getFiveMinMatrix` returns a list of contract objects (shape not shown); its base ``USDC`` means the contracts quoted
+  in USDC.
+- `getTickHistory` of a base currency returns the ticks of its USD pair.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ Params = Mapping[str, Any]
 FIVE_MINUTES_MS: Final = 300_000
 MATRIX_BASES: Final = ("BTC", "ETH", "SOL", "USDC")
 _FIRST_CONTRACT_DAY: Final = day_start("2016-06-01")
-"""Milliseconds since 1970; nothing was listed before there was a venue."""
+"""Milliseconds since 1970; Deribit listed no contracts before."""
 _MINUTE_STAMP: Final = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})T([0-9]{2}:[0-9]{2})")
 
 
@@ -42,7 +43,7 @@ def require(params: Params, name: str) -> str:
     """Return a parameter that must be text.
 
     Raises:
-        InvalidInputError: it is missing, empty or something else than text.
+        InvalidInputError: the parameter is missing, empty or not text.
     """
     value = params.get(name)
     if not isinstance(value, str) or not value:
@@ -54,9 +55,9 @@ class ServedFunctions:
     """FinX's functions over the simulated market.
 
     Args:
-        market: the present.
-        history: the past.
-        now: milliseconds since 1970.
+        market: the current prices.
+        history: the past prices.
+        now: returns the time in milliseconds since 1970.
     """
 
     def __init__(self, market: Market, history: PriceHistory, now: Callable[[], int]) -> None:
@@ -85,7 +86,7 @@ class ServedFunctions:
         return handler(params)
 
     def list_contracts(self, params: Params) -> list[str]:
-        """Return all names; `as_of_date` (REST only) asks for those of a day. The SDK writes ``None`` for no day."""
+        """Return all names, or those of the day `as_of_date` (REST only). The SDK sends ``None`` for no day."""
         if params.get("as_of_date") in (None, "", "None"):
             return self._market.names(self._now())
         return self._market.names(_listed_at(day_start(require(params, "as_of_date")) + DAY_MS // 2))
@@ -101,10 +102,10 @@ class ServedFunctions:
             return tick_row(self._market.trade(pair, now))
         start = day_start(require(params, "date"))
         if start + (within or 0) > now:
-            raise InvalidInputError("the date and time asked for have not come yet")
+            raise InvalidInputError("the requested date and time are in the future")
         at = start + (DAY_MS - 1 if within is None else within)
         row = self._history.last(pair, start, min(at, now))
-        if row is None or row.timestamp > now:  # right after midnight even the day's first tick is still to come
+        if row is None or row.timestamp > now:  # just after midnight, the day's first tick may be in the future
             row = self._history.before(pair, start)
         return tick_row(self._market.trade(pair, now) if row is None else row)
 
@@ -121,7 +122,7 @@ class ServedFunctions:
         return numbered_rows(self._history.page(pair, start, after, self._now()))
 
     def reference_data(self, params: Params) -> dict[str, str]:
-        """Return what an instrument's name says, as text."""
+        """Return the parts of an instrument's name, as text."""
         instrument = self._market.instrument(require(params, "securityId"), self._now())
         described = {
             "securityId": instrument.name,
@@ -136,7 +137,7 @@ class ServedFunctions:
         return described
 
     def five_minute_matrix(self, params: Params) -> list[dict[str, str]]:
-        """Return the contract objects of a base at a five-minute mark."""
+        """Return the contract objects of a base at a time on the five-minute grid."""
         base = require(params, "baseInstrument")
         stamp = require(params, "fiveMinuteDateTime")
         now = self._now()
@@ -148,13 +149,13 @@ class ServedFunctions:
         if at % FIVE_MINUTES_MS:
             raise InvalidInputError(f"fiveMinuteDateTime {stamp!r} is not on the five-minute grid")
         if at > now:
-            raise InvalidInputError(f"fiveMinuteDateTime {stamp!r} has not come yet")
+            raise InvalidInputError(f"fiveMinuteDateTime {stamp!r} is in the future")
         return self.contracts_of(base, at)
 
     def contracts_of(self, base: str, at: int) -> list[dict[str, str]]:
-        """Return the contract objects of a base currency at a moment, milliseconds since 1970."""
+        """Return the contract objects of a base currency at a time in milliseconds since 1970."""
         if base not in MATRIX_BASES:
-            raise InvalidInputError(f"unknown base {base!r}; there are {', '.join(MATRIX_BASES)}")
+            raise InvalidInputError(f"unknown base {base!r}; choose one of {', '.join(MATRIX_BASES)}")
         return [
             contract_object(self._market.ticker(name, at))
             for name, instrument in instruments(_listed_at(at)).items()
@@ -173,7 +174,7 @@ def _optional_time(params: Params) -> int | None:
 
 
 def _minute_stamp(name: str, text: str) -> tuple[int, int]:
-    """Return (the day's first millisecond, milliseconds within the day) of ``2022-08-04T04:05``."""
+    """Convert ``2022-08-04T04:05`` to (start of the day in ms since 1970, milliseconds since the start of the day)."""
     match = _MINUTE_STAMP.fullmatch(text)
     if match is None:
         raise InvalidInputError(f"bad {name} {text!r}; it looks like 2022-08-04T04:05")
@@ -181,7 +182,7 @@ def _minute_stamp(name: str, text: str) -> tuple[int, int]:
 
 
 def moment(text: str) -> int:
-    """Return milliseconds since 1970 of a UNIX time in seconds or of an ISO 8601 date and time in UTC."""
+    """Convert a UNIX time in seconds, or an ISO 8601 date and time in UTC, to milliseconds since 1970."""
     try:
         if re.fullmatch(r"[0-9]+(\.[0-9]+)?", text):
             return round(float(text) * 1000)

@@ -1,16 +1,18 @@
 """FinX's calculation grid: ``/ws/api/`` by websocket and ``/api/`` by POST, with the methods of the finx-io SDK 2.0.
 
 On the websocket the first message is ``{"finx_api_key": K}``, answered by ``{"is_authenticated": true}``; a wrong key
-gets no answer, which the SDK takes for a refusal after five seconds. Calls are ``{"api_method": M, ..., "cache_key":
+gets no answer, which the SDK treats as a refusal after five seconds. Calls are ``{"api_method": M, ..., "cache_key":
 ...}``, answered by ``{"data": ..., "cache_key": ...}`` or ``{"error": ..., "cache_key": ...}``.
 
-Which methods there are and what they take is the SDK's. Of results the SDK shows one: that of `calculate_greeks`. The
-sandbox computes it, and a few whose result is plain; for the others it has no data, and says so instead of inventing
-some. Where the SDK is silent, the sandbox chose:
+The methods and their parameters are the SDK's. The SDK shows only one result, that of `calculate_greeks`. The sandbox
+computes it, and a few others whose result is obvious; for the rest it answers with an error that says it has no data.
+Assumptions where the SDK is silent:
 
-- `coverage_check` is ``{"result": {"security_id": ..., "is_covered": ...}}``, `get_security_reference_data` what the
-  contract's name says, `interpolate_curve` ``{"result": [...]}``, straight between the observations and level beyond.
-- By POST a result is ``{"data": ...}``, a mistake ``{"error": ...}`` with status 400, a wrong key the same with 401.
+- `coverage_check` returns ``{"result": {"security_id": ..., "is_covered": ...}}``. `get_security_reference_data`
+  returns the parts of the contract's name. `interpolate_curve` returns ``{"result": [...]}``, linear between the
+  observations and constant beyond them.
+- By POST, a result is ``{"data": ...}``, a bad request ``{"error": ...}`` with status 400, and a wrong key the same
+  with status 401.
 """
 
 from __future__ import annotations
@@ -73,7 +75,7 @@ METHODS: Final[dict[str, tuple[tuple[str, ...], dict[str, str]]]] = {
     "register_temporary_bond": (("reference_data", "schedule_data"), {}),
     "calibrate_vol_surface": (("filename",), {}),
 }
-"""Each method's required parameters, and its optional ones with their defaults as Python would write them."""
+"""The required parameters of each method, and the optional ones with their defaults as Python source."""
 
 INVALID_KEY: Final = {"error": "Invalid API key"}
 
@@ -82,9 +84,9 @@ class FinxGrid:
     """The calculation grid; on the event loop only.
 
     Args:
-        hub: keeps the websockets.
-        functions: what is known of contracts.
-        accepts: says whether a key is valid now.
+        hub: manages the websockets.
+        functions: answers questions about contracts.
+        accepts: returns whether a key is currently valid.
     """
 
     def __init__(self, hub: Hub, functions: ServedFunctions, accepts: Callable[[str], bool]) -> None:
@@ -108,7 +110,7 @@ class FinxGrid:
         """Answer one call.
 
         Raises:
-            InvalidInputError: there is no such method, a parameter is missing or wrong, or there is no data for it.
+            InvalidInputError: there is no such method, a parameter is missing or wrong, or the sandbox has no data.
         """
         method = request.get("api_method")
         if not isinstance(method, str) or method not in METHODS:
@@ -118,7 +120,7 @@ class FinxGrid:
             raise InvalidInputError(f"{method}: {', '.join(missing)} missing")
         handler = self._by_name.get(method)
         if handler is None:
-            raise InvalidInputError(f"{method}: no source shows its result, so the sandbox has none")
+            raise InvalidInputError(f"{method}: no source shows its result, so the sandbox cannot answer it")
         return handler(request)
 
     def _coverage(self, params: Mapping[str, Any]) -> Any:
@@ -140,7 +142,7 @@ class FinxGrid:
         try:
             if request.content_type == "application/json":
                 call = await request.json()
-            else:  # as SDKs before 2.0 do: numbers are text there
+            else:  # SDKs before 2.0 send a form, with numbers as text
                 call = {name: _number(str(value)) for name, value in (await request.post()).items()}
             if not isinstance(call, dict):
                 raise InvalidInputError("a call must be a JSON object")
@@ -152,7 +154,7 @@ class FinxGrid:
 
 
 class _GridSession:
-    """One websocket: silent until it has seen a key."""
+    """One websocket; it answers no calls before it has received a valid key."""
 
     def __init__(self, grid: FinxGrid, connection: ClientConnection) -> None:
         self._grid = grid
@@ -160,10 +162,10 @@ class _GridSession:
         self._is_authorized = False
 
     def opened(self) -> None:
-        """Nothing is sent unasked."""
+        """Do nothing; the client sends the first message."""
 
     def received(self, text: str) -> None:
-        """Take the key, or answer a call."""
+        """Check the key, or answer a call."""
         try:
             message = json.loads(text)
         except (ValueError, RecursionError):
@@ -195,7 +197,7 @@ class _GridSession:
 
 def _described(name: str) -> dict[str, Any]:
     required, optional = METHODS[name]
-    # The SDK writes a function from this, and cannot write one from an empty object.
+    # The SDK generates a function from this, which fails for an empty object.
     return {"name": name, "required": list(required), "optional": dict(optional) or None}
 
 
@@ -205,7 +207,7 @@ def _greeks(params: Mapping[str, Any]) -> Any:
     if not all(
         _is_number(value) or (value is None and name == "sigma") for name, value in zip(names, values, strict=True)
     ):
-        raise InvalidInputError("calculate_greeks: s0, k, r, sigma, q and T are numbers; sigma may be null")
+        raise InvalidInputError("calculate_greeks: s0, k, r, sigma, q and T must be numbers; sigma may be null")
     side: Any = params.get("option_side") or "call"
     kind: Any = params.get("option_type") or "european"
     s0, k, r, sigma, q, days = values
@@ -217,9 +219,9 @@ def _interpolate(params: Mapping[str, Any]) -> Any:
     times, rates, wanted = params["t_obs"], params["r_obs"], params["t_new"]
     for values in (times, rates, wanted):
         if not isinstance(values, list) or not all(_is_number(value) for value in values):
-            raise InvalidInputError("interpolate_curve: t_obs, r_obs and t_new are lists of numbers")
+            raise InvalidInputError("interpolate_curve: t_obs, r_obs and t_new must be lists of numbers")
     if not times or len(times) != len(rates) or any(b <= a for a, b in pairwise(times)):
-        raise InvalidInputError("interpolate_curve: t_obs must ascend, with a rate for each")
+        raise InvalidInputError("interpolate_curve: t_obs must increase, and r_obs must have a rate for each time")
     return {"result": [_between(at, times, rates) for at in wanted]}
 
 

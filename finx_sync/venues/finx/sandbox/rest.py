@@ -1,9 +1,9 @@
 """FinX's REST paths below ``/backend/``: the paths and parameters that the finx-io SDK uses (`FinXRest`, `TickPlant`).
 
-The SDK shows no reply but `tick/snap` (a tick row, perhaps empty), `time_slice` (a list of contract objects) and the
-list of contracts. Where it is silent, the sandbox chose: the pairs are a list of names, a mistake is ``{"error":
-"..."}`` with status 400, a wrong key the same with 401. The width of a time slice changes nothing: the simulated market
-has a value for every moment.
+The SDK only shows the replies of `tick/snap` (a tick row, which may be empty), `time_slice` (a list of contract
+objects) and the list of contracts. Assumptions where it is silent: the pairs are a list of names; a bad request is
+answered with ``{"error": "..."}`` and status 400, a wrong key with the same and status 401. The width of a time slice
+has no effect, because the simulated market has a value for every point in time.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from finx_sync.venues.finx.sandbox.functions import Params, ServedFunctions, mom
 __all__ = ["FinxRest"]
 
 DEFAULT_WIDTH: Final = 10.0
-"""Seconds on each side of `unixTimeTarget`, what the SDK sends when nothing else is asked for."""
+"""Seconds on each side of `unixTimeTarget`: the SDK's default."""
 
 
 class FinxRest:
-    """The REST half of the FinX service.
+    """The REST part of the FinX service.
 
     Args:
-        functions: shared with the websocket half.
-        history: the past.
-        accepts: says whether a key is valid now.
-        now: milliseconds since 1970.
+        functions: shared with the websocket part.
+        history: the past prices.
+        accepts: returns whether a key is currently valid.
+        now: returns the time in milliseconds since 1970.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class FinxRest:
         }
         for path, call in calls.items():
             router.add_get(f"/backend/{path}", self._handler(call))
-            router.add_get(f"/backend/{path}/", self._handler(call))  # as the SDK writes `reference/secdb/`
+            router.add_get(f"/backend/{path}/", self._handler(call))  # the SDK requests `reference/secdb/`
 
     def _handler(self, call: Callable[[Params], Any]) -> Callable[[web.Request], Any]:
         async def handle(request: web.Request) -> web.Response:
@@ -71,7 +71,7 @@ class FinxRest:
         return handle
 
     def _tick_snap(self, params: Params) -> dict[str, str]:
-        """Return the last tick within the width around a target; an empty object where there is none."""
+        """Return the last tick within the width around a target time; an empty object if there is none."""
         if not params.get("unixTimeTarget"):
             return self._functions.tick_snap({"pair": require(params, "pair")})
         pair = check_pair(require(params, "pair"))
@@ -86,13 +86,13 @@ class FinxRest:
         if target > self._now():
             return []
         objects = self._functions.contracts_of(require(params, "underlying_symbol"), target)
-        # Options only, as the path says; futures have no volatility.
+        # Only options, as the path says; futures have no volatility.
         return [contract for contract in objects if "mark_iv" in contract]
 
 
 def _milliseconds(text: str) -> int:
     if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]+)?", text):
-        raise InvalidInputError(f"bad timeTargetWidthSeconds {text!r}; it is a number of seconds")
+        raise InvalidInputError(f"bad timeTargetWidthSeconds {text!r}; it must be a number of seconds")
     return round(float(text) * 1000)
 
 

@@ -1,27 +1,28 @@
-"""FinX's paths and messages: from a request to a session on a connection.
+"""FinX's websocket paths and messages in the sandbox.
 
 Sources: FinX docs, streams and functions pages (rev. 2022-08-05) and their later and earlier revisions, and the finx-io
-SDK. The paths, each with a key ``K``:
+SDK. The paths, with a key ``K``:
 
-- ``/streaming/K`` and ``/streamer/K``: many streams and functions on one connection; ``/``: the same, the key in
-  messages only.
+- ``/streaming/K`` and ``/streamer/K``: many streams and functions on one connection. ``/`` is the same, with the key
+  only in messages.
 - ``/streaming/K/NAME`` and ``/streamer/K/NAME``: one stream without a subscribe message. A pair gets the old frames
   (``{"results": "streaming", ...}``), an instrument gets contract objects, as on ``/streaming/greeks/K/OPTION``.
 - ``/backend/PARAMS``: one function by websocket. PARAMS is a query string, or one path segment that holds
-  ``key=value&...`` or a JSON object. Without `functionName`, a date means tickHistory, a pair alone tickSnap, a key
-  alone authenticate.
+  ``key=value&...`` or a JSON object. Without `functionName`, a date means tickHistory, a pair without a date tickSnap,
+  and a key alone authenticate.
 
-Where the sources are silent, the sandbox chose:
+Assumptions where the sources are silent:
 
-- A mistake is answered with ``{"error": "..."}``. A wrong key is answered ``{"isAuth": false}`` to authenticate and
-  ``{"error": "Invalid APIKey"}`` to all else, then closed with 1008. A key that is missing from a message is an error
-  that leaves the connection open, since the docs demand it in every message.
+- A bad request is answered with ``{"error": "..."}``. A wrong key is answered with ``{"isAuth": false}`` if the
+  function is authenticate. Otherwise it is answered with ``{"error": "Invalid APIKey"}``, and the connection is closed
+  with 1008. A message without a key is answered with an error, and the connection stays open; the docs require the key
+  in every message.
 - A one-shot connection is closed with 1000 after its answer. A subscription has no acknowledgement: its first message
-  comes at once. On ``/streamer/K/NAME`` it comes one interval after the client's last message, because the SDK wants
-  its authentication answered first; ``{"message": ...}`` there stops unasked frames for good, because the SDK reads one
-  frame per message. ``/streaming/K/NAME`` pushes at once and always.
-- ``{"message": ...}`` is answered with one frame of the URL's name, or of the pair in the message, or ``{"message":
-  "received"}``.
+  is sent at once. On ``/streamer/K/NAME`` it is sent one interval after the client's last message, because the SDK
+  expects the answer to its authentication first; ``{"message": ...}`` there stops the stream for good, because the SDK
+  reads one frame per message. ``/streaming/K/NAME`` starts at once and never stops.
+- ``{"message": ...}`` is answered with one frame of the URL's name, or of the pair in the message, or with
+  ``{"message": "received"}``.
 """
 
 from __future__ import annotations
@@ -48,9 +49,9 @@ class FinxServer:
     """The FinX service: everything that its connections share; on the event loop only.
 
     Args:
-        host: the sandbox; its `numbered` gives each message a running ``seq`` per connection and name, and its
-            ``connection``.
-        functions: shared with the REST half.
+        host: the sandbox; if its `numbered` is set, each message contains a ``seq``, counted per connection and name,
+            and the number of its ``connection``.
+        functions: shared with the REST part.
     """
 
     def __init__(self, host: SandboxHost, functions: ServedFunctions) -> None:
@@ -62,7 +63,7 @@ class FinxServer:
         self.now: Final = host.now
 
     def add_routes(self, router: web.UrlDispatcher) -> None:
-        """Register the websocket paths; REST paths are registered before, or ``/backend/`` would swallow them."""
+        """Register the websocket paths. REST paths must be registered first, since ``/backend/`` would match them."""
         router.add_get("/", self._multiplexed)
         for prefix in ("streaming", "streamer"):
             router.add_get(f"/{prefix}/{{key}}", self._multiplexed)
@@ -89,11 +90,11 @@ class FinxServer:
         return response
 
     def frame(self, name: str, *, old_style: bool) -> dict[str, Any]:
-        """Return a stream's message of this moment.
+        """Return a stream's current message.
 
         Args:
             name: a pair or an instrument.
-            old_style: whether a pair's message is the frame of a stream by URL.
+            old_style: whether to return a pair's message as the frame of a stream by URL.
 
         Raises:
             InvalidInputError: there is no such pair or instrument.
@@ -106,7 +107,7 @@ class FinxServer:
 
 
 class FinxSession:
-    """What the three kinds of connection share."""
+    """The common base of the three kinds of connection."""
 
     def __init__(self, venue: FinxServer, connection: ClientConnection) -> None:
         self._venue = venue
@@ -129,7 +130,7 @@ class FinxSession:
             try:
                 message = venue.frame(name, old_style=old_style)
             except InvalidInputError as error:
-                # The contract expired while it was streamed.
+                # The contract has expired.
                 self._reply({"error": str(error)})
                 self._connection.pause(name)
                 return
@@ -143,17 +144,17 @@ class FinxSession:
 
 
 class _Multiplexed(FinxSession):
-    """Streams and functions by messages."""
+    """A connection for many streams and functions, requested by messages."""
 
     def __init__(self, venue: FinxServer, connection: ClientConnection, key: str | None) -> None:
         super().__init__(venue, connection)
         self._key = key
 
     def opened(self) -> None:
-        """Nothing is sent unasked."""
+        """Do nothing; the client sends the first message."""
 
     def received(self, text: str) -> None:
-        """Answer one message, with one message at most unless it subscribes."""
+        """Answer one message, with at most one message unless it subscribes."""
         try:
             message = json.loads(text)
         except (ValueError, RecursionError):
@@ -198,7 +199,7 @@ class _Multiplexed(FinxSession):
 
 
 class _Single(_Multiplexed):
-    """The one stream that the URL names."""
+    """A connection for the one stream that the URL names."""
 
     def __init__(self, venue: FinxServer, connection: ClientConnection, key: str, name: str, patient: bool) -> None:
         super().__init__(venue, connection, key)
@@ -206,7 +207,7 @@ class _Single(_Multiplexed):
         self._patient = patient
 
     def opened(self) -> None:
-        """Start the stream, or say why not and close: there is nothing else to do on this connection."""
+        """Start the stream, or send an error and close, because this connection has no other use."""
         if not self._is_authorized(self._key):
             self._refuse_key()
             return
@@ -221,7 +222,7 @@ class _Single(_Multiplexed):
         self._stream(self._name, old_style=True, delay=interval if self._patient else 0.0)
 
     def received(self, text: str) -> None:
-        """Answer as everywhere; on the SDK's path leave it time to read the answer first."""
+        """Answer as usual; on the SDK's path, delay the stream so that the SDK reads the answer first."""
         if self._patient:
             self._connection.postpone(self._name)
         super().received(text)
@@ -233,7 +234,7 @@ class _Single(_Multiplexed):
 
 
 class _OneShot(FinxSession):
-    """One function, its parameters in the URL."""
+    """A connection for one function, whose parameters are in the URL."""
 
     def __init__(self, venue: FinxServer, connection: ClientConnection, raw_path: str, query: str) -> None:
         super().__init__(venue, connection)
@@ -252,7 +253,7 @@ class _OneShot(FinxSession):
         self._connection.finish(1000, "")
 
     def received(self, text: str) -> None:
-        """Ignore it: nothing that a client says on a one-shot connection changes the answer."""
+        """Ignore the message: the answer depends only on the URL."""
 
     def _call(self, params: Params) -> None:
         key = params.get("APIKey")
@@ -270,16 +271,16 @@ class _OneShot(FinxSession):
 
 
 def _parse_params(segment: str, query: str) -> dict[str, Any]:
-    """Read a one-shot call's parameters; those of the path win over the query's."""
+    """Read the parameters of a one-shot call; those in the path take precedence over those in the query."""
     params: dict[str, Any] = dict(parse_qsl(query, keep_blank_values=True))
     decoded = unquote(segment)
     if not decoded.startswith("{"):
-        # Wholly encoded ("APIKey%3D...%26pair...") or value by value: only the former has no "=" of its own.
+        # Either the whole segment is encoded ("APIKey%3D...%26pair...") or each value; only the former has no "=".
         return params | dict(parse_qsl(segment if "=" in segment else decoded, keep_blank_values=True))
     try:
         params.update(json.loads(decoded))
     except ValueError:
-        raise InvalidInputError("the parameters in the path are no JSON object") from None
+        raise InvalidInputError("the parameters in the path are not a JSON object") from None
     return params
 
 
@@ -290,7 +291,7 @@ def _inferred_function(params: Params) -> str:
 
 
 def _shown_path(request: web.Request) -> str:
-    """Return the path without the key, by its position: a key may be as plain a word as ``public``."""
+    """Return the path without the key, which is found by its position: a key may be a common word like ``public``."""
     key = request.match_info.get("key")
     if key is None:
         return request.path

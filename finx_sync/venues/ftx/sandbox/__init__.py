@@ -10,6 +10,6 @@ __all__ = ["serve"]
 
 
 def serve(host: SandboxHost) -> SandboxVenue:
-    """Make it."""
+    """Create FTX's part of the sandbox."""
     server = FtxServer(host)
     return SandboxVenue(server.add_to, FtxControls(server, host.run))

@@ -1,4 +1,4 @@
-"""What tests may ask of the sandbox's FTX, from any thread."""
+"""Controls of the sandbox's FTX for tests; any thread may use them."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ Levels = list[tuple[float, float]]
 
 
 class FtxControls:
-    """Looks at the service and moves it; each call runs on the sandbox's thread and returns when it is done.
+    """Inspects and controls the service. Each call returns when it is done.
 
     Args:
         venue: the service.
-        run: runs a function there.
+        run: runs a function on the sandbox's thread.
     """
 
     def __init__(self, venue: FtxServer, run: Callable[[Callable[[], Any]], Any]) -> None:
@@ -31,7 +31,7 @@ class FtxControls:
         self._run = run
 
     def book(self, market: str, time: float, grouping: float | None = None) -> tuple[Levels, Levels, int]:
-        """A market's bids, asks and checksum, as the service had them at a frame's `time`, UNIX seconds."""
+        """Return a market's bids, asks and checksum at the `time` of a frame, in UNIX seconds."""
 
         def look() -> tuple[Levels, Levels, int]:
             book = self._venue.book(market, round(time * 1000), grouping)
@@ -40,20 +40,20 @@ class FtxControls:
         return self._do(look)
 
     def events(self, channel: str, *, key: str = KEY, subaccount: str | None = None) -> list[dict[str, Any]]:
-        """The data of an account's fills or orders so far, oldest first; the latest thousand of both."""
+        """Return the data of an account's fills or orders, oldest first. Only the latest 1000 events are kept."""
         texts = self._do(lambda: list(self._trader(key, subaccount).events))
         return [json.loads(text)["data"] for name, text in texts if name == channel]
 
     def replay(self, count: int) -> None:
-        """From now on, send this many of an account's latest fills or orders to whoever subscribes them."""
+        """From now on, send `count` of the account's latest fills or orders to each new subscriber of them."""
         self._venue.replayed = count
 
     def spoil(self, market: str, count: int) -> None:
-        """Send this many wrong checksums of a market's book, beginning with the next."""
+        """Make the next `count` checksums of a market's book wrong."""
         self._do(lambda: self._venue.spoilt.update({market: count}))
 
     def restart(self) -> None:
-        """Ask every client for a new connection (info frame 20001)."""
+        """Ask every client to reconnect (info frame 20001)."""
         self._do(self._venue.restart)
 
     def place(
@@ -62,7 +62,7 @@ class FtxControls:
         """Send an order; see `finx_sync.sandbox.account.Account.place` for its options.
 
         Raises:
-            InvalidInputError: an order that cannot be.
+            InvalidInputError: the order is invalid.
         """
         venue = self._venue
         return self._do(
@@ -73,7 +73,7 @@ class FtxControls:
         """Cancel an order.
 
         Raises:
-            InvalidInputError: there is none of that id.
+            InvalidInputError: there is no order with that id.
         """
         return self._do(lambda: self._trader(key, subaccount).account.cancel(order_id, now=self._venue.now()))
 

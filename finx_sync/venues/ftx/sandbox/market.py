@@ -1,8 +1,8 @@
-"""The simulated market in FTX's terms: tickers, books, trades, markets at a moment.
+"""The simulated market in FTX's format: tickers, books, trades and markets at a given time.
 
-Pure functions of the market and the time, as the market itself. A perpetual's best bid and ask are those of FinX's
-contract, a spot market's stand around FinX's index of the same millisecond. Written apart from the client, the checksum
-too.
+Everything is a pure function of the simulated market and the time. The best bid and ask of a perpetual are those of
+FinX's contract; those of a spot market enclose FinX's index at the same millisecond. It shares no code with the client,
+not even for the checksum.
 
 Sources: FTX documentation, *Websocket API*; frames captured in July 2021.
 """
@@ -28,7 +28,7 @@ Side = dict[float, float]
 
 DEPTH: Final = 100
 SIZE_LIFE: Final = 5000
-"""Milliseconds that a size stands, each with a phase of its own."""
+"""Milliseconds between two changes of a level's size; most levels have their own phase."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +36,11 @@ class FtxProduct:
     """A market.
 
     Attributes:
-        name: FTX's.
-        base: the simulated market's name of the coin.
-        perpetual: the simulated market's name of the contract; None for a spot market.
-        tick: smallest step of the price.
-        lot: smallest step of a size.
+        name: FTX's name.
+        base: the coin's name in the simulated market.
+        perpetual: the contract's name in the simulated market; None for a spot market.
+        tick: the smallest step of a price.
+        lot: the smallest step of a size.
     """
 
     name: str
@@ -50,13 +50,13 @@ class FtxProduct:
     lot: float
 
     def terms(self) -> TradingTerms:
-        """How an account values it, in dollars."""
+        """Return the terms for an account's trades in this market; values are in dollars."""
         return TradingTerms(
             lambda price: price, lambda worth: worth, maker_fee=0.0002, taker_fee=0.0007, initial_margin=0.1
         )
 
     def row(self) -> Row:
-        """What the channel `markets` says of it."""
+        """Return the market's object in the channel `markets`."""
         is_spot = self.perpetual is None
         return {
             "name": self.name,
@@ -108,26 +108,26 @@ MARKETS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class ServedBook:
-    """The best hundred levels a side at a moment."""
+    """The best hundred levels of each side at a given time."""
 
     bids: Side
     asks: Side
 
     def rows(self) -> Row:
-        """As an image has them."""
+        """Return the levels in the format of an image."""
         return {"bids": [[*level] for level in self.bids.items()], "asks": [[*level] for level in self.asks.items()]}
 
     def changes_from(self, before: ServedBook) -> Row:
-        """As an update has them: what is new or has another size, and size 0 for what is gone."""
+        """Return an update from `before`: levels that are new or have another size, and size 0 for removed ones."""
         return {"bids": _changes(before.bids, self.bids), "asks": _changes(before.asks, self.asks)}
 
     def grouped(self, step: float) -> ServedBook:
-        """The same, sizes added up over steps of the price: bids rounded down, asks up."""
+        """Return the book with levels grouped by price steps: bids are rounded down, asks up."""
         return ServedBook(_grouped(self.bids, step, 0), _grouped(self.asks, step, 1))
 
 
 def checksum(book: ServedBook) -> int:
-    """CRC-32 over the levels in turn, numbers as Python writes floats (FTX documentation, *Order books*)."""
+    """Return the CRC-32 over alternating levels, with numbers as Python floats (FTX documentation, *Order books*)."""
     bids, asks = list(book.bids.items()), list(book.asks.items())
     numbers: list[float] = []
     for level in range(DEPTH):
@@ -138,10 +138,10 @@ def checksum(book: ServedBook) -> int:
 
 
 class FtxMarket:
-    """Markets at a moment.
+    """FTX's markets at a given time; `now` is milliseconds since 1970.
 
     Args:
-        market: the one that all venues share.
+        market: the simulated market that all venues share.
     """
 
     def __init__(self, market: Market) -> None:
@@ -149,7 +149,7 @@ class FtxMarket:
         self._size = lru_cache(maxsize=65_536)(self._make_size)
 
     def quote(self, name: str, now: int) -> Quote:
-        """The best prices and what stands there."""
+        """Return the best prices and their sizes."""
         product = MARKETS[name]
         if product.perpetual is not None:
             ticker: Any = self._market.ticker(product.perpetual, now)
@@ -162,12 +162,12 @@ class FtxMarket:
         return Quote(bid=bid, bid_size=sizes[0], ask=ask, ask_size=sizes[1], mark=mark)
 
     def last(self, name: str, now: int) -> float:
-        """The price of the latest trade."""
+        """Return the price of the latest trade."""
         quote = self.quote(name, now // 500 * 500)
         return quote.bid if unit_noise("last", name, now // 500) < 0.5 else quote.ask
 
     def ticker(self, name: str, now: int) -> Row:
-        """The data of `ticker`."""
+        """Return the data of the channel `ticker`."""
         quote = self.quote(name, now)
         return {
             "bid": quote.bid,
@@ -179,7 +179,7 @@ class FtxMarket:
         }
 
     def book(self, name: str, now: int) -> ServedBook:
-        """The order book."""
+        """Return the order book."""
         quote, step = self.quote(name, now), MARKETS[name].tick
         return ServedBook(
             {quote.bid: quote.bid_size, **self._behind(name, quote.bid, -step, now)},
@@ -187,7 +187,7 @@ class FtxMarket:
         )
 
     def trades(self, name: str, now: int) -> list[Row]:
-        """What trades at a moment, without the ids: mostly nothing or one."""
+        """Return the trades at a given time, at most two, without ids."""
         quote, product = self.quote(name, now), MARKETS[name]
         rows = []
         for number in range(int(2.2 * unit_noise("ftx trades", name, now))):
@@ -205,7 +205,7 @@ class FtxMarket:
         return rows
 
     def _behind(self, name: str, best: float, step: float, now: int) -> Side:
-        """Levels behind the best one; some prices are empty."""
+        """Return the levels behind the best one; some prices have no level."""
         levels: Side = {}
         distance = 0
         while len(levels) < DEPTH - 1:
@@ -227,12 +227,12 @@ class FtxMarket:
 
 
 def dumps(frame: Row) -> str:
-    """A frame as the service writes it, which is as Python does: with spaces, and floats with a point."""
+    """Encode a frame like the service, in Python's JSON format: with spaces, and with a decimal point in floats."""
     return json.dumps(frame, allow_nan=False)
 
 
 def iso(timestamp: int) -> str:
-    """Milliseconds since 1970 as FTX writes times."""
+    """Convert milliseconds since 1970 to FTX's time format."""
     moment = datetime.fromtimestamp(timestamp // 1000, timezone.utc)
     return f"{moment:%Y-%m-%dT%H:%M:%S}.{timestamp % 1000:03d}000+00:00"
 

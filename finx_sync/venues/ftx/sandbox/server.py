@@ -1,12 +1,11 @@
-"""FTX's websocket: subscriptions, logins, errors, on ``/ws/``.
+"""FTX's websocket in the sandbox, ``/ws/``: subscriptions, logins and errors.
 
 Sources: FTX documentation, *Websocket API*; frames captured in July 2021; what clients of that time report.
 
-Where these are silent, the sandbox chose: an image follows with the next step of the market, so that all
-acknowledgements of a burst come first; ``Already subscribed``, ``Not subscribed``, ``Invalid op``, ``Invalid channel``
-and ``Invalid JSON`` have code 400; a login's time may be 30 seconds off; a subaccount is any text, and opens an account
-of its own; null is none. Fills and orders of the past are not sent to a new subscriber, as FTX did not, unless a test
-asks for that.
+Assumptions where these are silent: an image is sent with the next step of the market, so that all acknowledgements of a
+burst come first. ``Already subscribed``, ``Not subscribed``, ``Invalid op``, ``Invalid channel`` and ``Invalid JSON``
+have code 400. The time of a login may be off by 30 seconds. Any string is a valid subaccount, with its own account;
+null is refused. Past fills and orders are not sent to a new subscriber, as with FTX, unless a test requests that.
 """
 
 from __future__ import annotations
@@ -33,12 +32,12 @@ from finx_sync.venues.ftx.sandbox.market import MARKETS, FtxMarket, ServedBook, 
 __all__ = ["FtxServer", "FtxTrader"]
 
 LOGIN_WINDOW: Final = 30_000
-"""Milliseconds that the time of a login may be off."""
+"""Milliseconds by which the time of a login may be off."""
 START_BALANCE: Final = 100_000.0
 """Dollars."""
 EVENTS_KEPT: Final = 1000
 ROBOT_INTERVAL: Final = 2000
-"""Milliseconds between two acts of the robot."""
+"""Milliseconds between two actions of the robot."""
 ROBOT_SIZE: Final = 0.01
 
 BY_MARKET: Final = ("ticker", "trades", "orderbook", "orderbookGrouped")
@@ -50,8 +49,8 @@ Topic = tuple[str, str | None, float | None]
 """Channel, market, grouping."""
 
 
-class FtxRefusal(Exception):  # noqa: N818 - what it is
-    """A request that is answered with an error frame."""
+class FtxRefusal(Exception):  # noqa: N818 - it is not an error of the program
+    """Raised for a request that is answered with an error frame."""
 
     def __init__(self, text: str, code: int = 400) -> None:
         super().__init__(text)
@@ -60,11 +59,11 @@ class FtxRefusal(Exception):  # noqa: N818 - what it is
 
 @dataclass
 class FtxTrader:
-    """One account: of a key, and a subaccount.
+    """The account of a key and a subaccount.
 
     Attributes:
         account: the account.
-        events: its latest private frames, oldest first, as (channel, text).
+        events: the latest private frames, oldest first, as (channel, text).
     """
 
     account: TradingAccount
@@ -79,7 +78,7 @@ class FtxServer:
 
     Attributes:
         replayed: how many of an account's latest events are sent to a new subscriber of fills or orders.
-        spoilt: how many of the next checksums are wrong, by market.
+        spoilt: for each market, how many of its next checksums are wrong.
     """
 
     def __init__(self, host: SandboxHost) -> None:
@@ -94,11 +93,11 @@ class FtxServer:
         self._traders: dict[tuple[str, str | None], tuple[FtxTrader, Robot]] = {}
         self._sessions: set[FtxSession] = set()
         self._timer: asyncio.TimerHandle | None = None
-        self._books: dict[tuple[str, float | None], ServedBook] = {}  # as last sent
+        self._books: dict[tuple[str, float | None], ServedBook] = {}  # the books last sent
         self._ids = itertools.count(_FIRST_ID)
 
     def add_to(self, app: web.Application) -> None:
-        """Register the paths; clients differ about the slash."""
+        """Register the path with and without the final slash, since clients use both."""
         app.router.add_get("/ws/", self._serve)
         app.router.add_get("/ws", self._serve)
 
@@ -113,13 +112,13 @@ class FtxServer:
             self._sessions.discard(session)
         return response
 
-    # accounts
+    # Accounts
 
     def check_login(self, args: Any) -> tuple[str, str | None]:
-        """Whose login it is.
+        """Return the key and the subaccount of a login.
 
         Raises:
-            Refusal: nobody's: a wrong key, signature or time.
+            FtxRefusal: the key, the signature or the time is wrong.
         """
         bad = FtxRefusal("Invalid login credentials")
         if not isinstance(args, dict):
@@ -134,7 +133,7 @@ class FtxServer:
         return str(key), subaccount or None
 
     def trader(self, owner: tuple[str, str | None]) -> FtxTrader:
-        """An account, opened when it is first asked for."""
+        """Return an account, which is opened on first use."""
         if owner not in self._traders:
             terms = {name: product.terms() for name, product in MARKETS.items()}
             account = TradingAccount(
@@ -165,7 +164,7 @@ class FtxServer:
             if session.owner == owner:
                 session.send_if_subscribed((channel, None, None), text)
 
-    # what changes with time
+    # Market steps
 
     def _wake(self) -> None:
         if self._timer is None:
@@ -180,7 +179,7 @@ class FtxServer:
             self._books.clear()
 
     def _step(self, now: int) -> None:
-        """Let traders trade and the market move; send what is new to whom it concerns."""
+        """Advance the market and the accounts to `now`, and send the changes to subscribers."""
         for trader, robot in self._traders.values():
             if self._robots:
                 robot.step(now)
@@ -213,7 +212,7 @@ class FtxServer:
 
     def _book_data(self, topic: Topic, rows: Row, book: ServedBook, now: int, action: str = "update") -> Row:
         channel, name, _ = topic
-        if channel == "orderbookGrouped":  # neither time nor action nor checksum
+        if channel == "orderbookGrouped":  # it has no time, action or checksum
             return rows
         check = checksum(book)
         if self.spoilt.get(str(name), 0) > 0:
@@ -222,7 +221,7 @@ class FtxServer:
         return {"time": now / 1000, "checksum": check, **rows, "action": action}
 
     def book(self, name: str, now: int, grouping: float | None = None) -> ServedBook:
-        """A market's book at a moment."""
+        """Return a market's book at `now`, milliseconds since 1970."""
         book = self.market.book(name, now)
         return book if grouping is None else book.grouped(grouping)
 
@@ -246,7 +245,7 @@ class FtxServer:
             session.send_image(topic, text)
 
     def restart(self) -> None:
-        """Ask every client for a new connection."""
+        """Ask every client to reconnect."""
         for session in self._sessions:
             session.reply({"type": "info", "code": 20001, "msg": "Websocket server is restarting, please reconnect"})
 
@@ -255,8 +254,8 @@ class FtxSession:
     """One connection.
 
     Attributes:
-        owner: whose account is logged in; None for nobody's.
-        topics: what is subscribed, and whether its image was sent.
+        owner: the key and the subaccount that are logged in; None before a login.
+        topics: the subscribed topics, each with whether its image has been sent.
     """
 
     def __init__(self, venue: FtxServer, connection: ClientConnection) -> None:
@@ -266,10 +265,10 @@ class FtxSession:
         self._connection = connection
 
     def opened(self) -> None:
-        """FTX does not greet."""
+        """Do nothing: FTX sends no greeting."""
 
     def received(self, text: str) -> None:
-        """Answer a request; a login that succeeds is not answered."""
+        """Answer a request; a successful login is not answered."""
         try:
             request = json.loads(text)
         except (ValueError, RecursionError):
@@ -344,7 +343,7 @@ class FtxSession:
             self._connection.send(text, _name(topic))
 
     def send_if_subscribed(self, topic: Topic, text: str) -> None:
-        """Send a message of a topic, if its image was sent or it has none."""
+        """Send a message of a topic if it is subscribed, and if its image has been sent or it has none."""
         if self.topics.get(topic, False) or (topic in self.topics and topic[0] in ("ticker", "trades")):
             self._connection.send(text, _name(topic))
 
@@ -354,7 +353,7 @@ class FtxSession:
         self._connection.send(text, _name(topic))
 
     def reply(self, frame: Row) -> None:
-        """Send a frame that belongs to no topic."""
+        """Send a frame that does not belong to a topic."""
         self._connection.send(dumps(frame))
 
 
@@ -365,13 +364,13 @@ def _required(request: Row, name: str) -> Any:
 
 
 def _name(topic: Topic) -> str:
-    """How the hub lists a topic: ``ticker:BTC-PERP``, ``fills``."""
+    """Return the name that the hub lists a topic by, like ``ticker:BTC-PERP`` or ``fills``."""
     channel, market, _ = topic
     return channel if market is None else f"{channel}:{market}"
 
 
 def _shown(request: Row) -> Row:
-    """A request as it is recorded: a login without its key and signature."""
+    """Return a request in the form to record: a login without its key and signature."""
     return {**request, "args": "***"} if request.get("op") == "login" else request
 
 

@@ -1,4 +1,4 @@
-"""IME's part of the sandbox: two endpoints, and a bus with a channel for each contract."""
+"""IME's part of the sandbox: two endpoints, and a message bus with a channel for each contract."""
 
 from __future__ import annotations
 
@@ -11,6 +11,6 @@ __all__ = ["serve"]
 
 
 def serve(host: SandboxHost) -> SandboxVenue:
-    """Make it."""
+    """Create IME's part of the sandbox."""
     server = ImeServer(host, LocalBus() if host.redis_url is None else RedisBus(host.redis_url))
     return SandboxVenue(server.add_to, ImeControls(server, host.call))

@@ -1,4 +1,4 @@
-"""What tests may ask of the sandbox's IME, from any thread."""
+"""Controls of the sandbox's IME for tests; any thread may use them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["ImeControls"]
 
 
 class ImeControls:
-    """Moves the service; each call returns when it is done.
+    """Controls the service. Each call returns when it is done.
 
     Args:
         venue: the service.
@@ -23,9 +23,13 @@ class ImeControls:
         self._call = call
 
     def publish(self, name: str, data: dict[str, Any]) -> None:
-        """Publish a contract's data, exactly this, to whoever listens by name or by id."""
+        """Publish `data` unchanged as a contract's data to all subscribers, by name or by id."""
         self._call(self._venue.publish(name, data))
 
     def accept_first(self, accept: bool = True) -> None:
-        """From now on, refuse with close code 1008 after the handshake, not with HTTP 403 in it."""
+        """From now on, refuse clients with close code 1008 after the handshake instead of HTTP 403.
+
+        Args:
+            accept: False for HTTP 403 again.
+        """
         self._venue.accepts_first = accept

@@ -1,12 +1,13 @@
-"""IME live data: two endpoints that name contracts in their URL, and a bus with a channel for each contract.
+"""IME live data in the sandbox: two endpoints with contracts in the URL, and a bus with a channel for each contract.
 
-Source: IME Live Data WebSocket documentation. As it describes: a publisher puts each contract's data on a Pub/Sub
-channel of its own, when it has changed; the endpoints pass on what they receive, in an envelope of their own.
+Source: IME Live Data WebSocket documentation. As described there, a publisher publishes each contract's data on its own
+Pub/Sub channel whenever it has changed, and each endpoint forwards it in its own envelope.
 
-Where it is silent, the sandbox chose: credentials are the sandbox's key, as a bearer token, in ``X-API-Key``, in the
-query (``token``, ``access_token``) or in a cookie (``session``, ``token``); wrong ones, an unknown contract and none at
-all are refused with HTTP 403 at the handshake, as the service's web framework does before it has accepted, or with 1008
-after it when a test asks for that; there is no snapshot; the market never closes, and its day is UTC's.
+Assumptions where it is silent: the credential is the sandbox's key, as a bearer token, in ``X-API-Key``, in the query
+(``token``, ``access_token``) or in a cookie (``session``, ``token``). A wrong credential, an unknown contract, or no
+contract is refused with HTTP 403 in the handshake, as the service's web framework does before it accepts a connection,
+or with 1008 after the handshake if a test requests that. There is no snapshot. The market never closes, and its day
+begins at midnight UTC.
 """
 
 from __future__ import annotations
@@ -31,13 +32,13 @@ __all__ = ["CONTRACTS", "ImeServer"]
 logger = logging.getLogger("finx_sync.sandbox")
 
 CONTRACTS: Final = {"ContractA": ("12345", "BTC"), "ContractB": ("67890", "ETH"), "ContractC": ("24680", "SOL")}
-"""Names, each with its id and the currency whose price it follows."""
+"""The contracts' names, each with its id and the currency whose price it follows."""
 RIALS: Final = 100
-"""A contract's price for one dollar of it."""
+"""The price of a contract in rials for each dollar of its currency's price."""
 LIFE: Final = 500
-"""Milliseconds that a contract's data stands, each with a phase of its own."""
+"""Milliseconds between two changes of a contract's data; each contract has its own phase."""
 ENDPOINTS: Final = {"name": ("contract_names", "contractName"), "id": ("contract_id", "ContractId")}
-"""Query parameter and envelope field of each."""
+"""The query parameter and the envelope field of each endpoint."""
 
 Data = dict[str, Any]
 
@@ -47,10 +48,10 @@ class ImeServer:
 
     Args:
         host: the sandbox.
-        bus: between the publisher and the connections.
+        bus: the message bus between the publisher and the connections.
 
     Attributes:
-        accepts_first: refuse with 1008 after the handshake instead of 403 in it.
+        accepts_first: whether to refuse clients with 1008 after the handshake instead of HTTP 403.
     """
 
     def __init__(self, host: SandboxHost, bus: Bus) -> None:
@@ -83,7 +84,7 @@ class ImeServer:
                 await self._publisher
         await self._bus.close()
 
-    # the publisher
+    # Publisher
 
     async def _publish_changes(self) -> None:
         last: dict[str, Data] = {}
@@ -97,12 +98,12 @@ class ImeServer:
             await asyncio.sleep(self._interval)
 
     async def publish(self, name: str, data: Data) -> None:
-        """Put a contract's data on its channel."""
+        """Publish a contract's data on its channel."""
         moment = datetime.fromtimestamp(self._now() / 1000, timezone.utc).replace(tzinfo=None)
         text = dumps({"timestamp": moment.isoformat(timespec="microseconds"), "data": data})
         try:
             await self._bus.publish(_channel(name), text)
-        except Exception as error:  # noqa: BLE001  # whatever the bus's library raises: the next change is tried again
+        except Exception as error:  # noqa: BLE001  # any error of the bus's library; the next change is published again
             logger.log(logging.DEBUG if self._is_failing else logging.WARNING, "the sandbox cannot publish: %s", error)
             self._is_failing = True
         else:
@@ -150,7 +151,7 @@ class ImeServer:
             "ContractInfo": {"open_interest": 1000 + trades, "open_interest_changes": trades},
         }
 
-    # the endpoints
+    # Endpoints
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
         kind = request.path.rpartition("/")[2]
@@ -177,7 +178,7 @@ class ImeServer:
         return any(key and self._accepts(key) for key in found)
 
     def listen(self, session: ImeSession) -> None:
-        """Pass on to a session what its contracts' channels bring."""
+        """Forward what is published about a session's contracts to the session."""
         for name in session.asked:
             self._listeners[name].add(session)
         self._hub.note_subscriptions(session.connection)
@@ -191,7 +192,7 @@ class ImeServer:
 
 
 class ImeSession:
-    """One connection: the contracts that it asked for, and by what."""
+    """One connection, with its contracts, each mapped to the name or id in the URL."""
 
     def __init__(self, venue: ImeServer, connection: ClientConnection, asked: dict[str, str], field: str) -> None:
         self._venue = venue
@@ -200,7 +201,7 @@ class ImeSession:
         self._field = field
 
     def opened(self) -> None:
-        """Begin, or refuse."""
+        """Start forwarding, or refuse the connection."""
         if not self.asked:
             self.connection.finish(1008, "")
             return
@@ -209,10 +210,10 @@ class ImeSession:
         self._venue.listen(self)
 
     def received(self, text: str) -> None:
-        """Nothing that a client says means anything here."""
+        """Ignore the message; the protocol has no client messages."""
 
     def send(self, name: str, message: dict[str, Any]) -> None:
-        """Pass on what was published, in the endpoint's own envelope."""
+        """Forward published data in the endpoint's envelope."""
         one = self.asked[name]
         envelope = {"channel": "IME Stream", self._field: one, **message}
         self.connection.send(dumps(envelope), one)
