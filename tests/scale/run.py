@@ -13,6 +13,7 @@ import json
 import pathlib
 import random
 import signal
+import socket
 import sys
 import tempfile
 import time
@@ -101,10 +102,28 @@ def opened(stack: ExitStack, folder: pathlib.Path, rate: float) -> World:
         notes = str(folder / f"reader-{number}.notes")
         command = ["-m", "tests.scale.reader", redis.url, json.dumps(NAMES), notes]
         world.readers.append(Part(f"reader-{number}", command, folder, talks=True))
-    for part in (*world.relays, *world.readers):
+    addresses = []
+    for number in range(GATEWAYS):
+        ports = [free_port(), free_port()]
+        addresses.append({"http": f"127.0.0.1:{ports[0]}", "tcp": f"127.0.0.1:{ports[1]}"})
+        arguments = ["--source", redis.url, "--port", str(ports[0]), "--tcp-port", str(ports[1])]
+        world.gateways.append(Part(f"gateway-{number}", ["-m", "finx_sync", "serve", *arguments], folder, talks=False))
+    for number in range(GATEWAYS):
+        own = json.dumps([addresses[number], *addresses[:number], *addresses[number + 1 :]])
+        notes = folder / f"gateway-{number}"
+        notes.mkdir()
+        command = ["-m", "tests.scale.clients", own, json.dumps(NAMES), str(CLIENTS), str(notes)]
+        world.clients.append(Part(f"clients-{number}", command, folder, talks=True))
+    for part in (*world.relays, *world.gateways, *world.readers, *world.clients):
         stack.callback(part.end)
         part.start()
     return world
+
+
+def free_port() -> int:
+    """A port that is free now; a gateway that is started again must have the same one."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
 
 
 # Faults: each returns when it is over, not when everybody has recovered.
@@ -121,6 +140,13 @@ def stopped(world: World, part: Part) -> None:
     part.signal(signal.SIGSTOP)
     time.sleep(random.uniform(*STOPPED))  # the fault itself: that much of its life is missing
     part.signal(signal.SIGCONT)
+
+
+def paused(redis: RedisServer) -> None:
+    """SIGSTOP of Redis, and SIGCONT a while later."""
+    redis.pause()
+    time.sleep(random.uniform(*STOPPED))
+    redis.resume()
 
 
 def trimmed(world: World, reader: Part) -> None:
@@ -153,7 +179,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 faults.append(fault)
         sent = world.upstream.ask()
         stack.close()
-        verdicts = {path.stem: judge(path.open(encoding="utf-8")) for path in sorted(folder.glob("*.notes"))}
+        verdicts = {
+            str(path.relative_to(folder)): judge(path.open(encoding="utf-8"))
+            for path in sorted(folder.rglob("*.notes"))
+        }
         print(table(sum(sent.values()), verdicts))
         logs = {path.stem: path.read_text(encoding="utf-8") for path in folder.glob("*.log")}
     bad = any(verdict.faults for verdict in verdicts.values())
@@ -175,7 +204,7 @@ def _round(world: World, number: int) -> list[tuple[str, Callable[[], None]]]:
     by_redis: list[tuple[str, Callable[[], None]]] = [
         ("redis killed, restarted with its data", lambda: redis.restart(keep=True)),
         ("redis killed, restarted empty", lambda: redis.restart(keep=False)),
-        ("redis stopped", lambda: redis.pause(random.uniform(*STOPPED))),
+        ("redis stopped", lambda: paused(redis)),
         ("FLUSHALL", redis.flush),
         ("trimmed under a stopped reader", lambda: trimmed(world, random.choice(world.readers))),
     ]
@@ -186,10 +215,10 @@ def _round(world: World, number: int) -> list[tuple[str, Callable[[], None]]]:
 
 def table(sent: int, verdicts: dict[str, Verdict]) -> str:
     """For people."""
-    lines = [f"\n{sent} messages sent", f"{'':<14} {'got':>9} {'missing':>9} {'gaps':>6}  reasons"]
+    lines = [f"\n{sent} messages sent", f"{'':<32} {'got':>9} {'missing':>9} {'gaps':>6}  reasons"]
     for name, one in verdicts.items():
         reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(one.reasons.items()))
-        lines.append(f"{name:<14} {one.messages:>9} {one.missing:>9} {one.gaps:>6}  {reasons}")
+        lines.append(f"{name:<32} {one.messages:>9} {one.missing:>9} {one.gaps:>6}  {reasons}")
         lines += [f"    {fault}" for fault in one.faults[:5]]
     return "\n".join(lines)
 

@@ -11,6 +11,7 @@ import contextlib
 import json
 import sys
 import threading
+import time
 from typing import Any
 
 from websockets.asyncio.server import ServerConnection, broadcast, serve
@@ -69,7 +70,8 @@ class Upstream:
 
     def _send(self, name: str) -> None:
         self.numbers[name] += 1
-        fields = {"redis_key": name, "instrument_name": name, "open_interest": str(self.numbers[name])}
+        now, number = str(int(time.time() * 1000)), str(self.numbers[name])
+        fields = {"redis_key": name, "instrument_name": name, "timestamp": now, "open_interest": number}
         broadcast(self._subscribers[name], json.dumps({**CONTRACT, **fields}))
 
 

@@ -1,0 +1,125 @@
+"""Clients of a gateway, of all three protocols, in a process of their own; see `tests.scale.reader`.
+
+After a cut each of them comes back, to the other gateway if there is one, and goes on after the last position that it
+has seen, as a good client does.
+"""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import socket
+import sys
+import threading
+import urllib.request
+from collections.abc import Iterator
+from typing import Any
+
+import websocket
+
+PAUSE = 0.2
+TIMEOUT = 20.0
+
+
+class Client:
+    """One client: a thread that reads, and the notes that it writes."""
+
+    def __init__(self, protocol: str, addresses: list[dict[str, Any]], names: list[str], path: pathlib.Path) -> None:
+        self.newest = dict.fromkeys(names, 0)
+        self._protocol = protocol
+        self._addresses = addresses
+        self._names = names
+        self._file = path.open("a", encoding="utf-8")
+        self._lock = threading.Lock()
+        self._since: str | None = None
+        self._stopping = threading.Event()
+        self._connection: Any = None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def flush(self) -> None:
+        with self._lock:
+            self._file.flush()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self._thread.join(2 * TIMEOUT)
+        with self._lock:
+            self._file.close()
+
+    def _run(self) -> None:
+        attempt = 0
+        while not self._stopping.is_set():
+            address = self._addresses[attempt % len(self._addresses)]
+            attempt += 1
+            try:
+                for message in getattr(self, f"_{self._protocol}")(address):
+                    self._take(message)
+                    if self._stopping.is_set():
+                        return
+            except (OSError, ValueError, websocket.WebSocketException):
+                pass
+            self._stopping.wait(PAUSE)
+
+    def _take(self, message: dict[str, Any]) -> None:
+        if "data" in message:
+            data = message["data"]
+            name, number = data["instrument_name"], int(data["open_interest"])
+            self.newest[name] = number
+            line = f"{name} {number}\n"
+        elif "gap" in message:
+            gap = message["gap"]
+            names = [name.partition(":")[2] for name in gap["names"] if name.startswith("contract:")]
+            line = f"gap {json.dumps({**gap, 'names': names or gap['names'] or self._names})}\n"
+        else:
+            return
+        self._since = message["position"] or self._since
+        with self._lock:
+            self._file.write(line)
+
+    def _ws(self, address: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        client = websocket.create_connection(f"ws://{address['http']}/v1/ws", timeout=TIMEOUT)
+        try:
+            client.send(json.dumps({"subscribe": self._names, "since": self._since}))
+            while True:
+                yield json.loads(client.recv())
+        finally:
+            client.shutdown()
+
+    def _sse(self, address: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        url = f"http://{address['http']}/v1/sse?names={','.join(self._names)}"
+        headers = {} if self._since is None else {"Last-Event-ID": self._since}
+        with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT) as response:
+            for line in response:
+                if line.startswith(b"data: "):
+                    yield json.loads(line[6:])
+
+    def _tcp(self, address: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        host, port = address["tcp"].split(":")
+        with socket.create_connection((host, int(port)), timeout=TIMEOUT) as connection:
+            connection.sendall(json.dumps({"names": self._names, "since": self._since}).encode() + b"\n")
+            with connection.makefile("rb") as file:
+                for line in file:
+                    if line.strip():
+                        yield json.loads(line)
+
+
+def main() -> None:
+    """Follow until the input ends; every line is answered with the newest number of each name that all have."""
+    addresses, names, count, folder = json.loads(sys.argv[1]), json.loads(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
+    clients = [
+        Client(protocol, addresses, names, pathlib.Path(folder) / f"client-{number:02}-{protocol}.notes")
+        for number in range(count)
+        for protocol in (("ws", "sse", "tcp")[number % 3],)
+    ]
+    print(json.dumps({"ready": True}), flush=True)
+    for _ in sys.stdin:
+        for client in clients:
+            client.flush()
+        print(json.dumps({name: min(one.newest[name] for one in clients) for name in names}), flush=True)
+    for client in clients:
+        client.stop()
+
+
+if __name__ == "__main__":
+    main()
