@@ -79,7 +79,7 @@ class BitmexStream(Stream[TableItem]):
         account = account_of("bitmex", ENVIRONMENTS, environment, url, EXAMPLE)
         account.key = credentials = _credentials(api_key, api_secret)
         if dead_mans_switch and account.feed is not None:
-            raise ConfigError("dead_mans_switch needs a connection to BitMEX; a feed on Redis is none")
+            raise ConfigError("dead_mans_switch needs a connection to BitMEX, which a feed on Redis does not have")
         self._deletes = checked_switch("deletes", deletes)
         codec = BitmexCodec(account.base_url or "", _switch_after(dead_mans_switch, credentials))
         super().__init__(codec, account, **options)
