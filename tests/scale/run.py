@@ -21,9 +21,11 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
+from finx_sync.relay.wire import Keys
 from tests.redis_server import RedisServer
 from tests.scale.judge import Verdict, judge
 from tests.scale.parts import Part
+from tests.waiting import wait_until
 
 NAMES = [f"BTC-26AUG22-{20_000 + 500 * number}-C" for number in range(20)]
 READERS = 5
@@ -38,19 +40,6 @@ TRIMMED = 8.0
 KEEP_RECORDS = 20_000
 RECOVERY = 60.0
 """Seconds within which everybody must have new messages again."""
-
-
-@dataclass
-class Fault:
-    """What happened.
-
-    Attributes:
-        kind: in words.
-        seconds: until everybody had new messages again, from when the fault was over.
-    """
-
-    kind: str
-    seconds: float
 
 
 @dataclass
@@ -117,6 +106,8 @@ def opened(stack: ExitStack, folder: pathlib.Path, rate: float) -> World:
     for part in (*world.relays, *world.gateways, *world.readers, *world.clients):
         stack.callback(part.end)
         part.start()
+        if part is world.relays[-1]:
+            assert wait_until(lambda: redis.call("EXISTS", Keys("finx").about), 30.0), "no relay writes"
     return world
 
 
@@ -165,18 +156,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args(arguments)
     random.seed(options.seed)
-    faults: list[Fault] = []
     with tempfile.TemporaryDirectory(prefix="finx-sync-scale-") as name, ExitStack() as stack:
         folder = pathlib.Path(name)
         world = opened(stack, folder, options.rate)
         print(f"everybody has messages after {world.wait_for_everybody():.1f} s", flush=True)
-        for number in range(options.rounds):
-            for kind, act in _round(world, number):
-                act()
-                world.upstream.ask(f"rate {options.rate:g}")
-                fault = Fault(kind, world.wait_for_everybody())
-                print(f"round {number + 1}: {fault.kind:<34} {fault.seconds:6.2f} s", flush=True)
-                faults.append(fault)
+        stuck = _disturb(world, options.rounds, options.rate)
         sent = world.upstream.ask()
         stack.close()
         verdicts = {
@@ -185,11 +169,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
         }
         print(table(sum(sent.values()), verdicts))
         logs = {path.stem: path.read_text(encoding="utf-8") for path in folder.glob("*.log")}
-    bad = any(verdict.faults for verdict in verdicts.values())
+    bad = stuck or any(verdict.faults for verdict in verdicts.values())
     for part, text in logs.items():
         if bad or "Traceback" in text:
             print(f"--- {part}\n{text[-4000:]}", file=sys.stderr)
     return int(bad or any("Traceback" in text for text in logs.values()))
+
+
+def _disturb(world: World, rounds: int, rate: float) -> bool:
+    """Let faults happen; returns whether somebody has not recovered from one of them, which is then the last."""
+    for number in range(rounds):
+        for kind, act in _round(world, number):
+            print(f"round {number + 1}: {kind:<40}", end=" ", flush=True)
+            act()
+            world.upstream.ask(f"rate {rate:g}")
+            try:
+                print(f"recovered in {world.wait_for_everybody():6.2f} s", flush=True)
+            except (TimeoutError, RuntimeError) as error:
+                print(error, flush=True)
+                return True
+    return False
 
 
 def _round(world: World, number: int) -> list[tuple[str, Callable[[], None]]]:
