@@ -118,17 +118,12 @@ def _between(message: bytes, mark: bytes) -> str:
 
 def main() -> None:
     """Follow until the input ends; every line is answered with the newest number of each name that all have."""
-    addresses, names, count, folder = json.loads(sys.argv[1]), json.loads(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
-    clients = [
-        Client(
-            protocol,
-            addresses,
-            names[number % EACH :: EACH],
-            pathlib.Path(folder) / f"client-{number:02}-{protocol}.notes",
-        )
-        for number in range(count)
-        for protocol in (("ws", "sse", "tcp")[number % 3],)
-    ]
+    addresses, names, folder = json.loads(sys.argv[1]), json.loads(sys.argv[2]), pathlib.Path(sys.argv[4])
+    clients = []
+    for number in range(int(sys.argv[3])):
+        protocol = ("ws", "sse", "tcp")[number % 3]
+        notes = folder / f"client-{number:02}-{protocol}.notes"
+        clients.append(Client(protocol, addresses, names[number % EACH :: EACH], notes))
     print(json.dumps({"ready": True}), flush=True)
     for _ in sys.stdin:
         for client in clients:
