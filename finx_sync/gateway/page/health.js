@@ -1,0 +1,112 @@
+// The header: is what is shown true now? State, age, rate, lag, gaps, clients.
+
+import { duration, fixed, milliseconds, MISSING } from "./format.js";
+import { setAttribute, setText } from "./paint.js";
+
+const SILENT_AFTER = 10; // seconds
+const LATE_AFTER = 3;
+const LAG_HIGH = 1; // seconds
+const SAMPLES = 200;
+
+const FEED_STATES = {
+  open: "Live",
+  connecting: "Feed connecting",
+  reconnecting: "Feed reconnecting",
+  stopping: "Feed stopping",
+  stopped: "Feed stopped",
+  failed: "Feed failed",
+  new: "Feed not started",
+};
+
+export class Health {
+  constructor(place, say) {
+    const text = (selector) => place.querySelector(selector).appendChild(document.createTextNode(MISSING));
+    this.pill = place.querySelector("#state");
+    this.reason = place.querySelector("#reason").appendChild(document.createTextNode(""));
+    this.state = this.pill.querySelector("span:last-child").firstChild;
+    this.ageCell = place.querySelector("#age");
+    this.lagCell = place.querySelector("#lag");
+    [this.age, this.rate, this.lag] = [text("#age"), text("#rate"), text("#lag")];
+    [this.gaps, this.clients, this.clock] = [text("#gap-count"), text("#clients"), text("#clock")];
+    this.say = say;
+    this.status = { state: "connecting" };
+    this.feedState = null;
+    this.feedReason = "";
+    this.lastAt = null;
+    this.count = 0;
+    this.counted = { count: 0, at: performance.now() };
+    this.samples = [];
+    this.said = "";
+  }
+
+  message(now, at) {
+    this.lastAt = now;
+    this.samples[this.count++ % SAMPLES] = at === undefined ? NaN : Date.now() / 1000 - at;
+  }
+
+  setStatus(status) {
+    this.status = status;
+    if (status.state === "open") {
+      this.samples = [];
+      this.openedAt = performance.now();
+    }
+  }
+
+  /** The gateway's own feed: a word, or {state, reason}. */
+  setFeedState(state) {
+    this.feedState = typeof state === "string" ? state : state.state;
+    this.feedReason = (typeof state === "string" ? "" : state.reason) ?? "";
+  }
+
+  paint(now) {
+    const age = this.lastAt === null ? null : (now - this.lastAt) / 1000;
+    setText(this.age, duration(age));
+    setAttribute(this.ageCell, "data-level", age === null ? "none" : age > SILENT_AFTER ? "bad" : age > LATE_AFTER ? "warn" : "good");
+    const [level, word, reason] = this.#judge(now, age);
+    setText(this.state, word);
+    setText(this.reason, reason);
+    setAttribute(this.pill, "data-level", level);
+    if (word !== this.said) {
+      if (this.said !== "") this.say(`${word}. ${this.status.state === "open" ? reason : ""}`);
+      this.said = word;
+      document.title = level === "bad" ? `${word} · finx_sync` : "finx_sync";
+    }
+  }
+
+  paintFigures(now, gaps, clients) {
+    const seconds = (now - this.counted.at) / 1000;
+    if (seconds > 0) setText(this.rate, fixed((this.count - this.counted.count) / seconds, 0));
+    this.counted = { count: this.count, at: now };
+    const lag = this.#lag();
+    setText(this.lag, milliseconds(lag));
+    setAttribute(this.lagCell, "data-level", lag !== null && Math.abs(lag) > LAG_HIGH ? "warn" : "good");
+    setText(this.gaps, fixed(gaps, 0));
+    setAttribute(this.gaps.parentNode, "data-level", gaps > 0 ? "warn" : "good");
+    setText(this.clients, fixed(clients, 0));
+    setText(this.clock, new Date().toISOString().slice(11, 19));
+  }
+
+  /** The level, the word and the reason. */
+  #judge(now, age) {
+    const { state, retryAt, reason } = this.status;
+    if (state === "connecting") return ["wait", "Connecting", ""];
+    if (state === "paused") return ["wait", "Paused", "The page was in the background."];
+    if (state === "refused") return ["bad", "Refused", reason || "The gateway refused the connection."];
+    if (state === "waiting") {
+      return ["bad", "Disconnected", `Trying again in ${Math.max(Math.ceil((retryAt - now) / 1000), 0)} s.${reason ? ` ${reason}` : ""}`];
+    }
+    if (this.feedState !== null && this.feedState !== "open") {
+      const isOver = this.feedState === "failed" || this.feedState === "stopped";
+      return [isOver ? "bad" : "warn", FEED_STATES[this.feedState] ?? `Feed ${this.feedState}`, this.feedReason];
+    }
+    const quiet = age ?? (now - this.openedAt) / 1000;
+    if (quiet > SILENT_AFTER) return ["warn", "Silent", "The connection is open, and nothing comes."];
+    return ["good", "Live", ""];
+  }
+
+  /** The middle of the last samples: the last values that come first are old, and do not count much. */
+  #lag() {
+    const known = this.samples.filter(Number.isFinite).sort((left, right) => left - right);
+    return known.length === 0 ? null : known[known.length >> 1];
+  }
+}

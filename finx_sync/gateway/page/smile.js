@@ -1,0 +1,119 @@
+// Mark volatility against the strike, one line an expiry.
+
+import { Chart, axis, colour } from "./charts.js";
+import { fixed } from "./format.js";
+import { make, setText } from "./paint.js";
+
+const KIND = "contract:";
+const MOST_LINES = 8;
+
+export class Smile {
+  constructor(section, choose) {
+    this.choose_ = choose;
+    this.place = section.querySelector(".chart");
+    this.key = section.querySelector(".key tbody");
+    this.lines = [];
+    this.strikes = [];
+    this.code = null;
+    this.chart = new Chart(this.place, () => this.#options());
+  }
+
+  setExpiries(expiries, market, isOther) {
+    const now = Date.now() / 1000;
+    const sorted = expiries.filter(({ strikes }) => strikes.size > 1).sort((left, right) => left.expiry - right.expiry);
+    const coming = sorted.filter(({ expiry }) => expiry > now);
+    const kept = (coming.length > 0 ? coming : sorted).slice(0, MOST_LINES);
+    const key = kept.map(({ code, strikes }) => `${code} ${strikes.size}`).join();
+    if (key === this.madeFor && !isOther) return;
+    this.madeFor = key;
+    this.lines = kept.map(({ code, expiry, strikes }) => {
+      const records = new Map();
+      for (const [strike, sides] of strikes) records.set(strike, Object.values(sides).map((name) => market.of(KIND + name)));
+      return { code, expiry, records };
+    });
+    this.strikes = [...new Set(this.lines.flatMap(({ records }) => [...records.keys()]))].sort((left, right) => left - right);
+    this.#makeKey();
+    this.chart.data = [this.strikes, ...this.lines.map(() => this.strikes.map(() => null))];
+    this.chart.rebuild();
+  }
+
+  /** Draw one line thicker. */
+  choose(code) {
+    if (this.code === code) return;
+    this.code = code;
+    for (const line of this.lines) line.element.setAttribute("data-chosen", String(line.code === code));
+    this.chart.rebuild();
+  }
+
+  paint(now) {
+    if (this.lines.length === 0) return;
+    const curves = this.lines.map((line) => this.strikes.map((strike) => volatility(line.records.get(strike), now)));
+    this.chart.set([this.strikes, ...curves]);
+    const said = [];
+    this.lines.forEach((line, at) => {
+      const middle = this.#atTheMoney(line, curves[at], now);
+      const days = (line.expiry - Date.now() / 1000) / 86400;
+      setText(line.days, days > 0 ? fixed(days, days < 10 ? 1 : 0) : "–");
+      setText(line.middle, fixed(middle, 1));
+      if (middle !== null) said.push(`${line.code} ${fixed(middle, 1)} percent`);
+    });
+    this.place.setAttribute("aria-label", `Mark volatility against the strike. At the money: ${said.join(", ")}.`);
+  }
+
+  #atTheMoney(line, curve, now) {
+    let forward = null;
+    for (const records of line.records.values()) {
+      forward = records[0].read(now)?.forward ?? null;
+      if (forward !== null) break;
+    }
+    if (forward === null) return null;
+    let best = null;
+    let least = Infinity;
+    this.strikes.forEach((strike, at) => {
+      if (curve[at] != null && Math.abs(strike - forward) < least) [best, least] = [curve[at], Math.abs(strike - forward)];
+    });
+    return best;
+  }
+
+  #makeKey() {
+    this.key.replaceChildren(...this.lines.map((line, at) => {
+      [line.days, line.middle] = [document.createTextNode("–"), document.createTextNode("–")];
+      const button = make("button", { type: "button", class: "name" }, line.code);
+      button.addEventListener("click", () => this.choose_(line.code));
+      line.element = make("tr", { "data-chosen": String(line.code === this.code) },
+        make("th", { scope: "row" }, make("span", { class: `swatch line-${at}`, "aria-hidden": "true" }), button),
+        make("td", {}, line.days), make("td", {}, line.middle));
+      return line.element;
+    }));
+  }
+
+  #options() {
+    const brief = (value) => (value >= 10_000 ? `${fixed(value / 1000, value % 1000 === 0 ? 0 : 1)}k` : fixed(value, value % 1 === 0 ? 0 : 2));
+    return {
+      padding: [8, 8, 0, 0],
+      legend: { show: false },
+      cursor: { drag: { x: false, y: false }, points: { size: 6 } },
+      scales: { x: { time: false } },
+      axes: [
+        axis({ size: 24, space: 56, values: (_, values) => values.map(brief) }),
+        axis({ size: 44, space: 30, values: (_, values) => values.map((value) => `${fixed(value, 0)} %`) }),
+      ],
+      series: [{}, ...this.lines.map((line, at) => ({
+        label: line.code,
+        stroke: colour(`--line-${at}`),
+        width: line.code === this.code ? 3 : 1.5,
+        spanGaps: true,
+        points: { show: line.code === this.code, size: 5 },
+      }))],
+    };
+  }
+}
+
+function volatility(records, now) {
+  if (records === undefined) return undefined; // No such strike: the line goes on.
+  for (const record of records) {
+    const iv = record.read(now)?.iv ?? null;
+    if (iv !== null) return iv;
+  }
+  return null;
+}
