@@ -11,14 +11,16 @@ const MOST = 1200; // contracts of one market
 const LEAVE_AFTER = 15_000; // milliseconds out of sight before the chain is unsubscribed
 const NEAR = 3; // strikes
 
-// From the outside to the strike.
-const SIDE = [
+// From the outside to the strike; puts keep bid before ask.
+const CALLS = [
   { key: "delta", label: "Delta", print: (record, values) => fixed(values.delta, 2) },
   { key: "iv", label: "IV", print: (record, values) => fixed(values.iv, 1) },
   { key: "mark", label: "Mark", print: (record, values) => fixed(values.mark, record.decimals) },
   { key: "bid", label: "Bid", print: (record, values) => fixed(values.bid, record.decimals) },
   { key: "ask", label: "Ask", print: (record, values) => fixed(values.ask, record.decimals) },
 ];
+const [DELTA, IV, MARK, BID, ASK] = CALLS;
+const PUTS = [BID, ASK, MARK, IV, DELTA];
 
 export class Chain {
   constructor(section, smileSection, { market, want, contracts, say }) {
@@ -111,14 +113,13 @@ export class Chain {
   // the parts
 
   #makeHead(head) {
-    const names = (side) => (side === "C" ? SIDE : [...SIDE].reverse());
-    const cells = (side) => names(side).map((column) => make("th", { scope: "col", "data-column": column.key }, column.label));
+    const cells = (columns) => columns.map((column) => make("th", { scope: "col", "data-column": column.key }, column.label));
     const watch = () => make("th", { scope: "col" }, make("span", { class: "visually-hidden" }, "Watch"));
     head.append(
       make("tr", { class: "sides" },
-        make("th", { scope: "colgroup", colspan: String(SIDE.length + 1) }, "Calls"), make("td"),
-        make("th", { scope: "colgroup", colspan: String(SIDE.length + 1) }, "Puts")),
-      make("tr", {}, watch(), ...cells("C"), make("th", { scope: "col", class: "strike" }, "Strike"), ...cells("P"), watch()));
+        make("th", { scope: "colgroup", colspan: String(CALLS.length + 1) }, "Calls"), make("td"),
+        make("th", { scope: "colgroup", colspan: String(CALLS.length + 1) }, "Puts")),
+      make("tr", {}, watch(), ...cells(CALLS), make("th", { scope: "col", class: "strike" }, "Strike"), ...cells(PUTS), watch()));
   }
 
   #makeChoices() {
@@ -144,29 +145,26 @@ export class Chain {
 
   #makeRow(strike, sides) {
     const row = { strike, halves: [], isVisible: false };
-    const call = this.#makeHalf(row, sides.C, "C");
-    const put = this.#makeHalf(row, sides.P, "P");
     const middle = make("th", { scope: "row", class: "strike" }, fixed(strike, strike % 1 === 0 ? 0 : 4));
-    row.element = make("tr", {}, ...call, middle, ...put.reverse());
+    row.element = make("tr", {}, ...this.#makeHalf(row, sides.C, "C", CALLS), middle, ...this.#makeHalf(row, sides.P, "P", PUTS));
     row.element.row = row;
     return row;
   }
 
-  #makeHalf(row, name, side) {
-    if (name === undefined) return Array.from({ length: SIDE.length + 1 }, () => make("td", { class: side }));
+  #makeHalf(row, name, side, columns) {
+    if (name === undefined) return Array.from({ length: columns.length + 1 }, () => make("td", { class: side }));
     const record = this.market.of(KIND + name);
     const half = { record, cells: [], painted: null };
     half.watch = make("button", { type: "button", class: "watch", "aria-pressed": "false", "aria-label": `Watch ${name}` });
     half.watch.addEventListener("click", () => this.contracts.toggle(name));
     row.halves.push(half);
-    return [
-      make("td", { class: `${side} tool` }, half.watch),
-      ...SIDE.map((column) => {
-        const text = document.createTextNode("–");
-        half.cells.push([text, column.print]);
-        return make("td", { class: side, "data-column": column.key }, text);
-      }),
-    ];
+    const cells = columns.map((column) => {
+      const text = document.createTextNode("–");
+      half.cells.push([text, column.print]);
+      return make("td", { class: side, "data-column": column.key }, text);
+    });
+    const watch = make("td", { class: `${side} tool` }, half.watch);
+    return side === "C" ? [watch, ...cells] : [...cells, watch];
   }
 
   /** The price of the underlying future, as the newest options of this expiry say. */

@@ -6,32 +6,27 @@ const probe = document.createElement("span");
 probe.hidden = true;
 
 /** The colour that a custom property stands for now; canvas knows no `light-dark()`. */
-export function colour(name) {
+export function colour(name, percent = 100) {
   if (!probe.isConnected) document.body.append(probe);
-  probe.style.color = `var(${name})`;
+  probe.style.color = `color-mix(in srgb, var(${name}) ${percent}%, transparent)`;
   return getComputedStyle(probe).color;
-}
-
-export function translucent(rgb, share) {
-  const parts = rgb.match(/[\d.]+/g) ?? ["0", "0", "0"];
-  return `rgba(${parts.slice(0, 3).join(",")},${share})`;
 }
 
 const charts = new Set();
 
-function remSize() {
+/** Pixels of one rem. */
+export function rem() {
   return parseFloat(getComputedStyle(document.documentElement).fontSize);
 }
 
 /** The options that all axes share. */
 export function axis(more = {}) {
-  const rem = remSize();
   return {
     stroke: () => colour("--muted"),
-    font: `${0.6875 * rem}px ${getComputedStyle(document.body).fontFamily}`,
+    font: `${0.6875 * rem()}px ${getComputedStyle(document.body).fontFamily}`,
     grid: { stroke: () => colour("--line"), width: 1 },
     ticks: { show: false },
-    gap: 0.375 * rem,
+    gap: 0.375 * rem(),
     ...more,
   };
 }
@@ -77,6 +72,13 @@ export class Chart {
   }
 }
 
+addEventListener("resize", () => {
+  if (rem() !== drawnAt) redrawCharts();
+});
+
+let drawnAt = rem();
+
 export function redrawCharts() {
+  drawnAt = rem();
   for (const chart of charts) if (chart.plot !== null) chart.rebuild();
 }

@@ -16,7 +16,6 @@ export class Connection {
     this.makeUrl = makeUrl;
     this.handlers = handlers;
     this.position = null;
-    this.bytes = 0;
     this.owners = new Map(); // owner -> tags it shows
     this.subscribed = new Set(); // what the open socket was told
     this.socket = null;
@@ -69,10 +68,6 @@ export class Connection {
     this.#tell();
   }
 
-  isWanted(tag) {
-    return this.subscribed.has(tag);
-  }
-
   #drop() {
     clearTimeout(this.timer);
     const socket = this.socket;
@@ -110,7 +105,6 @@ export class Connection {
       this.handlers.error("The gateway sent something that is not JSON.");
       return;
     }
-    this.bytes += text.length;
     if (message.position) this.position = message.position;
     if (message.tag !== undefined) {
       if (this.subscribed.has(message.tag)) this.handlers.record(message.tag, message.at, message.data);

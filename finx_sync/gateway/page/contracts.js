@@ -19,8 +19,8 @@ const COLUMNS = [
   { key: "mark", label: "Mark", by: value("mark") },
   { key: "bid", label: "Bid", by: value("bid"), print: price("bid") },
   { key: "ask", label: "Ask", by: value("ask"), print: price("ask") },
-  { key: "spread", label: "Spread", by: value("spread"), title: "Ask over bid, in percent of the middle", print: (_, values) => percent(values.spread) },
-  { key: "iv", label: "Mark IV", by: value("iv"), title: "Implied volatility at the mark price, in percent a year", print: number("iv", 2) },
+  { key: "spread", label: "Spread", by: value("spread"), title: "In percent of the middle", print: (_, values) => percent(values.spread) },
+  { key: "iv", label: "Mark IV", by: value("iv"), title: "In percent a year", print: number("iv", 2) },
   { key: "delta", label: "Delta", by: value("delta"), print: number("delta", 3) },
   { key: "gamma", label: "Gamma", by: value("gamma"), print: number("gamma", 5) },
   { key: "theta", label: "Theta", by: value("theta"), title: "For a day", print: number("theta", 2) },
@@ -34,7 +34,7 @@ function order(record) {
   if (found === null) return `~${record.name}`;
   const kind = { perpetual: 0, future: 1, option: 2 }[found.kind];
   const strike = String(found.strike ?? 0).padStart(12, "0");
-  return `${found.market}|${kind}|${String(found.expiry ?? 0).padStart(12, "0")}|${strike}|${found.side}`;
+  return `${found.market} ${kind} ${String(found.expiry ?? 0).padStart(12, "0")} ${strike} ${found.side}`;
 }
 
 function compare(left, right) {
@@ -62,16 +62,9 @@ export class Contracts {
     this.#listen(find("#add-form"));
   }
 
-  /** Watch these names in place of the ones before. */
-  setNames(names) {
-    for (const name of [...this.rows.keys()]) if (!names.includes(name)) this.#drop(name);
-    this.add(names, { quietly: true });
-  }
-
   /** Tell which names the feed has. */
   setKnown(names) {
     this.names = names;
-    this.known = new Set(names);
     const list = this.section.querySelector("#contract-names");
     list.replaceChildren(...names.map((name) => make("option", { value: name })));
   }
@@ -85,7 +78,6 @@ export class Contracts {
     for (const name of fresh) this.rows.set(name, this.#makeRow(name));
     this.#changed();
     if (!quietly && fresh.length > 0) this.say(`Added ${fresh.length === 1 ? fresh[0] : count(fresh.length, "contract", "contracts")}.`);
-    return fresh.length;
   }
 
   remove(name) {
@@ -170,7 +162,7 @@ export class Contracts {
     const unknown = [];
     const found = [];
     for (const name of typed) {
-      const matches = name.includes("*") ? this.#matching(name) : this.known?.size && !this.known.has(name) ? [] : [name];
+      const matches = name.includes("*") ? this.#matching(name) : this.names.length > 0 && !this.names.includes(name) ? [] : [name];
       if (matches.length === 0) unknown.push(name);
       found.push(...matches);
     }

@@ -21,7 +21,8 @@ export function fixed(value, decimals) {
 }
 
 export function signed(value, decimals) {
-  return value > 0 ? "+" + fixed(value, decimals) : fixed(value, decimals);
+  const rounded = Number(value.toFixed(decimals)) + 0; // no minus before a zero
+  return rounded > 0 ? "+" + fixed(rounded, decimals) : fixed(rounded, decimals);
 }
 
 /** Decimals that a price is printed with: those it came with, within reason for its size. */
@@ -96,25 +97,11 @@ export function gapSentence(gap) {
   return `An unknown number of messages of ${of} may be missing: ${reason}.`;
 }
 
-/** The known name that is nearest to a mistyped one; undefined if none is near. */
+/** The known name that begins most like another; undefined if none does. */
 export function nearest(name, names) {
-  let best;
-  let least = Math.max(2, name.length / 4);
-  for (const other of names) {
-    const distance = Math.abs(other.length - name.length) > least ? Infinity : edits(name, other);
-    if (distance < least) [best, least] = [other, distance];
+  for (let length = name.length - 1; length > 2; length--) {
+    const found = names.find((other) => other.startsWith(name.slice(0, length)));
+    if (found !== undefined) return found;
   }
-  return best;
-}
-
-function edits(left, right) {
-  let row = Array.from({ length: right.length + 1 }, (_, column) => column);
-  for (let at = 1; at <= left.length; at++) {
-    const next = [at];
-    for (let to = 1; to <= right.length; to++) {
-      next[to] = Math.min(next[to - 1] + 1, row[to] + 1, row[to - 1] + (left[at - 1] === right[to - 1] ? 0 : 1));
-    }
-    row = next;
-  }
-  return row[right.length];
+  return undefined;
 }

@@ -8,16 +8,6 @@ const LATE_AFTER = 3;
 const LAG_HIGH = 1; // seconds
 const SAMPLES = 200;
 
-const FEED_STATES = {
-  open: "Live",
-  connecting: "Feed connecting",
-  reconnecting: "Feed reconnecting",
-  stopping: "Feed stopping",
-  stopped: "Feed stopped",
-  failed: "Feed failed",
-  new: "Feed not started",
-};
-
 export class Health {
   constructor(place, say) {
     const text = (selector) => place.querySelector(selector).appendChild(document.createTextNode(MISSING));
@@ -97,7 +87,7 @@ export class Health {
     }
     if (this.feedState !== null && this.feedState !== "open") {
       const isOver = this.feedState === "failed" || this.feedState === "stopped";
-      return [isOver ? "bad" : "warn", FEED_STATES[this.feedState] ?? `Feed ${this.feedState}`, this.feedReason];
+      return [isOver ? "bad" : "warn", `Feed ${this.feedState}`, this.feedReason];
     }
     const quiet = age ?? (now - this.openedAt) / 1000;
     if (quiet > SILENT_AFTER) return ["warn", "Silent", "The connection is open, and nothing comes."];

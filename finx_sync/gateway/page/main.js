@@ -115,7 +115,7 @@ function takeIn(about) {
 function begin(names) {
   const kept = settings.get("contracts", null);
   if (kept !== null) {
-    contracts.setNames(kept);
+    contracts.add(kept, { quietly: true });
     return;
   }
   const rank = { perpetual: 0, future: 1 };

@@ -59,35 +59,21 @@ function unwrap(data) {
 /** A contract's numbers; null where the wire is silent. */
 export function readContract(data) {
   const row = unwrap(data);
-  if (row.Aggregate || row.BestLimit) return readIme(row);
-  const greeks = row.greeks ?? row;
-  const bid = quote(row.best_bid_price ?? row.bid);
-  const ask = quote(row.best_ask_price ?? row.ask);
+  const greeks = row.greeks ?? row; // Deribit nests them
+  const best = row.BestLimit?.["1"] ?? {}; // IME
+  const bid = quote(row.best_bid_price ?? row.bid ?? best.buy_price);
+  const ask = quote(row.best_ask_price ?? row.ask ?? best.sell_price);
   return {
-    mark: number(row.mark_price ?? row.last_price ?? row.last),
+    mark: number(row.mark_price ?? row.last ?? row.Aggregate?.last_price),
     bid,
     ask,
-    spread: bid !== null && ask !== null && bid + ask > 0 ? (200 * (ask - bid)) / (ask + bid) : null,
+    spread: bid !== null && ask !== null ? (200 * (ask - bid)) / (ask + bid) : null,
     iv: quote(row.mark_iv),
     delta: number(greeks.delta),
     gamma: number(greeks.gamma),
     theta: number(greeks.theta),
     vega: number(greeks.vega),
     forward: quote(row.underlying_price),
-    index: quote(row.index_price),
-  };
-}
-
-function readIme(row) {
-  const best = row.BestLimit?.["1"] ?? {};
-  const bid = quote(best.buy_price);
-  const ask = quote(best.sell_price);
-  return {
-    mark: quote(row.Aggregate?.last_price),
-    bid,
-    ask,
-    spread: bid !== null && ask !== null ? (200 * (ask - bid)) / (ask + bid) : null,
-    iv: null, delta: null, gamma: null, theta: null, vega: null, forward: null, index: null,
   };
 }
 

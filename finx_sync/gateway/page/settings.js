@@ -20,10 +20,14 @@ export function get(name, otherwise) {
 
 export function set(name, value) {
   settings[name] = value;
+  keep(() => localStorage.setItem(STORE, JSON.stringify(settings)));
+}
+
+function keep(store) {
   try {
-    localStorage.setItem(STORE, JSON.stringify(settings));
+    return store();
   } catch {
-    // A private window without storage: the choice holds until the page is closed.
+    return null; // A window without storage: what was chosen holds until it is closed.
   }
 }
 
@@ -35,20 +39,12 @@ export function getKey() {
 
 export function setKey(value) {
   apiKey = value;
-  try {
-    sessionStorage.setItem(KEY, value);
-  } catch {
-    // See above.
-  }
+  keep(() => sessionStorage.setItem(KEY, value));
 }
 
 /** Take the key out of the address, where it would be seen, bookmarked and logged. */
 export function readKeyFromAddress() {
-  try {
-    apiKey = sessionStorage.getItem(KEY) ?? "";
-  } catch {
-    // See above.
-  }
+  apiKey = keep(() => sessionStorage.getItem(KEY)) ?? "";
   const address = new URL(location.href);
   const given = address.searchParams.get("key");
   if (given !== null) {

@@ -1,11 +1,16 @@
 // Mark volatility against the strike, one line an expiry.
 
-import { Chart, axis, colour } from "./charts.js";
+import { Chart, axis, colour, rem } from "./charts.js";
 import { fixed } from "./format.js";
 import { make, setText } from "./paint.js";
 
 const KIND = "contract:";
 const MOST_LINES = 8;
+const WIDEST_LOW = 0.5; // of the forward
+const WIDEST_HIGH = 1.75;
+const HIGHEST = 2; // times the volatility at the money
+
+/* global uPlot */
 
 export class Smile {
   constructor(section, choose) {
@@ -15,6 +20,7 @@ export class Smile {
     this.lines = [];
     this.strikes = [];
     this.code = null;
+    this.range = { x: [0, 1], y: [0, 1] };
     this.chart = new Chart(this.place, () => this.#options());
   }
 
@@ -48,10 +54,13 @@ export class Smile {
   paint(now) {
     if (this.lines.length === 0) return;
     const curves = this.lines.map((line) => this.strikes.map((strike) => volatility(line.records.get(strike), now)));
+    const forwards = this.lines.map((line) => forwardOf(line, now));
+    const middles = this.lines.map((_, at) => this.#atTheMoney(forwards[at], curves[at]));
+    this.#aim(forwards, middles, curves);
     this.chart.set([this.strikes, ...curves]);
     const said = [];
     this.lines.forEach((line, at) => {
-      const middle = this.#atTheMoney(line, curves[at], now);
+      const middle = middles[at];
       const days = (line.expiry - Date.now() / 1000) / 86400;
       setText(line.days, days > 0 ? fixed(days, days < 10 ? 1 : 0) : "–");
       setText(line.middle, fixed(middle, 1));
@@ -60,12 +69,20 @@ export class Smile {
     this.place.setAttribute("aria-label", `Mark volatility against the strike. At the money: ${said.join(", ")}.`);
   }
 
-  #atTheMoney(line, curve, now) {
-    let forward = null;
-    for (const records of line.records.values()) {
-      forward = records[0].read(now)?.forward ?? null;
-      if (forward !== null) break;
-    }
+  /** Show what is near the money: far wings are many times as high, and would flatten the rest. */
+  #aim(forwards, middles, curves) {
+    const known = forwards.filter((forward) => forward !== null);
+    const highest = HIGHEST * Math.max(...middles.filter((middle) => middle !== null));
+    if (known.length === 0 || !Number.isFinite(highest)) return;
+    const [low, high] = [WIDEST_LOW * Math.min(...known), WIDEST_HIGH * Math.max(...known)];
+    const strikes = this.strikes.filter((strike) => strike >= low && strike <= high);
+    const shown = curves.flat().filter((iv, at) => iv && this.strikes[at % this.strikes.length] >= low && this.strikes[at % this.strikes.length] <= high);
+    if (strikes.length < 2) return;
+    this.range.x = [strikes[0], strikes.at(-1)];
+    this.range.y = uPlot.rangeNum(Math.min(...shown), Math.min(Math.max(...shown), highest), 0.08, false);
+  }
+
+  #atTheMoney(forward, curve) {
     if (forward === null) return null;
     let best = null;
     let least = Infinity;
@@ -79,9 +96,11 @@ export class Smile {
     this.key.replaceChildren(...this.lines.map((line, at) => {
       [line.days, line.middle] = [document.createTextNode("–"), document.createTextNode("–")];
       const button = make("button", { type: "button", class: "name" }, line.code);
+      const swatch = make("span", { class: "swatch", "aria-hidden": "true" });
+      swatch.style.background = `var(--line-${at})`;
       button.addEventListener("click", () => this.choose_(line.code));
       line.element = make("tr", { "data-chosen": String(line.code === this.code) },
-        make("th", { scope: "row" }, make("span", { class: `swatch line-${at}`, "aria-hidden": "true" }), button),
+        make("th", { scope: "row" }, swatch, button),
         make("td", {}, line.days), make("td", {}, line.middle));
       return line.element;
     }));
@@ -90,23 +109,31 @@ export class Smile {
   #options() {
     const brief = (value) => (value >= 10_000 ? `${fixed(value / 1000, value % 1000 === 0 ? 0 : 1)}k` : fixed(value, value % 1 === 0 ? 0 : 2));
     return {
-      padding: [8, 8, 0, 0],
+      padding: [8, rem(), 0, 0],
       legend: { show: false },
       cursor: { drag: { x: false, y: false }, points: { size: 6 } },
-      scales: { x: { time: false } },
+      scales: { x: { time: false, range: () => this.range.x }, y: { range: () => this.range.y } },
       axes: [
-        axis({ size: 24, space: 56, values: (_, values) => values.map(brief) }),
-        axis({ size: 44, space: 30, values: (_, values) => values.map((value) => `${fixed(value, 0)} %`) }),
+        axis({ size: 1.5 * rem(), space: 3.5 * rem(), values: (_, values) => values.map(brief) }),
+        axis({ size: 2.875 * rem(), space: 2 * rem(), values: (_, values) => values.map((value) => `${fixed(value, 0)} %`) }),
       ],
       series: [{}, ...this.lines.map((line, at) => ({
         label: line.code,
         stroke: colour(`--line-${at}`),
-        width: line.code === this.code ? 3 : 1.5,
+        width: rem() * (line.code === this.code ? 0.18 : 0.09),
         spanGaps: true,
         points: { show: line.code === this.code, size: 5 },
       }))],
     };
   }
+}
+
+function forwardOf(line, now) {
+  for (const [record] of line.records.values()) {
+    const forward = record.read(now)?.forward ?? null;
+    if (forward !== null) return forward;
+  }
+  return null;
 }
 
 function volatility(records, now) {

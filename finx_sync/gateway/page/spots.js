@@ -1,6 +1,6 @@
 // A tile for each spot pair: its price, and its last minutes.
 
-import { Chart, axis, colour, translucent } from "./charts.js";
+import { Chart, axis, colour, rem } from "./charts.js";
 import { clock, count, fixed, percent, signed } from "./format.js";
 import { Price, make, setAttribute, setText } from "./paint.js";
 import * as settings from "./settings.js";
@@ -23,7 +23,7 @@ export class Spots {
   setKnown(names) {
     this.section.hidden = names.length === 0;
     const chosen = settings.get("pairs", null)?.filter((name) => names.includes(name));
-    const shown = chosen?.length ? chosen : names.slice(0, AT_FIRST);
+    const shown = chosen?.length ? chosen : atFirst(names);
     this.choices.replaceChildren(...names.map((name) => this.#choice(name, shown.includes(name))));
     this.#show(shown);
   }
@@ -96,8 +96,8 @@ class Tile {
     const [times, middles, lows, highs] = pair.points;
     const first = middles[0];
     const last = middles.at(-1);
-    const low = lowest(lows);
-    const high = highest(highs);
+    const low = Math.min(...lows.filter(Number.isFinite));
+    const high = Math.max(...highs.filter(Number.isFinite));
     const seconds = times.at(-1) - times[0];
     const change = first ? (100 * (last - first)) / first : 0;
     setText(this.change, `${signed(change, 2)} %`);
@@ -116,10 +116,8 @@ class Tile {
 
   #options() {
     const { pair } = this;
-    const line = colour("--accent");
-    const band = translucent(line, 0.16);
     return {
-      padding: [8, 0, 0, 0],
+      padding: [rem() / 2, 0, 0, rem() / 2],
       legend: { show: false },
       cursor: { y: false, points: { size: 6, width: 2 }, drag: { x: false, y: false } },
       tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), "Etc/UTC"),
@@ -128,16 +126,16 @@ class Tile {
         y: { range: (_, low, high) => (low === null ? [0, 1] : uPlot.rangeNum(low, high, 0.1, false)) },
       },
       axes: [
-        axis({ size: 20, space: 90, grid: { show: false }, values: (_, times) => times.map((time) => clock(time).slice(0, 5 + 3 * (time % 60 > 0))) }),
-        axis({ side: 1, size: this.#axisWidth, space: 36, values: (_, prices, __, ___, step) => prices.map((price) => fixed(price, Math.min(pair.decimals, step >= 1 ? 0 : Math.ceil(-Math.log10(step))))) }),
+        axis({ size: 1.375 * rem(), space: 5.5 * rem(), grid: { show: false }, values: (_, times) => times.map((time) => clock(time).slice(0, 5 + 3 * (time % 60 > 0))) }),
+        axis({ side: 1, size: this.#axisWidth, space: 2.25 * rem(), values: (_, prices, __, ___, step) => prices.map((price) => fixed(price, Math.min(pair.decimals, step >= 1 ? 0 : Math.ceil(-Math.log10(step))))) }),
       ],
       series: [
         {},
-        { stroke: line, width: 1.75, points: { show: false } },
+        { stroke: colour("--accent"), width: rem() / 10, points: { show: false } },
         { stroke: "transparent", points: { show: false } },
         { stroke: "transparent", points: { show: false } },
       ],
-      bands: [{ series: [3, 2], fill: band }],
+      bands: [{ series: [3, 2], fill: colour("--accent", 16) }],
       hooks: { setCursor: [(plot) => this.#point(plot)] },
     };
   }
@@ -159,10 +157,9 @@ class Tile {
   }
 }
 
-function lowest(values) {
-  return values.reduce((least, value) => (value !== null && value < least ? value : least), Infinity);
-}
-
-function highest(values) {
-  return values.reduce((most, value) => (value !== null && value > most ? value : most), -Infinity);
+/** One pair of each base, then others. */
+function atFirst(names) {
+  const bases = new Set();
+  const firsts = names.filter((name) => !bases.has(name.split(":")[0]) && bases.add(name.split(":")[0]));
+  return [...firsts, ...names.filter((name) => !firsts.includes(name))].slice(0, AT_FIRST);
 }
