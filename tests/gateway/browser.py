@@ -39,6 +39,7 @@ class Page:
         self._socket = websocket.create_connection(url, timeout=ANSWER, suppress_origin=True, max_size=None)
         self._numbers = itertools.count(1)
         self.problems: list[str] = []
+        self._is_loaded = False
         for domain in ("Page", "Runtime", "Log", "Network", "Performance"):
             self.send(f"{domain}.enable")
 
@@ -56,6 +57,7 @@ class Page:
 
     def _note(self, message: dict[str, Any]) -> None:
         content = message.get("params", {})
+        self._is_loaded |= message.get("method") == "Page.loadEventFired"
         if message.get("method") == "Runtime.exceptionThrown":
             details = content["exceptionDetails"]
             self.problems.append(str(details.get("exception", {}).get("description", details["text"])))
@@ -66,8 +68,10 @@ class Page:
 
     def open(self, url: str) -> None:
         """Load a page."""
+        self._is_loaded = False
         self.send("Page.navigate", url=url)
-        self.wait("document.readyState === 'complete' && location.href !== 'about:blank'")
+        while not self._is_loaded:
+            self._note(json.loads(self._socket.recv()))
 
     def run(self, script: str) -> Any:
         """The value of an expression; of what it promises, if it is a promise."""
@@ -87,15 +91,7 @@ class Page:
             }};
             look();
         }})"""
-        deadline = time.monotonic() + timeout
-        while True:
-            try:
-                value = self.run(script)
-                break
-            except RuntimeError as error:  # the page was replaced meanwhile
-                if "navigated" not in str(error) and "destroyed" not in str(error):
-                    raise
-                assert time.monotonic() < deadline, f"never true: {condition}"
+        value = self.run(script)
         assert value, f"never true: {condition}; the page complained of {self.problems}"
         return value
 

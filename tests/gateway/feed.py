@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from aiohttp import WSCloseCode, web
+from aiohttp import web
 
 PAGE = Path(__file__).parents[2] / "finx_sync" / "gateway" / "page"
 POLICY = "default-src 'self'"
@@ -27,7 +27,7 @@ class FeedServer:
         key: what clients must send; "" for none.
 
     Attributes:
-        resumed: the `since` of every connection.
+        resumed: the `since` of every subscription.
         requests: the paths that were asked for.
     """
 
@@ -93,7 +93,7 @@ class FeedServer:
         app.router.add_get("/", self._index)
         app.router.add_get("/v1/feed", self._about)
         app.router.add_get("/v1/ws", self._connect)
-        app.router.add_static("/", PAGE)
+        app.router.add_static("/page", PAGE)
         self._runner = web.AppRunner(app, shutdown_timeout=1)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", self.port)
@@ -119,16 +119,17 @@ class FeedServer:
     async def _about(self, request: web.Request) -> web.Response:
         if self.key and request.query.get("key") != self.key:
             return web.json_response({"error": "wrong key"}, status=401)
-        about = {"venue": "finx", "feed": "sandbox", "state": "open", "tags": self.tags, "clients": len(self._clients)}
+        about = {
+            "venue": "finx", "feed": "sandbox", "live": True, "why": "", "tags": self.tags, "recent_gaps": [],
+            "clients": len(self._clients),
+        }  # fmt: skip
         return web.json_response(about)
 
     async def _connect(self, request: web.Request) -> web.WebSocketResponse:
+        if self.key and request.query.get("key") != self.key:
+            raise web.HTTPUnauthorized
         client = web.WebSocketResponse(compress=False)
         await client.prepare(request)
-        if self.key and request.query.get("key") != self.key:
-            await client.close(code=WSCloseCode.POLICY_VIOLATION, message=b"The key is not known.")
-            return client
-        self.resumed.append(request.query.get("since"))
         self._clients[client] = set()
         try:
             async for message in client:
@@ -137,19 +138,23 @@ class FeedServer:
             self._clients.pop(client, None)
         return client
 
-    async def _receive(self, client: web.WebSocketResponse, said: dict[str, list[str]]) -> None:
+    async def _receive(self, client: web.WebSocketResponse, said: dict[str, Any]) -> None:
+        if "subscribe" in said:
+            self.resumed.append(said.get("since"))
         self._clients[client].difference_update(said.get("unsubscribe", []))
         for tag in said.get("subscribe", []):
             self._clients[client].add(tag)
-            await client.send_str(self._envelope(tag, self._value(tag), time.time()))
+            await client.send_str(self._frame(tag, json.dumps(self._value(tag)), time.time()))
 
-    def _envelope(self, tag: str, data: Any, at: float) -> str:
+    def _frame(self, tag: str, payload: str, at: float) -> str:
         self._offset += 1
         self.messages += 1
-        return json.dumps({"position": f"1700000000000-{self._offset}", "at": at, "tag": tag, "data": data})
+        return f'{{"position":"1700000000000-{self._offset}","at":{at:.6f},"tag":{json.dumps(tag)},"data":{payload}}}'
 
     async def _send(self, tag: str, data: Any, at: float) -> None:
-        text = self._envelope(tag, data, at)
+        await self._send_text(tag, self._frame(tag, json.dumps(data), at))
+
+    async def _send_text(self, tag: str, text: str) -> None:
         for client, tags in list(self._clients.items()):
             if tag in tags:
                 with contextlib.suppress(ConnectionError):
@@ -174,13 +179,15 @@ class FeedServer:
             self._flood = asyncio.create_task(self._pour(per_second))
 
     async def _pour(self, per_second: int) -> None:
-        """Keep to the rate on average, in small steps."""
-        begun, sent = time.monotonic(), 0
+        """Keep to the rate on average, in small steps; what a step cannot send is not made up for."""
+        payloads: dict[str, str] = {}
+        step = 0.02
         while True:
+            begun = self._loop.time()
             tags = sorted(self.subscribed)
-            due = int((time.monotonic() - begun) * per_second) - sent
-            for number in range(due if tags else 0):
-                tag = tags[(sent + number) % len(tags)]
-                await self._send(tag, self._value(tag), time.time())
-            sent += due
-            await asyncio.sleep(0.01)
+            for number in range(int(per_second * step) if tags else 0):
+                tag = tags[(self._offset + number) % len(tags)]
+                if tag not in payloads:
+                    payloads[tag] = json.dumps(self._value(tag))
+                await self._send_text(tag, self._frame(tag, payloads[tag], time.time()))
+            await asyncio.sleep(max(begun + step - self._loop.time(), 0.001))

@@ -69,6 +69,12 @@ export class Contracts {
     list.replaceChildren(...names.map((name) => make("option", { value: name })));
   }
 
+  /** Add what is watched at first; what is watched from now on is kept. */
+  begin(names) {
+    this.isBegun = true;
+    this.add(names, { quietly: true });
+  }
+
   has(name) {
     return this.rows.has(name);
   }
@@ -219,7 +225,7 @@ export class Contracts {
 
   #changed({ isFilter = false } = {}) {
     if (!isFilter) {
-      settings.set("contracts", [...this.rows.keys()]);
+      if (this.isBegun) settings.set("contracts", [...this.rows.keys()]);
       this.want([...this.rows.keys()].map((name) => KIND + name));
     }
     this.#arrange(performance.now());

@@ -22,6 +22,7 @@ export class Gaps {
 
   /** Take in a gap; one that is known is not told twice. */
   add(gap, { quietly = false } = {}) {
+    gap.end ??= gap.at;
     const id = JSON.stringify([gap.start, gap.end, gap.reason, gap.missed, gap.names]);
     if (this.known.has(id)) return;
     this.known.add(id);

@@ -6,7 +6,6 @@ import { setAttribute, setText } from "./paint.js";
 const SILENT_AFTER = 10; // seconds
 const LATE_AFTER = 3;
 const LAG_HIGH = 1; // seconds
-const SAMPLES = 200;
 
 export class Health {
   constructor(place, say) {
@@ -20,32 +19,32 @@ export class Health {
     [this.gaps, this.clients, this.clock] = [text("#gap-count"), text("#clients"), text("#clock")];
     this.say = say;
     this.status = { state: "connecting" };
-    this.feedState = null;
-    this.feedReason = "";
+    this.isLive = true;
+    this.why = "";
     this.lastAt = null;
     this.count = 0;
     this.counted = { count: 0, at: performance.now() };
-    this.samples = [];
+    this.lagged = null;
     this.said = "";
   }
 
-  message(now, at) {
-    this.lastAt = now;
-    this.samples[this.count++ % SAMPLES] = at === undefined ? NaN : Date.now() / 1000 - at;
+  /** What the worker has counted. */
+  take({ count, lastAt, lag }) {
+    this.count = count;
+    this.lastAt = lastAt === null ? null : lastAt - performance.timeOrigin;
+    this.lagged = lag;
   }
 
   setStatus(status) {
-    this.status = status;
-    if (status.state === "open") {
-      this.samples = [];
-      this.openedAt = performance.now();
-    }
+    const now = performance.now();
+    this.status = { ...status, retryAt: now + (status.pause ?? 0) };
+    if (status.state === "open") this.openedAt = now;
   }
 
-  /** The gateway's own feed: a word, or {state, reason}. */
-  setFeedState(state) {
-    this.feedState = typeof state === "string" ? state : state.state;
-    this.feedReason = (typeof state === "string" ? "" : state.reason) ?? "";
+  /** The gateway's own feed. */
+  setFeed({ live, why }) {
+    this.isLive = live;
+    this.why = why;
   }
 
   paint(now) {
@@ -67,7 +66,7 @@ export class Health {
     const seconds = (now - this.counted.at) / 1000;
     if (seconds > 0) setText(this.rate, fixed((this.count - this.counted.count) / seconds, 0));
     this.counted = { count: this.count, at: now };
-    const lag = this.#lag();
+    const lag = this.lagged;
     setText(this.lag, milliseconds(lag));
     setAttribute(this.lagCell, "data-level", lag !== null && Math.abs(lag) > LAG_HIGH ? "warn" : "good");
     setText(this.gaps, fixed(gaps, 0));
@@ -85,18 +84,9 @@ export class Health {
     if (state === "waiting") {
       return ["bad", "Disconnected", `Trying again in ${Math.max(Math.ceil((retryAt - now) / 1000), 0)} s.${reason ? ` ${reason}` : ""}`];
     }
-    if (this.feedState !== null && this.feedState !== "open") {
-      const isOver = this.feedState === "failed" || this.feedState === "stopped";
-      return [isOver ? "bad" : "warn", `Feed ${this.feedState}`, this.feedReason];
-    }
+    if (!this.isLive) return ["warn", "Interrupted", `The feed: ${this.why}.`];
     const quiet = age ?? (now - this.openedAt) / 1000;
     if (quiet > SILENT_AFTER) return ["warn", "Silent", "The connection is open, and nothing comes."];
     return ["good", "Live", ""];
-  }
-
-  /** The middle of the last samples: the last values that come first are old, and do not count much. */
-  #lag() {
-    const known = this.samples.filter(Number.isFinite).sort((left, right) => left - right);
-    return known.length === 0 ? null : known[known.length >> 1];
   }
 }

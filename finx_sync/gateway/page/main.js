@@ -2,7 +2,6 @@
 
 import { Chain } from "./chain.js";
 import { redrawCharts } from "./charts.js";
-import { Connection } from "./connection.js";
 import { Contracts } from "./contracts.js";
 import { Gaps } from "./gaps.js";
 import { Health } from "./health.js";
@@ -34,26 +33,28 @@ const health = new Health(find("body > header"), say);
 const gaps = new Gaps(find("#gaps"), say);
 const feed = { tags: null, clients: null, answeredAt: null };
 
-function address(path, parameters, isSocket) {
+function address(path, isSocket = false) {
   const url = new URL(path, location.href);
   if (isSocket) url.protocol = url.protocol.replace("http", "ws");
-  for (const [name, value] of Object.entries(parameters)) if (value) url.searchParams.set(name, value);
+  if (settings.getKey()) url.searchParams.set("key", settings.getKey());
   return url;
 }
 
-const connection = new Connection((since) => address("/v1/ws", { key: settings.getKey(), since }, true), {
-  record(tag, at, data) {
-    const now = performance.now();
-    health.message(now, at);
-    market.put(tag, at, data, now);
+// The feed is read in a worker, which hands over the newest values when it is asked for more.
+const worker = new Worker(new URL("worker.js", import.meta.url), { type: "module" });
+const tell = (command, value = null) => worker.postMessage({ [command]: value });
+const connect = (command = "start") => tell(command, address("/v1/ws", true).href);
+
+const heard = {
+  batch(batch) {
+    health.take(batch);
+    for (const [tag, at, data, receivedAt] of batch.records) market.put(tag, at, data, receivedAt - performance.timeOrigin);
   },
   gap(gap) {
     gaps.add(gap);
     if (gap.reason !== "conflated") market.cut();
   },
-  state(state) {
-    health.setFeedState(state);
-  },
+  state: (state) => health.setFeed(state),
   error(text) {
     const place = find("#notice");
     place.hidden = false;
@@ -62,10 +63,15 @@ const connection = new Connection((since) => address("/v1/ws", { key: settings.g
   status(status) {
     health.setStatus(status);
     if (status.state === "refused") askForKey(status.reason);
+    painter.soon();
   },
-});
+};
 
-const want = (owner) => (tags) => connection.want(owner, tags);
+worker.onmessage = ({ data }) => {
+  for (const [name, value] of Object.entries(data)) heard[name](value);
+};
+
+const want = (owner) => (tags) => tell("want", [owner, tags]);
 const contracts = new Contracts(find("#contracts"), { market, want: want("contracts"), say, show: (record) => chain.show(record) });
 const chain = new Chain(find("#chain"), find("#smile"), { market, want: want("chain"), contracts, say });
 const spots = new Spots(find("#spots"), { market, want: want("spots"), say });
@@ -75,7 +81,7 @@ const spots = new Spots(find("#spots"), { market, want: want("spots"), say });
 async function poll() {
   let answer;
   try {
-    answer = await fetch(address("/v1/feed", { key: settings.getKey() }), { cache: "no-store", signal: AbortSignal.timeout(POLL) });
+    answer = await fetch(address("/v1/feed"), { cache: "no-store", signal: AbortSignal.timeout(POLL) });
   } catch {
     judgeSilence();
     return;
@@ -91,10 +97,10 @@ async function poll() {
 
 function takeIn(about) {
   find("#feed").textContent = [about.venue, about.feed].filter((name, at, all) => name && all.indexOf(name) === at).join(" · ");
-  feed.clients = typeof about.clients === "object" ? about.clients?.connected ?? about.clients?.length ?? null : about.clients;
-  if (Array.isArray(about.gaps)) for (const gap of about.gaps) gaps.add(gap, { quietly: true });
-  if (about.state) health.setFeedState(about.state);
-  const tags = about.tags ?? [];
+  feed.clients = about.clients;
+  for (const gap of about.recent_gaps) gaps.add(gap, { quietly: true });
+  health.setFeed(about);
+  const { tags } = about;
   const key = tags.join("\n");
   if (key === feed.key) return;
   feed.key = key;
@@ -115,7 +121,7 @@ function takeIn(about) {
 function begin(names) {
   const kept = settings.get("contracts", null);
   if (kept !== null) {
-    contracts.add(kept, { quietly: true });
+    contracts.begin(kept);
     return;
   }
   const rank = { perpetual: 0, future: 1 };
@@ -125,9 +131,9 @@ function begin(names) {
   chain.need(true);
   const timer = setInterval(() => {
     const near = chain.nearTheMoney();
-    if (near.length === 0 && connection.owners.get("chain")?.size) return;
+    if (near.length === 0 && !find("#chain").hidden) return;
     clearInterval(timer);
-    contracts.add(near, { quietly: true });
+    contracts.begin(near);
     chain.need(false);
   }, 250);
 }
@@ -136,7 +142,7 @@ function begin(names) {
 function judgeSilence() {
   const now = performance.now();
   const isSilent = now - (health.lastAt ?? 0) > DEAD_AFTER && now - (feed.answeredAt ?? 0) > DEAD_AFTER;
-  if (health.status.state === "open" && isSilent) connection.restart();
+  if (health.status.state === "open" && isSilent) connect("restart");
 }
 
 function askForKey(reason) {
@@ -151,7 +157,7 @@ function askForKey(reason) {
 find("#key-form").addEventListener("submit", () => {
   settings.setKey(find("#key").value.trim());
   find("#key").value = "";
-  connection.restart();
+  connect("restart");
   poll();
 });
 
@@ -192,16 +198,17 @@ document.addEventListener("visibilitychange", () => {
   clearTimeout(leaving);
   if (document.hidden) {
     leaving = setTimeout(() => {
-      market.cut();
-      connection.stop();
+      tell("stop");
     }, LEAVE_AFTER);
   } else {
-    connection.start();
+    market.cut(); // only the newest of what came meanwhile is known
+    connect();
     poll();
   }
 });
-addEventListener("online", () => connection.start());
+addEventListener("online", () => connect());
 
+painter.add(100, () => tell("more"));
 painter.add(100, (now) => health.paint(now));
 painter.add(100, (now) => contracts.paint(now));
 painter.add(200, (now) => chain.paint(now));
@@ -212,7 +219,7 @@ painter.add(1000, (now) => health.paintFigures(now, gaps.count, feed.clients));
 painter.add(500, () => gaps.paint());
 
 showTheme();
-connection.start();
+connect();
 poll();
 setInterval(() => {
   if (!document.hidden) poll();

@@ -24,7 +24,8 @@ export class Spots {
     this.section.hidden = names.length === 0;
     const chosen = settings.get("pairs", null)?.filter((name) => names.includes(name));
     const shown = chosen?.length ? chosen : atFirst(names);
-    this.choices.replaceChildren(...names.map((name) => this.#choice(name, shown.includes(name))));
+    for (const label of this.choices.querySelectorAll("label")) label.remove();
+    this.choices.append(...names.map((name) => this.#choice(name, shown.includes(name))));
     this.#show(shown);
   }
 
