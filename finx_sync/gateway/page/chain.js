@@ -3,7 +3,7 @@
 import { Smile } from "./smile.js";
 import { duration, fixed } from "./format.js";
 import { readInstrument } from "./messages.js";
-import { make, setAttribute, setText } from "./paint.js";
+import { make, setAttribute, setChoices, setText } from "./paint.js";
 import * as settings from "./settings.js";
 
 const KIND = "contract:";
@@ -116,7 +116,7 @@ export class Chain {
     const cells = (columns) => columns.map((column) => make("th", { scope: "col", "data-column": column.key }, column.label));
     const watch = () => make("th", { scope: "col" }, make("span", { class: "visually-hidden" }, "Watch"));
     head.append(
-      make("tr", { class: "sides" },
+      make("tr", {},
         make("th", { scope: "colgroup", colspan: String(CALLS.length + 1) }, "Calls"), make("td"),
         make("th", { scope: "colgroup", colspan: String(CALLS.length + 1) }, "Puts")),
       make("tr", {}, watch(), ...cells(CALLS), make("th", { scope: "col", class: "strike" }, "Strike"), ...cells(PUTS), watch()));
@@ -126,8 +126,8 @@ export class Chain {
     const names = [...this.tree.keys()].sort(byImportance(this.tree));
     const now = Date.now() / 1000;
     const expiries = [...this.tree.get(this.chosen).values()].sort((left, right) => (left.expiry < now) - (right.expiry < now) || left.expiry - right.expiry);
-    setChoices(this.markets, "market", names.map((name) => [name, name.replace("_", " / ")]), this.chosen, (name) => this.choose(name, this.code));
-    setChoices(this.expiries, "expiry", expiries.map(({ code }) => [code, code]), this.code, (code) => this.choose(this.chosen, code));
+    setChoices(this.markets, { type: "radio", name: "market" }, names, [this.chosen], ([name]) => this.choose(name, this.code));
+    setChoices(this.expiries, { type: "radio", name: "expiry" }, expiries.map(({ code }) => code), [this.code], ([code]) => this.choose(this.chosen, code));
     this.markets.hidden = names.length < 2;
   }
 
@@ -266,19 +266,4 @@ function firstOf(expiries) {
   const sorted = [...expiries.values()].sort((left, right) => left.expiry - right.expiry);
   const coming = sorted.filter(({ expiry }) => expiry > now);
   return (coming.find(({ strikes }) => strikes.size > 2) ?? coming[0] ?? sorted.at(-1)).code;
-}
-
-/** Radio buttons: one tab stop, arrow keys between them, as browsers do it. */
-function setChoices(place, name, choices, chosen, choose) {
-  const key = choices.map(([value]) => value).join(" ");
-  if (place.dataset.choices !== key) {
-    place.dataset.choices = key;
-    for (const label of place.querySelectorAll("label")) label.remove();
-    for (const [value, text] of choices) {
-      const input = make("input", { type: "radio", name, value });
-      input.addEventListener("change", () => choose(value));
-      place.append(make("label", { class: "choice" }, input, make("span", {}, text)));
-    }
-  }
-  for (const input of place.querySelectorAll("input")) input.checked = input.value === chosen;
 }

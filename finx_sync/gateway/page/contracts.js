@@ -180,8 +180,7 @@ export class Contracts {
   }
 
   #matching(pattern) {
-    const parts = pattern.split("*").map((part) => part.replace(/[^A-Z0-9_-]/g, ""));
-    const expression = new RegExp(`^${parts.join(".*")}$`);
+    const expression = new RegExp(`^${pattern.replace(/[^\w*-]/g, "").replaceAll("*", ".*")}$`);
     return this.names.filter((name) => expression.test(name));
   }
 
@@ -308,5 +307,5 @@ function nameParts(record) {
   const found = record.instrument;
   if (found?.kind !== "option") return [record.name];
   const [market, code, strike, side] = record.name.split("-");
-  return [`${market}-${code}-`, make("b", {}, strike), "-", make("span", { class: side === "C" ? "call" : "put" }, side)];
+  return [`${market}-${code}-`, make("b", {}, strike), `-${side}`];
 }

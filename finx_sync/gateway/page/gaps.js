@@ -54,7 +54,7 @@ export class Gaps {
 }
 
 function entry(gap) {
-  const item = make("li", { "data-reason": gap.reason ?? "" });
+  const item = make("li");
   if (typeof gap.end === "number") {
     const from = typeof gap.start === "number" ? gap.start : gap.end;
     const same = clock(from) === clock(gap.end);

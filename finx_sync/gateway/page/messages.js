@@ -4,19 +4,8 @@ const NAME = /^([A-Z0-9]+(?:_[A-Z0-9]+)?)-(?:(PERPETUAL)|(\d{1,2})([A-Z]{3})(\d{
 const MONTHS = ["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"];
 const EXPIRY_HOUR = 8;
 
-const instruments = new Map();
-
 /** What a contract's name says; `market` is "BTC" or "BTC_USDC"; null for a name of another form. */
 export function readInstrument(name) {
-  let found = instruments.get(name);
-  if (found === undefined) {
-    found = parse(name);
-    instruments.set(name, found);
-  }
-  return found;
-}
-
-function parse(name) {
   const match = NAME.exec(name);
   if (match === null) return null;
   const [, market, perpetual, day, month, year, strike, side] = match;

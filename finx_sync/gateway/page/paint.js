@@ -62,6 +62,20 @@ export function make(tag, attributes = {}, ...children) {
   return element;
 }
 
+/** Radio buttons or boxes in a fieldset: tab stops and arrow keys are the browser's own. */
+export function setChoices(place, attributes, values, chosen, choose) {
+  if (place.dataset.choices !== values.join()) {
+    place.dataset.choices = values.join();
+    for (const label of place.querySelectorAll("label")) label.remove();
+    for (const value of values) {
+      const input = make("input", { ...attributes, value });
+      input.addEventListener("change", () => choose([...place.querySelectorAll(":checked")].map((one) => one.value)));
+      place.append(make("label", { class: "choice" }, input, make("span", {}, value.replace(/[:_]/, " / "))));
+    }
+  }
+  for (const input of place.querySelectorAll("input")) input.checked = chosen.includes(input.value);
+}
+
 const ARROWS = { 1: "▲", 0: "", "-1": "▼" };
 const WORDS = { 1: "up", 0: "none", "-1": "down" };
 const FRESH = 900; // milliseconds that a change stays in colour

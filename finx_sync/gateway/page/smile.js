@@ -5,7 +5,7 @@ import { fixed } from "./format.js";
 import { make, setText } from "./paint.js";
 
 const KIND = "contract:";
-const MOST_LINES = 8;
+const MOST_LINES = 6;
 const WIDEST_LOW = 0.5; // of the forward
 const WIDEST_HIGH = 1.75;
 const HIGHEST = 2; // times the volatility at the money
@@ -20,7 +20,8 @@ export class Smile {
     this.lines = [];
     this.strikes = [];
     this.code = null;
-    this.range = { x: [0, 1], y: [0, 1] };
+    this.range = [0, 1]; // of strikes
+    this.highest = Infinity; // volatility
     this.chart = new Chart(this.place, () => this.#options());
   }
 
@@ -56,7 +57,7 @@ export class Smile {
     const curves = this.lines.map((line) => this.strikes.map((strike) => volatility(line.records.get(strike), now)));
     const forwards = this.lines.map((line) => forwardOf(line, now));
     const middles = this.lines.map((_, at) => this.#atTheMoney(forwards[at], curves[at]));
-    this.#aim(forwards, middles, curves);
+    this.#aim(forwards, middles);
     this.chart.set([this.strikes, ...curves]);
     const said = [];
     this.lines.forEach((line, at) => {
@@ -70,16 +71,12 @@ export class Smile {
   }
 
   /** Show what is near the money: far wings are many times as high, and would flatten the rest. */
-  #aim(forwards, middles, curves) {
+  #aim(forwards, middles) {
     const known = forwards.filter((forward) => forward !== null);
-    const highest = HIGHEST * Math.max(...middles.filter((middle) => middle !== null));
-    if (known.length === 0 || !Number.isFinite(highest)) return;
     const [low, high] = [WIDEST_LOW * Math.min(...known), WIDEST_HIGH * Math.max(...known)];
     const strikes = this.strikes.filter((strike) => strike >= low && strike <= high);
-    const shown = curves.flat().filter((iv, at) => iv && this.strikes[at % this.strikes.length] >= low && this.strikes[at % this.strikes.length] <= high);
-    if (strikes.length < 2) return;
-    this.range.x = [strikes[0], strikes.at(-1)];
-    this.range.y = uPlot.rangeNum(Math.min(...shown), Math.min(Math.max(...shown), highest), 0.08, false);
+    if (strikes.length > 1) this.range = [strikes[0], strikes.at(-1)];
+    this.highest = HIGHEST * Math.max(...middles) || Infinity;
   }
 
   #atTheMoney(forward, curve) {
@@ -112,7 +109,7 @@ export class Smile {
       padding: [8, rem(), 0, 0],
       legend: { show: false },
       cursor: { drag: { x: false, y: false }, points: { size: 6 } },
-      scales: { x: { time: false, range: () => this.range.x }, y: { range: () => this.range.y } },
+      scales: { x: { time: false, range: () => this.range }, y: { range: (_, low, high) => uPlot.rangeNum(low ?? 0, Math.min(high ?? 1, this.highest), 0.08, false) } },
       axes: [
         axis({ size: 1.5 * rem(), space: 3.5 * rem(), values: (_, values) => values.map(brief) }),
         axis({ size: 2.875 * rem(), space: 2 * rem(), values: (_, values) => values.map((value) => `${fixed(value, 0)} %`) }),

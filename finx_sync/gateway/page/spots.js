@@ -2,7 +2,7 @@
 
 import { Chart, axis, colour, rem } from "./charts.js";
 import { clock, count, fixed, percent, signed } from "./format.js";
-import { Price, make, setAttribute, setText } from "./paint.js";
+import { Price, make, setAttribute, setChoices, setText } from "./paint.js";
 import * as settings from "./settings.js";
 
 /* global uPlot */
@@ -24,8 +24,10 @@ export class Spots {
     this.section.hidden = names.length === 0;
     const chosen = settings.get("pairs", null)?.filter((name) => names.includes(name));
     const shown = chosen?.length ? chosen : atFirst(names);
-    for (const label of this.choices.querySelectorAll("label")) label.remove();
-    this.choices.append(...names.map((name) => this.#choice(name, shown.includes(name))));
+    setChoices(this.choices, { type: "checkbox" }, names, shown, (picked) => {
+      settings.set("pairs", picked);
+      this.#show(picked);
+    });
     this.#show(shown);
   }
 
@@ -35,17 +37,6 @@ export class Spots {
 
   paintCharts() {
     for (const tile of this.tiles.values()) tile.paintChart();
-  }
-
-  #choice(name, isShown) {
-    const box = make("input", { type: "checkbox", value: name });
-    box.checked = isShown;
-    box.addEventListener("change", () => {
-      const names = [...this.choices.querySelectorAll("input:checked")].map((one) => one.value);
-      settings.set("pairs", names);
-      this.#show(names);
-    });
-    return make("label", { class: "choice" }, box, make("span", {}, name.replace(":", " / ")));
   }
 
   #show(names) {
