@@ -252,7 +252,9 @@ def _command(
         if name in ("stream", "record", "relay", "doctor"):
             where.add_argument("--venue", default="finx", metavar="NAME", help="whose feed (default finx)")
         where.add_argument("--environment", metavar="NAME", help="like production, test, sandbox or deribit-test")
-        where.add_argument("--url", help="another server, like ws://127.0.0.1:8000")
+        where.add_argument(
+            "--url", help="another server, like ws://127.0.0.1:8000, or a feed on Redis, like redis://host"
+        )
         where.add_argument("--api-key", metavar="KEY", help="better set FINX_API_KEY: others can see the command line")
         where.add_argument(
             "--allow-insecure", action="store_true", help="send the key unencrypted (ws://) to another machine"

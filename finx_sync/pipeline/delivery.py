@@ -210,6 +210,19 @@ class Delivery:
         """Count `count` held messages as dropped."""
         self._counter.settle(dropped=count)
 
+    def remember(self, message: Message, payload: bytes, received_at: float) -> None:
+        """Keep a message as the last one of its name, unless there is a newer one. Handlers do not get it.
+
+        Types that the venue's state turns into something else are left out: their last values follow from all messages.
+        """
+        table = self._direct.get(type(message))
+        if table is None:
+            return
+        name = message.name_of(message)
+        if received_at > table.received_at(name):
+            table.entries[name] = (payload, received_at)
+            table.forget_surplus()
+
     def deliver_uncounted(self, message: Message) -> None:
         """Deliver a backfilled message, which is not counted as received."""
         self._hand_on_part(type(message), message)

@@ -19,7 +19,9 @@ from finx_sync.events import (
     ErrorOccurred,
     Event,
     FailureOccurred,
+    GapReported,
     HistoryFetched,
+    LastValuesRead,
     MessagesDropped,
     NoticeGiven,
     Reached,
@@ -263,6 +265,10 @@ class Pipeline:
                 self.delivery.notify("state", event.change)
             case MessagesDropped():
                 self.gaps.missed(event)
+            case GapReported():
+                self.gaps.reported(event.gap)
+            case LastValuesRead():
+                self._read_last_values(event)
             case NoticeGiven():
                 self.delivery.notify(event.topic, event.value)
             case HistoryFetched():
@@ -298,6 +304,18 @@ class Pipeline:
             self._health.look(event, self.delivery, self._backlog, is_open=self.state is State.OPEN)
         if event.handled is not None:  # last: the thread that waits for it then sees everything done above
             event.handled.set()
+
+    def _read_last_values(self, event: LastValuesRead) -> None:
+        for begin in range(0, len(event.payloads), SLICE):
+            if self.delivery.stopping:
+                return
+            part = event.payloads[begin : begin + SLICE]
+            for message, payload, at in zip(self._decode(part), part, event.times[begin:], strict=False):
+                if type(message) in self._message_types:
+                    self.delivery.remember(message, payload, at)
+        for subscription in event.granted:
+            self.gaps.confirmed(subscription)
+            self.venue.granted(subscription)
 
     def _damaged(self, event: RecordingDamaged) -> None:
         before = list(self.wanted)

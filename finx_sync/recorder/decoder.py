@@ -15,6 +15,8 @@ from finx_sync.events import (
     ConnectionClosed,
     ConnectionOpened,
     Event,
+    GapReported,
+    LastValuesRead,
     MessagesDropped,
     RecordingDamaged,
     ReplacementBegan,
@@ -25,7 +27,7 @@ from finx_sync.events import (
     SubscriptionRemoved,
     TimerFired,
 )
-from finx_sync.notices import GapReason
+from finx_sync.notices import Gap, GapReason
 from finx_sync.pipeline.gaps import GapTracker
 from finx_sync.pipeline.rows import BatchRow
 from finx_sync.pipeline.wanted import Wanted
@@ -37,11 +39,13 @@ from finx_sync.recorder.format import (
     Cancelled,
     Changed,
     Closed,
+    Known,
     Lost,
     Opened,
     Received,
     Record,
     Replacing,
+    Reported,
     Requested,
     Started,
     Subscribed,
@@ -141,6 +145,15 @@ class EventDecoder:
                 yield from self._change(record)
             case Lost():
                 yield MessagesDropped(self.arrived, self.at, record.start, record.end, record.count)
+            case Reported():
+                yield from self._at(record.arrived, record.at)
+                reason: GapReason = record.reason  # type: ignore[assignment]  # as it was written
+                gap = Gap(record.start, record.end, tuple(record.names), reason, record.missed)
+                yield GapReported(self.arrived, self.at, gap)
+            case Known():
+                yield from self._at(record.arrived, record.at)
+                granted = tuple(Subscription(*one) for one in record.granted)
+                yield LastValuesRead(self.arrived, self.at, tuple(record.payloads), tuple(record.times), granted)
             case Replacing():
                 yield from self._at(record.arrived, record.at)
                 yield from self._replace(record)

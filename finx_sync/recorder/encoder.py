@@ -12,6 +12,8 @@ from finx_sync.events import (
     ConnectionClosed,
     ConnectionOpened,
     Event,
+    GapReported,
+    LastValuesRead,
     ReplacementBegan,
     ReplacementCancelled,
     ReplacementTookOver,
@@ -26,10 +28,12 @@ from finx_sync.recorder.format import (
     Cancelled,
     Changed,
     Closed,
+    Known,
     Opened,
     Received,
     Record,
     Replacing,
+    Reported,
     Requested,
     Subscribed,
     Succeeded,
@@ -63,7 +67,7 @@ class EventEncoder:
         """The approximate size of the wanted subscriptions, bytes."""
         return sum(len(kind) + len(name) for kind, name in self.subscriptions)
 
-    def add(self, event: Event, records: list[Record]) -> None:
+    def add(self, event: Event, records: list[Record]) -> None:  # noqa: PLR0912  # a table
         """Append the records of an event; none for an event that a replay generates itself."""
         if isinstance(event, Batch):
             self._add_batch(event, records)
@@ -94,6 +98,12 @@ class EventEncoder:
             case SubscriptionAdded() | SubscriptionRemoved():
                 wanted = isinstance(event, SubscriptionAdded)
                 self._add_subscription(Subscribed(*event.subscription, wanted, event.endpoint, at, arrived), records)
+            case GapReported(gap=gap):
+                reported = Reported(gap.start, gap.end, list(gap.names), gap.reason, gap.missed, at, arrived)
+                records.append(reported)
+            case LastValuesRead():
+                granted = [(one.kind, one.name) for one in event.granted]
+                records.append(Known(list(event.payloads), list(event.times), granted, at, arrived))
             case StateChanged():
                 kind, text, details = reasons.write(event.change.reason)
                 self.state = Changed(event.change.old.value, event.change.new.value, kind, text, at, arrived, details)

@@ -29,11 +29,13 @@ __all__ = [
     "Cancelled",
     "Changed",
     "Closed",
+    "Known",
     "Lost",
     "Opened",
     "Received",
     "Record",
     "Replacing",
+    "Reported",
     "Requested",
     "Started",
     "Subscribed",
@@ -182,6 +184,35 @@ class Lost(msgspec.Struct, tag="lost", array_like=True, frozen=True):
     end: float
 
 
+class Reported(msgspec.Struct, tag="gap", array_like=True, frozen=True):
+    """A gap that a relay's feed showed; without names it concerns all that is wanted. See `finx_sync.notices.Gap`."""
+
+    start: float
+    end: float
+    names: list[str]
+    reason: str
+    missed: int | None
+    at: float
+    arrived: float
+
+
+class Known(msgspec.Struct, tag="known", array_like=True, frozen=True):
+    """Reading from a relay's feed began for subscriptions, and what their newest messages were until then.
+
+    Attributes:
+        payloads: these messages.
+        times: when the relay received each, UNIX seconds.
+        granted: kind and name of the subscriptions that the feed contains.
+        at, arrived: when that was.
+    """
+
+    payloads: list[bytes]
+    times: list[float]
+    granted: list[tuple[str, str]]
+    at: float
+    arrived: float
+
+
 class Replacing(msgspec.Struct, tag="replace", array_like=True, frozen=True):
     """A connection that `owner` opens is to replace the one that serves an endpoint."""
 
@@ -263,6 +294,8 @@ Record = (
     | Requested
     | Changed
     | Lost
+    | Reported
+    | Known
     | Replacing
     | Cancelled
     | Succeeded

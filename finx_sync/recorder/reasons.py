@@ -32,7 +32,7 @@ def read(kind: str, text: str, details: dict[str, Any]) -> FinxSyncError | None:
     if not kind:
         return None
     try:
-        error: FinxSyncError = getattr(errors, kind)(text, **details)
+        error: FinxSyncError = getattr(errors, kind if kind in errors.__all__ else "FinxSyncError")(text, **details)
     except (AttributeError, TypeError):
         error = FinxSyncError(text)
     return error

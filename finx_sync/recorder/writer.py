@@ -24,7 +24,7 @@ from finx_sync.clock import Clock
 from finx_sync.errors import ConfigError, FinxSyncError
 from finx_sync.events import Batch, ConnectionOpened, Event
 from finx_sync.recorder.encoder import EventEncoder
-from finx_sync.recorder.format import VERSION, BlockHeader, Lost, Received, Record, block, pack, packer
+from finx_sync.recorder.format import VERSION, BlockHeader, Known, Lost, Received, Record, block, pack, packer
 from finx_sync.redaction import marks, redact, remember
 
 __all__ = ["ROTATE_BYTES", "Recording", "numbered"]
@@ -262,7 +262,7 @@ class Recording:
 
     def _cleaned(self, record: Record) -> Record:
         """Return the record without any key that a server may have echoed."""
-        if not isinstance(record, Received) or not self._is_suspicious(b"".join(record.payloads)):
+        if not isinstance(record, (Received, Known)) or not self._is_suspicious(b"".join(record.payloads)):
             return record
         return msgspec.structs.replace(record, payloads=[self._clean(bytes(payload)) for payload in record.payloads])
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from finx_sync.config import FEED_SCHEMES
 from finx_sync.errors import (
     AuthorizationError,
     ConfigError,
@@ -29,17 +30,8 @@ from finx_sync.spelling import did_you_mean
 if TYPE_CHECKING:
     from redis import Redis
 
-__all__ = ["SCHEMES", "RelayAddress", "checked_feed", "is_relay_url", "redis_library", "translated"]
+__all__ = ["RelayAddress", "checked_feed", "redis_library", "translated"]
 
-SCHEMES: Final = (
-    "redis",
-    "rediss",
-    "redis+sentinel",
-    "rediss+sentinel",
-    "redis+cluster",
-    "rediss+cluster",
-)
-"""URLs with these schemes name a feed on Redis; those that begin with ``rediss`` use TLS."""
 CONNECT_TIMEOUT: Final = 5.0
 """Seconds for opening a connection."""
 READ_TIMEOUT: Final = 5.0
@@ -51,12 +43,6 @@ _FEED: Final = re.compile(r"[A-Za-z0-9_.:-]{1,100}")
 _TLS_FILES: Final = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 _PARAMETERS: Final = ("feed", *_TLS_FILES)
 _EXAMPLE: Final = "redis://127.0.0.1:6379/0?feed=finx"
-
-
-def is_relay_url(url: object) -> bool:
-    """Whether a URL names a feed on Redis rather than a venue's server."""
-    scheme, mark, _ = url.partition("://") if isinstance(url, str) else ("", "", "")
-    return bool(mark) and scheme.lower() in SCHEMES
 
 
 def checked_feed(name: object) -> str:
@@ -91,7 +77,7 @@ class RelayAddress:
     """A feed on a Redis server. `parse` reads it from a URL.
 
     Attributes:
-        scheme: one of `SCHEMES`.
+        scheme: one of `finx_sync.config.FEED_SCHEMES`.
         hosts: the server's host and port; with Sentinel or Cluster, those of some of its nodes.
         feed: the feed's name.
         database: the number of the database; 0 with Cluster.
@@ -132,8 +118,8 @@ class RelayAddress:
         except ValueError:
             raise _bad("its host cannot be read") from None
         scheme = parts.scheme.lower()
-        if scheme not in SCHEMES:
-            raise ConfigError(f"{shown(scheme)!r} is no scheme of a feed's address{did_you_mean(scheme, SCHEMES)}")
+        if scheme not in FEED_SCHEMES:
+            raise ConfigError(f"{shown(scheme)!r} is no scheme of a feed's address{did_you_mean(scheme, FEED_SCHEMES)}")
         login, _, where = parts.netloc.rpartition("@")
         username, _, password = (unquote(one) for one in login.partition(":"))
         remember(password)

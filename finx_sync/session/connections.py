@@ -20,7 +20,6 @@ from finx_sync.errors import (
     ConnectionLostError,
     FinxSyncError,
     HandshakeError,
-    SlowConsumerError,
 )
 from finx_sync.events import (
     Connection,
@@ -48,7 +47,7 @@ from finx_sync.pipeline.commands import (
 )
 from finx_sync.pipeline.queue import EventQueue
 from finx_sync.redaction import secrets_of
-from finx_sync.session.failures import is_fatal
+from finx_sync.session.failures import is_fatal, too_slow
 from finx_sync.session.flight import FlightRecorder
 from finx_sync.session.parts import SessionParts
 from finx_sync.session.status import OVER, Status
@@ -367,11 +366,7 @@ class Connections:
         self._status.move(State.RECONNECTING, error, unless=over, provided=lambda: not self._all_confirmed())
 
     def overflowed(self, *, on_io_thread: bool) -> None:
-        """Take the report that too many messages wait; the overflow rule is to end the stream."""
-        error = SlowConsumerError(
-            f"more than {self._parts.options.queue_size} messages wait for the handlers; make them faster, or "
-            "choose another overflow rule"
-        )
+        error = too_slow(self._parts.options.queue_size)
         if on_io_thread:
             self.fail(error)
         else:  # the dispatch thread is reading: the stream ends once it has handled what it has read

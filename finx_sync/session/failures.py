@@ -14,10 +14,11 @@ from finx_sync.errors import (
     HandshakeError,
     MissingExtraError,
     ProtocolError,
+    SlowConsumerError,
 )
 from finx_sync.notices import GapReason
 
-__all__ = ["gap_reason", "is_fatal", "judged", "read_retry_after", "retry_after"]
+__all__ = ["gap_reason", "is_fatal", "judged", "read_retry_after", "retry_after", "too_slow"]
 
 POLICY_VIOLATION: Final = 1008
 """Close code; IME documents it for a refused key or contract, and other venues use it in the same way."""
@@ -58,6 +59,13 @@ def judged(error: FinxSyncError, asked: Iterable[str] = ()) -> FinxSyncError:
 def is_fatal(error: FinxSyncError) -> bool:
     """Return whether retrying is pointless."""
     return isinstance(error, (AuthorizationError, ConfigError, MissingExtraError))
+
+
+def too_slow(limit: int) -> SlowConsumerError:
+    """The end of a stream with overflow="error", when more than `limit` messages wait."""
+    return SlowConsumerError(
+        f"more than {limit} messages wait for the handlers; make them faster, or choose another overflow rule"
+    )
 
 
 def gap_reason(error: FinxSyncError) -> GapReason:

@@ -14,7 +14,7 @@ from finx_sync.pipeline.dispatcher import Dispatcher
 from finx_sync.pipeline.handlers import Handlers
 from finx_sync.pipeline.pipeline import Pipeline
 from finx_sync.pipeline.queue import EventQueue
-from finx_sync.session.connections import Connections
+from finx_sync.session.manager import ConnectionManager
 from finx_sync.session.options import Options
 from finx_sync.session.status import Status
 
@@ -50,7 +50,7 @@ class HealthMonitor:
         pipeline: Pipeline,
         dispatcher: Dispatcher,
         handlers: Handlers,
-        connections: Connections,
+        connections: ConnectionManager,
         status: Status,
     ) -> None:
         self._interval = interval(options)

@@ -13,6 +13,7 @@ from finx_sync.pipeline.health import StaleLimits
 from finx_sync.pipeline.latest import LastValues
 from finx_sync.pipeline.output import Outlet
 from finx_sync.pipeline.sinks import Sinks
+from finx_sync.session.manager import MakeConnections
 from finx_sync.session.options import Options
 from finx_sync.session.subscriptions import Subscriptions
 from finx_sync.state import StateChange
@@ -36,6 +37,7 @@ class SessionParts:
         history: the source from which gaps are filled; None if they are not filled.
         sinks: the sinks that follow the stream.
         outlet: where a relay is attached.
+        connections: makes what brings the events; None for connections to the venue.
     """
 
     codec: Codec
@@ -51,3 +53,4 @@ class SessionParts:
     history: History | None = None
     sinks: Sinks = field(default_factory=Sinks)
     outlet: Outlet = field(default_factory=Outlet)
+    connections: MakeConnections | None = None

@@ -26,6 +26,7 @@ from finx_sync.pipeline.wanted import Wanted
 from finx_sync.session.connections import Connections
 from finx_sync.session.flight import FlightRecorder
 from finx_sync.session.health import HealthMonitor
+from finx_sync.session.manager import ConnectionManager
 from finx_sync.session.parts import SessionParts
 from finx_sync.session.status import OVER, Status
 from finx_sync.state import ENDED, State
@@ -60,7 +61,8 @@ class Session:
             handlers=parts.handlers,
             options=options,
         )
-        self.connections = Connections(parts, self.queue, self.state, self._clock, flight)
+        make = parts.connections or Connections
+        self.connections: ConnectionManager = make(parts, self.queue, self.state, self._clock, flight)
         silence = SilenceFinder(parts.codec, wanted, parts.stale_limits, parts.latest)
         self.pipeline = Pipeline(
             codec=parts.codec,

@@ -20,6 +20,7 @@ from finx_sync.pipeline.iterator import M, OpenIterators
 from finx_sync.pipeline.latest import LastTable, LastValues
 from finx_sync.pipeline.output import Outlet
 from finx_sync.pipeline.sinks import Sinks
+from finx_sync.relay.source import reading_from
 from finx_sync.session.options import Options, StreamOptions, takes_options
 from finx_sync.session.parts import SessionParts
 from finx_sync.session.subscriptions import Subscriptions
@@ -67,6 +68,7 @@ class Stream(Lifecycle[M]):
         self._account = account
         self._options = Options(**options)
         check_secrecy(account.base_url, account.key, allow_insecure=self._options.allow_insecure)
+        self._connections = None if account.feed is None else reading_from(account.feed, codec.venue)
         self._handlers = Handlers()
         self._subscriptions = Subscriptions(codec)
         self._stale_limits = StaleLimits(self._options.stale_after)
@@ -86,7 +88,7 @@ class Stream(Lifecycle[M]):
     # The embedded sandbox runs as long as a stream uses it.
 
     def _before_start(self) -> None:
-        if self._account.base_url is None:
+        if self._account.base_url is None and self._account.feed is None:
             self._codec.go_to(self._lease.begin())
 
     def _after_end(self) -> None:
@@ -121,6 +123,7 @@ class Stream(Lifecycle[M]):
             self._history() if live and self._options.backfill else None,
             self._sinks,
             self._outlet,
+            connections=self._connections,
         )
 
     def _upstream(self) -> StreamUpstream:

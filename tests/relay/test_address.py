@@ -12,6 +12,7 @@ import pytest
 import trustme
 
 from finx_sync import redaction
+from finx_sync.config import FEED_SCHEMES, is_feed_url
 from finx_sync.errors import (
     AuthorizationError,
     ConfigError,
@@ -22,7 +23,7 @@ from finx_sync.errors import (
     TLSError,
 )
 from finx_sync.relay import address as module
-from finx_sync.relay.address import RelayAddress, is_relay_url
+from finx_sync.relay.address import RelayAddress
 from tests.redis_server import RedisServer, redis_executable
 from tests.servers import refused_address
 
@@ -88,8 +89,8 @@ def test_the_argument_names_the_feed_before_the_url_does() -> None:
 
 def test_what_is_a_relay_url() -> None:
     """A venue's own address would be taken for Redis, or the other way round."""
-    assert all(is_relay_url(f"{scheme}://host") for scheme in module.SCHEMES)
-    assert not any(map(is_relay_url, ("wss://ws.finx.io", "redis", None, "http://redis://")))
+    assert all(is_feed_url(f"{scheme}://host") for scheme in FEED_SCHEMES)
+    assert not any(map(is_feed_url, ("wss://ws.finx.io", "redis", None, "http://redis://")))
 
 
 def test_no_password_in_any_text() -> None:

@@ -10,7 +10,7 @@ socket; they are passed what they need. The code that keeps a stream alive is sh
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -84,6 +84,10 @@ class Codec(abc.ABC):
     def has_main_endpoint(self) -> bool:
         """Whether to connect even if there is no subscription."""
         return True
+
+    def covers(self, wanted: Collection[Subscription], subscription: Subscription) -> bool:
+        """Whether messages of `subscription` may belong to one of `wanted`; override it if names can overlap."""
+        return subscription in wanted
 
     @abc.abstractmethod
     def url(self, key: Any, endpoint: str) -> str:
