@@ -27,7 +27,7 @@
     │   └── ProtocolError                   the peer violated RFC 6455; carries the close code we sent
     ├── ChecksumError                       an order book differs from the server's; it is requested again
     ├── UnreadableMessageError(ValueError)  a payload is not a message of this service
-    ├── RelayError                          given to `on_error`: a relay cannot write to Redis; it goes on trying
+    ├── RelayError                          passed to `on_error`: a relay cannot write to Redis; it keeps trying
     ├── RecordingError(ValueError)          a file is not a recording, or was written by another version
     ├── InternalError(RuntimeError)         a defect of this library
     └── FunctionError                       a blocking function failed

@@ -40,9 +40,9 @@ class Gap:
             (the user requested a new connection); "drift" (a new connection, because the feed of the old one fell
             behind); "slow consumer" (handlers fell behind, and the oldest messages were dropped); "conflated" (handlers
             fell behind, and newer states replaced older ones: no current state is missing); "damaged recording" (on a
-            replay: a part of the recording is missing or cannot be read); and for a feed that is read from Redis: "trimmed"
-            (Redis no longer had what this reader had not read yet) and "relay lost" (another relay took over and does
-            not know what the earlier one had received).
+            replay: a part of the recording is missing or cannot be read); "trimmed" (of a feed on Redis: messages were
+            removed before this reader had read them, or Redis lost them); "relay lost" (of a feed on Redis: another
+            relay took over, and cannot know what the one before it had received).
         missed: the number of missing messages; None if it is unknown, in which case there may be none.
     """
 

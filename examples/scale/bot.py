@@ -1,6 +1,7 @@
-"""One of fifty bots: it reads the feed from Redis, so fifty of them need one key, which only the relay has.
+"""A bot that reads the feed from Redis. Fifty such bots need only one key, which only the relay has.
 
-``FEED_URL`` says where the feed is. ``BOT_TICKS`` ends the bot after so many ticks; without it, it runs until SIGTERM.
+``FEED_URL`` is the address of the feed. ``BOT_TICKS`` is the number of ticks after which the bot ends; without it, the
+bot runs until SIGTERM.
 """
 
 import itertools

@@ -1,5 +1,5 @@
-// A client in Node, without a package: `node client.mjs ws://127.0.0.1:8080/v1/ws BTC-PERPETUAL`
-// Node 22 has a WebSocket of its own. After a cut it goes on after the last position that it has seen.
+// A client in Node that needs no package: `node client.mjs ws://127.0.0.1:8080/v1/ws BTC-PERPETUAL`
+// Node 22 has a built-in WebSocket. After a lost connection, the client continues from the last position that it received.
 
 const [address, ...names] = process.argv.slice(2);
 const limit = Number(process.env.TICKS ?? Infinity);

@@ -13,6 +13,7 @@ from finx_sync import __version__
 from finx_sync.cli import commands, recordings
 from finx_sync.cli import doctor as diagnosis
 from finx_sync.cli import relay as relaying
+from finx_sync.cli import serve as serving
 from finx_sync.cli.options import add_option_commands, moment
 from finx_sync.cli.output import complain
 from finx_sync.errors import (
@@ -114,6 +115,17 @@ def _parser() -> argparse.ArgumentParser:
         ],
     )
     relaying.add_arguments(relay)
+    serve = _command(
+        adder,
+        "serve",
+        serving.serve,
+        "serve a feed to clients in any language: websockets, server-sent events, lines of JSON, and a page",
+        [
+            "finx-sync serve --source sandbox --tcp-port 8081",
+            "finx-sync serve --source redis://127.0.0.1:6379 --host 0.0.0.0 --keys keys.jsonl",
+        ],
+    )
+    serving.add_arguments(serve)
     _command(adder, "venues", commands.venues, "what can be streamed, and from where", ["finx-sync venues"])
 
     snap = _command(
@@ -247,7 +259,7 @@ def _command(
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.set_defaults(run=run)
-    if name not in ("demo", "sandbox", "greeks", "replay", "convert", "venues"):
+    if name not in ("demo", "sandbox", "serve", "greeks", "replay", "convert", "venues"):
         where = parser.add_argument_group("where")
         if name in ("stream", "record", "relay", "doctor"):
             where.add_argument("--venue", default="finx", metavar="NAME", help="whose feed (default finx)")

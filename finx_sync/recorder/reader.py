@@ -93,7 +93,7 @@ class RecordingReader:
         for file in self._files:
             if file.venue not in ("", venue):
                 raise RecordingError(
-                    f"the recording {file.path} is of {file.venue}; play it to a stream of that venue, not {venue}"
+                    f"the recording {file.path} is of {file.venue}; replay it with a stream of that venue, not {venue}"
                 )
 
     def __iter__(self) -> Iterator[Record | Damage]:

@@ -57,7 +57,7 @@ class Replay:
             InvalidInputError: `until` is not a time, or `pause_at` is not a number of messages.
         """
         if self.finished:
-            raise UsageError("the recording has been played to its end; replay() it again")
+            raise UsageError("the replay has finished; call replay() to play the recording again")
         last = None if until is None else read_moment(until).timestamp()
         if pause_at is not None and (isinstance(pause_at, bool) or not isinstance(pause_at, int) or pause_at < 0):
             raise InvalidInputError(f"pause_at is a number of messages, not {pause_at!r}")

@@ -132,6 +132,7 @@ class Recording:
     def put(self, event: Event) -> None:
         """Queue an event. The payloads of a batch stay valid."""
         if isinstance(event, Batch):
+            # Counted before it is queued, so the writer never subtracts a size that has not been added yet.
             with self._lock:
                 if self._waiting + event.size > MAX_WAITING:
                     self._leave_out(event)

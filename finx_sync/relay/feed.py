@@ -33,8 +33,8 @@ SILENCE: Final = 5.0
 class FeedOwner(Protocol):
     """Takes what is read. Called on the io threads; only `read` may take time."""
 
-    def tags(self) -> Iterable[bytes]:
-        """The tags whose last values are read when Redis answers; called on a thread of its own."""
+    def tags(self) -> Iterable[bytes] | None:
+        """The tags whose last values are read when Redis answers, None for all; called on a thread of its own."""
 
     def opened(self, feed: PartitionFeed, opening: Opening) -> None:
         """Redis answers; reading begins, or goes on where it was.

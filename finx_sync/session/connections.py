@@ -366,6 +366,7 @@ class Connections:
         self._status.move(State.RECONNECTING, error, unless=over, provided=lambda: not self._all_confirmed())
 
     def overflowed(self, *, on_io_thread: bool) -> None:
+        """Take the report that too many messages wait; the overflow rule is to end the stream."""
         error = too_slow(self._parts.options.queue_size)
         if on_io_thread:
             self.fail(error)

@@ -37,7 +37,7 @@ class SessionParts:
         history: the source from which gaps are filled; None if they are not filled.
         sinks: the sinks that follow the stream.
         outlet: where a relay is attached.
-        connections: makes what brings the events; None for connections to the venue.
+        connections: makes the source of the events; None for connections to the venue.
     """
 
     codec: Codec
