@@ -1,9 +1,10 @@
-# Every target does its own set-up: a fresh machine needs Python 3.10+ and make.
+# Every target does its own setup: a new machine needs only Python 3.10+ and make.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-# The tests start hundreds of interpreters, and each would compile everything anew.
+# An empty value lets Python write .pyc files; otherwise the hundreds of interpreters that the tests start would each
+# compile all modules again.
 export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: demo test test-long explore lint check conformance chaos fuzz mutants bench clean

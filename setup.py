@@ -11,8 +11,8 @@ VERSION = next(
     if line.startswith("__version__")
 )
 
-# A minimum is the first version without a published vulnerability, where there are any; the newest of them is named.
-AIOHTTP = "aiohttp>=3.14.3"  # CVE-2026-69244, and two dozen before it: the sandbox's server
+# If a dependency has published vulnerabilities, its minimum is the first version without one; comments name the newest.
+AIOHTTP = "aiohttp>=3.14.3"  # CVE-2026-69244, and two dozen before it; used for the sandbox's server
 PYARROW = "pyarrow>=23.0.1"  # CVE-2026-25087 (reading IPC files); CVE-2023-47248 before it
 PYTEST = "pytest>=9.0.3"  # CVE-2025-71176 (temporary directories)
 
@@ -24,12 +24,13 @@ EXTRAS = {
     "polars": ["numpy>=1.24", "polars>=1"],
     "arrow": [PYARROW],
     "record": ["zstandard>=0.22"],
-    # DuckDB: CVE-2025-64429, CVE-2024-41672; before 2 it needs pytz for times with a zone, and does not ask for it.
+    # DuckDB: CVE-2025-64429, CVE-2024-41672. Before 2 it needs pytz for times with a zone, but does not require it.
     "convert": [PYARROW, "duckdb>=1.4.2", "pytz", "zstandard>=0.22"],
     "plot": ["numpy>=1.24", "pandas>=2", "matplotlib>=3.8"],
     "compat": ["pandas>=2"],
     "testing": [AIOHTTP, PYTEST],
-    # Not 8.0.0: its clients break others (redis-vl-python #695).
+    # Not 8.0.0: it breaks other packages (redis-vl-python #695).
+    "gateway": [AIOHTTP],
     "redis": ["redis[hiredis]>=6.3,!=8.0.0,<9"],
     "bench": [
         AIOHTTP,
@@ -51,31 +52,31 @@ TOOLS = [
     "websockets>=13",
     "ruff>=0.6",
     "mypy>=1.11",
-    "basedpyright>=1.20",  # pyright, with a Node of its own
+    "basedpyright>=1.20",  # pyright, including Node
     "import-linter>=2.0",
     "requests>=2.33",
     "types-requests",
     "QuantLib>=1.30",
 ]
 
-# The venues are found as those of any other package are: see docs/new-venue.md.
+# These venues are registered in the same way as those of any other package; see docs/new-venue.md.
 VENUES = ("bitmex", "deribit", "finx", "ftx", "ime")
 
 setup(
     name="finx-sync",
     version=VERSION,
-    description="Live market data into plain Python callbacks, without an event loop",
+    description="Live market data in plain Python callbacks, without an event loop",
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="MIT",
     packages=find_packages(include=["finx_sync", "finx_sync.*"]),
-    package_data={"finx_sync": ["py.typed", "transport/*.pyi"]},
-    # Optional: without a C compiler the same is done in Python, a little slower (finx_sync/transport/cutting.py).
+    package_data={"finx_sync": ["py.typed", "transport/*.pyi", "gateway/page/*"]},
+    # Optional: without a C compiler, finx_sync/transport/cutting.py does the same in Python, a little slower.
     ext_modules=[Extension("finx_sync.transport._cutting", ["finx_sync/transport/_cutting.c"], optional=True)],
     python_requires=">=3.10",
     install_requires=[
         "websocket-client>=1.9.2,<2",
-        "python-dotenv>=1.2.2",  # CVE-2026-28684 (follows symbolic links when it writes; here it only reads)
+        "python-dotenv>=1.2.2",  # CVE-2026-28684 (follows symbolic links when writing; here it only reads)
         "msgspec>=0.18.6",
     ],
     extras_require={
@@ -85,7 +86,7 @@ setup(
     entry_points={
         "finx_sync.venues": [f"{name}=finx_sync.venues.{name}.venue:VENUE" for name in VENUES],
         "console_scripts": ["finx-sync=finx_sync.cli.main:main"],
-        # Its module as its name, so that naming it again (`-p`, `pytest_plugins`) does no harm.
+        # Named like its module, so that pytest loads it only once if `-p` or `pytest_plugins` names it too.
         "pytest11": ["finx_sync.testing.plugin=finx_sync.testing.plugin"],
     },
     classifiers=[

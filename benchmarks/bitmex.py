@@ -142,9 +142,9 @@ def measure(rounds: int, out: pathlib.Path) -> str:
         title: {name: statistics.median(rates) for name, rates in clients.items()} for title, clients in found.items()
     }
     lines = [
-        "### BitMEX: decode and merge on one core",
+        "### BitMEX: decoding and merging on one core",
         "",
-        "| messages | finx_sync k/s | goal k/s | bitmex-ws 1.5.0 k/s | × |",
+        "| Messages | finx_sync k/s | Target k/s | bitmex-ws 1.5.0 k/s | × |",
         "|---|---:|---:|---:|---:|",
     ]
     for title, clients in medians.items():

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import multiprocessing
 import random
-import resource
 import sys
 import time
 from collections import Counter
 from typing import Any
+
+from benchmarks.clients import peak_memory
 
 PAIR, DATE = "BTC:USD", "2022-06-15"
 DAY_MS = 86_400_000
@@ -62,7 +63,7 @@ def fetch(url: str, workers: int, expected: Any, pipe: Any) -> None:
     begin = time.perf_counter()
     history = StreamManager("sandbox-key", url=url).get_tick_history(PAIR, DATE, workers=workers, progress=note)
     seconds = time.perf_counter() - begin
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    peak = peak_memory()
     begin_ms = history.timestamps[0] // 1000 // DAY_MS * DAY_MS
     rows = Counter(
         (tick_at // 1000 - begin_ms, history[place].exchange, price)

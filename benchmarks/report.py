@@ -1,4 +1,4 @@
-"""What was measured, as a table beside the goals, and as a picture. ``python -m benchmarks.report`` draws again."""
+"""The results as a table, with the targets, and as a plot. ``python -m benchmarks.report`` writes both again."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ NAMES = {
 TITLES = {
     "contract, ws": "Contract messages (766 bytes), ws",
     "spot, ws": "Spot messages (137 bytes), ws",
-    "mixed, ws": "30 % of contracts with four empty fields, 10 % spot, 1 000 names, ws",
+    "mixed, ws": "Mixed feed: 10 % spot messages, 30 % of contracts with four empty fields, 1 000 names, ws",
     "contract, wss": "Contract messages (766 bytes), wss",
     "spot, wss": "Spot messages (137 bytes), wss",
-    "subscriptions": "StreamManager by the number of contracts subscribed to",
-    "handlers": "StreamManager by the number of handlers that want each message",
+    "subscriptions": "StreamManager, by the number of subscribed contracts",
+    "handlers": "StreamManager, by the number of handlers for each message",
 }
 COLORS = {
     "websocket_client_json": "tab:blue",
@@ -64,16 +64,16 @@ def goals(results: Results, alone: dict[str, float]) -> list[tuple[str, float, s
         at_least("StreamManager × websocket-client", ratio(results, ws, "finx_stream", "websocket_client_json"), 55),
         at_least("StreamManager × websockets", ratio(results, ws, "finx_stream", "websockets_sync_orjson"), 3.5),
         at_least("StreamManager × picows", ratio(results, ws, "finx_stream", "picows_typed"), 0.8),
-        at_least("the same, mixed feed", ratio(results, "mixed, ws", "finx_stream", "picows_typed"), 0.7),
-        at_least("the same, wss", ratio(results, wss, "finx_stream", "picows_typed"), 0.7),
+        at_least("StreamManager × picows, mixed feed", ratio(results, "mixed, ws", "finx_stream", "picows_typed"), 0.7),
+        at_least("StreamManager × picows, wss", ratio(results, wss, "finx_stream", "picows_typed"), 0.7),
         at_least("on_batch × picows", ratio(results, ws, "finx_batch", "picows_count"), 0.8),
-        at_least("the same, wss", ratio(results, wss, "finx_batch", "picows_count"), 0.7),
-        at_most("median latency at 1 k/s × picows", ratio(results, slow, "finx_stream", "picows_typed", "p50"), 1.3),
-        at_most("99 % of it × picows", ratio(results, slow, "finx_stream", "picows_typed", "p99"), 2),
+        at_least("on_batch × picows, wss", ratio(results, wss, "finx_batch", "picows_count"), 0.7),
+        at_most("median latency at 1,000/s × picows", ratio(results, slow, "finx_stream", "picows_typed", "p50"), 1.3),
+        at_most("99th percentile × picows", ratio(results, slow, "finx_stream", "picows_typed", "p99"), 2),
         at_most("median × websocket-client", ratio(results, slow, "finx_stream", "websocket_client_json", "p50"), 1),
-        at_most("idle, % of a core", alone["idle"] * 100, 0.5),
-        at_most("import, ms over websocket and requests", alone["import_ms"], 120),
-        at_most("a page of 1000 rows of history, ms", alone["page_ms"], 2),
+        at_most("CPU time of an idle stream, % of a core", alone["idle"] * 100, 0.5),
+        at_most("import, ms more than websocket and requests", alone["import_ms"], 120),
+        at_most("a history page of 1000 rows, ms", alone["page_ms"], 2),
     ]
 
 
@@ -86,7 +86,7 @@ def table(results: Results, facts: dict[str, Any], alone: dict[str, float]) -> s
         "",
         ", ".join(f"{name} {version}" for name, version in facts["versions"].items()) + ".",
         "",
-        "| What | measured | wanted | |",
+        "| Quantity | Measured | Target | Met |",
         "|---|---:|---:|---|",
         *(
             f"| {words} | {value:.2f} | {limit} | {'yes' if holds else 'no'} |"
@@ -103,7 +103,7 @@ def _latency_table(title: str, clients: dict[str, list[dict[str, float]]]) -> li
     return [
         f"### {title.capitalize()}",
         "",
-        "| Client | median µs | 90 % | 99 % |",
+        "| Client | Median µs | 90th percentile | 99th percentile |",
         "|---|---:|---:|---:|",
         *(
             f"| {NAMES[name]} | {median(runs, 'p50'):.0f} | {median(runs, 'p90'):.0f} | {median(runs, 'p99'):.0f} |"
@@ -117,7 +117,7 @@ def _throughput_table(title: str, clients: dict[str, list[dict[str, float]]]) ->
     lines = [
         f"### {TITLES[title]}",
         "",
-        "| Client | k msg/s | × websocket-client | × picows | CPU s per million | peak MB |",
+        "| Client | k msg/s | × websocket-client | × picows | CPU s per million | Peak MB |",
         "|---|---:|---:|---:|---:|---:|",
     ]
     for name, runs in clients.items():

@@ -1,4 +1,4 @@
-"""A BitMEX order book, kept up to date: the best prices of the sandbox's market, sorted. No key, no network."""
+"""A BitMEX order book, kept up to date and sorted. It uses the sandbox, without a key or a network."""
 
 from finx_sync.venues.bitmex import BitmexStream, TableItem
 
@@ -8,7 +8,7 @@ lines: list[str] = []
 
 @stream.on_table("orderBookL2", "XBTUSD")
 def show(row: TableItem) -> None:
-    """Runs on the dispatch thread for every level that changes, after the book has been updated."""
+    """Print the best prices. Called on the dispatch thread for each changed level, after the book was updated."""
     if row.action == "partial" or len(lines) == 5:
         return
     book = stream.storage.order_book("XBTUSD")

@@ -1,6 +1,6 @@
-"""A bot on websocket-client: only its import has changed.
+"""A bot that was written for websocket-client; only its import has changed.
 
-`finx_sync.WebSocketApp` has the constructor, the callbacks and the `run_forever` of `websocket.WebSocketApp`. It is
+`finx_sync.WebSocketApp` has the same constructor, callbacks and `run_forever` as `websocket.WebSocketApp`. It is
 strict about the protocol, and reads many times faster.
 """
 
@@ -13,12 +13,12 @@ prices: list[float] = []
 
 
 def on_open(ws: WebSocketApp) -> None:
-    """Ask for a spot rate."""
+    """Subscribe to a spot rate."""
     ws.send(json.dumps({"APIKey": "sandbox-key", "functionName": "getSpotRates", "pair": "BTC:USDC"}))
 
 
 def on_message(ws: WebSocketApp, message: str) -> None:
-    """Called on the thread of run_forever, as with websocket-client."""
+    """Print a price. Called on the thread of `run_forever`, as with websocket-client."""
     prices.append(float(json.loads(message)["price"]))
     print("BTC:USDC", prices[-1])
     if len(prices) == 5:
@@ -26,12 +26,12 @@ def on_message(ws: WebSocketApp, message: str) -> None:
 
 
 def on_error(ws: WebSocketApp, error: Exception) -> None:
-    """Called with every error, including those of the other callbacks."""
+    """Print an error; exceptions in the other callbacks arrive here too."""
     print("error:", error)
 
 
 def on_close(ws: WebSocketApp, code: int | None, reason: str | None) -> None:
-    """Called with the close code and the reason."""
+    """Print the close code and the reason."""
     print("closed", code, reason)
 
 

@@ -1,4 +1,4 @@
-"""First ticks: the shortest program that does something. No key is needed, the sandbox runs inside this process."""
+"""The shortest useful program. It needs no key, because the sandbox runs inside this process."""
 
 from finx_sync import ContractTick, StreamManager
 
@@ -7,7 +7,7 @@ stream = StreamManager(environment="sandbox")
 
 @stream.on_contract
 def show(tick: ContractTick) -> None:
-    """Runs on the stream's dispatch thread, once for every tick, in order."""
+    """Print a tick. Called on the stream's dispatch thread, once for each tick, in order."""
     print(f"{tick.instrument_name}  mark {tick.mark_price} BTC  iv {tick.mark_iv} %  delta {tick.delta}")
 
 

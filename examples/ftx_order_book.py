@@ -1,4 +1,4 @@
-"""An FTX order book whose every update is verified by its checksum, against the sandbox. No key, no network."""
+"""An FTX order book whose updates are verified by a checksum. It uses the sandbox, without a key or a network."""
 
 from finx_sync.venues.ftx import FtxOrderBook, FtxStream
 
@@ -8,7 +8,7 @@ lines: list[str] = []
 
 @stream.on_orderbook("BTC-PERP")
 def show(book: FtxOrderBook) -> None:
-    """Runs on the dispatch thread after each change, with the whole book."""
+    """Print the best prices. Called on the dispatch thread with the whole book, after each change."""
     if len(lines) < 5:
         (bid, bid_size), (ask, ask_size) = book.bids[0], book.asks[0]
         lines.append(f"{bid_size:>8.4f} @ {bid:.1f} | {ask:.1f} @ {ask_size:<8.4f} checksum {book.checksum}")

@@ -1,6 +1,7 @@
-"""An FTX account: every change of its orders, and its fills, each exactly once.
+"""An FTX account: every change of its orders and every fill, each exactly once.
 
-In the sandbox a robot trades on every account. Elsewhere: ``FtxStream(key, secret, url="wss://host/ws/")``.
+In the sandbox, a robot trades on every account. For another server, use
+``FtxStream(key, secret, url="wss://host/ws/")``.
 """
 
 from finx_sync.venues.ftx import FtxFill, FtxOrder, FtxStream
@@ -10,14 +11,14 @@ stream = FtxStream("sandbox-key", "sandbox-secret", environment="sandbox")
 
 @stream.on_order
 def ordered(order: FtxOrder) -> None:
-    """A closed order was filled or cancelled: its filled size shows which."""
+    """Print a change of an order. A closed order was filled or cancelled; its filled size shows which."""
     end = "" if order.status != "closed" else ": filled" if order.is_filled else ": cancelled"
     print(f"order  {order.side:4} {order.size} {order.market} at {order.price} {order.status}{end}")
 
 
 @stream.on_fill
 def filled(fill: FtxFill) -> None:
-    """Comes right after the change of its order."""
+    """Print a fill, which comes right after the change of its order."""
     print(f"filled {fill.side:4} {fill.size} {fill.market} at {fill.price}, fee {fill.fee:.2f} {fill.fee_currency}")
 
 

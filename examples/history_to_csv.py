@@ -1,4 +1,4 @@
-"""Write a complete morning of ticks, fetched over several connections at once, to a CSV file, and print its bars.
+"""Fetch all ticks of a morning over several connections, write them to a CSV file, and print hourly bars.
 
 Usage: python history_to_csv.py [FILE]
 """

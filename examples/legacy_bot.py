@@ -1,7 +1,7 @@
-"""A legacy bot: its handler was written for dictionaries, and works without a change.
+"""An existing bot whose handler was written for dictionaries, and works without a change.
 
-Ticks support `[]`, `get`, `in`, `keys`, `items` and `to_dict` like the JSON's dictionary, with numbers instead of
-strings. A field that is missing on the wire raises KeyError: a perpetual has no delta.
+Ticks support `[]`, `get`, `in`, `keys`, `items` and `to_dict` like a dictionary of the JSON, with numbers instead of
+strings. `[]` raises KeyError for a field that the message lacks: a perpetual, for example, has no delta.
 """
 
 from typing import Any
@@ -13,13 +13,13 @@ seen: set[str] = set()
 
 
 def on_tick(msg: Any) -> None:
-    """The bot's old handler."""
+    """Handle a tick: the bot's unchanged handler."""
     if "delta" in msg and msg["delta"] is not None:
         position["delta"] = 10 * float(msg["delta"])
     seen.add(msg["instrument_name"])
     print(msg["instrument_name"], msg["mark_price"], msg.get("delta", "no delta"), len(msg.to_dict()), "fields")
     if len(seen) == 2:
-        stream.stop()  # in a handler, stop returns at once
+        stream.stop()  # in a handler, stop() returns at once
 
 
 stream = StreamManager(environment="sandbox")

@@ -1,6 +1,6 @@
-"""Real options without a key, from Deribit's public feed: live prices of the calls nearest to the money.
+"""Live prices of the calls nearest to the money, from Deribit's public feed, without a key.
 
-`python real_options.py` needs the internet; `python real_options.py --offline` uses the sandbox.
+`python real_options.py` needs internet access; `python real_options.py --offline` uses the sandbox.
 """
 
 import sys
@@ -18,7 +18,7 @@ options.sort(key=lambda option: abs((option.strike or 0.0) - spot))
 
 @stream.on_contract
 def show(tick: ContractTick) -> None:
-    """Runs on the stream's dispatch thread, once for every tick, in order."""
+    """Print a tick. Called on the stream's dispatch thread, once for each tick, in order."""
     print(f"{tick.instrument_name}  mark {tick.mark_price} BTC  iv {tick.mark_iv} %  delta {tick.delta}")
 
 

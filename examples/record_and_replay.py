@@ -1,4 +1,4 @@
-"""Record a few seconds of the feed to a file, and replay them to the same handlers with the same times.
+"""Record a few seconds of the feed to a file, and replay them to the same handler with the same times.
 
 Usage: python record_and_replay.py [FILE]
 """

@@ -1,4 +1,4 @@
-"""A REPL session without callbacks. Type these lines one by one."""
+"""A session in the REPL, without callbacks. Type these lines one by one."""
 
 from finx_sync import StreamManager
 
@@ -12,7 +12,7 @@ print(stream)
 for tick in stream.take(3, timeout=10):
     print(tick.datetime, tick.name)
 
-# Wait for something to happen.
+# Wait for a tick that fulfils a condition.
 tick = stream.wait_for(lambda tick: tick.name == "ETH:USDC", timeout=10)
 print("ETH trades at", tick.price, "on", tick.exchange)
 
@@ -20,7 +20,7 @@ print("ETH trades at", tick.price, "on", tick.exchange)
 option = stream.latest("BTC-26AUG22-20000-C")
 print("delta", option.delta, "vega", option.vega)
 
-# An iterator with its own queue; handlers are not delayed if you stop reading it.
+# An iterator has its own queue, so handlers are not delayed if you stop reading it.
 with stream.ticks("BTC:USDC", timeout=10) as prices:
     print("two prices:", next(prices).price, next(prices).price)
 

@@ -1,4 +1,4 @@
-"""Draw BTC's volatility smile, and list the options that are quoted furthest from their mark."""
+"""Plot BTC's volatility smile, and list the options whose quotes are furthest from their mark."""
 
 import sys
 
@@ -18,4 +18,4 @@ print(f"the smile of {expiry:%d %b %Y} is in {path}")
 
 smile = smile.assign(off=((smile["bid_iv"] + smile["ask_iv"]) / 2 - smile["mark_iv"]).abs())
 for (strike, side), row in smile.nlargest(3, "off").iterrows():
-    print(f"{strike:,.0f} {side}: marked {row['mark_iv']:.1f} %, quoted {row['bid_iv']:.1f} to {row['ask_iv']:.1f} %")
+    print(f"{strike:,.0f} {side}: mark {row['mark_iv']:.1f} %, quotes {row['bid_iv']:.1f} to {row['ask_iv']:.1f} %")

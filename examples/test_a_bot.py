@@ -1,6 +1,6 @@
-"""A test of a bot under faults: `pytest examples/test_a_bot.py`, with `pip install "finx-sync[testing]"`.
+"""A test of a bot under faults. It needs `pip install "finx-sync[testing]"`; run `pytest examples/test_a_bot.py`.
 
-The fixtures come with finx-sync. The bot is a plain program that does not know them: it reads FINX_URL and
+The fixtures come with finx-sync. The bot is an ordinary program that does not use them. It reads FINX_URL and
 FINX_API_KEY, which the fixture `finx_environment` sets to those of a sandbox behind a proxy.
 """
 
@@ -20,7 +20,7 @@ class Bot:
         self.stream.subscribe_contract("BTC-26AUG22-20000-C")
 
     def on_tick(self, tick: ContractTick) -> None:
-        """Called with every tick."""
+        """Remember the lowest price."""
         if tick.mark_price is not None:
             self.lowest = min(self.lowest, tick.mark_price)
 
@@ -36,11 +36,11 @@ class Bot:
     ids=repr,
 )
 def test_bot_comes_back(faults: tuple[Fault, ...], finx_environment: str, fault_proxy: FaultProxy) -> None:
-    """The bot gets ticks again, on a new connection, and never gets corrupted data."""
+    """Check that the bot gets ticks again on a new connection, and never gets corrupted data."""
     bot = Bot()
     with bot.stream:
         fault_proxy.inject(*faults)
-        # Each of these faults costs one connection.
+        # Each of these faults ends one connection.
         bot.stream.wait_for(lambda tick: fault_proxy.accepted == 1 + len(faults), timeout=30)
     assert len(fault_proxy.effects) == len(faults)
     assert 0 < bot.lowest < 1

@@ -1,4 +1,4 @@
-"""finx_sync: live market data into plain Python callbacks, without an event loop."""
+"""finx_sync: live market data in plain Python callbacks, without an event loop."""
 
 from finx_sync.errors import (
     AuthorizationError,
@@ -24,6 +24,7 @@ from finx_sync.errors import (
     ProxyError,
     RateLimitedError,
     RecordingError,
+    RelayError,
     ServerRefusedError,
     SlowConsumerError,
     StaleDataError,
@@ -55,6 +56,7 @@ from finx_sync.oneshot import (
     option_chain,
 )
 from finx_sync.pricing import Greeks, Instrument, calculate_greeks, parse_instrument
+from finx_sync.relay.relay import Relay
 from finx_sync.session.backoff import Backoff
 from finx_sync.state import State, StateChange
 from finx_sync.stream.stats import Stats
@@ -95,6 +97,8 @@ __all__ = [
     "ProxyError",
     "RateLimitedError",
     "RecordingError",
+    "Relay",
+    "RelayError",
     "ServerRefusedError",
     "SlowConsumerError",
     "SpotTick",

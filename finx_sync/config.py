@@ -25,14 +25,17 @@ from finx_sync.spelling import nearest
 
 __all__ = [
     "ENVIRONMENTS",
+    "FEED_SCHEMES",
     "SANDBOX",
     "SANDBOX_KEY",
     "SANDBOX_SECRET",
     "Account",
     "KeySource",
+    "account_of",
     "address_of",
     "check_secrecy",
     "checked_url",
+    "is_feed_url",
     "is_loopback",
     "read_account",
     "read_address",
@@ -40,6 +43,16 @@ __all__ = [
     "read_grid_account",
     "read_settings",
 ]
+
+FEED_SCHEMES: Final = (
+    "redis",
+    "rediss",
+    "redis+sentinel",
+    "rediss+sentinel",
+    "redis+cluster",
+    "rediss+cluster",
+)
+"""The schemes of a relay's feed on Redis; those that begin with "rediss" use TLS."""
 
 SANDBOX: Final = "sandbox"
 SANDBOX_KEY: Final = "sandbox-key"
@@ -74,13 +87,16 @@ class Account:
         base_url: ``wss://host``; None for the embedded sandbox, which is started when needed.
         key: the API key, or a venue's own credentials, or a function that returns either; never shown.
             `Stream.rotate_key` replaces it.
+        feed: the URL of a relay's feed on Redis that the stream reads; None for a stream from `base_url` itself, which
+            functions are called at in any case.
     """
 
     base_url: str | None
     key: Any
+    feed: str | None = None
 
     def __repr__(self) -> str:
-        return f"Account({redact(self.base_url or SANDBOX)})"
+        return f"Account({redact(self.feed or self.base_url or SANDBOX)})"
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "key":  # also when `Stream.rotate_key` replaces it
@@ -101,6 +117,32 @@ class Account:
         if not key or (isinstance(key, str) and not key.strip()):
             raise ConfigError("the api_key function returned no key; it must return a non-empty string")
         return key
+
+
+def is_feed_url(url: object) -> bool:
+    """Return whether a URL names a relay's feed on Redis rather than a venue's server."""
+    scheme, mark, _ = url.partition("://") if isinstance(url, str) else ("", "", "")
+    return bool(mark) and scheme.lower() in FEED_SCHEMES
+
+
+def account_of(
+    venue: str,
+    environments: Mapping[str, str | None],
+    environment: str | None,
+    url: str | None,
+    example: str,
+) -> Account:
+    """Return the account of a venue's stream, with its address and still without credentials; see `address_of`.
+
+    A URL of a relay's feed is the account's `feed`; then the address is the environment's, or "" if there is none.
+
+    Raises:
+        ConfigError: as for `address_of`.
+    """
+    if url is None or not is_feed_url(url):
+        return Account(address_of(venue, environments, environment, url, example), None)
+    has_address = environment is not None or PRODUCTION in environments
+    return Account(address_of(venue, environments, environment, None, example) if has_address else "", None, url)
 
 
 def address_of(
@@ -161,7 +203,9 @@ def read_account(api_key: KeySource | None = None, environment: str | None = Non
     Args:
         api_key: the key; None for ``FINX_API_KEY``.
         environment: a name in `ENVIRONMENTS`; None for ``FINX_ENVIRONMENT``, else "production".
-        url: the base URL of another server; None for ``FINX_URL``. Takes precedence over the environment's.
+        url: the base URL of another server; None for ``FINX_URL``. Takes precedence over the environment's. A relay's
+            feed is only streamed from, which takes no key: a missing one is reported by the first function that needs
+            it.
 
     Raises:
         MissingKeyError: there is no key.
@@ -170,12 +214,15 @@ def read_account(api_key: KeySource | None = None, environment: str | None = Non
     settings = _Settings(is_optional=api_key is not None)
     chosen = environment or settings.get("FINX_ENVIRONMENT") or PRODUCTION
     address = url if url is not None else (None if environment else settings.get("FINX_URL"))
-    base_url = address_of("finx", ENVIRONMENTS, chosen, address or None, "wss://ws.finx.io")
+    account = account_of("finx", ENVIRONMENTS, chosen, address or None, "wss://ws.finx.io")
     if chosen.removeprefix("finx-") == SANDBOX and api_key is None:
-        return Account(base_url, SANDBOX_KEY)  # a real key has no business in the sandbox
-    account = Account(base_url, _key(api_key, settings))
-    if address and url is None:
-        _check_sources("FINX_URL", base_url or "", settings, api_key)
+        account.key = SANDBOX_KEY  # a real key has no business in the sandbox
+    elif account.feed is None:
+        account.key = _key(api_key, settings)
+        if address and url is None:
+            _check_sources("FINX_URL", account.base_url or "", settings, api_key)
+    else:
+        account.key = _key_at_call(api_key, settings)
     return account
 
 
@@ -247,6 +294,19 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host.lower() == "localhost"
+
+
+def _key_at_call(given: KeySource | None, settings: _Settings) -> KeySource:
+    """Return the key; if there is none, a function that says so when it is needed."""
+    try:
+        return _key(given, settings)
+    except MissingKeyError as error:
+        text = str(error)
+
+    def missing() -> str:
+        raise MissingKeyError(text)
+
+    return missing
 
 
 def _key(given: KeySource | None, settings: _Settings) -> KeySource:

@@ -1,4 +1,4 @@
-"""The sandbox inside this process: shared by all its users, and running as long as there is one. Any thread."""
+"""The sandbox inside this process: shared by all its users, and running as long as it has any. Any thread."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class _EmbeddedSandbox:
 
     def acquire(self) -> str:
         """Return the sandbox's base URL; start it for the first user."""
-        from finx_sync.sandbox import Sandbox  # an extra, and slow to import: only when asked for
+        from finx_sync.sandbox import Sandbox  # an extra, and slow to import: only when needed
 
         with self._lock:
             if self._server is None:
@@ -47,7 +47,7 @@ class _EmbeddedSandbox:
                 server.stop()
 
     def forked(self) -> None:
-        """Forget the parent's sandbox in the child of a fork, which lacks its thread; the next user starts another."""
+        """Forget the parent's sandbox in a forked child, which lacks its thread; the next user starts another."""
         self._lock = threading.Lock()
         self._of_parent, self._server, self._users = self._server, None, 0
 

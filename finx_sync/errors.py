@@ -6,38 +6,40 @@
     ├── ConfigError(ValueError)             an unknown environment, a bad URL or option
     │   └── MissingKeyError                 no API key was given, and none is set
     ├── InvalidInputError(ValueError)       a bad pair, date, time, instrument name or timeout
-    ├── HandlerError(TypeError)             not callable, or it does not take one argument
+    ├── HandlerError(TypeError)             a handler is not callable, or does not take one argument
     ├── SlowConsumerError                   overflow="error": the handlers fell too far behind
     ├── StaleDataError                      `guard`: the newest message of a name is too old to act on
-    ├── SubscriptionRefusedError            the server does not grant a subscription: it is not asked for again
-    ├── HandlerRaisedError                  given to `on_error`: a handler raised; its exception is the cause
+    ├── SubscriptionRefusedError            the server refused a subscription, which is not requested again
+    ├── HandlerRaisedError                  passed to `on_error`: a handler raised; its exception is the cause
     ├── MissingExtraError(ImportError)      an optional part is not installed
-    ├── UsageError(RuntimeError)            right call, wrong moment or wrong thread
+    ├── UsageError(RuntimeError)            a valid call at the wrong time or on the wrong thread
     ├── UnsupportedError(NotImplementedError) this service has no such function
-    ├── StreamTimeoutError(TimeoutError)    a wait ended before what it waited for came
+    ├── StreamTimeoutError(TimeoutError)    a wait took longer than its timeout
     ├── ConnectError(ConnectionError)       no connection could be opened
     │   ├── NameResolutionError             the host name has no address
     │   ├── ConnectTimeoutError(TimeoutError)
     │   ├── TLSError                        the certificate or the TLS handshake was refused
     │   ├── ProxyError                      the proxy refused or is unreachable
-    │   └── HandshakeError                  the server answered the upgrade with something else
+    │   └── HandshakeError                  the server did not accept the websocket upgrade
     ├── AuthorizationError(PermissionError) the key was refused: never retried
     ├── ConnectionLostError(ConnectionError) an open connection ended
     │   ├── PeerTimeoutError(TimeoutError)  the peer stopped answering pings
-    │   └── ProtocolError                   the peer broke RFC 6455; carries the close code we sent
-    ├── ChecksumError                       an order book is not the server's; it is asked for anew
-    ├── UnreadableMessageError(ValueError)  a payload that is no message of this service
-    ├── RecordingError(ValueError)          a file is no recording, or one of another version
+    │   └── ProtocolError                   the peer violated RFC 6455; carries the close code we sent
+    ├── ChecksumError                       an order book differs from the server's; it is requested again
+    ├── UnreadableMessageError(ValueError)  a payload is not a message of this service
+    ├── RelayError                          passed to `on_error`: a relay cannot write to Redis; it keeps trying
+    ├── RecordingError(ValueError)          a file is not a recording, or was written by another version
     ├── InternalError(RuntimeError)         a defect of this library
     └── FunctionError                       a blocking function failed
         ├── FunctionTimeoutError(TimeoutError)
-        ├── ServerRefusedError              the server answered with an error object, or an HTTP status of one
+        ├── ServerRefusedError              the server answered with an error object or an HTTP error status
         │   └── RateLimitedError            too many calls; carries how long to wait
-        ├── UnexpectedReplyError            the server answered with a shape we do not know
-        └── IncompleteHistoryError          a history that is not proven complete, and was wanted so
+        ├── UnexpectedReplyError            the answer has an unknown structure
+        └── IncompleteHistoryError          `strict` was set, and the history is not proven complete
 
-Texts say what happened and what to do about it. Data is in attributes. No text ever holds a key, and each is one line:
-whatever came from outside passes `finx_sync.redaction` first, and every text passes it again in the root's constructor.
+Texts say what happened and what to do about it. Data is in attributes. No text ever contains a key, and each is a
+single line: text from outside is cleaned by `finx_sync.redaction` first, and every text again in the root's
+constructor.
 """
 
 from __future__ import annotations
@@ -73,6 +75,7 @@ __all__ = [
     "ProxyError",
     "RateLimitedError",
     "RecordingError",
+    "RelayError",
     "ServerRefusedError",
     "SlowConsumerError",
     "StaleDataError",
@@ -88,24 +91,24 @@ __all__ = [
 EXCERPT_LENGTH = 200
 """Characters of a payload that an error text may quote."""
 LONGEST_COMPLAINT = 1000
-"""Characters of a server's complaint that are kept."""
+"""Characters of a server's error text that are kept."""
 
 
 class FinxSyncError(Exception):
-    """The root: ``except FinxSyncError`` catches whatever this library raises on purpose.
+    """The root: ``except FinxSyncError`` catches everything that this library raises on purpose.
 
     Every error can be pickled and copied, whatever it carries: process pools pickle what their workers raise, and
     would hang or break otherwise. Its type, text, attributes, notes and causes are kept; an attribute or a foreign
-    exception that cannot be pickled becomes a text that describes it.
+    exception that cannot be pickled is replaced by a text that describes it.
 
     Attributes:
-        history: where a call that fetches tick history has failed, what it had by then; None elsewhere.
+        history: if a call that fetches tick history failed, the part it had fetched by then; None otherwise.
     """
 
     history: Any = None
 
     def __init__(self, *args: Any) -> None:
-        # Texts quote names, reasons and other errors, which may come from a server: no known secret, one line.
+        # Texts quote names, reasons and other errors, which may come from a server: remove secrets and line breaks.
         super().__init__(*(sealed(one) if isinstance(one, str) else one for one in args))
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -115,7 +118,7 @@ class FinxSyncError(Exception):
         return _rebuilt, (type(self), args), (state, causes_of(self, FinxSyncError), self.__suppress_context__)
 
     def __setstate__(self, state: Any) -> None:
-        """What `__reduce__` has put aside."""
+        """Restore what `__reduce__` saved."""
         attributes, causes, suppress = state
         for name, value in attributes.items():
             setattr(self, name, value)
@@ -129,7 +132,7 @@ class FinxSyncError(Exception):
         def deep(value: Any) -> Any:
             try:
                 return copy.deepcopy(value, memo)
-            except Exception:  # noqa: BLE001  # whatever the object's own code raises: what cannot be copied is shared
+            except Exception:  # noqa: BLE001  # anything its own code raises: an object that cannot be copied is shared
                 return value
 
         return self._copied(deep, memo)
@@ -146,7 +149,7 @@ class FinxSyncError(Exception):
 
 
 def _rebuilt(kind: type[FinxSyncError], args: tuple[Any, ...]) -> FinxSyncError:
-    """An error of a kind, without its own `__init__`, but with that of the built-in exception that it is too."""
+    """Create an error of type `kind` without its own `__init__`, but with that of its built-in base class."""
     error = kind.__new__(kind, *args)
     super(FinxSyncError, error).__init__(*args)
     error.args = args
@@ -154,14 +157,14 @@ def _rebuilt(kind: type[FinxSyncError], args: tuple[Any, ...]) -> FinxSyncError:
 
 
 def _state(error: FinxSyncError) -> list[tuple[str, Any]]:
-    """Its attributes, and those of the built-in exception that it is too."""
+    """Return its attributes, including those of its built-in base class."""
     reduced: Any = super(FinxSyncError, error).__reduce__()
     state = reduced[2] if len(reduced) > 2 else None
     return list(state.items()) if state else []
 
 
 class ConfigError(FinxSyncError, ValueError):
-    """A setting is missing or makes no sense; raised by the call that was given it, before any I/O."""
+    """A setting is missing or invalid; raised by the call that received it, before any I/O."""
 
 
 class MissingKeyError(ConfigError):
@@ -169,7 +172,7 @@ class MissingKeyError(ConfigError):
 
 
 class InvalidInputError(FinxSyncError, ValueError):
-    """An argument cannot be right; raised before any I/O."""
+    """An argument is invalid; raised before any I/O."""
 
 
 class HandlerError(FinxSyncError, TypeError):
@@ -177,11 +180,11 @@ class HandlerError(FinxSyncError, TypeError):
 
 
 class HandlerRaisedError(FinxSyncError):
-    """What `on_error` is given when a handler raised; the handler's own exception is the `__cause__`.
+    """Passed to `on_error` when a handler raised; the handler's own exception is the `__cause__`.
 
     Attributes:
         handler: the function that raised.
-        message: what it was given.
+        message: the argument that it was called with.
     """
 
     def __init__(
@@ -193,16 +196,16 @@ class HandlerRaisedError(FinxSyncError):
 
 
 class SlowConsumerError(FinxSyncError):
-    """The handlers fell too far behind, and the overflow rule is "error"."""
+    """The handlers fell too far behind, and `overflow` is "error"."""
 
 
 class StaleDataError(FinxSyncError):
-    """The newest message of a name is too old, or there is none: better no order than one on old prices.
+    """The newest message of a name is too old, or there is none: better no order than an order based on old prices.
 
     Attributes:
-        name: whose.
-        age: its age in seconds; None where there is no message, or where it lacks the venue's time.
-        by: whose time the age is counted from: "receipt" or "venue".
+        name: the contract, pair or market.
+        age: the message's age in seconds; None if there is no message, or if it lacks the venue's time.
+        by: the time that the age is counted from: "receipt" or "venue".
     """
 
     def __init__(
@@ -213,20 +216,20 @@ class StaleDataError(FinxSyncError):
         self.by = by
         whose = " by the venue's time" if by == "venue" else ""
         if age is None:
-            what = "does not say when it was so" if has_come else "has not come yet"
+            what = "carries no venue time" if has_come else "has not arrived yet"
         elif age < 0:
             what = f"is dated {-age:.2f} s ahead of this machine's clock"
         else:
             what = f"is {age:.2f} s old{whose}"
-        super().__init__(f"the newest message of {name} {what}; at most {max_age:g} s were allowed")
+        super().__init__(f"the newest message of {name} {what}; at most {max_age:g} s are allowed")
 
 
 class SubscriptionRefusedError(FinxSyncError):
-    """What `on_error` is given when the server refused a subscription; the stream no longer asks for it.
+    """Passed to `on_error` when the server refused a subscription; the stream does not request it again.
 
     Attributes:
-        kind, name: what was asked for.
-        said: what the server said, redacted and on one line; its first thousand characters.
+        kind, name: the kind and the name of the subscription.
+        said: the first thousand characters of what the server said, redacted and on one line.
     """
 
     def __init__(self, kind: str, name: str, said: str) -> None:
@@ -236,20 +239,20 @@ class SubscriptionRefusedError(FinxSyncError):
         what = name if name == kind else f"{kind} {name}"
         super().__init__(
             f"the server refused the subscription {what} and said {excerpt(said, LONGEST_COMPLAINT)!r}; "
-            "it is not asked for again"
+            "it is not requested again"
         )
 
 
 class ChecksumError(FinxSyncError):
-    """What `on_error` is given when an order book does not have the checksum that the server sent with an update.
+    """Passed to `on_error` when an order book does not have the checksum that the server sent with an update.
 
     Attributes:
-        market: whose book.
+        market: the book's market.
     """
 
     def __init__(self, market: str) -> None:
         super().__init__(
-            f"the order book of {market} does not have the server's checksum; it is dropped and asked anew"
+            f"the order book of {market} does not match the server's checksum; it is dropped and requested again"
         )
         self.market = market
 
@@ -259,19 +262,19 @@ class InternalError(FinxSyncError, RuntimeError):
 
 
 class MissingExtraError(FinxSyncError, ImportError):
-    """An optional part of the library is not installed; the text holds the pip command."""
+    """An optional part of the library is not installed; the text contains the pip command."""
 
 
 class UsageError(FinxSyncError, RuntimeError):
-    """The call is right, but not now (already running, never started) or not on this thread."""
+    """The call is valid, but not now (already running, never started) or not on this thread."""
 
 
 class UnsupportedError(FinxSyncError, NotImplementedError):
-    """The service that the stream is connected to has nothing like the function; raised before any I/O."""
+    """The service that the stream connects to has no such function; raised before any I/O."""
 
 
 class StreamTimeoutError(FinxSyncError, TimeoutError):
-    """`wait_for`, `take` or `start` waited as long as it was asked to."""
+    """`wait_for`, `take` or `start` took longer than its timeout."""
 
 
 class ConnectError(FinxSyncError, ConnectionError):
@@ -279,7 +282,7 @@ class ConnectError(FinxSyncError, ConnectionError):
 
 
 class NameResolutionError(ConnectError):
-    """The host name could not be turned into an address."""
+    """The host name could not be resolved to an address."""
 
 
 class ConnectTimeoutError(ConnectError, TimeoutError):
@@ -287,18 +290,18 @@ class ConnectTimeoutError(ConnectError, TimeoutError):
 
 
 class TLSError(ConnectError):
-    """The server's certificate was not accepted, or TLS could not be agreed on."""
+    """The server's certificate was not accepted, or the TLS handshake failed."""
 
 
 class ProxyError(ConnectError):
-    """The proxy refused the connection, or cannot be reached."""
+    """The proxy refused the connection, or could not be reached."""
 
 
 class HandshakeError(ConnectError):
     """The server answered the websocket upgrade with something other than 101.
 
     Attributes:
-        status_code: the HTTP status, or None where the answer was no HTTP at all.
+        status_code: the HTTP status, or None if the answer was not HTTP.
         headers: the response headers, names in lower case.
     """
 
@@ -309,14 +312,14 @@ class HandshakeError(ConnectError):
 
 
 class AuthorizationError(FinxSyncError, PermissionError):
-    """The server refused the key; the stream does not retry it."""
+    """The server refused the key; the stream does not try again."""
 
 
 class ConnectionLostError(FinxSyncError, ConnectionError):
     """An open connection ended.
 
     Attributes:
-        code: the close code of RFC 6455 7.4; 1006 where the peer vanished without a close frame.
+        code: the close code of RFC 6455 7.4; 1006 if the connection ended without a close frame.
         reason: the peer's reason, redacted and on one line; often empty.
     """
 
@@ -327,11 +330,11 @@ class ConnectionLostError(FinxSyncError, ConnectionError):
 
 
 class PeerTimeoutError(ConnectionLostError, TimeoutError):
-    """The peer answered no ping within `ping_timeout`."""
+    """The peer did not answer a ping within `ping_timeout`."""
 
 
 class ProtocolError(ConnectionLostError):
-    """The peer sent what RFC 6455 forbids; `code` is the close code that we answered with."""
+    """The peer violated RFC 6455; `code` is the close code that we answered with."""
 
 
 class UnreadableMessageError(FinxSyncError, ValueError):
@@ -346,12 +349,16 @@ class UnreadableMessageError(FinxSyncError, ValueError):
         super().__init__(f"{excerpt(why, EXCERPT_LENGTH)}; the message begins {excerpt(payload, EXCERPT_LENGTH)!r}")
 
 
+class RelayError(FinxSyncError):
+    """What `on_error` is given when a relay cannot write to Redis, or has been replaced; the relay goes on trying."""
+
+
 class RecordingError(FinxSyncError, ValueError):
-    """A file is no recording of this library, or was written by another version of it."""
+    """A file is not a recording of this library, or was written by another version of it."""
 
 
 class FunctionError(FinxSyncError):
-    """A blocking function could not return what it was asked for."""
+    """A blocking function failed."""
 
 
 class FunctionTimeoutError(FunctionError, TimeoutError):
@@ -359,11 +366,11 @@ class FunctionTimeoutError(FunctionError, TimeoutError):
 
 
 class ServerRefusedError(FunctionError):
-    """The server answered with an error object, or with an HTTP status that is one.
+    """The server answered with an error object or with an HTTP error status.
 
     Attributes:
-        said: what the server said, redacted and on one line; its first thousand characters.
-        status_code: the HTTP status; None where there is none.
+        said: the first thousand characters of what the server said, redacted and on one line.
+        status_code: the HTTP status; None if there is none.
     """
 
     def __init__(self, function: str, said: Any, status_code: int | None = None) -> None:
@@ -373,28 +380,28 @@ class ServerRefusedError(FunctionError):
 
 
 class RateLimitedError(ServerRefusedError):
-    """The server got too many calls, and asked for a longer pause than the call had time for.
+    """The server received too many calls, and demanded a longer pause than the call's timeout allowed.
 
     Attributes:
-        retry_after: seconds to wait, as the server says; None where it does not.
+        retry_after: seconds to wait, as stated by the server; None if it did not say.
     """
 
     def __init__(self, function: str, said: Any, retry_after: float | None) -> None:
         super().__init__(function, said, 429)
         self.retry_after = retry_after
         if retry_after is not None:
-            self.args = (f"{self.args[0]}; it may be called again in {retry_after:g} s",)
+            self.args = (f"{self.args[0]}; call it again in {retry_after:g} s",)
 
 
 class UnexpectedReplyError(FunctionError):
-    """The server answered with a shape that no source describes; the text quotes its beginning."""
+    """The server's answer has a structure that no source describes; the text quotes its beginning."""
 
 
 class IncompleteHistoryError(FunctionError):
-    """Tick history that is not proven complete, where `strict` was asked for.
+    """A tick history is not proven complete, although `strict` was set.
 
     Attributes:
-        history: what there is; its `unproven` are the intervals.
+        history: the rows that were fetched; its `unproven` lists the intervals that are not proven complete.
     """
 
     def __init__(self, history: Any) -> None:
@@ -403,6 +410,6 @@ class IncompleteHistoryError(FunctionError):
         more = f" and {len(history.unproven) - 3} more" if len(history.unproven) > 3 else ""
         left_out = "".join(f"; {count} rows of {reason} were left out" for reason, count in history.discarded.items())
         super().__init__(
-            f"the history of {history.pair} is not proven complete in {shown}{more}{left_out}; its {len(history)} rows "
-            "are this error's `history`"
+            f"the history of {history.pair} is not proven complete in {shown}{more}{left_out}; the {len(history)} rows "
+            "that were fetched are in this error's `history`"
         )

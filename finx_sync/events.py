@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from finx_sync.errors import FinxSyncError
-from finx_sync.notices import GapReason
+from finx_sync.notices import Gap, GapReason
 from finx_sync.state import StateChange
 from finx_sync.venues.base import Request, Subscription
 
@@ -28,7 +28,9 @@ __all__ = [
     "ErrorOccurred",
     "Event",
     "FailureOccurred",
+    "GapReported",
     "HistoryFetched",
+    "LastValuesRead",
     "MessagesDropped",
     "NoticeGiven",
     "Reached",
@@ -275,6 +277,33 @@ class MessagesDropped(_Happened):
 
 
 @dataclass(frozen=True, slots=True)
+class GapReported(_Happened):
+    """A relay's feed says, or shows, that messages are missing at this position. Its connection stays open.
+
+    Attributes:
+        gap: the gap; without names it concerns all wanted subscriptions, else those of them that it names.
+    """
+
+    gap: Gap
+
+
+@dataclass(frozen=True, slots=True)
+class LastValuesRead(_Happened):
+    """A relay's feed is read for some subscriptions from this position on.
+
+    Attributes:
+        payloads: the newest messages that the relay had received until then. They become the last values; handlers do
+            not get them.
+        times: when the relay received each of them, UNIX seconds.
+        granted: the subscriptions that the feed contains.
+    """
+
+    payloads: tuple[bytes, ...]
+    times: tuple[float, ...]
+    granted: tuple[Subscription, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class TimerFired(_Happened):
     """Time has passed, so the pipeline checks what is due.
 
@@ -375,6 +404,8 @@ Event = (
     | ReplacementTookOver
     | StateChanged
     | MessagesDropped
+    | GapReported
+    | LastValuesRead
     | TimerFired
     | NoticeGiven
     | ErrorOccurred

@@ -1,9 +1,9 @@
-"""What becomes of open connections in the child of a fork: they stay the parent's.
+"""After a fork, leave the open connections to the parent.
 
-Two processes on one socket would tear each other's frames, and threads do not come along into the child. So there every
-inherited descriptor is closed at once (which the parent and its peers do not notice), and whatever had a connection
-refuses to be used. Locks that another thread held at the moment of the fork would never be released in the child:
-what is called in the child replaces those that it may meet.
+Two processes on one socket would corrupt each other's frames, and a fork copies no threads into the child. So the child
+closes every inherited descriptor at once (which the parent and its peers do not notice), and every object that had a
+connection refuses to be used. A lock that another thread held during the fork would never be released in the child:
+the functions called in the child replace the locks that they may need.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _watched: weakref.WeakKeyDictionary[Any, Callable[[Any], None]] = weakref.WeakKe
 
 
 def watch(thing: T, in_child: Callable[[T], None]) -> None:
-    """Have `in_child(thing)` called in every child, first thing, on its only thread, as long as `thing` lives."""
+    """Call `in_child(thing)` in every child, before any other code, on its only thread, as long as `thing` exists."""
     _watched[thing] = in_child
 
 
@@ -33,19 +33,19 @@ def _in_child() -> None:
         in_child(thing)
 
 
-if hasattr(os, "register_at_fork"):  # not on Windows, which knows no fork
+if hasattr(os, "register_at_fork"):  # Windows has no fork
     os.register_at_fork(after_in_child=_in_child)
 
 
 def is_disowned(thing: object) -> bool:
-    """Whether `thing` belongs to the parent; for what runs in the child without being asked for."""
+    """Return whether `thing` belongs to the parent; for code that also runs in the child, such as finalizers."""
     return hasattr(type(thing), "__orphan__")
 
 
 def disown(thing: object, why: str) -> None:
-    """From now on let every use of `thing` raise UsageError, only its repr not.
+    """Make every use of `thing`, except its repr, raise UsageError from now on.
 
-    Swapping the class covers every method, those of subclasses too, and costs nothing where nobody forks.
+    Replacing the class covers every method, also those of subclasses, and costs nothing without a fork.
     """
     kind = type(thing)
 
@@ -58,5 +58,5 @@ def disown(thing: object, why: str) -> None:
         return f"<{kind.__name__} of another process>"
 
     orphan = {"__getattribute__": refuse, "__repr__": show, "__module__": kind.__module__, "__orphan__": True}
-    _watched.pop(thing, None)  # a child of the child has no more to do
+    _watched.pop(thing, None)  # nothing is left to do in a child of the child
     thing.__class__ = type(kind.__name__, (kind,), orphan)

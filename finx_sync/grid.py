@@ -1,7 +1,7 @@
 """`Grid`: FinX's calculation grid, by websocket or by POST (finx-io SDK 0.2 to 2.0).
 
-The server describes its own methods. The SDK writes source code from that description and executes it; here it is data,
-to check a call against before it is sent, and nothing from a server is ever executed.
+The server describes its own methods. The SDK generates source code from that description and executes it. Here the
+description is data, used to check a call before it is sent; nothing from a server is ever executed.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ __all__ = ["Grid", "GridFunction"]
 
 LIST: Final = "list_api_functions"
 AUTHENTICATION_TIMEOUT: Final = 5.0
-"""Seconds; the SDK takes silence after a key for a refusal."""
+"""Seconds; like the SDK, the library takes silence after a key as a refusal."""
 Progress = Callable[[Mapping[str, Any]], object]
 
 
@@ -50,9 +50,9 @@ class GridFunction:
     """A method of the grid, as the server describes it.
 
     Attributes:
-        name: what to call.
-        required: parameters that a call must have.
-        optional: further ones, with their defaults as the server writes them: text, not values.
+        name: the method's name.
+        required: the parameters that a call must have.
+        optional: the optional parameters, with their defaults as the server's text, not as values.
     """
 
     name: str
@@ -67,7 +67,7 @@ class GridFunction:
         """Check a call's parameters.
 
         Raises:
-            InvalidInputError: one is missing, or unknown.
+            InvalidInputError: a parameter is missing or unknown.
         """
         missing = [name for name in self.required if name not in params]
         unknown = [name for name in params if name not in self.required and name not in self.optional]
@@ -75,26 +75,26 @@ class GridFunction:
             what = [
                 f"{', '.join(names)} {word}" for names, word in ((missing, "missing"), (unknown, "unknown")) if names
             ]
-            raise InvalidInputError(f"{self.name}: {'; '.join(what)}; it is {self}")
+            raise InvalidInputError(f"{self.name}: {'; '.join(what)}; call it as {self}")
 
 
 class Grid:
-    """FinX's calculation grid. Making one does no I/O; each call has a connection of its own, from any thread.
+    """FinX's calculation grid. The constructor does no I/O; each call uses its own connection. Any thread.
 
     Args:
-        api_key: the key, or a function that returns the current one; else ``FINX_API_KEY``.
-        environment: "production" or "sandbox" (embedded, no key needed); else ``FINX_ENVIRONMENT``.
-        url: another server, like "https://hedgefunds.finx.io"; else ``FINX_API_URL`` or ``FINX_API_ENDPOINT``.
+        api_key: the key, or a function that returns the current one; None means ``FINX_API_KEY``.
+        environment: "production" or "sandbox" (embedded, no key needed); None means ``FINX_ENVIRONMENT``.
+        url: another server, like "https://hedgefunds.finx.io"; None means ``FINX_API_URL`` or ``FINX_API_ENDPOINT``.
         via: "websocket" or "rest".
-        authentication_timeout: seconds of silence that mean that the key is refused (websocket).
+        authentication_timeout: seconds of silence after which the key counts as refused (websocket only).
         connect_timeout: seconds from name look-up to the open connection.
-        max_size: bytes of one answer.
+        max_size: the maximum size of an answer in bytes.
         proxy: as for `StreamManager`.
-        ssl_context: likewise.
-        allow_insecure: whether the key may go over http:// or ws:// to another machine, readable on the way.
+        ssl_context: as for `StreamManager`.
+        allow_insecure: whether the key may be sent unencrypted, over http:// or ws://, to another machine.
 
     Raises:
-        ConfigError: a missing key, an unknown environment, or an option that cannot be right.
+        ConfigError: the key is missing, the environment is unknown, or an option is invalid.
     """
 
     @takes_options()
@@ -116,7 +116,7 @@ class Grid:
         allow_insecure: bool = False,
     ) -> None:
         if via not in ("websocket", "rest"):
-            raise ConfigError(f"via is 'websocket' or 'rest', not {via!r}")
+            raise ConfigError(f"via is {via!r}; it must be 'websocket' or 'rest'")
         self._account = read_grid_account(api_key, environment, url)
         self._options = Options(
             proxy=proxy,
@@ -128,17 +128,20 @@ class Grid:
         check_secrecy(self._account.base_url, self._account.key, allow_insecure=allow_insecure)
         self._via = via
         self._authentication_timeout = checked_timeout(authentication_timeout)
-        self._lock = threading.Lock()  # guards _functions being replaced; held for assignments only
+        self._lock = threading.Lock()  # guards `_functions`; held only to read or replace it, never during I/O
         self._functions: dict[str, GridFunction] | None = None
 
     def __repr__(self) -> str:
         return f"<Grid {self._account!r} via {self._via}>"
 
     def list_functions(self, *, timeout: float = DEFAULT_TIMEOUT) -> list[GridFunction]:
-        """Ask which methods there are; later calls are checked against the answer.
+        """Fetch the list of methods; later calls are checked against it.
+
+        Args:
+            timeout: seconds for the whole call.
 
         Raises:
-            UnexpectedReplyError: the server describes them in another way.
+            UnexpectedReplyError: the server's description has an unknown structure.
             FinxSyncError: as `call`.
         """
         functions = _read_functions(self._ask(LIST, {}, checked_timeout(timeout), None))
@@ -149,24 +152,24 @@ class Grid:
     def call(
         self, method: str, /, *, timeout: float = DEFAULT_TIMEOUT, on_progress: Progress | None = None, **params: Any
     ) -> Any:
-        """Call a method, and get its result as plain JSON values.
+        """Call a method and return its result as plain JSON values.
 
-        The first call asks for the list of methods as well, to check its parameters before they are sent.
+        The first call also fetches the list of methods, to check its parameters before they are sent.
 
         Args:
             method: like "calculate_greeks".
             timeout: seconds for the whole call.
-            on_progress: called, on this thread, with what the server reports of a long calculation's progress.
-            params: the method's own; what JSON can hold, and dates, which are sent like "2022-06-15".
+            on_progress: called, on this thread, with the server's reports on the progress of a long calculation.
+            params: the method's parameters: JSON values, and dates, which are sent like "2022-06-15".
 
         Raises:
-            InvalidInputError: there is no such method, a parameter is missing or unknown, or JSON cannot hold it; or a
-                datetime is no whole day in UTC, which is what the grid knows.
-            FunctionTimeoutError: it took longer.
+            InvalidInputError: there is no such method; a parameter is missing, unknown or not a JSON value; or a
+                datetime is not a whole day in UTC, the only form of date that the grid accepts.
+            FunctionTimeoutError: the call took longer than `timeout`.
             AuthorizationError: the key was refused.
             ServerRefusedError: the server answered with an error.
-            ConnectError, ConnectionLostError: no connection, or it ended before the answer.
-            UnreadableMessageError, UnexpectedReplyError: the answer is not what the sources describe.
+            ConnectError, ConnectionLostError: there was no connection, or it ended before the answer.
+            UnreadableMessageError, UnexpectedReplyError: the answer differs from what the sources describe.
         """
         checked_name(method, "a method", "calculate_greeks")
         until = time.monotonic() + checked_timeout(timeout)
@@ -174,17 +177,17 @@ class Grid:
         try:
             json.dumps(params, allow_nan=False)
         except (TypeError, ValueError) as error:
-            raise InvalidInputError(f"{method}: a parameter is not what JSON can hold: {error}") from None
+            raise InvalidInputError(f"{method}: a parameter cannot be sent as JSON: {error}") from None
         if method.startswith("batch_"):
             raise InvalidInputError(
-                f"{method}: batches work by files whose form is not published; call {method[6:]} once for each"
+                f"{method}: batches use files whose format is not published; call {method[6:]} once for each security"
             )
         with self._lock:
             functions = self._functions
         if functions is None:
             functions = {one.name: one for one in self.list_functions(timeout=timeout)}
         if method not in functions and method != LIST:
-            raise InvalidInputError(f"the grid has no method {method!r}; it has {', '.join(functions)}")
+            raise InvalidInputError(f"the grid has no method {method!r}; choose one of {', '.join(functions)}")
         if method in functions:
             functions[method].check(params)
         return self._ask(method, params, max(until - time.monotonic(), 1e-3), on_progress)
@@ -208,7 +211,7 @@ class Grid:
             if talk.raised is not None:
                 raise talk.raised from None
             if talk.is_refused:
-                raise AuthorizationError(f"{method}: the grid did not take the key; check it") from None
+                raise AuthorizationError(f"{method}: the grid did not accept the key; check the key") from None
             raise
         if answer.get("error") is not None:
             raise ServerRefusedError(method, answer["error"])
@@ -235,7 +238,7 @@ class Grid:
 
 
 class _Talk:
-    """One call over a websocket of its own: the key, the call, the answer. All on the calling thread."""
+    """One call over its own websocket: the key, the call, the answer. All on the calling thread."""
 
     def __init__(self, message: dict[str, Any], patience: float, on_progress: Progress | None) -> None:
         self.method: str = message["api_method"]
@@ -248,7 +251,7 @@ class _Talk:
         self.raised: Exception | None = None
 
     def opened(self, app: WebSocketApp) -> None:
-        """The connection is open, and the key about to be sent."""
+        """Start the authentication timeout; the connection is open, and the key is about to be sent."""
         self._app = app
         app.call_later(self._patience, self._refuse)
 
@@ -259,21 +262,21 @@ class _Talk:
             self._app.abort()
 
     def read(self, text: str) -> dict[str, Any] | None:
-        """Take a message; returns the answer to the call, None for any other.
+        """Handle a message; return the answer to the call, or None for any other message.
 
         Raises:
-            UnreadableMessageError: it is no JSON object.
+            UnreadableMessageError: the message is not a JSON object.
         """
         try:
             message = json.loads(text)
         except (ValueError, RecursionError) as error:
-            raise UnreadableMessageError(f"{self.method}: not JSON: {error}", text) from None
+            raise UnreadableMessageError(f"{self.method}: the answer is not JSON: {error}", text) from None
         if not isinstance(message, dict):
-            raise UnreadableMessageError(f"{self.method}: no JSON object", text)
+            raise UnreadableMessageError(f"{self.method}: the answer is not a JSON object", text)
         if "is_authenticated" in message and not self._is_authorized:
             self._authenticated(message["is_authenticated"] is True)
         elif "data" in message or "error" in message:
-            # Another call's answer has no business on this connection, but the echo may be missing.
+            # An answer to another call does not belong on this connection; the echo of the cache key may be missing.
             return message if message.get("cache_key") in (None, self._message["cache_key"]) else None
         else:
             self._notify(message)
@@ -288,27 +291,27 @@ class _Talk:
             self._refuse()
 
     def _notify(self, message: dict[str, Any]) -> None:
-        """Pass progress on; a message of any other kind is not for us."""
+        """Call `on_progress` with a progress report; ignore messages of any other kind."""
         content = message.get("message", message)
         if self._on_progress is None or not isinstance(content, dict) or "progress" not in content:
             return
         try:
             self._on_progress(content)
-        except Exception as error:  # noqa: BLE001 - the user's own, which `call` raises as it is
+        except Exception as error:  # noqa: BLE001 - user code may raise anything; `call` raises it unchanged
             self.raised = error
             assert self._app is not None
             self._app.abort()
 
 
 def _with_dates_as_text(value: Any) -> Any:
-    """A parameter as JSON has it: a date, in a list too, as its text; anything else as it is."""
+    """Return a parameter with its dates, also those in lists, replaced by text; anything else stays unchanged."""
     if isinstance(value, (list, tuple)):
         return [_with_dates_as_text(one) for one in value]
     return read_day(value).isoformat() if is_date_or_time(value) else value
 
 
 def _cache_key(method: str, params: Mapping[str, Any]) -> list[list[str | None]]:
-    """What the server echoes: the SDK looks results up by it, we recognise our answer by it."""
+    """Return the key that the server echoes, by which a call recognises its answer (the SDK looks up results by it)."""
     security = params.get("security_id")
     name = f"{security}:{params.get('as_of_date')}:{method}" if security else method
     left_out = ("security_id", "as_of_date", "api_method", "input_file", "output_file")
@@ -329,5 +332,5 @@ def _read_functions(value: Any) -> dict[str, GridFunction]:
         ]
     except (TypeError, KeyError, AttributeError, InvalidInputError):
         shown = excerpt(repr(value), 200)
-        raise UnexpectedReplyError(f"{LIST}: the server describes its methods in another way: {shown}") from None
+        raise UnexpectedReplyError(f"{LIST}: the list of methods has an unknown structure: {shown}") from None
     return {function.name: function for function in functions}

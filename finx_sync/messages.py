@@ -1,8 +1,8 @@
-"""The typed messages that handlers are given, and how the wire's strings become numbers.
+"""The typed messages that handlers receive, and the conversion of the wire's strings to numbers.
 
-Every message is frozen and knows what the wire carried: attributes are typed and None where the wire was silent or sent
-an empty string; `[]`, `get`, `in`, `keys`, `items` and `to_dict` behave like the dictionary that the JSON was, with
-typed values, and raise KeyError for a field that was not there. So a bot written for dictionaries goes on.
+Every message is frozen and records which fields the wire carried: attributes are typed, and None if the field was
+absent or an empty string; `[]`, `get`, `in`, `keys`, `items` and `to_dict` behave like a dictionary of the JSON object
+with typed values, and `[]` raises KeyError for an absent field. So a bot written for dictionaries keeps working.
 
 Field names and order of FinX messages: FinX documentation, pages *Streams* and *Functions* (August 2022).
 """
@@ -35,20 +35,21 @@ UTC = dt.timezone.utc
 
 
 class _Empty(enum.Enum):
-    """The empty string on the wire, which stands for "no value"."""
+    """The empty string on the wire, which means "no value"."""
 
     EMPTY = ""
 
 
-# msgspec looks an enum's value up here while it decodes: an empty string becomes None in the same pass, where a hook or
-# a second decode would cost more than all the rest. About 30 % of real option tickers have such fields.
+# msgspec looks up enum values in this map while decoding, so an empty string becomes None in the same pass. A hook or a
+# second pass would cost more than the whole decoding. About 30 % of real option tickers have such fields.
 _Empty._value2member_map_[""] = None  # type: ignore[assignment]
 
 
 class Internal:
-    """The type of a field that is set here, for msgspec: no value on the wire is one, so no server can set it.
+    """The type, for msgspec, of a field that only this library sets: no value on the wire has it.
 
-    A message that tries is read field by field, as one that lacks fields is, and what it says there is ignored.
+    A message that carries such a field is read field by field, like a message that lacks fields, and the field is
+    ignored.
     """
 
 
@@ -65,10 +66,10 @@ if TYPE_CHECKING:
     StateReader = operator.attrgetter[Any]
 else:
     InternalFloat = InternalBool = InternalText = InternalNames = Internal
-    # msgspec reads "nan" and "inf" as numbers; a price is none of these.
+    # msgspec reads "nan" and "inf" as numbers, but a price is neither.
     Number = Annotated[float, msgspec.Meta(ge=-sys.float_info.max, le=sys.float_info.max)] | _Empty | None
     Integer = int | _Empty | None
-    # An empty text fails here, and the codec's second look turns it into None; it is rare.
+    # An empty text fails here, and the codec then decodes field by field and turns it into None; it is rare.
     Text = Annotated[str, msgspec.Meta(min_length=1)] | None
     Name = Annotated[str, msgspec.Meta(min_length=1)]
     NameReader = StateReader = operator.attrgetter
@@ -77,12 +78,12 @@ _Message = TypeVar("_Message", bound="Message")
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What all messages share.
+    """The base class of all messages.
 
     Attributes:
-        received_at: when the bytes were read from the socket, UNIX seconds (wall clock); 0.0 for a message that came
-            as the reply of a blocking function.
-        backfilled: True for a message that was fetched afterwards to fill a gap.
+        received_at: when the bytes were read from the socket, UNIX seconds (wall clock); 0.0 for a message returned
+            by a blocking function.
+        backfilled: True for a message that was fetched later to fill a gap.
         absent: wire names of the fields that this message did not carry.
     """
 
@@ -91,19 +92,19 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     absent: InternalNames = msgspec.field(default=(), name="@absent")
 
     name_of: ClassVar[NameReader]
-    """Reads `name` at the speed of C; for the dispatch thread."""
+    """Reads `name`, implemented in C; for the dispatch thread."""
     is_state: ClassVar[bool] = False
-    """Whether a newer message makes an older one of the same `state_of` worthless; else it is an event of its own."""
+    """Whether a newer message supersedes an older one with the same `state_of`; otherwise each message is an event."""
     state_of: ClassVar[StateReader]
-    """What distinguishes two states, such as name and exchange; for types with `is_state`."""
+    """Reads what distinguishes two states, such as name and exchange; for types with `is_state`."""
     venue_time_has_zone: ClassVar[bool] = True
-    """Whether `venue_time` can be compared with a clock; else only with itself."""
+    """Whether `venue_time` can be compared with a clock; otherwise only with other venue times."""
     _attributes: ClassVar[dict[str, str]] = {}
-    """Wire name to attribute name, in the order of the wire."""
+    """Maps wire names to attribute names, in the order of the wire."""
 
     @property
     def venue_time(self) -> float | None:
-        """When the venue says that this was so, UNIX seconds; None where it does not say, or says no time."""
+        """The venue's own time of the message, UNIX seconds; None if it is absent or invalid."""
         return None
 
     def __getitem__(self, name: str) -> Any:
@@ -121,26 +122,26 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return len(self._attributes) - len(self.absent)
 
     def get(self, name: str, default: Any = None) -> Any:
-        """The value of a wire field, or `default` where the wire did not carry it."""
+        """Return the value of a wire field, or `default` if the message did not carry it."""
         try:
             return self[name]
         except KeyError:
             return default
 
     def keys(self) -> list[str]:
-        """The wire names that this message carried, in their order."""
+        """Return the wire names that this message carried, in the order of the wire."""
         return [name for name in self._attributes if name not in self.absent]
 
     def values(self) -> list[Any]:
-        """The typed values, in the order of `keys`."""
+        """Return the typed values, in the order of `keys`."""
         return [self[name] for name in self.keys()]
 
     def items(self) -> list[tuple[str, Any]]:
-        """Pairs of wire name and typed value."""
+        """Return pairs of wire name and typed value."""
         return [(name, self[name]) for name in self.keys()]
 
     def to_dict(self) -> dict[str, Any]:
-        """The message as a plain dictionary of wire names and typed values."""
+        """Return the message as a plain dictionary of wire names and typed values."""
         return dict(self.items())
 
     def __repr__(self) -> str:
@@ -149,12 +150,12 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 def without_internal(row: dict[str, Any]) -> dict[str, Any]:
-    """What the wire may say: an object without the names of our own fields."""
+    """Return an object from the wire without the names of this library's own fields."""
     return {name: value for name, value in row.items() if not name.startswith("@")}
 
 
 def wire_fields(kind: type[_Message]) -> type[_Message]:
-    """Fill in `_attributes`: the class's own fields, its base's apart."""
+    """Fill in `_attributes` with the class's wire fields, without those of `Message`; a class decorator."""
     own = [field for field in msgspec.structs.fields(kind) if not field.encode_name.startswith("@")]
     kind._attributes = {field.encode_name: field.name for field in own}
     return kind
@@ -162,28 +163,30 @@ def wire_fields(kind: type[_Message]) -> type[_Message]:
 
 @wire_fields
 class ContractTick(Message, frozen=True, kw_only=True, gc=False):
-    """One contract's whole state: prices, volatilities, greeks.
+    """The complete state of one contract: prices, volatilities, greeks.
 
-    Prices of options are in the base currency (BTC for BTC options), volatilities in percent, amounts in contracts;
-    greeks as Deribit gives them: delta per unit, gamma per dollar, vega and rho per percentage point, theta per day.
-    Futures and perpetuals have no greeks, volatilities or underlying: those are None.
+    Prices of options are in the base currency (BTC for BTC options), volatilities in percent, amounts in contracts.
+    Greeks are as Deribit defines them: delta per unit, gamma per dollar, vega and rho per percentage point, theta per
+    day. Futures and perpetuals have no greeks, volatilities or underlying: those are None.
 
     Attributes:
         redis_key: FinX's key of the record; the same as `instrument_name`.
         underlying_price: price of the underlying future or synthetic forward, in dollars.
         underlying_index: name of that future.
-        timestamp: milliseconds since the UNIX epoch, as it came.
+        timestamp: milliseconds since the UNIX epoch, as received.
         state: "open" or "closed".
         settlement_price, min_price, max_price, mark_price, last_price: in the base currency.
         open_interest: contracts outstanding.
-        mark_iv, bid_iv, ask_iv: implied volatility in percent; 0 where there is no quote.
-        interest_rate: rate used for the greeks, a fraction.
+        mark_iv, bid_iv, ask_iv: implied volatility in percent; 0 if there is no quote.
+        interest_rate: the rate used for the greeks, as a fraction.
         instrument_name: like "BTC-26AUG22-20000-C".
         index_price, estimated_delivery_price: in dollars.
-        best_bid_price, best_ask_price: best quotes in the base currency; 0 or None where there is none.
+        best_bid_price, best_ask_price: best quotes in the base currency; 0 or None if there is none.
         best_bid_amount, best_ask_amount: their sizes.
         vega, theta, rho, gamma, delta: the greeks.
-        volume: traded in 24 hours; price_change: percent in 24 hours; low, high: lowest and highest price in 24 hours.
+        volume: amount traded in 24 hours.
+        price_change: percent in 24 hours.
+        low, high: lowest and highest price in 24 hours.
     """
 
     redis_key: Name
@@ -224,31 +227,31 @@ class ContractTick(Message, frozen=True, kw_only=True, gc=False):
 
     @property
     def name(self) -> str:
-        """The name that it is subscribed under."""
+        """The name that is subscribed: `instrument_name`."""
         return self.instrument_name
 
     @property
     def datetime(self) -> dt.datetime | None:
-        """`timestamp` in UTC; None where no calendar has it."""
+        """`timestamp` in UTC; None if it is absent or outside the calendar."""
         return None if self.timestamp is None else _from_unix(self.timestamp, 1000)
 
     @property
     def venue_time(self) -> float | None:
-        """`timestamp` in seconds."""
+        """`timestamp` in UNIX seconds."""
         return None if self.timestamp is None else self.timestamp / 1000
 
     def greeks(self, days: float | None = None, *, refine: bool = False) -> ContractGreeks:
-        """Recompute price, greeks and quoted volatilities from this message's own fields, beside what the feed says.
+        """Recompute price, greeks and quoted volatilities from this message's own fields, alongside the feed's values.
 
-        `interest_rate` is not used: it has been 0 in every message that was seen, and what it would mean is unknown.
+        `interest_rate` is not used: it was 0 in every message seen so far, and its meaning is unknown.
 
         Args:
-            days: to expiry; None takes them from the name and `timestamp`. (The sandbox lists the documentation's own
-                contract for ever, with 20.144 days left.)
-            refine: compute with the volatility behind the rounded `mark_iv`, as the printed greeks imply it.
+            days: days to expiry; None takes them from the name and `timestamp`. (The sandbox always lists the
+                documentation's own contract, with 20.144 days left.)
+            refine: compute with the unrounded volatility that the published greeks imply, instead of `mark_iv`.
 
         Raises:
-            InvalidInputError: it is no option, it had expired, or it lacks `underlying_price`, `mark_iv` or
+            InvalidInputError: the contract is not an option, had expired, or lacks `underlying_price`, `mark_iv` or
                 `timestamp`.
         """
         return recompute(self.instrument_name, self, days, refine=refine)
@@ -256,18 +259,18 @@ class ContractTick(Message, frozen=True, kw_only=True, gc=False):
 
 @wire_fields
 class SpotTick(Message, frozen=True, kw_only=True, gc=False):
-    """One exchange's price of a pair.
+    """The price of a pair on one exchange.
 
-    FinX has sent two shapes: with `unixDate` and `UTCDate`, and, older, with `date` and `time` inside ``resultData``.
-    Both become this; `unix_date` is computed for the older one.
+    FinX has sent two forms: one with `unixDate` and `UTCDate`, and an older one with `date` and `time` inside
+    ``resultData``. Both are decoded to this type; `unix_date` is computed for the older one.
 
     Attributes:
         pair: like "BTC:USDC".
         unix_date: seconds since the UNIX epoch.
         utc_date: the same as text, like "2022-08-07T18:34:55.000Z".
-        exchange: where it traded.
+        exchange: the exchange of the trade.
         price: in the pair's second currency.
-        date, time: the older shape's, like "2022-06-15" and "21:27:40.453Z".
+        date, time: in the older form only, like "2022-06-15" and "21:27:40.453Z".
     """
 
     pair: Name
@@ -285,12 +288,12 @@ class SpotTick(Message, frozen=True, kw_only=True, gc=False):
 
     @property
     def name(self) -> str:
-        """The name that it is subscribed under."""
+        """The name that is subscribed: `pair`."""
         return self.pair
 
     @property
     def datetime(self) -> dt.datetime | None:
-        """The time in UTC; to the millisecond in the older shape; None where no calendar has it."""
+        """The time in UTC, to the millisecond in the older form; None if it is absent or outside the calendar."""
         if self.date and self.time:
             return _moment(self.date, self.time)
         return None if self.unix_date is None else _from_unix(self.unix_date, 1)
@@ -303,13 +306,13 @@ class SpotTick(Message, frozen=True, kw_only=True, gc=False):
 
 @wire_fields
 class Tick(Message, frozen=True, kw_only=True, gc=False):
-    """A row of tick history, or a tick snap: one exchange's price of a pair at one moment.
+    """A row of tick history, or a tick snap: the price of a pair on one exchange at one point in time.
 
     Attributes:
         pair: like "BTC:USD".
         date: the day in UTC, like "2022-06-15".
         time: like "21:27:40.453Z".
-        exchange: where it traded.
+        exchange: the exchange of the trade.
         price: in the pair's second currency.
     """
 
@@ -331,7 +334,7 @@ class Tick(Message, frozen=True, kw_only=True, gc=False):
         """`date` and `time` in UTC, to the millisecond.
 
         Raises:
-            ValueError: they are no date and time.
+            ValueError: they are not a valid date and time.
         """
         return _moment(self.date, self.time)
 
@@ -342,7 +345,10 @@ class Tick(Message, frozen=True, kw_only=True, gc=False):
 
 
 def unix_seconds(read: Callable[[], dt.datetime | None]) -> float | None:
-    """A moment as UNIX seconds; None where there is none, or the wire's text is none. Without a zone it is UTC."""
+    """Return the datetime that `read` returns as UNIX seconds; None if there is none or it raises ValueError.
+
+    A datetime without a time zone is taken as UTC.
+    """
     try:
         moment = read()
     except ValueError:
@@ -360,7 +366,7 @@ def _from_unix(units: int, a_second: int) -> dt.datetime | None:
 
 
 def _moment(date: str, time: str) -> dt.datetime:
-    # fromisoformat takes neither "Z" nor a fraction of other than 3 or 6 digits before Python 3.11.
+    # Before Python 3.11, fromisoformat accepts neither "Z" nor fractions that do not have 3 or 6 digits.
     clock, _, fraction = time.removesuffix("Z").partition(".")
     whole = dt.datetime.fromisoformat(f"{date}T{clock}")
     return whole.replace(microsecond=int(fraction[:6].ljust(6, "0")) if fraction else 0, tzinfo=UTC)

@@ -1,12 +1,12 @@
-"""Dates, times and moments as people write them, read in one place for the whole library. Pure; no I/O, no clock.
+"""Read dates and times in every usual form, for the whole library. Pure; no I/O, no clock.
 
-Whatever takes a date or a time takes it in every usual spelling: Python's own types, NumPy's and pandas' stamps, ISO
-8601 text, and UNIX seconds. What has no zone is UTC. Nothing is lost on the way: where only a day can be used, a moment
-within one is refused, not cut off. Only a fraction of a microsecond is.
+Every function of the library that takes a date or a time accepts Python's own types, NumPy and pandas timestamps, ISO
+8601 text, and UNIX seconds. A value without a time zone is taken as UTC. Nothing is dropped silently, except fractions
+of a microsecond: a function that needs a whole day refuses a point in time within a day.
 
-`read_any` tells three kinds apart: a moment (an aware datetime in UTC), a day (a date), and a time of day. The other
-functions each read what one kind of argument needs. NumPy and pandas are never imported: a value of theirs shows that
-they are there already.
+`read_any` distinguishes three kinds: a moment (a point in time, as an aware datetime in UTC), a day (a date), and a
+time of day. The other functions each read one kind of argument. NumPy and pandas are never imported here: if a value is
+of one of their types, they are already imported.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ UTC: Final = dt.timezone.utc
 EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=UTC)
 END_OF_TIME: Final = dt.datetime.max.replace(tzinfo=UTC).timestamp()
 EARLIEST_SECONDS: Final = 100_000_000
-"""Where a day is meant as well as a moment, smaller numbers are no UNIX seconds: 20220615 is somebody's date."""
+"""Where a day is accepted too, a smaller number is not read as UNIX seconds: 20220615 was meant as a date."""
 
 _HOUR: Final = r"(?P<hour>[01]\d|2[0-3])"
 _REST: Final = r":(?P<minute>[0-5]\d)(:(?P<second>[0-5]\d)(\.(?P<fraction>\d{1,9}))?)?"
@@ -70,84 +70,84 @@ _NUMPY_UNITS: Final = {
     "fs": 10**3,
     "as": 1,
 }
-"""Attoseconds, the smallest of NumPy's units, so that all are whole numbers."""
+"""NumPy's units in attoseconds, the smallest of them, so that all are whole numbers."""
 _ATTOSECONDS: Final = 10**12
-"""Of a microsecond."""
+"""Attoseconds in a microsecond."""
 
 
 def read_any(value: object, least: float = 0.0) -> dt.datetime | dt.date | dt.time:
-    """Tell what a value is: a moment, a day, or a time of day.
+    """Read a moment, a day, or a time of day.
 
     Args:
-        value: what a caller gave.
-        least: smaller numbers are refused.
+        value: the caller's value, in any of the accepted forms.
+        least: the smallest number that is read as UNIX seconds; smaller ones are refused.
 
     Returns:
-        An aware datetime in UTC; or a date; or a time, whose zone is kept.
+        An aware datetime in UTC, a date, or a time, whose time zone is kept.
 
     Raises:
-        InvalidInputError: it is none of these.
+        InvalidInputError: `value` is none of these.
     """
     found = _read(value, least)
     if found is None:
         raise _refusal(
-            value, "no moment, date or time", "'2022-06-15', '12:00', '2022-06-15T12:00', a datetime or UNIX seconds"
+            value, "a date or a time", "'2022-06-15', '12:00', '2022-06-15T12:00', a datetime or UNIX seconds"
         )
     return found
 
 
 def read_moment(value: object) -> dt.datetime:
-    """A moment in UTC; a day stands for its first one.
+    """Read a moment, in UTC; a day means its start.
 
     Raises:
-        InvalidInputError: it is no moment, or a time of day alone.
+        InvalidInputError: `value` is not a moment or a day; a time of day alone is neither.
     """
     found = _read(value)
     if found is None or isinstance(found, dt.time):
         raise _refusal(
-            value, "no moment", "'2022-06-15T12:00' (UTC, unless it names a zone), a datetime or UNIX seconds"
+            value, "a point in time", "'2022-06-15T12:00' (UTC unless it names a zone), a datetime or UNIX seconds"
         )
     return found if isinstance(found, dt.datetime) else dt.datetime.combine(found, dt.time(), UTC)
 
 
 def read_day(value: object) -> dt.date:
-    """A whole day in UTC. Midnight is taken for it, which is how pandas spells a day.
+    """Read a whole day in UTC. Midnight is accepted as the whole day, because pandas represents a day that way.
 
     Raises:
-        InvalidInputError: it is no day, or a moment within one: its time would be lost.
+        InvalidInputError: `value` is not a day, or it is a moment within a day, whose time would be lost.
     """
     found = _day_or_moment(value)
     if not isinstance(found, dt.datetime):
         return found
     if found.time() != dt.time():
         raise InvalidInputError(
-            f"{value!r} is {found:%H:%M:%S} UTC of a day, where a whole day is asked for; give the date alone, "
+            f"{value!r} has a time ({found:%H:%M:%S} UTC), but a whole day is needed; pass the date alone, "
             f"like '{found:%Y-%m-%d}'"
         )
     return found.date()
 
 
 def read_time(value: object) -> dt.time:
-    """A time of day; its zone is kept, and what has none is UTC.
+    """Read a time of day; its time zone is kept. Without one, it means UTC.
 
     Raises:
-        InvalidInputError: it is no time of day.
+        InvalidInputError: `value` is not a time of day.
     """
     found = _read(value)
     if not isinstance(found, dt.time):
-        raise _refusal(value, "no time of day", "'21:27' or '21:27:40.453'")
+        raise _refusal(value, "a time of day", "'21:27' or '21:27:40.453'")
     return found
 
 
 def read_start(date: object, time: object = None) -> tuple[dt.date, dt.time | None]:
-    """Where something begins: a day, and the time of that day, both in UTC; None where no time was given.
+    """Read the start of a period: a day and a time of that day, both in UTC; the time is None if none was given.
 
     Args:
-        date: a day; or a moment, which has its time with it.
-        time: a time of that day. If it has a zone, `date` is that zone's as well.
+        date: a day; or a moment, which includes its time.
+        time: a time of that day. If it has a time zone, `date` is a date in that zone too.
 
     Raises:
-        InvalidInputError: one of them cannot be read; or `date` has a time of its own, and `time` says another.
+        InvalidInputError: one of them cannot be read; or `date` includes a time, and `time` is given too.
     """
     day = _day_or_moment(date)
     clock = None if time is None else read_time(time)
@@ -155,47 +155,48 @@ def read_start(date: object, time: object = None) -> tuple[dt.date, dt.time | No
         if clock is None:
             return day.date(), day.time()
         if day.time() != dt.time():
-            raise InvalidInputError(f"{date!r} has a time of its own, and time={time!r} says another; give one of them")
+            raise InvalidInputError(f"{date!r} already includes a time, so time={time!r} is not allowed; pass only one")
         day = day.date()
     return (day, None) if clock is None else on_day(day, clock)
 
 
 def read_time_alone(time: object) -> dt.time | None:
-    """A time in UTC of a day that the caller does not know; None stays None.
+    """Read a time of an unknown day, in UTC; None stays None.
 
     Raises:
-        InvalidInputError: it is no time of day, or has another zone than UTC: without a day, it can be two.
+        InvalidInputError: `time` is not a time of day, or has a time zone other than UTC: without the day, its time in
+            UTC is ambiguous.
     """
     if time is None:
         return None
     clock = read_time(time)
     if clock.tzinfo is not None and clock.utcoffset() != dt.timedelta():
-        raise InvalidInputError(f"{time!r} has a zone, which needs a day to be a time in UTC; give the date as well")
+        raise InvalidInputError(f"{time!r} has a time zone, so its time in UTC depends on the date; pass the date too")
     return clock.replace(tzinfo=None)
 
 
 def on_day(day: dt.date, clock: dt.time) -> tuple[dt.date, dt.time]:
-    """A time of a day, both in the time's zone, as the day and time in UTC.
+    """Convert a day and a time, both in the time's zone, to a day and a time in UTC.
 
     Raises:
-        InvalidInputError: it is beyond the calendar.
+        InvalidInputError: the result is outside the calendar.
     """
     if clock.tzinfo is None:
         return day, clock
     try:
         moment = _in_utc(dt.datetime.combine(day, clock))
     except (OverflowError, ValueError):
-        raise _refusal(f"{day} {clock}", "no moment", "'2022-06-15T12:00'") from None
+        raise _refusal(f"{day} {clock}", "a point in time", "'2022-06-15T12:00'") from None
     return moment.date(), moment.time()
 
 
 def is_date_or_time(value: object) -> bool:
-    """Whether a value's type says that it is a date, a time or a moment; texts and numbers do not."""
+    """Return whether a value's type shows that it is a date, a time or a moment; texts and numbers do not."""
     return isinstance(value, (dt.date, dt.time)) or _is_numpys(value)
 
 
 def written_time(clock: dt.time) -> str:
-    """A time of day as FinX writes it: "21:27", or "21:27:40.453" where it has seconds; the rest is cut off."""
+    """Return a time of day as FinX writes it: "21:27", or "21:27:40.453" if it has seconds; the rest is dropped."""
     if clock.second or clock.microsecond >= 1000:
         return clock.replace(tzinfo=None).isoformat(timespec="milliseconds")
     return f"{clock:%H:%M}"
@@ -204,15 +205,15 @@ def written_time(clock: dt.time) -> str:
 def _day_or_moment(value: object) -> dt.datetime | dt.date:
     found = _read(value, EARLIEST_SECONDS)
     if found is None or isinstance(found, dt.time):
-        raise _refusal(value, "no date", "'2022-06-15', '2022-06-15T12:00', a date or a datetime")
+        raise _refusal(value, "a date", "'2022-06-15', '2022-06-15T12:00', a date or a datetime")
     return found
 
 
 def _read(value: object, least: float = 0.0) -> dt.datetime | dt.date | dt.time | None:
-    """A moment, a day or a time of day; None for whatever is none."""
+    """Return the value as a moment, a day or a time of day; None if it is none of these."""
     try:
         if isinstance(value, dt.datetime):
-            return _in_utc(value) if value == value else None  # noqa: PLR0124  # NaT is a datetime, but not itself
+            return _in_utc(value) if value == value else None  # noqa: PLR0124  # NaT is a datetime, but not equal to itself
         if isinstance(value, dt.date):
             return dt.date(value.year, value.month, value.day)
         if isinstance(value, dt.time):
@@ -223,7 +224,7 @@ def _read(value: object, least: float = 0.0) -> dt.datetime | dt.date | dt.time 
             return _from_seconds(float(value), least)
         if _is_numpys(value):
             return _from_numpy(sys.modules["numpy"], value)
-    except (ValueError, OverflowError):  # beyond the calendar
+    except (ValueError, OverflowError):  # outside the calendar
         pass
     return None
 
@@ -234,7 +235,7 @@ def _is_numpys(value: object) -> bool:
 
 
 def _in_utc(when: dt.datetime) -> dt.datetime:
-    """A plain datetime in UTC: subclasses such as pandas' have an arithmetic of their own, and finer fractions."""
+    """Return a plain datetime in UTC; subclasses such as pandas' have their own arithmetic and finer fractions."""
     plain = dt.datetime(when.year, when.month, when.day, when.hour, when.minute, when.second, when.microsecond)
     return (plain - (when.utcoffset() or dt.timedelta())).replace(tzinfo=UTC)
 
@@ -252,13 +253,13 @@ def _from_numpy(numpy: Any, value: Any) -> dt.datetime | dt.date | None:
     number = int(value.astype("int64")) * count
     if unit == "D":
         return EPOCH.date() + dt.timedelta(days=number)
-    if unit not in _NUMPY_UNITS:  # a month, a year or a week is no day
+    if unit not in _NUMPY_UNITS:  # a week, a month or a year is not a day
         return None
     return EPOCH + dt.timedelta(microseconds=number * _NUMPY_UNITS[unit] // _ATTOSECONDS)
 
 
 def _from_text(text: str) -> dt.datetime | dt.date | dt.time | None:
-    # `fromisoformat` reads more, or less, with each version of Python, and this must not.
+    # Not `fromisoformat`: the forms that it accepts differ between versions of Python.
     if match := _MOMENT.fullmatch(text):
         return _in_utc(dt.datetime.combine(_date(match), _time(match)))
     if match := _DATE.fullmatch(text):
@@ -287,4 +288,4 @@ def _zone(match: re.Match[str]) -> dt.tzinfo | None:
 
 
 def _refusal(value: object, what: str, example: str) -> InvalidInputError:
-    return InvalidInputError(f"{value!r} is {what}; it looks like {example}")
+    return InvalidInputError(f"{value!r} is not {what}; pass one like {example}")

@@ -1,4 +1,4 @@
-"""What a stream reports about itself: gaps, silence, lag. Times are UNIX seconds (wall clock) as of `received_at`."""
+"""Reports of a stream about itself: gaps, silence, lag. Times are UNIX seconds of the same clock as `received_at`."""
 
 from __future__ import annotations
 
@@ -18,28 +18,32 @@ GapReason = Literal[
     "reconnect",
     "drift",
     "damaged recording",
+    "trimmed",
+    "relay lost",
 ]
-"""Why messages are missing; `Gap` says what each means."""
+"""Why messages are missing; `Gap` describes each reason."""
 
 
 @dataclass(frozen=True)
 class Gap:
-    """Messages that were, or may have been, missed.
+    """A period in which messages were, or may have been, missed.
 
-    It is reported before the first message after it. Its times are those at which messages were received: everything up
-    to `start` came, and everything from `end` on.
+    It is reported before the first message after it. Its times are times of receipt: all messages up to `start` and
+    from `end` on have been received.
 
     Attributes:
-        start: the last moment up to which everything is known to have been received, UNIX seconds.
-        end: the first moment from which on everything is received again.
-        names: whose messages; sorted.
-        reason: "connection lost" (an outage); "server" (it closed, or asked for a new connection); "stale" (it answered
-            no keep-alive); "suspend" (the machine slept); "reconnect" and "rotation" (a new connection that the user
-            asked for); "drift" (a new connection, since the feed of the old one fell behind); "slow consumer" (handlers
-            fell behind, and the oldest messages were dropped); "conflated" (handlers fell behind, and newer states
-            replaced older ones: nothing that still holds is missing); "damaged recording" (on a replay: a part of the
-            recording cannot be read, or is not there).
-        missed: how many messages, where that is known; None where it is not, which may mean none at all.
+        start: the last time up to which all messages are known to have been received, UNIX seconds.
+        end: the first time from which all messages are received again, UNIX seconds.
+        names: the names of which messages may be missing; sorted.
+        reason: "connection lost" (an outage); "server" (the server closed the connection, or requested a new one);
+            "stale" (the server did not answer a keep-alive); "suspend" (the machine slept); "reconnect" and "rotation"
+            (the user requested a new connection); "drift" (a new connection, because the feed of the old one fell
+            behind); "slow consumer" (handlers fell behind, and the oldest messages were dropped); "conflated" (handlers
+            fell behind, and newer states replaced older ones: no current state is missing); "damaged recording" (on a
+            replay: a part of the recording is missing or cannot be read); "trimmed" (of a feed on Redis: messages were
+            removed before this reader had read them, or Redis lost them); "relay lost" (of a feed on Redis: another
+            relay took over, and cannot know what the one before it had received).
+        missed: the number of missing messages; None if it is unknown, in which case there may be none.
     """
 
     start: float
@@ -56,13 +60,13 @@ class Gap:
 
 @dataclass(frozen=True)
 class Interval:
-    """A stretch of time in the coverage of one name.
+    """An interval in the coverage of one name.
 
     Attributes:
         start, end: UNIX seconds.
         kind: "received", "backfilled" or "missing".
-        reason: of what is missing or was; "" for what was received.
-        missed: how many messages are missing, where that is known.
+        reason: the reason of the gap, even if it was backfilled; "" for "received".
+        missed: the number of missing messages; None if it is unknown.
     """
 
     start: float
@@ -74,12 +78,12 @@ class Interval:
 
 @dataclass(frozen=True)
 class Stale:
-    """A subscription that has gone quiet: no message for longer than its `stale_after`.
+    """A subscription without a message for longer than its `stale_after`.
 
     Attributes:
-        name: whose.
-        age: seconds since its last message, or since it was subscribed on this connection where none came.
-        connected: whether its connection is open; the peer answers pings.
+        name: the name that is subscribed.
+        age: seconds since its last message, or, if it has had none, since it was subscribed.
+        connected: whether its connection is open and the peer answers pings.
     """
 
     name: str
@@ -89,13 +93,13 @@ class Stale:
 
 @dataclass(frozen=True)
 class Lag:
-    """Handlers that fall behind, or have caught up.
+    """The handlers have fallen behind, or have caught up.
 
     Attributes:
-        seconds: age of the oldest message that waits.
-        waiting: how many wait.
-        dropped: how many were dropped in this run so far.
-        held: whether the reader is held back, so that the server has to wait.
+        seconds: the age of the oldest waiting message.
+        waiting: the number of waiting messages.
+        dropped: the number of messages dropped in this run so far.
+        held: whether reading is paused, so that the server has to wait.
     """
 
     seconds: float
@@ -105,21 +109,21 @@ class Lag:
 
     def __str__(self) -> str:
         if not self.held and not self.seconds:
-            return f"the handlers have caught up; {self.dropped} messages were dropped so far"
-        held = "; the server has to wait" if self.held else ""
-        return f"the handlers are {self.seconds:.1f} s behind: {self.waiting} messages wait{held}"
+            return f"the handlers have caught up; {self.dropped} messages have been dropped so far"
+        held = "; reading is paused, so the server has to wait" if self.held else ""
+        return f"the handlers are {self.seconds:.1f} s behind: {self.waiting} messages are waiting{held}"
 
 
 @dataclass(frozen=True)
 class Drift:
-    """A feed that falls behind while data flows, or has caught up: what arrives gets older, by the venue's own times.
+    """A feed falls behind while data flows, or has caught up: messages arrive ever older, by the venue's own times.
 
     Attributes:
         kind: the message type, such as "ContractTick".
-        lag: seconds by which what arrives now is older than what arrived when the feed was at its freshest.
-        growth: seconds by which that grows each second; 0.2 for a feed at 0.8 of its speed.
-        since: when it began, UNIX seconds.
-        caught_up: whether it is over.
+        lag: seconds by which messages now arrive older than when the feed was at its freshest.
+        growth: seconds by which the lag grows each second; 0.2 for a feed at 0.8 of its speed.
+        since: when the drift began, UNIX seconds.
+        caught_up: whether the drift is over.
     """
 
     kind: str
@@ -132,6 +136,6 @@ class Drift:
         if self.caught_up:
             return f"the feed of {self.kind} has caught up"
         return (
-            f"the feed of {self.kind} falls behind: what arrives is {self.lag:.1f} s older than it was, and "
-            f"{self.growth:.2f} s more each second"
+            f"the feed of {self.kind} is falling behind: messages arrive {self.lag:.1f} s older than they did, and "
+            f"{self.growth:.2f} s older each second"
         )

@@ -159,7 +159,7 @@ def get_pair_quote_series(
     timeout: float = DEFAULT_TIMEOUT,
     **where: Unpack[Where],
 ) -> dict[dt.datetime, Tick | None]:
-    """Return quotes of a pair at evenly spaced moments; see `StreamManager.get_pair_quote_series`."""
+    """Return quotes of a pair at evenly spaced times; see `StreamManager.get_pair_quote_series`."""
     with closing(StreamManager(**where)) as manager:
         return manager.get_pair_quote_series(pair, start, end, periods=periods, width=width, timeout=timeout)
 
@@ -167,7 +167,7 @@ def get_pair_quote_series(
 def get_options_timeslice(
     base: str, at: Moment, *, width: float = 30.0, timeout: float = DEFAULT_TIMEOUT, **where: Unpack[Where]
 ) -> list[ContractTick]:
-    """Return all options near a moment; see `StreamManager.get_options_timeslice`."""
+    """Return all options near a point in time; see `StreamManager.get_options_timeslice`."""
     with closing(StreamManager(**where)) as manager:
         return manager.get_options_timeslice(base, at, width=width, timeout=timeout)
 
@@ -182,7 +182,7 @@ def get_options_timeslice_series(
     timeout: float = DEFAULT_TIMEOUT,
     **where: Unpack[Where],
 ) -> dict[dt.datetime, list[ContractTick]]:
-    """Return all options at evenly spaced moments; see `StreamManager.get_options_timeslice_series`."""
+    """Return all options at evenly spaced times; see `StreamManager.get_options_timeslice_series`."""
     with closing(StreamManager(**where)) as manager:
         return manager.get_options_timeslice_series(base, start, end, periods=periods, width=width, timeout=timeout)
 
@@ -190,7 +190,7 @@ def get_options_timeslice_series(
 def get_five_minute_matrix(
     base: str, at: Moment = "latest", *, timeout: float = DEFAULT_TIMEOUT, **where: Unpack[Where]
 ) -> list[ContractTick]:
-    """Return all contracts of a base instrument at one moment; see `StreamManager.get_five_minute_matrix`."""
+    """Return all contracts of a base instrument at one point in time; see `StreamManager.get_five_minute_matrix`."""
     with closing(StreamManager(**where)) as manager:
         return manager.get_five_minute_matrix(base, at, timeout=timeout)
 

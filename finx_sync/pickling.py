@@ -1,8 +1,8 @@
-"""What of an error can go to another process, and what goes in the place of the rest.
+"""Make errors safe to pickle: replace what pickle cannot carry to another process.
 
-Process pools pickle whatever a worker raises, and hang or break where that fails. An error of ours carries things that
-may not survive it: a user's handler, a message, a foreign exception. Nothing is ever unpickled here that was not
-pickled a line before, on the same thread.
+Process pools pickle whatever a worker raises, and hang or break if that fails. This library's errors carry objects that
+may not be picklable: a user's handler, a message, a foreign exception. The only data ever unpickled here was pickled
+in the same expression.
 """
 
 from __future__ import annotations
@@ -16,17 +16,18 @@ from finx_sync.redaction import redact
 __all__ = ["causes_of", "link_causes", "portable"]
 
 MAX_CAUSES: Final = 32
-"""Exceptions of one chain that are kept."""
+"""The number of exceptions of one chain that are kept."""
 MAX_TEXT: Final = 200
-"""Characters of the text that stands for what cannot be pickled."""
+"""Characters of the text that replaces an object that cannot be pickled."""
 
 _PLAIN: Final = (str, int, float, bool, bytes, type(None))
 _BY_NAME: Final = (type, types.FunctionType, types.BuiltinFunctionType)
-"""What pickle stores by its name alone. Other callables would take the object along that they belong to."""
+"""Objects that pickle stores by name. Other callables, such as bound methods, would include the object they belong
+to."""
 
 
 def portable(value: Any) -> Any:
-    """The value itself where it survives pickling; else a text that describes it."""
+    """Return the value if it can be pickled, and otherwise a text that describes it."""
     if type(value) in _PLAIN:
         return value
     if callable(value) and not isinstance(value, _BY_NAME):
@@ -39,10 +40,10 @@ def portable(value: Any) -> Any:
 
 
 def causes_of(error: BaseException, ours: type[BaseException]) -> list[BaseException]:
-    """The chain of causes, as far as pickle does not follow it by itself, each replaced where it does not survive.
+    """Return the chain of causes, which pickle would lose; one that cannot be pickled is replaced by its description.
 
     Args:
-        error: whose.
+        error: the error whose causes are returned.
         ours: the errors that carry their own causes; the chain ends with the first of them.
     """
     chain: list[BaseException] = []
@@ -60,7 +61,7 @@ def causes_of(error: BaseException, ours: type[BaseException]) -> list[BaseExcep
 
 
 def link_causes(error: BaseException, chain: list[BaseException]) -> None:
-    """The counterpart of `causes_of`."""
+    """Set the causes that `causes_of` returned."""
     for cause in chain:
         error.__cause__ = cause
         error = cause

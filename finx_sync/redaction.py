@@ -1,11 +1,12 @@
-"""Take keys out of any text, by their position and by their value; and make what a server said safe to show.
+"""Remove keys from any text, by position and by value, and make text from a server safe to show.
 
-FinX puts the key into the URL's path and into every message. Whatever stands where a key stands is replaced, also where
-nobody here knows its value. And whatever key, secret or password is in use is known by its value, however it is
-encoded, since a server may echo it anywhere: in a redirect to ``/v2/KEY``, in a page that says ``Cannot GET /KEY``.
+By position: FinX puts the key into the URL's path and into every message, so any text in the place of a key is
+replaced, even if its value is unknown here. By value: the keys, secrets and passwords in use are remembered and
+recognised in any encoding, because a server may echo one anywhere: in a redirect to ``/v2/KEY``, or in a page that says
+``Cannot GET /KEY``.
 
-A key may be as plain a word as ``public``, and replacing every such word would garble innocent text. So a value is
-replaced wherever it stands only if it is distinctive; see `remember`.
+A key may be a plain word like ``public``, and replacing every such word would garble innocent text. So a value is
+replaced everywhere only if it is distinctive; see `remember`.
 """
 
 from __future__ import annotations
@@ -39,11 +40,11 @@ __all__ = [
 
 REDACTED: Final = "***"
 MAX_SECRETS: Final = 512
-"""Values that are known at a time; a new one replaces the one that was used least lately."""
+"""The number of values remembered; a new one replaces the least recently used one."""
 LONG: Final = 8
-"""Characters from which on a value is replaced outside the places of keys too."""
+"""The minimum length of a value that is replaced anywhere, not only in the place of a key."""
 LONG_NUMBER: Final = 16
-"""The same for digits alone, which may be a date or a price."""
+"""The same for a value of digits only, which may be a date or a price."""
 
 _FIELDS: Final = (
     r"(?:api[-_]?key|finx[-_]?api[-_]?key|api[-_]?secret|secret|api[-_]?signature|sign(?:ature)?|"
@@ -52,17 +53,17 @@ _FIELDS: Final = (
 _HEADERS: Final = r"(?:(?:proxy-)?authorization|x-api-key|api-key|api-signature|(?:set-)?cookie)"
 _PLACES: Final = r"(?:streaming|streamer)"
 _BEGIN: Final = r"(?:\b|(?<=%[0-9a-f]{2}))"
-"""Of a word; in a URL it may stand behind an encoded character, such as the %26 between parameters."""
+"""The beginning of a word; in a URL it may follow an encoded character, such as the %26 between parameters."""
 _BLANK: Final = r"(?!\.\.\.(?:[,;)\s]|$))"
-"""Not the dots of ``api_key=...``, which say where a key belongs."""
+"""Excludes the dots of ``api_key=...``, a placeholder for a key."""
 
 
 def _rule(before: str, secret: str, flags: int = 0) -> re.Pattern[str]:
-    """A pattern whose first group is what stays, and which ends with the secret."""
+    """Return a pattern that ends with the secret; its first group is the text that is kept."""
     return re.compile(f"({before}){secret}", re.I | re.S | flags)
 
 
-# Values run to their end as their own notation has it, escapes included, or to the end of an unfinished text.
+# A value extends to its end in its own notation, escapes included, or to the end of a truncated text.
 _RULES: Final = (
     # /streaming/KEY, /streamer/KEY, /streaming/greeks/KEY (FinX, streams page and SDK); the slashes of JSON may be \/
     _rule(rf"\\?/{_PLACES}\\?/(?:greeks\\?/)?", r"(?!greeks\\?/)[^/?#\s\"'\\]+"),
@@ -70,13 +71,13 @@ _RULES: Final = (
     _rule(rf"%2F{_PLACES}%2F(?:greeks%2F)?", r"(?!greeks%2F)(?:(?!%2F|%3F|%23)[^/?#&\s\"'\\])+"),
     # "APIKey": "KEY"; and "args": {"key": "KEY", which is FTX's login
     _rule(rf"(?:[\"']{_FIELDS}|[\"']args[\"']\s*:\s*{{\s*[\"']key)[\"']\s*:\s*b?\"", r"(?:\\.|[^\"\\])*"),
-    # 'APIKey': 'KEY', as Python shows it
+    # 'APIKey': 'KEY', as Python prints it
     _rule(rf"(?:[\"']{_FIELDS}|[\"']args[\"']\s*:\s*{{\s*[\"']key)[\"']\s*:\s*b?'", r"(?:\\.|[^'\\])*"),
     # the same JSON inside a JSON string: every quote and backslash has one more backslash
     _rule(rf"\\\"(?:{_FIELDS}|args\\\"\s*:\s*{{\s*\\\"key)\\\"\s*:\s*\\\"", r"(?:\\\\(?:\\.|[^\\])|(?!\\\")[^\"])*"),
     # and inside a URL
     _rule(rf"%22{_FIELDS}%22(?:%20|\+)*%3A(?:%20|\+)*%22", r"(?:%5C(?:%[0-9A-F]{2}|\S)|(?!%22)\S)*"),
-    # Authorization: Bearer KEY; a header runs to the end of its line
+    # Authorization: Bearer KEY; a header extends to the end of its line
     _rule(rf"\b{_HEADERS}\s*:\s*", r"[^\r\n]*?(?=(?-i:\\r\\n)|[\r\n]|$)"),
     # ?APIKey=KEY, &token=KEY, and the same as one path segment, plain or percent-encoded
     _rule(rf"{_BEGIN}{_FIELDS}=", rf"{_BLANK}[^&\s\"'#\\]+"),
@@ -87,7 +88,7 @@ _RULES: Final = (
 )
 
 _HINTS: Final = re.compile(r"stream|key|secret|sign|token|pass|auth|cookie|args|://", re.I)
-"""No rule fits a text that has none of these: most are spared ten passes, above all those of a flood."""
+"""No rule matches a text without any of these. This check saves most texts ten passes, above all in a flood."""
 
 
 def redact(text: str) -> str:
@@ -106,13 +107,16 @@ def redact(text: str) -> str:
 
 
 def remember(*secrets: str) -> None:
-    """Know these values from now on, wherever and however encoded they appear. Any thread.
+    """Redact these values from now on, wherever and in whatever encoding they appear. Any thread.
 
-    A value of at least eight characters is replaced wherever it stands, one of letters only as a whole word. A shorter
-    one, and a number, may be a plain word or a price: it is replaced where a key would stand, which is as a path's
-    segment, a parameter's value, a quoted text that is no field's name, or behind a word such as "key" or "token".
+    A value of at least eight characters is replaced anywhere; if it consists of letters only, only as a whole word. A
+    shorter value, or a number, may be a plain word or a price, so it is replaced only in the place of a key: as a path
+    segment, as a parameter's value, as a quoted text that is not a field name, or after a word such as "key" or
+    "token".
     """
-    global _known  # noqa: PLW0603  # one a process: an echo may appear in a text of any thread's
+    # One list for the process, since any thread may handle the echo. It is replaced as a whole under the lock; readers
+    # take no lock, and see the old or the new list.
+    global _known  # noqa: PLW0603
     for secret in secrets:
         if (value := secret.strip()) and value.strip("*"):
             with _lock:
@@ -122,7 +126,7 @@ def remember(*secrets: str) -> None:
 
 
 def remember_from(text: str) -> None:
-    """Know what stands where a key stands in `text`: a URL, or a header."""
+    """Remember the values in the place of a key in `text`, a URL or a header."""
     for pattern in _RULES:
         for found in pattern.finditer(text):
             secret = unquote(found[0][len(found[1]) :])
@@ -130,7 +134,7 @@ def remember_from(text: str) -> None:
 
 
 def secrets_of(credentials: Any) -> tuple[str, ...]:
-    """Every secret text in an account's key or credentials: all their fields but those that say where it goes."""
+    """Return every secret text in an account's key or credentials: all fields except names of headers and accounts."""
     if isinstance(credentials, str):
         return (credentials,) if credentials else ()
     if dataclasses.is_dataclass(credentials) and not isinstance(credentials, type):
@@ -141,18 +145,18 @@ def secrets_of(credentials: Any) -> tuple[str, ...]:
 
 
 def marks(secret: str) -> tuple[bytes, ...]:
-    """What every payload holds that holds the secret, in whatever notation: for a quick look before a closer one.
+    """Return byte strings, one of which is in every payload with the secret in any notation; for a quick first test.
 
-    No notation but base64 changes letters and digits; the longest row of them is the mark, which may be empty.
+    Only base64 changes unreserved characters, so the secret's longest run of them is a mark, possibly an empty one.
     """
     longest = max(_UNRESERVED.findall(secret), key=len, default="")
     return tuple(mark.encode() for mark in (longest, *_base64_cores(secret)))
 
 
 _OPEN_FIELDS: Final = ("name", "subaccount")
-"""Of credentials: a header's or a parameter's name, an account's name."""
+"""Fields of credentials that are not secret: the name of a header or a parameter, and of an account."""
 _UNRESERVED: Final = re.compile(r"[A-Za-z0-9_.~-]*")
-"""Characters that every notation leaves as they are."""
+"""Characters that are the same in every notation except base64."""
 _BASE64: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=-_")
 _NAMING: Final = (
     r"(?i:\b(?:key|token|secret|password|passphrase|credentials?|bearer|login)\b(?:\s+(?:is|was))?[\s:=]{1,3}[\"'`]?)"
@@ -160,7 +164,7 @@ _NAMING: Final = (
 
 
 class _Value:
-    """A secret's value, and how to find it."""
+    """A secret's value, and the patterns that find it."""
 
     def __init__(self, value: str) -> None:
         self.value = value
@@ -175,7 +179,7 @@ class _Value:
             self._pattern = None if plain else re.compile(f"(){core}")
 
     def taken_from(self, text: str) -> str:
-        """The text without it."""
+        """Return the text with the value replaced."""
         if self._pattern is None:
             text = text.replace(self.value, REDACTED)
         else:
@@ -187,7 +191,7 @@ class _Value:
 
 
 def _in_places(core: str) -> str:
-    """A pattern of a value where a key would stand; its group is what stays before it."""
+    """Return a pattern for a value in the place of a key; its group is the text before the value, which is kept."""
     ends = r"(?=[/?#&;:,.)\]}\s\"'`\\<>]|%2F|%3F|%23|%26|$)"
     segment = rf"(?:(?<=/)|(?<=%2F)|(?<=%2f)){core}{ends}"
     parameter = rf"(?:(?<==)|(?<=%3D)|(?<=%3d)){core}{ends}"
@@ -196,7 +200,7 @@ def _in_places(core: str) -> str:
 
 
 def _notations(value: str) -> Iterator[str]:
-    """A pattern for each character, in any notation: percent signs, JSON, Python, HTML, and these inside each other."""
+    """Yield a pattern for each character, in any notation: percent-encoding, JSON, Python, HTML, also nested."""
     for character in value:
         if _UNRESERVED.fullmatch(character):
             yield character if character.isalnum() else re.escape(character)
@@ -213,7 +217,7 @@ def _notations(value: str) -> Iterator[str]:
 
 
 def _base64_cores(value: str) -> tuple[str, ...]:
-    """What the base64 of any text that holds the value holds, for each of the three ways in which it may be aligned."""
+    """Return what the base64 of any text with the value contains, one string for each of the three alignments."""
     data = value.encode("utf-8", "surrogatepass")
     if len(data) < LONG:
         return ()
@@ -226,7 +230,7 @@ def _base64_cores(value: str) -> tuple[str, ...]:
 
 
 def _without_run(text: str, begin: int, end: int) -> str:
-    """Without the whole base64 around a place."""
+    """Return the text with the whole base64 run around a match replaced."""
     while begin > 0 and text[begin - 1] in _BASE64:
         begin -= 1
     while end < len(text) and text[end] in _BASE64:
@@ -234,7 +238,7 @@ def _without_run(text: str, begin: int, end: int) -> str:
     return f"{text[:begin]}{REDACTED}{text[end:]}"
 
 
-_lock: Final = threading.RLock()  # guards _known being replaced
+_lock: Final = threading.RLock()  # held while `_known` is replaced
 _known: tuple[_Value, ...] = ()
 
 
@@ -244,14 +248,14 @@ def _without_values(text: str) -> str:
     return text
 
 
-# What may be shown
+# Showing text
 
 
 def escaped(text: str) -> str:
-    r"""Text without control characters: new lines, terminal sequences, marks that turn the direction of writing.
+    r"""Return the text without control characters: line breaks, terminal sequences, marks of the writing direction.
 
-    Each is replaced by what Python would write for it, such as ``\n`` or ``\x1b``. The two marks that join and part
-    letters, which Persian and emojis need, stay.
+    Each is replaced by its Python escape, such as ``\n`` or ``\x1b``. The zero-width joiner and non-joiner, which
+    Persian and emojis need, are kept.
     """
     if text.isprintable():
         return text
@@ -262,43 +266,43 @@ _JOINERS: Final = "\u200c\u200d"
 
 
 def sealed(text: str) -> str:
-    """A text of our own that may quote others': one line without any known secret."""
+    """Make one of this library's own texts, which may quote foreign text, one line without any known secret."""
     return escaped(_without_values(text))
 
 
 def excerpt(text: str, limit: int) -> str:
-    """The beginning of a text without any secret.
+    """Return the beginning of a text, without any secret.
 
     Args:
-        text: anybody's.
-        limit: characters that are kept of it.
+        text: any text.
+        limit: the maximum length of the result in characters.
     """
     spare = max([limit, *(6 * len(one.value) for one in _known)])
     window = 4 * limit + 2 * spare
     if len(text) <= window:
         return redact(text)[:limit]
-    # Half a key, at the cut, would not be recognised: what is kept ends well before it.
+    # Part of a key at the end of the window would not be recognised, so the result ends well before it.
     return redact(text[:window])[:-spare][:limit]
 
 
 def shown(text: str, limit: int | None = None) -> str:
-    """What somebody else said, as it may be shown: one line without any secret.
+    """Make foreign text safe to show: one line, without any secret.
 
     Args:
-        text: theirs.
-        limit: characters that are kept of it; None for all.
+        text: any text.
+        limit: the number of characters of the text to keep; None for all.
     """
     return escaped(redact(text) if limit is None else excerpt(text, limit))
 
 
 class RedactingFilter(logging.Filter):
-    """Redacts the records of a logger that is not ours.
+    """Redacts the records of a foreign logger.
 
-    websocket-client logs the request line and every frame when tracing is on; both hold the key.
+    websocket-client logs the request line and every frame when tracing is on; both contain the key.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Rewrite the record in place; always keeps it."""
+        """Rewrite the record in place and keep it."""
         record.msg = shown(record.getMessage())
         record.args = None
         _seal_traceback(record)
@@ -306,10 +310,10 @@ class RedactingFilter(logging.Filter):
 
 
 class OwnFilter(logging.Filter):
-    """Seals the records of a logger of ours: they quote names, reasons and errors that come from outside."""
+    """Redacts the records of this library's loggers: they quote names, reasons and errors from outside."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Rewrite the record in place; always keeps it."""
+        """Rewrite the record in place and keep it."""
         record.msg = sealed(record.getMessage())
         record.args = None
         _seal_traceback(record)
@@ -317,13 +321,13 @@ class OwnFilter(logging.Filter):
 
 
 def _seal_traceback(record: logging.LogRecord) -> None:
-    """Have the record's traceback formatted here, with each exception's text on one line."""
+    """Format the record's traceback, with each exception's text on one line and without known secrets."""
     if record.exc_info and record.exc_info[1] is not None and not record.exc_text:
         record.exc_text = "\n".join(_traceback(record.exc_info[1], set()))
 
 
 def _traceback(error: BaseException, seen: set[int]) -> Iterator[str]:
-    """As Python prints it, causes first."""
+    """Yield the lines of a traceback as Python prints it, causes first."""
     seen.add(id(error))
     cause = error.__cause__
     before = cause if cause is not None else None if error.__suppress_context__ else error.__context__
@@ -337,8 +341,8 @@ def _traceback(error: BaseException, seen: set[int]) -> Iterator[str]:
         yield from (_without_values(line.rstrip("\n")) for line in traceback.format_tb(error.__traceback__))
     try:
         text = str(error)
-    except Exception:  # noqa: BLE001  # the user's class may have any __str__
-        text = "<its text cannot be had>"
+    except Exception:  # noqa: BLE001  # the __str__ of a user's class may raise anything
+        text = "<its __str__ raised>"
     name = f"{type(error).__module__}.{type(error).__qualname__}".removeprefix("builtins.")
     yield sealed(f"{name}: {text}" if text else name)
     yield from (sealed(str(note)) for note in getattr(error, "__notes__", ()))

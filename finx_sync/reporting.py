@@ -1,10 +1,10 @@
-"""The library's log, which reports and never disturbs.
+"""The library's logger, which never lets an error of the log interrupt a stream.
 
-Log handlers and filters are the user's code, and they run wherever something is logged, also on the threads that keep a
-stream alive. Whatever they raise stays here.
+Log handlers and filters are user code, and they run wherever something is logged, also on a stream's own threads.
+Whatever they raise is caught here.
 
-No `NullHandler` is attached: where a program has not configured logging, Python prints warnings and errors to stderr,
-so a handler that raises or a stream that fails is visible by default. Where it has, nothing is printed beside its log.
+No `NullHandler` is attached: if a program has not configured logging, Python prints warnings and errors to stderr, so
+a handler that raises or a stream that fails is visible by default. If it has, nothing is printed besides its log.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ logger.addFilter(OwnFilter())
 
 
 def is_configured() -> bool:
-    """Whether anybody has set up logging: else Python itself prints warnings and errors."""
+    """Return whether the program has configured logging; otherwise Python itself prints warnings and errors."""
     return logger.hasHandlers()
 
 
@@ -32,7 +32,7 @@ _told: set[type[BaseException]] = set()
 
 
 def _guarded(record: logging.LogRecord) -> None:
-    """The logger's own `handle`, which calls filters and handlers; nothing leaves it but a Ctrl+C of the main one."""
+    """Call the logger's own `handle`, which calls filters and handlers; only Ctrl+C on the main thread gets through."""
     try:
         _handle(record)
     except BaseException as error:
@@ -42,14 +42,14 @@ def _guarded(record: logging.LogRecord) -> None:
 
 
 def _notify(error: BaseException) -> None:
-    """Once for each kind of error: the log cannot be used to report that the log does not work."""
+    """Report each type of error once, on stderr: the log itself does not work."""
     if type(error) in _told:
         return
     _told.add(type(error))
     with contextlib.suppress(Exception):  # stderr may be closed, or the user's too
         sys.stderr.write(
-            f"finx_sync: a handler or filter of the log raised {type(error).__name__}; the stream goes on\n"
+            f"finx_sync: a logging handler or filter raised {type(error).__name__}; fix it; the stream goes on\n"
         )
 
 
-logger.handle = _guarded  # type: ignore[method-assign]  # also where the program has made the logger before
+logger.handle = _guarded  # type: ignore[method-assign]  # not a subclass: the program may have created the logger

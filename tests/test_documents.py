@@ -32,13 +32,13 @@ ARGUMENTS = {"real_options.py": ["--offline"]}
 EXPECTED = {
     "real_options.py": r"(?:BTC-\S+-C  mark [\d.]+ BTC  iv [\d.]+ %  delta [\d.]+\n){20,}BTC is at [\d.]+ dollars\n",
     "bitmex_order_book.py": r"(?: *[\d.]+ @ [\d.]+ \| [\d.]+ @ [\d.]+ +\(\d+ and \d+ levels\)\n){5}",
-    "bitmex_account.py": r"10\.0{8} XBT to begin with\n(?:order .*\n)+filled  (?:Buy |Sell) 100 XBTUSD at [\d.]+\n",
+    "bitmex_account.py": r"10\.0{8} XBT at the start\n(?:order .*\n)+filled  (?:Buy |Sell) 100 XBTUSD at [\d.]+\n",
     "ftx_order_book.py": r"(?: *[\d.]+ @ [\d.]+ \| [\d.]+ @ [\d.]+ +checksum \d+\n){5}",
     "ftx_orders.py": (  # a fill may be a part of the order, and the rest follow at once
         r"(?:order  .*\n)+filled (?:buy |sell) 0\.\d+ BTC-PERP at [\d.]+, fee [\d.]+ USD\n(?:(?:order|filled) .*\n)*"
     ),
     "record_and_replay.py": r"\d+ messages in feed\.finxrec, the last at .*\n.* the same: True\n",
-    "smile.py": r"the smile of .* is in smile\.png\n(?:[\d,]+ (?:call|put): marked .*\n){3}",
+    "smile.py": r"the smile of .* is in smile\.png\n(?:[\d,]+ (?:call|put): mark .*\n){3}",
     "first_ticks.py": r"(?:BTC-\S+  mark [\d.]+ BTC .*\n){10,}",
     "legacy_bot.py": r"(?s).*31 fields.*no delta.*10 calls have a delta of \d+\.\d{4}\n",
     "repl_session.py": r"(?s).*ETH trades at [\d.]+ on \w+.*two prices: [\d.]+ [\d.]+.*",

@@ -112,7 +112,7 @@ def test_calls_are_checked_before_they_are_sent() -> None:
         for params, words in (({"a": 1}, "b missing"), ({"a": 1, "b": 2, "c": 3}, "c unknown"), ({}, "a, b missing")):
             with pytest.raises(InvalidInputError, match=words):
                 one.call("add", **params)
-        with pytest.raises(InvalidInputError, match="no method 'subtract'; it has add, nothing"):
+        with pytest.raises(InvalidInputError, match="no method 'subtract'; choose one of add, nothing"):
             one.call("subtract")
         with pytest.raises(InvalidInputError, match="once for each"):
             one.call("batch_add")
@@ -138,7 +138,7 @@ def test_what_json_cannot_hold_is_refused(params: dict[str, Any], words: str) ->
 
 def test_a_refused_key(sandbox: Sandbox) -> None:
     """A wrong key would look like a slow server: the grid says nothing to it."""
-    with pytest.raises(AuthorizationError, match="did not take the key") as caught:
+    with pytest.raises(AuthorizationError, match="did not accept the key") as caught:
         Grid("another-key", url=sandbox.url, authentication_timeout=0.2).call("calculate_greeks", **OPTION)
     assert "another-key" not in str(caught.value)
     with pytest.raises(AuthorizationError, match="401"):

@@ -19,8 +19,8 @@ from finx_sync.venues.ftx import FtxStream
 from finx_sync.venues.ime import ImeStream
 
 OWN = [
-    "Backoff", "ContractTick", "Drift", "Gap", "Greeks", "Grid", "Instrument", "Interval", "Lag", "SpotTick", "Stale",
-    "State", "StateChange", "Stats", "StreamManager", "Tick", "TickHistory", "WebSocketApp",
+    "Backoff", "ContractTick", "Drift", "Gap", "Greeks", "Grid", "Instrument", "Interval", "Lag", "Relay", "SpotTick",
+    "Stale", "State", "StateChange", "Stats", "StreamManager", "Tick", "TickHistory", "WebSocketApp",
     "authenticate", "calculate_greeks", "call",
     "get_five_minute_matrix", "get_options_timeslice", "get_options_timeslice_series", "get_pair_quote",
     "get_pair_quote_series", "get_reference_data", "get_tick_history", "get_tick_snap", "iter_tick_history",

@@ -47,7 +47,10 @@ def demo(options: argparse.Namespace) -> None:
         allow_insecure=False,
         names=[*DEMO_CONTRACTS, DEMO_PAIR],
     )
-    manager = cast(StreamManager, _watch(lambda show: opened(where, show), count, options.seconds))
+    watched, failure = _watch(lambda show: opened(where, show), count, options.seconds)
+    if failure is not None:
+        raise failure
+    manager = cast(StreamManager, watched)
     books = manager.stats().messages
     tick = manager.get_tick_snap(DEMO_PAIR)
     page = manager.get_tick_history("BTC:USD", "2022-06-15", limit=1000)
@@ -59,9 +62,10 @@ def demo(options: argparse.Namespace) -> None:
     say(f"history of BTC:USD on 2022-06-15: the first {len(page)} ticks, {page[0].time} to {page[-1].time}")
 
 
-def stream(options: argparse.Namespace) -> None:
-    """Show live messages of one venue."""
-    _watch(lambda show: opened(options, show), options.count, options.seconds)
+def stream(options: argparse.Namespace) -> BaseException | None:
+    """Show live messages of one venue. Returns the first error, which has been reported."""
+    _, failure = _watch(lambda show: opened(options, show), options.count, options.seconds)
+    return failure
 
 
 def venues(options: argparse.Namespace) -> None:
@@ -72,11 +76,17 @@ def venues(options: argparse.Namespace) -> None:
     )
 
 
-def _watch(make: Callable[[Show], Stream], count: int | None, seconds: float | None) -> Stream:
+def _watch(
+    make: Callable[[Show], Stream], count: int | None, seconds: float | None
+) -> tuple[Stream, BaseException | None]:
     """Show a stream on the board until `count` messages, `seconds`, a failure, or Ctrl+C end it.
 
+    Errors that do not end it, such as unreadable messages, are reported at once: the first, the tenth, and so on.
     Handlers run on the dispatch thread, so they hand failures to this thread: the list is read only after the stream
     has stopped, and the event wakes this thread.
+
+    Returns:
+        The stream, and the first error that did not end it.
     """
     done = threading.Event()
     failures: list[BaseException] = []
@@ -101,6 +111,8 @@ def _watch(make: Callable[[Show], Stream], count: int | None, seconds: float | N
             failures.append(error)
             if isinstance(error, SubscriptionRefusedError):  # the requested messages will not come
                 done.set()
+            elif str(len(failures)).strip("0") == "1":
+                complain(error)
 
         source = make(show)
         source.on_error(fail)
@@ -113,9 +125,9 @@ def _watch(make: Callable[[Show], Stream], count: int | None, seconds: float | N
             source.off(show)
     if source.failure is not None:
         raise source.failure
-    if failures:
+    if failures and isinstance(failures[0], (OSError, SubscriptionRefusedError)):
         raise failures[0]
-    return source
+    return source, failures[0] if failures else None
 
 
 def snap(options: argparse.Namespace) -> None:

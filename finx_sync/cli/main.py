@@ -12,6 +12,8 @@ from typing import Any, Final
 from finx_sync import __version__
 from finx_sync.cli import commands, recordings
 from finx_sync.cli import doctor as diagnosis
+from finx_sync.cli import relay as relaying
+from finx_sync.cli import serve as serving
 from finx_sync.cli.options import add_option_commands, moment
 from finx_sync.cli.output import complain
 from finx_sync.errors import (
@@ -101,6 +103,29 @@ def _parser() -> argparse.ArgumentParser:
     stream.add_argument("--seconds", type=_positive, help="stop after this many seconds")
 
     _add_recordings(adder)
+    relay = _command(
+        adder,
+        "relay",
+        relaying.relay,
+        "write a venue's messages to Redis, for any number of readers",
+        [
+            "finx-sync relay BTC-26AUG22-20000-C BTC:USDC --to redis://127.0.0.1:6379",
+            "finx-sync relay --contract BTC-PERPETUAL --spot BTC:USD --venue deribit --to rediss://host",
+            "finx-sync relay --to redis://127.0.0.1:6379 --check",
+        ],
+    )
+    relaying.add_arguments(relay)
+    serve = _command(
+        adder,
+        "serve",
+        serving.serve,
+        "serve a feed to clients in any language: websockets, server-sent events, lines of JSON, and a page",
+        [
+            "finx-sync serve --source sandbox --tcp-port 8081",
+            "finx-sync serve --source redis://127.0.0.1:6379 --host 0.0.0.0 --keys keys.jsonl",
+        ],
+    )
+    serving.add_arguments(serve)
     _command(adder, "venues", commands.venues, "what can be streamed, and from where", ["finx-sync venues"])
 
     snap = _command(
@@ -234,12 +259,14 @@ def _command(
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.set_defaults(run=run)
-    if name not in ("demo", "sandbox", "greeks", "replay", "convert", "venues"):
+    if name not in ("demo", "sandbox", "serve", "greeks", "replay", "convert", "venues"):
         where = parser.add_argument_group("where")
-        if name in ("stream", "record", "doctor"):
+        if name in ("stream", "record", "relay", "doctor"):
             where.add_argument("--venue", default="finx", metavar="NAME", help="whose feed (default finx)")
         where.add_argument("--environment", metavar="NAME", help="like production, test, sandbox or deribit-test")
-        where.add_argument("--url", help="another server, like ws://127.0.0.1:8000")
+        where.add_argument(
+            "--url", help="another server, like ws://127.0.0.1:8000, or a feed on Redis, like redis://host"
+        )
         where.add_argument("--api-key", metavar="KEY", help="better set FINX_API_KEY: others can see the command line")
         where.add_argument(
             "--allow-insecure", action="store_true", help="send the key unencrypted (ws://) to another machine"

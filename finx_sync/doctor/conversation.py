@@ -15,13 +15,22 @@ from finx_sync.errors import (
     FinxSyncError,
     ServerRefusedError,
     StreamTimeoutError,
+    UnreadableMessageError,
 )
 from finx_sync.messages import Message
 from finx_sync.redaction import excerpt
 from finx_sync.session.failures import judged
 from finx_sync.stream import Stream
 from finx_sync.transport.app import WebSocketApp, as_finx_error, quiet_thread
-from finx_sync.venues.base import MAIN_ENDPOINT, Authentication, KeepAliveReply, Refused, ServerError, Subscription
+from finx_sync.venues.base import (
+    MAIN_ENDPOINT,
+    Authentication,
+    KeepAliveReply,
+    Refused,
+    ServerError,
+    Subscription,
+    Unreadable,
+)
 from finx_sync.venues.base.guarded import guarded
 
 __all__ = ["ServerConversation", "first_connection"]
@@ -55,6 +64,7 @@ class ServerConversation:
         self._begun = time.monotonic()
         self._sent_at = time.time()
         self._connect_timeout = stream._options.connect_timeout
+        self._unreadable: UnreadableMessageError | None = None  # the last one
         self._app = WebSocketApp(
             url,
             header=stream._codec.headers(key, first_connection(stream)[0], time.time()),
@@ -131,6 +141,9 @@ class ServerConversation:
         )
 
     def _quiet(self, text: str, remedy: str) -> None:
+        if self._unreadable is not None:
+            text = f"{text}, but messages that cannot be read: {self._unreadable}"
+            remedy = "check that this is the venue's server; if it is, report the message"
         error = StreamTimeoutError(text) if remedy else None
         self._next(Finding("tick", "failed" if remedy else "skipped", text, remedy, error=error))
         self._probe()
@@ -172,6 +185,8 @@ class ServerConversation:
                 name_of = getattr(message, "name_of", lambda one: type(one).__name__)
                 self._passed(f"the first is of {name_of(message)}")
                 self._probe()
+            elif isinstance(message, Unreadable):
+                self._unreadable = message.error
             elif isinstance(message, KeepAliveReply) and self._step == "keepAlive":
                 self._passed("answered")
                 self._ping()

@@ -11,7 +11,8 @@ from contextlib import ExitStack
 from typing import Any
 
 from finx_sync.doctor.conversation import ServerConversation, first_connection
-from finx_sync.doctor.findings import STEPS, Finding, Report, Step, failure, judge_certificate, judge_plain
+from finx_sync.doctor.feed import examine_feed
+from finx_sync.doctor.findings import FEED_STEPS, STEPS, Finding, Report, Step, failure, judge_certificate, judge_plain
 from finx_sync.doctor.greeting import KEY_REMEDY, greet
 from finx_sync.errors import FinxSyncError, MissingKeyError, NameResolutionError
 from finx_sync.redaction import redact
@@ -44,6 +45,9 @@ def examine(stream: Stream, report: Report, *, tick_timeout: float = 10.0) -> li
         findings.append(finding)
         report(finding)
 
+    if stream._account.feed is not None:
+        examine_feed(stream, note, tick_timeout)
+        return _completed(findings, FEED_STEPS, note)
     with ExitStack() as cleanup:
         stream._before_start()
         cleanup.callback(stream._after_end)
@@ -51,7 +55,11 @@ def examine(stream: Stream, report: Report, *, tick_timeout: float = 10.0) -> li
             _Examination(stream, note, cleanup, tick_timeout).run()
         except _FailedError:
             pass
-    for step in STEPS[len(findings) :]:
+    return _completed(findings, STEPS, note)
+
+
+def _completed(findings: list[Finding], steps: tuple[Step, ...], note: Report) -> list[Finding]:
+    for step in steps[len(findings) :]:
         note(Finding(step, "skipped", "not reached"))
     return findings
 

@@ -14,9 +14,23 @@ from finx_sync.errors import FinxSyncError
 from finx_sync.redaction import sealed
 from finx_sync.transport.app import as_finx_error
 
-__all__ = ["STEPS", "Finding", "Report", "Step", "failure", "judge_certificate", "judge_clock", "judge_plain"]
+__all__ = [
+    "FEED_STEPS",
+    "STEPS",
+    "Finding",
+    "Report",
+    "Step",
+    "failure",
+    "judge_certificate",
+    "judge_clock",
+    "judge_plain",
+    "judge_skew",
+]
 
-Step = Literal["address", "name", "TCP", "proxy", "TLS", "handshake", "clock", "key", "tick", "keepAlive", "ping"]
+Step = Literal[
+    "address", "name", "TCP", "proxy", "TLS", "handshake", "clock", "key", "tick", "keepAlive", "ping",
+    "Redis", "feed", "relay",
+]  # fmt: skip
 STEPS: Final[tuple[Step, ...]] = (
     "address",
     "name",
@@ -30,7 +44,9 @@ STEPS: Final[tuple[Step, ...]] = (
     "keepAlive",
     "ping",
 )
-"""All steps, in their order."""
+"""All steps to a venue's server, in their order."""
+FEED_STEPS: Final[tuple[Step, ...]] = ("address", "Redis", "feed", "clock", "relay", "tick")
+"""All steps to a relay's feed on Redis."""
 
 CLOCK_TOLERANCE: Final = 2.0
 """Seconds; the server sends its time in whole seconds."""
@@ -111,8 +127,17 @@ def judge_clock(date: str | None, before: float, after: float) -> Finding:
         return Finding("clock", "skipped", "the server does not tell the time")
     if told.tzinfo is None:
         told = told.replace(tzinfo=dt.timezone.utc)
-    skew = (before + after) / 2 - (told.timestamp() + 0.5)
-    if abs(skew) <= CLOCK_TOLERANCE + (after - before):
+    return judge_skew((before + after) / 2 - (told.timestamp() + 0.5), after - before)
+
+
+def judge_skew(skew: float, doubt: float) -> Finding:
+    """Judge how far this machine's clock is ahead of the server's.
+
+    Args:
+        skew: seconds.
+        doubt: seconds by which that may be wrong.
+    """
+    if abs(skew) <= CLOCK_TOLERANCE + doubt:
         return Finding("clock", "ok", f"agrees with the server's, within {CLOCK_TOLERANCE:g} s")
     direction = "ahead of" if skew > 0 else "behind"
     return Finding(

@@ -1,8 +1,8 @@
-"""One call, one short-lived connection: connect, ask, take the one answer, close. On the caller's own thread.
+"""One call over one short-lived connection: connect, ask, read the answer, close. Runs on the caller's thread.
 
 The sources say that a call goes to ``backend/[params]`` (FinX documentation, *Functions*, 2022-08-05) and, two days
 later, that it is a message on the streaming path; they do not say how ``[params]`` is written. So the form is a
-setting, and only this module knows about it.
+setting, which only this module knows.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ RequestForm = Literal["query", "segment", "message"]
 
 @dataclass(frozen=True)
 class FunctionAnswer:
-    """What a function returned.
+    """The answer of a function.
 
     Attributes:
-        reply: as the codec reads it.
-        text: as it came.
+        reply: the answer as the codec reads it.
+        text: the answer as received.
     """
 
     reply: Reply
@@ -48,7 +48,7 @@ class FunctionAnswer:
 
 
 class Functions(Protocol):
-    """Anything that answers functions."""
+    """A server that answers functions."""
 
     def call(self, function: str, params: Mapping[str, Any], timeout: float) -> FunctionAnswer:
         """Call `function` by its wire name; see `Backend.call`."""
@@ -79,7 +79,7 @@ class Backend:
             FunctionTimeoutError: the whole call took longer than `timeout` seconds.
             ServerRefusedError: the server answered with an error object.
             AuthorizationError: the key was refused.
-            ConnectError, ConnectionLostError: no connection, or it ended before the answer.
+            ConnectError, ConnectionLostError: there was no connection, or it ended before the answer.
             UnreadableMessageError: the answer is not a message.
         """
         return FunctionAnswer(*self.ask(function, params, timeout, reader(function)))
@@ -92,7 +92,7 @@ class Backend:
         read: Callable[[str], Any],
         cancel: Cancel | None = None,
     ) -> tuple[Any, str]:
-        """As `call`, with the caller's own reader; returns what it read, and the text. See `exchange`."""
+        """As `call`, with the caller's own reader; returns what it read, and the text of the answer. See `exchange`."""
         key = self._account.current_key()
         reply, text = exchange(
             function,
@@ -112,7 +112,7 @@ class Backend:
         return reply, text
 
     def with_one_key(self) -> Backend:
-        """A copy that keeps the current key, so that many calls on several threads need not ask for it."""
+        """Return a copy that keeps the current key, so that many calls on several threads need not ask for it."""
         account = replace(self._account, key=self._account.current_key())
         return Backend(self._base_url, account, self._options, self._form, self._codec)
 

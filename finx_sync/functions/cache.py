@@ -1,7 +1,7 @@
-"""Past days on disk: whole days, proven complete, and the parts that an interrupted call had fetched.
+"""Past days on disk: whole days that are proven complete, and parts of days from interrupted calls.
 
 A day that has ended does not change, so it is fetched once. Earlier versions of this library took an answer without
-rows as proof; what they wrote is fetched again.
+rows as proof; days that they wrote are fetched again.
 
 A file holds a line of text, a line of JSON, and the columns. It is written under another name and renamed in one step,
 and its content is checked when it is read: a day whose file is torn or altered is fetched again.
@@ -30,12 +30,12 @@ logger = logging.getLogger("finx_sync")
 
 MAGIC: Final = b"finx-sync ticks of a day, 2\n"
 FORMER: Final = b"finx-sync ticks of a day, 1\n"
-"""Ignored: written when less counted as proof."""
+"""Ignored, because they were written when less counted as proof."""
 ROW_BYTES: Final = 18
 
 
 class DayCache:
-    """The days of one pair from one server, in a folder. For any thread and any number of processes.
+    """The days of one pair from one server, in a folder. Safe for any thread and any number of processes.
 
     Args:
         folder: created when the first day is written.
@@ -48,7 +48,7 @@ class DayCache:
         self._about = {"host": host, "pair": pair.upper(), "byteorder": sys.byteorder}
 
     def read(self, date: str, names: ExchangeNames) -> tuple[Columns, str] | None:
-        """A day's rows, and the pair as the server writes it; None where the cache has no sound file."""
+        """Return a day's rows, and the pair as the server writes it; None if the cache has no sound file."""
         found = self._load(self._path(date), date, names)
         return None if found is None else (found[1], str(found[0]["spelling"]))
 
@@ -59,7 +59,7 @@ class DayCache:
                 self._path(date, "partial").unlink(missing_ok=True)
 
     def read_part(self, date: str, names: ExchangeNames) -> list[Saved]:
-        """The parts of a day that an interrupted call had fetched; empty where there are none."""
+        """Return the parts of a day that an interrupted call had fetched; empty if there are none."""
         found = self._load(self._path(date, "partial"), date, names)
         if found is None:
             return []
@@ -95,7 +95,7 @@ class DayCache:
 
     def _parse(self, content: bytes, date: str, names: ExchangeNames) -> tuple[dict[str, Any], Columns]:
         if not content.startswith(MAGIC):
-            raise ValueError("it is not a file of a day")
+            raise ValueError("it is not the file of a day")
         end = content.index(b"\n", len(MAGIC))
         about: dict[str, Any] = json.loads(content[len(MAGIC) : end])
         body = memoryview(content)[end + 1 :]

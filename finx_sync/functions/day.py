@@ -56,7 +56,7 @@ class Day:
         self._splits: list[int] = []
         self._disputes: Disputes | None = None
         self._settled: Columns | None = None
-        self._asked: int | None = None  # where the snap before the first row was asked for
+        self._asked: int | None = None  # the time of the snap before the first row
         self._snap_is_open = False
         self._snaps = 0  # answers to the open snap that had no tick
         self._probes = False  # whether the open snap is at the first row, and so has to return it
@@ -78,7 +78,7 @@ class Day:
         )
 
     def _own_question(self, first: int) -> int:
-        """Where a reading of the window asks from: each from another millisecond, so that no two ask the same question.
+        """Return where a reading begins: each at another millisecond, so that no two ask the same question.
 
         Otherwise an answer that is always wrong would be in two readings, which would agree on it.
         """
@@ -113,7 +113,7 @@ class Day:
         self._is_wrong = self._is_wrong or page.other_pair > 0 or page.earlier
         for bad in page.bad:
             last = page.last_from(position)
-            if bad.stamp is None:  # it may be of any moment of this page
+            if bad.stamp is None:  # it may be from any time within this page
                 self.unproven.add((position, self.window.last if last is None else min(last, self.window.last)))
             elif self.window.first <= (at := bad.stamp // MILLISECOND) <= self.window.last:
                 self._known.note(at, at)
@@ -129,7 +129,7 @@ class Day:
             self._judge_beginning(question.position, snap)
 
     def go_on(self) -> None:
-        """Prepare what is left to ask; when nothing is, put the day together."""
+        """Prepare the remaining questions; if there are none, put the day together."""
         if self.finished is not None:
             return
         if len(self.readings) == 1 and (self.readings[0].done or (self._eager and self._splits)):
@@ -234,14 +234,14 @@ class Day:
             self.unproven.add((window.first, window.first))
 
     def _add_midnight(self, row: Columns) -> None:
-        """Add a tick that no page has: the server takes "00:00" as exclusive. There may be more at the same moment."""
+        """Add a tick that no page has: the server takes "00:00" as exclusive. There may be more at the same time."""
         assert self._settled is not None
         self.unproven.add((self.window.first, self.window.first))
         whole = patched(self._settled, self.window.first, self.window.first, self._wanted.keep(row))
         self._settled = self._wanted.thin(whole)
 
     def _contradicted(self, at: int) -> None:
-        """Handle a tick where the pages have none."""
+        """Handle a tick at a time where the pages have none."""
         if self._first is not None or self._restarts == ROUNDS:
             self._is_wrong = True
             return
@@ -252,7 +252,7 @@ class Day:
         self._begins, self._snaps = False, 0
 
     def _look_after(self) -> None:
-        """Ask for the last tick, where the pages do not prove the end."""
+        """Ask for the last tick if the pages do not prove the end."""
         if self._doubtful is None or self._is_wrong:
             self._ends = True
         else:
@@ -295,7 +295,7 @@ class Day:
         return [segment for reading in self.readings for segment in reading.segments]
 
     def cut_at(self, last: int) -> None:
-        """Drop what comes after a millisecond; only while there is one reading."""
+        """Drop the rows after a millisecond; only while there is one reading."""
         self.window = Window(self.window.date, self.window.first, last)
         self.readings[0].cut_at(last)
 
@@ -305,7 +305,7 @@ class Day:
         return self.finished is None and len(self.readings) == 1
 
     def left_of(self, segment: Segment) -> float:
-        """How many rows a segment probably has left after the page in flight."""
+        """Return how many rows a segment probably has left after the page in flight."""
         if segment.rate is None or segment.done:
             return 0.0
         return segment.rate * (segment.end - segment.position) - self.page_rows
@@ -325,7 +325,7 @@ class Day:
         return rows
 
     def saved(self) -> list[Saved]:
-        """The parts of an unfinished day, for a later call to continue with; none where anything is in doubt."""
+        """The parts of an unfinished day, for a later call to continue with; none if anything is in doubt."""
         if self.finished is not None or self.unproven or self.bad or self.discarded or self._is_wrong:
             return []
         readings = self.readings[:2]

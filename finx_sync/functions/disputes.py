@@ -1,4 +1,4 @@
-"""Where two readings of a day differ, further readings decide; `evidence` says why. Pure: no thread, no I/O."""
+"""If two readings of a day differ, further readings decide; `evidence` says why. Pure: no thread, no I/O."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Disputes:
 
     Args:
         one, other: the rows of the two readings.
-        labelled: where nothing can be proven, so nothing is disputed.
+        labelled: the parts where nothing can be proven, and so nothing is disputed.
         again: begins another reading of a part.
     """
 
@@ -83,7 +83,7 @@ class Disputes:
                 dispute.settled, dispute.is_over = version, True
                 return
             dispute.versions.append(version)
-        # Where it has rows that the two agreed do not exist, any other answer may be wrong, too.
+        # If it has rows that the two readings agreed do not exist, any other answer may be wrong as well.
         if dispute.rounds == ROUNDS or not same(united(margin, agreed), agreed):
             self.are_hopeless = dispute.is_over = True
             return
@@ -91,7 +91,7 @@ class Disputes:
         dispute.reading = self._read(dispute.first, dispute.last, dispute.rounds)
 
     def outcome(self) -> Columns:
-        """The rows: those that the readings agree on; elsewhere all that either of the two has."""
+        """Return the rows that the readings agree on, and elsewhere all rows that either of them has."""
         rows = united(self._one, self._other)
         for dispute in self._open:
             if dispute.settled is not None:

@@ -1,20 +1,20 @@
-"""What proves a history complete: the one place that says so. Pure: no thread, no I/O.
+"""What proves a history complete. This is the one place that defines it. Pure: no thread, no I/O.
 
-A server is believed as far as two of its answers to different questions agree, each over a connection of its own:
+A server is trusted as far as two of its answers to different questions agree, each over its own connection:
 
 - Rows: a day is read twice, by different questions, so that an answer that is always wrong is in one reading only: the
   second asks from another millisecond, again from just after the first row, and again from the middle of the first
   page. Where the two readings differ, that part is read again, by yet another question, until two readings agree on it;
-  where none do, the server chooses its rows as it likes, and nothing of the day is proven. Both readings ask the one
-  question that brings ticks at 00:00:00.000, and the one from the last row on, whose rows the pages before it have too.
-  Past several hundred rows on one millisecond, pages of both may end there, and the questions after it be the same.
+  if none do, the server chooses its rows arbitrarily, and nothing of the day is proven. Both readings ask the one
+  question that returns ticks at 00:00:00.000, and the one that begins with the last row, which earlier pages have too.
+  If several hundred rows share one millisecond, pages of both may end there, so that their next questions are the same.
 - Absence: an answer without rows proves nothing, however often it comes. The end of a day is proven by an answer that
   begins with the last row and has no later one, in both readings; an empty stretch, by a later row of the same day.
-  Where a day shows no row at all, a tick snap has to return a tick from before it.
+  If a day shows no row at all, a tick snap must return a tick from before it.
 - The beginning: pages cannot show what comes before their first row if the server takes "00:00" as exclusive, or if it
-  returns the newest rows. A tick snap from just before the first row returns an earlier tick, or none, which has to be
-  said twice, by a server whose snap at the first row returns that row.
-- What no page can reach (more rows on one millisecond than fit in a page), and what was not a tick, is labelled.
+  returns the newest rows. A tick snap from just before the first row returns an earlier tick, or none. The latter
+  counts only if the server answers so twice, and its snap at the first row returns that row.
+- Rows that no page can reach (more on one millisecond than fit in a page), and rows that are not ticks, are labelled.
 """
 
 from __future__ import annotations
@@ -48,11 +48,11 @@ PAGE_ROWS: Final = 1000
 """At most this many rows a page (FinX documentation, *Functions*)."""
 DAY_MS: Final = 86_400_000
 ROUNDS: Final = 3
-"""Further readings of a part on which two differ."""
+"""The number of further readings of a part on which two differ."""
 EMPTY_ANSWERS: Final = 6
 """How many answers in a row may lack known rows before the part is labelled as unproven."""
 SNAP_ANSWERS: Final = 2
-"""How many snaps have to say that there is no tick."""
+"""How many snaps must answer that there is no tick."""
 
 Stretch = tuple[int, int]
 """First and last millisecond, since the epoch."""
@@ -76,7 +76,7 @@ class Server:
             self.biggest = max(self.biggest, len(set(_rows(rows))))
 
     def may_be_cut_off(self, count: int) -> bool:
-        """Whether an answer with so many rows may have been full."""
+        """Return whether an answer with this many rows may have been full."""
         return count >= min(PAGE_ROWS, self.biggest)
 
 
@@ -93,7 +93,7 @@ class Known:
         self.last = last if self.last is None else max(self.last, last)
 
     def has_from(self, position: int) -> bool:
-        """Whether rows are known from a millisecond on: then an answer without any is wrong."""
+        """Return whether rows are known from a millisecond on, in which case an answer without any is wrong."""
         return self.last is not None and self.last >= position
 
 
@@ -101,7 +101,7 @@ class Snap(NamedTuple):
     """The answer to a snap.
 
     Attributes:
-        row: the tick; None where the server says that there is none.
+        row: the tick; None if the server answers that there is none.
         failed: whether there was no answer at all, which proves nothing.
     """
 
@@ -115,18 +115,18 @@ class Snap(NamedTuple):
 
 
 def _rows(columns: Columns) -> Iterable[tuple[int, int, float | None]]:
-    """Rows for comparison; a missing price equals another missing price, unlike NaN."""
+    """Return rows for comparison; a missing price equals another missing price, unlike NaN."""
     prices = [price if price == price else None for price in columns.prices]  # noqa: PLR0124
     return zip(columns.stamps, columns.codes, prices, strict=True)
 
 
 def between(rows: Columns, first: int, last: int) -> Columns:
-    """The rows from one millisecond to another, both included."""
+    """Return the rows from one millisecond to another, both included."""
     return rows.between(first * MILLISECOND, (last + 1) * MILLISECOND)
 
 
 def same(one: Columns, other: Columns) -> bool:
-    """Whether two sorted answers have the same rows."""
+    """Return whether two sorted answers have the same rows."""
     if len(one) != len(other):
         return False
     if one.stamps == other.stamps and one.codes == other.codes and one.prices.tobytes() == other.prices.tobytes():
@@ -135,13 +135,13 @@ def same(one: Columns, other: Columns) -> bool:
 
 
 def differing(one: Columns, other: Columns) -> list[int]:
-    """The milliseconds on which two answers differ, in order."""
+    """Return the milliseconds on which two answers differ, in order."""
     left, right = Counter(_rows(one)), Counter(_rows(other))
     return sorted({row[0] // MILLISECOND for row in ((left - right) | (right - left))})
 
 
 def united(one: Columns, other: Columns) -> Columns:
-    """Each row as often as in the answer that has it more often."""
+    """Return each row as often as the answer has it that has it more often."""
     if same(one, other):
         return one
     names = list(one.names)
@@ -150,7 +150,7 @@ def united(one: Columns, other: Columns) -> Columns:
 
 
 def patched(rows: Columns, first: int, last: int, piece: Columns) -> Columns:
-    """Rows with those from one millisecond to another, both included, replaced."""
+    """Return the rows, with those from one millisecond to another (both included) replaced."""
     whole = rows.between(0, first * MILLISECOND)
     whole.extend(piece)
     whole.extend(rows.between((last + 1) * MILLISECOND, 2**62))

@@ -1,4 +1,4 @@
-"""One question and one answer over a short-lived connection of its own, on the caller's thread."""
+"""One question and one answer over their own short-lived connection, on the caller's thread."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from finx_sync.transport.app import WebSocketApp, as_finx_error, quiet_thread
 __all__ = ["Cancel", "exchange"]
 
 PARTING_TIME: Final = 0.005
-"""Seconds for the close frame to leave; the answer is here, so there is nothing else to wait for."""
+"""Seconds for the close frame to leave; the answer has been received, so nothing else matters."""
 
 
 class Cancel:
-    """Ends exchanges on other threads. For any thread."""
+    """Ends exchanges on other threads. May be used from any thread."""
 
     def __init__(self) -> None:
         self._wake = threading.Event()
@@ -41,12 +41,12 @@ class Cancel:
             app.close(timeout=PARTING_TIME, wait=False)
 
     def wait(self, seconds: float) -> bool:
-        """Sleep until `set` at the longest; return whether it was called."""
+        """Sleep until `set` is called, or for the given time; return whether it was called."""
         return self._wake.wait(seconds)
 
     @contextmanager
     def covering(self, app: WebSocketApp) -> Iterator[None]:
-        """In this context `set` ends the connection, even while it is being opened."""
+        """Within this context `set` ends the connection, even while it is being opened."""
         with self._lock:
             self._apps.add(app)
             if self.is_set:
@@ -74,8 +74,8 @@ def exchange(
     Args:
         function: its name, for the texts of errors.
         url: where to connect.
-        message: what to send; None where the URL is the question.
-        read: parses a text; returns None for one that is not the answer, so that the wait goes on.
+        message: what to send; None if the URL is the question.
+        read: parses a text; returns None for one that is not the answer, so that the wait continues.
         options: TLS, proxy and size limit are taken from here.
         timeout: seconds, from name look-up to the last byte.
         opened: called with the open connection, so that `read` can send more.
@@ -87,7 +87,7 @@ def exchange(
     Raises:
         FunctionTimeoutError: it took longer.
         AuthorizationError: the handshake or the close code refused the key.
-        ConnectError, ConnectionLostError: no connection, or it ended before the answer.
+        ConnectError, ConnectionLostError: there was no connection, or it ended before the answer.
         FinxSyncError: whatever `read` raised.
     """
     one = _Exchange(message, read, time.monotonic() + timeout, opened)
@@ -142,7 +142,7 @@ class _Exchange:
             self.error = error
         else:
             if value is None:
-                return  # not what was asked for; the answer follows
+                return  # not the answer, which follows
             self.answer = value, text
         app.close(timeout=PARTING_TIME, wait=False)
 

@@ -51,9 +51,9 @@ PAGE_TIMEOUT: Final = 30.0
 ATTEMPTS: Final = 8
 """How often a page is requested before its error is raised."""
 FIRST_ATTEMPTS: Final = 3
-"""The same before the first answer: an error that comes so often by then is hardly a passing one."""
+"""The same before the first answer: an error that occurs this often by then is hardly temporary."""
 SNAP_ATTEMPTS: Final = 3
-"""The same for a tick snap, which is dispensable."""
+"""The same for a tick snap, which is not essential."""
 RETRY: Final = Backoff(first=0.2, cap=5.0)
 PROGRESS_INTERVAL: Final = 0.1
 """Seconds between two reports of progress."""
@@ -63,13 +63,13 @@ LAST_JOIN: Final = 2.0
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a fetch has come.
+    """The progress of a fetch.
 
     Attributes:
         fraction: of the work, 0 to 1.
-        rows: there so far, those from the cache included.
-        pages: fetched so far.
-        retries: requests that had to be repeated.
+        rows: the number of rows so far, including those from the cache.
+        pages: the number of pages fetched so far.
+        retries: the number of requests that were repeated.
     """
 
     fraction: float
@@ -104,7 +104,7 @@ class Asker:
         """Request a page of a day.
 
         Raises:
-            FinxSyncError: as `Backend.call`; UnexpectedReplyError where it is not a page.
+            FinxSyncError: as `Backend.call`; UnexpectedReplyError if the answer is not a page.
         """
         fallback = reader("tickHistory")
 
@@ -120,10 +120,10 @@ class Asker:
         raise UnexpectedReplyError(f"tickHistory: the server answered with another shape: {excerpt(text, 200)}")
 
     def snap(self, question: Question, timeout: float) -> Snap:
-        """Request the last tick up to a moment.
+        """Request the last tick up to a given time.
 
         Raises:
-            FinxSyncError: as `Backend.call`; UnexpectedReplyError where it is not a tick.
+            FinxSyncError: as `Backend.call`; UnexpectedReplyError if the answer is not a tick.
         """
         reply, text = self._ask("tickSnap", question, timeout, reader("tickSnap"))
         if isinstance(reply, Tick) and same_pair(reply.pair, self._pair):
@@ -146,7 +146,7 @@ class Fetch:
         cancel: the asker's.
         workers: number of threads, each with one connection.
         deadline: on the monotonic clock.
-        timeout: what the caller gave, for the text of the error.
+        timeout: the caller's timeout in seconds, for the text of the error.
     """
 
     def __init__(
@@ -166,12 +166,12 @@ class Fetch:
         self._retries = 0
 
     def run(self, notify: Callable[[Progress], object] | None = None) -> None:
-        """Run until nothing is left to ask. Blocks the caller's thread, on which `notify` is called, too.
+        """Run until nothing is left to ask. Blocks the caller's thread, on which `notify` is called as well.
 
         Raises:
             FunctionTimeoutError: it took longer than the timeout.
-            FinxSyncError: why a page could not be fetched, after several attempts.
-            KeyboardInterrupt: Ctrl+C.
+            FinxSyncError: a page could not be fetched, even after several attempts.
+            KeyboardInterrupt: Ctrl+C was pressed.
         """
         threads = [
             threading.Thread(target=self._work, name=f"finx-sync history {number}", daemon=True)
@@ -237,7 +237,7 @@ class Fetch:
                 self._condition.notify_all()
 
     def _next(self) -> Question | None:
-        """The next question. Waits while the answers in flight may still lead to one; None at the end."""
+        """Return the next question, waiting while the answers in flight may still lead to one; None at the end."""
         with self._condition:
             while not (self._cancel.is_set or self._error is not None or self._plan.done):
                 if (question := self._plan.next()) is not None:
@@ -246,7 +246,7 @@ class Fetch:
         return None
 
     def _snap(self, question: Question) -> Snap:
-        """A snap. An error proves nothing, and the pages are worth having without it."""
+        """Request a snap. An error is ignored: it proves nothing, and the pages are useful without the snap."""
         try:
             return self._insist(question, self._asker.snap, SNAP_ATTEMPTS)
         except AuthorizationError:
@@ -278,7 +278,7 @@ class Fetch:
 
 
 def _may_pass(error: FinxSyncError) -> bool:
-    """Whether asking again may help."""
+    """Return whether asking again may help."""
     if isinstance(error, TLSError):
         return False
     passing = (ConnectError, ConnectionLostError, FunctionTimeoutError, ServerRefusedError, UnreadableMessageError)

@@ -39,11 +39,11 @@ __all__ = ["FinxFunctions"]
 
 
 class FinxFunctions(FinxRestFunctions):
-    """The functions. Each opens a connection of its own, and may be called on any thread, even in a handler.
+    """The functions. Each opens its own connection, and may be called on any thread, even in a handler.
 
     All of them take `timeout`, seconds for the whole call, and raise FunctionTimeoutError, ServerRefusedError,
     AuthorizationError, ConnectError or ConnectionLostError, InvalidInputError before any I/O, UnexpectedReplyError for
-    an answer of another function's shape, and UnsupportedError where the service has no such function.
+    an answer of another function's shape, and UnsupportedError if the service has no such function.
     """
 
     @abc.abstractmethod
@@ -71,13 +71,14 @@ class FinxFunctions(FinxRestFunctions):
         *,
         timeout: float = DEFAULT_TIMEOUT,
     ) -> Tick:
-        """One price of a pair: the newest, or the one at a moment.
+        """Return one price of a pair: the newest, or the one at a moment.
 
         Args:
             pair: like "BTC:USD".
             date: day in UTC, like "2022-06-15", for its last price; or a moment, like a datetime or
-                "2022-06-15T21:27". See `finx_sync.moments` for what dates and times may look like everywhere.
-            time: time of that day in UTC, like "21:27"; not where `date` has one. With a zone, so is the day.
+                "2022-06-15T21:27". See `finx_sync.moments` for the accepted forms of dates and times.
+            time: time of that day in UTC, like "21:27"; not if `date` has one. If it has a zone, `date` is a day of
+                that zone.
             timeout: seconds.
         """
         day, clock = checked_start(date, time)
@@ -98,38 +99,38 @@ class FinxFunctions(FinxRestFunctions):
     ) -> TickHistory:
         """The prices of a pair from all exchanges: a complete day, or a span of days, sorted by time.
 
-        Fetches pages of 1000 rows over several short-lived connections at once. Ctrl+C, an error and the timeout end
+        It fetches pages of 1000 rows over several short-lived connections at once. Ctrl+C, an error and the timeout end
         them all. A page that fails is requested again, with growing pauses.
 
         Args:
             pair: like "BTC:USD".
             date: day in UTC, like "2022-06-15"; or the moment to begin at, like a datetime or "2022-06-15T12:00",
-                which is the same as that day and `time`.
-            time: only what ticked after this time of day in UTC; None or midnight for the whole day. If it has a zone,
-                `date` is a day of that zone. Not where `date` has a time of its own.
-            end: only what ticked until then, that moment included: a time of the same day ("13:00"), a later day
+                which is equivalent to that day and `time`.
+            time: only ticks after this time of day in UTC; None or midnight for the whole day. If it has a zone,
+                `date` is a day of that zone. Not if `date` has its own time.
+            end: only ticks until then, that moment included: a time of the same day ("13:00"), a later day
                 ("2022-06-30", with all of it) or a moment ("2022-06-30T12:00", a datetime); None for the day's end.
             limit: at most this many ticks, the first ones.
             every: only the first tick of each period of this length, like "1min", "1m" or a timedelta; periods begin
                 at midnight UTC.
             exchange: only ticks of this exchange, like "COINBASE".
-            strict: raise IncompleteHistoryError where `TickHistory.complete` would be False.
-            workers: connections at once.
+            strict: raise IncompleteHistoryError if `TickHistory.complete` would be False.
+            workers: the number of simultaneous connections.
             progress: True draws a bar on the terminal; or a function, called on this thread with each `Progress`.
-            cache: a folder that keeps whole past days, and what an interrupted call had fetched.
+            cache: a folder that keeps whole past days, and the rows of interrupted calls.
             timeout: seconds for the whole call; None allows 120 for each day.
 
         Raises:
             IncompleteHistoryError: see `strict`.
-            FinxSyncError: pages could not be fetched, even by repeated requests; what was fetched until then is the
-                error's `history`.
+            FinxSyncError: pages could not be fetched, even by repeated requests; the error's `history` has what was
+                fetched until then.
         """
         query = HistoryQuery(pair, date, time, **options)
         with self._backend() as backend:
             return fetch_history(_with_pages(backend), query, progress)
 
     def _tick_history_between(self, pair: str, first: int, last: int, timeout: float, cancel: Cancel) -> TickHistory:
-        """The ticks from one millisecond since the epoch to another, both included; see `get_tick_history`."""
+        """Return the ticks from one millisecond since the epoch to another, both included; see `get_tick_history`."""
         query = HistoryQuery.between(pair, first, last, timeout)
         with self._backend() as backend:
             return fetch_history(_with_pages(backend), query, cancel=cancel)
@@ -145,7 +146,7 @@ class FinxFunctions(FinxRestFunctions):
         Args:
             pair: as in `get_tick_history`, like all arguments that are not described here.
             date: the first day, or the moment to begin at.
-            time: only what ticked after this time of that day.
+            time: only ticks after this time of that day.
             options: `strict` raises at a stretch that is not proven complete; otherwise a warning is logged. With
                 `cache`, a whole day at a time is in memory. `timeout` is for each stretch of rows; None allows 120 s
                 for each day of the span.
@@ -169,7 +170,7 @@ class FinxFunctions(FinxRestFunctions):
         *,
         timeout: float = DEFAULT_TIMEOUT,
     ) -> list[Tick]:
-        """One page of a day as the server returns it: up to 1000 rows after `time`, sorted by time.
+        """Return one page of a day as the server sends it: up to 1000 rows after `time`, sorted by time.
 
         Args:
             pair: like "BTC:USD".
@@ -185,10 +186,10 @@ class FinxFunctions(FinxRestFunctions):
         return sorted(answer.reply.rows, key=_when)
 
     def list_contracts(self, *, as_of: Moment | None = None, timeout: float = DEFAULT_TIMEOUT) -> list[str]:
-        """The names of all contracts: options, futures and perpetuals.
+        """Return the names of all contracts: options, futures and perpetuals.
 
         Args:
-            as_of: a whole day, like "2022-06-15", for those that were listed then (by REST); None for now.
+            as_of: a whole day, like "2022-06-15", for the contracts listed on it (by REST); None for now.
             timeout: seconds.
         """
         if as_of is not None:
@@ -205,11 +206,11 @@ class FinxFunctions(FinxRestFunctions):
         via: Literal["websocket", "rest"] = "websocket",
         timeout: float = DEFAULT_TIMEOUT,
     ) -> Any:
-        """What FinX knows about a security, unchanged: the answer's shape is not documented.
+        """Return FinX's answer about a security, unchanged: its shape is not documented.
 
         Args:
             security_id: like "BTC-26AUG22-20000-C".
-            via: which of the two ways that FinX has announced.
+            via: which of the two ways that FinX has announced to use.
             timeout: seconds.
         """
         name = checked_name(security_id, "a security id", "BTC-26AUG22-20000-C")
@@ -222,7 +223,7 @@ class FinxFunctions(FinxRestFunctions):
     def get_five_minute_matrix(
         self, base: str, at: Moment = "latest", *, timeout: float = DEFAULT_TIMEOUT
     ) -> list[ContractTick]:
-        """All contracts of a base instrument at one moment.
+        """Return all contracts of a base instrument at one moment.
 
         The answer's shape is not documented; this accepts a list of contract objects, or an object of them.
 
@@ -261,7 +262,7 @@ class FinxFunctions(FinxRestFunctions):
 
 
 def _with_pages(backend: Functions) -> Backend:
-    """The server, if it has pages of history."""
+    """Return the server if it has pages of history."""
     if not isinstance(backend, Backend):
         raise UnsupportedError("only FinX has a history of ticks; choose an environment of FinX")
     return backend

@@ -34,7 +34,7 @@ class SpotHistory:
         self._ended = False
 
     def fetch(self, name: str, start: float, end: float, timeout: float) -> Fetched:
-        """All rows from `start` to `end`, UNIX seconds, as spot ticks marked as backfilled.
+        """Return all rows from `start` to `end`, UNIX seconds, as spot ticks marked as backfilled.
 
         Raises:
             FinxSyncError: nothing could be fetched.
@@ -56,7 +56,7 @@ class SpotHistory:
         with self._lock:
             self._cancels.add(cancel)
             ended = self._ended
-        if ended:  # `end` came before this call was in the set, and has not cancelled it
+        if ended:  # `end` was called before this call was in the set, and so has not cancelled it
             cancel.set()
         try:
             yield cancel
@@ -65,7 +65,7 @@ class SpotHistory:
                 self._cancels.discard(cancel)
 
     def end(self) -> None:
-        """Cancel what is being fetched, and every later call. Any thread."""
+        """Cancel all running fetches and every later call. May be called from any thread."""
         with self._lock:
             self._ended = True
             cancels = list(self._cancels)
@@ -73,12 +73,12 @@ class SpotHistory:
             cancel.set()
 
     def moment(self, message: SpotTick) -> float:
-        """The tick's own time, UNIX seconds; whole seconds from the live feed."""
+        """Return the tick's own time, UNIX seconds; whole seconds if it came from the live feed."""
         moment = message.datetime
         return 0.0 if moment is None else moment.timestamp()
 
     def identity(self, message: SpotTick) -> object:
-        """A live tick's second, exchange and price."""
+        """Return a live tick's second, exchange and price."""
         return (message.unix_date, message.exchange, message.price)
 
 

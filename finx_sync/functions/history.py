@@ -36,12 +36,12 @@ def fetch_history(
         backend: the server.
         query: what to fetch.
         report: True draws a bar, a function is called with each `Progress`.
-        cancel: ends the call from another thread; not to be used again.
+        cancel: ends the call from another thread; it cannot be reused.
 
     Raises:
-        ConnectionLostError: it was cancelled.
-        IncompleteHistoryError: it is not proven complete, and `strict` was asked for.
-        FunctionTimeoutError, FinxSyncError: as `Fetch.run`; what was fetched is the error's `history`.
+        ConnectionLostError: the call was cancelled.
+        IncompleteHistoryError: it is not proven complete, and `strict` was requested.
+        FunctionTimeoutError, FinxSyncError: as `Fetch.run`; the error's `history` has the rows fetched so far.
     """
     bar = ProgressBar(query.pair) if report is True else None
     notify = bar or (report if callable(report) else None)
@@ -63,7 +63,7 @@ def stream_history(backend: Backend, query: HistoryQuery) -> Iterator[Tick]:
     """As `fetch_history`, one tick after the other, with the rows of a stretch of time in memory.
 
     Raises:
-        IncompleteHistoryError: a stretch is not proven complete, and `strict` was asked for.
+        IncompleteHistoryError: a stretch is not proven complete, and `strict` was requested.
         FunctionTimeoutError, FinxSyncError: as `Fetch.run`, for one stretch.
     """
     source = DaySource(backend, query)
@@ -98,13 +98,13 @@ def _warn(history: TickHistory) -> None:
 
 
 def _days(query: HistoryQuery) -> list[Window]:
-    """The windows of all days; of today, until now: the end of a day that goes on cannot be proven."""
+    """Return the windows of all days; today's ends now, because the end of a day in progress cannot be proven."""
     now = round(clock.time() * 1000)
     return windows(query.first, min(query.last, now) if query.first <= now else query.last)
 
 
 def _to_come(query: HistoryQuery) -> list[Stretch]:
-    """The part of the query that has not happened yet, and so is not complete."""
+    """Return the part of the query that lies in the future, and so is not complete."""
     now = round(clock.time() * 1000)
     return [(max(query.first, now + 1), query.last)] if query.last > now else []
 

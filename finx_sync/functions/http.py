@@ -1,7 +1,7 @@
-"""HTTPS calls on the caller's own thread: pooled, retried, bounded in time and size, and silent about the key.
+"""HTTPS calls on the caller's thread: pooled, retried, bounded in time and size, and never revealing the key.
 
-FinX's REST paths take the key in the query, so whatever shows a URL shows the key: redirects to other servers are
-refused, and errors of other libraries are replaced by our own, never chained to them.
+FinX's REST paths take the key in the query, so any text that contains a URL contains the key. Redirects to other
+servers are therefore refused, and errors of other libraries are replaced by our own, never chained to them.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ __all__ = ["HttpClient"]
 
 REDIRECTS: Final = 3
 RETRIES: Final = 3
-"""Further attempts after a failed connection, a cut answer, or a status that asks for one."""
+"""Further attempts after a failed connection, a truncated answer, or a status that suggests it."""
 RETRIED_STATUS: Final = (429, 502, 503, 504)
 RETRY: Final = Backoff(first=0.2, cap=5.0)
 REFUSING_STATUS: Final = (401, 403)
@@ -41,7 +41,7 @@ TOO_MANY: Final = 429
 
 
 class HttpClient:
-    """Calls the paths of one server; from any thread.
+    """Calls the paths of one server, from any thread.
 
     Args:
         options: TLS, proxy, the time to connect, and the size limit are taken from here.
@@ -62,8 +62,8 @@ class HttpClient:
 
         Args:
             function: its name, for the texts of errors.
-            url: without the query.
-            params: the query, the key among them.
+            url: the URL without the query.
+            params: the query, including the key.
             timeout: seconds for the whole call, retries included.
 
         Raises:
@@ -71,7 +71,7 @@ class HttpClient:
             AuthorizationError: 401 or 403.
             RateLimitedError: 429, and the call has no time for the pause that the server asks for.
             ServerRefusedError: another status, an error object, or a redirect to another server.
-            ConnectError, ConnectionLostError: no connection, or it ended before the whole answer was here.
+            ConnectError, ConnectionLostError: there was no connection, or it ended before the answer was complete.
             UnexpectedReplyError: the answer is larger than the limit.
             UnreadableMessageError: the answer is not JSON.
         """
@@ -90,7 +90,7 @@ class HttpClient:
                     return _read(function, answer)
                 url = _followed(function, url, answer)
         except TimeoutError:
-            if not deadline.is_over:  # a step of connecting took too long, not the call
+            if not deadline.is_over:  # a step of connecting took too long, rather than the whole call
                 raise
             raise FunctionTimeoutError(f"{function}: no answer within {timeout:g} s") from None
         raise ServerRefusedError(function, f"more than {REDIRECTS} redirects")
@@ -115,7 +115,7 @@ class HttpClient:
 
 
 def _followed(function: str, url: str, answer: HttpAnswer) -> str:
-    """The target of a redirect that stays on the server."""
+    """Return the target of a redirect that stays on the server."""
     target = quote(urljoin(url, answer.headers.get("Location", "")), safe="%/:=&?~#+!$,;'@()*[]")
     if urlsplit(url)[:2] != urlsplit(target)[:2] or target == url:
         raise ServerRefusedError(
@@ -150,5 +150,5 @@ def _read(function: str, answer: HttpAnswer) -> Any:
 
 
 def _pause_of(answer: HttpAnswer) -> float | None:
-    """The pause in seconds that the server asks for; None where it does not."""
+    """Return the pause in seconds that the server requests; None if it requests none."""
     return read_retry_after(answer.headers.get("Retry-After", ""), time.time())

@@ -38,7 +38,7 @@ _FIVE_MINUTES: Final = dt.timedelta(minutes=5)
 
 
 def checked_pair(pair: str) -> str:
-    """A pair such as "BTC:USD"."""
+    """Check a pair such as "BTC:USD"."""
     if not isinstance(pair, str) or not _PAIR.fullmatch(pair):
         hint = ""
         if isinstance(pair, str) and _CONTRACT.fullmatch(pair):
@@ -48,33 +48,33 @@ def checked_pair(pair: str) -> str:
 
 
 def checked_name(name: str, what: str = "an instrument name", example: str = "BTC-26AUG22-20000-C") -> str:
-    """An instrument's or security's name."""
+    """Check the name of an instrument or security."""
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise InvalidInputError(f"{name!r} is not {what}; it looks like {example!r}")
     return name
 
 
 def checked_contract(name: str) -> str:
-    """The name of a contract that can be subscribed."""
+    """Check the name of a contract for a subscription."""
     if isinstance(name, str) and _PAIR.fullmatch(name):
         raise InvalidInputError(f"{name!r} is a pair, not a contract; pairs are for subscribe_spot and on_spot")
     return checked_name(name)
 
 
 def checked_function(name: str) -> str:
-    """A function's wire name."""
+    """Check the wire name of a function."""
     if not isinstance(name, str) or not _FUNCTION.fullmatch(name):
         raise InvalidInputError(f"{name!r} is not a function name; it looks like 'tickSnap' or 'public/get_time'")
     return name
 
 
 def checked_day(day: Moment) -> str:
-    """A whole day in UTC as "2022-06-15"."""
+    """Write a whole day in UTC as "2022-06-15"."""
     return read_day(day).isoformat()
 
 
 def checked_field(value: Any) -> Any:
-    """A field of a call by its wire name: a date or a time as text, anything else unchanged.
+    """Write a field of a call by its wire name: a date or a time as text, anything else unchanged.
 
     A moment is refused, since each function may expect it in another form.
     """
@@ -85,7 +85,7 @@ def checked_field(value: Any) -> Any:
 
 
 def checked_start(date: Moment | None, time: TimeOfDay | None) -> tuple[str | None, str | None]:
-    """A day and the time of that day, both in UTC: "2022-06-15" and "21:27" or "21:27:40.453"; None stays None.
+    """Write a day and the time of that day, both in UTC: "2022-06-15" and "21:27" or "21:27:40.453"; None stays None.
 
     A `date` that is a moment includes its time.
     """
@@ -97,7 +97,7 @@ def checked_start(date: Moment | None, time: TimeOfDay | None) -> tuple[str | No
 
 
 def checked_five_minutes(at: Moment) -> str:
-    """A moment on the five-minute grid as "2022-08-04T04:05", or "latest" (FinX documentation, *Streams*)."""
+    """Write a moment on the five-minute grid as "2022-08-04T04:05", or "latest" (FinX documentation, *Streams*)."""
     if isinstance(at, str) and at == "latest":
         return at
     moment = read_moment(at)
@@ -109,7 +109,7 @@ def checked_five_minutes(at: Moment) -> str:
 
 
 def checked_timeout(timeout: float) -> float:
-    """Seconds above 0."""
+    """Check a timeout: a number of seconds above 0."""
     if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not timeout > 0:
         raise InvalidInputError(f"{timeout!r} is not a timeout; it is a number of seconds above 0")
     return float(timeout)

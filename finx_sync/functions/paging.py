@@ -1,7 +1,7 @@
 """The plan by which several workers fetch a span of days, page by page. Pure: no thread, no socket, no clock.
 
-An idle worker takes over the later half of what the busiest segment has left. `reading` and `evidence` know what a page
-is, and whether a server does what is documented.
+An idle worker takes over the later half of what the busiest segment has left. `reading` and `evidence` define what a
+page is, and whether a server behaves as documented.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from finx_sync.ticks.page import DayPage
 __all__ = ["Plan", "windows"]
 
 WORTH_SHARING: Final = 2 * PAGE_ROWS
-"""Rows that a segment must probably have left to be halved."""
+"""The number of rows that a segment must probably have left to be halved."""
 
 
 class Plan:
-    """The questions that are left, and where their answers go. Not thread-safe: the caller holds a lock.
+    """The remaining questions, and where their answers go. Not thread-safe: the caller holds a lock.
 
     Args:
         windows: the days, in order.
@@ -51,12 +51,12 @@ class Plan:
         self.rows = 0
 
     def use(self, day: Day, rows: Columns) -> None:
-        """Take a day's rows, proven complete, from elsewhere."""
+        """Take a day's rows that are already proven complete, as from the cache."""
         day.finished = rows
         self.rows += len(rows)
 
     def next(self) -> Question | None:
-        """The next question; None when all are in flight, or none is left."""
+        """Return the next question; None if all are in flight, or none is left."""
         if self.done or (self._limit is not None and self._asked):
             return None
         question = self._waiting() or (self._shared() if self._limit is None else None)
@@ -126,12 +126,12 @@ class Plan:
         return self._settled() >= self._limit
 
     def _settled(self) -> int:
-        """How many rows there are before the first day that is not finished."""
+        """The number of rows before the first day that is not finished."""
         finished = itertools.takewhile(lambda rows: rows is not None, (day.finished for day in self.days))
         return sum(len(rows or ()) for rows in finished)
 
     def result(self) -> tuple[Columns, list[Stretch]]:
-        """The rows in order (at most `limit`), and where they are not proven complete; valid before the end, too."""
+        """Return the rows in order (at most `limit`), and where they are not proven complete; also before the end."""
         rows = Columns(self._names)
         unproven: list[Stretch] = []
         for day in self.days:
@@ -154,7 +154,7 @@ class Plan:
 
 
 def windows(first: int, last: int) -> list[Window]:
-    """The days, or parts of them, from one millisecond to another, both included."""
+    """Return the days, or parts of them, from one millisecond to another, both included."""
     found = []
     for midnight in range(first // DAY_MS * DAY_MS, last + 1, DAY_MS):
         date = moment(midnight * MILLISECOND).date().isoformat()

@@ -1,6 +1,6 @@
-"""HTTP/1.1 over the connections that streams use too (`transport.dial`), kept for the next call.
+"""HTTP/1.1 over connections opened as for streams (`transport.dial`), and kept for the next call.
 
-A timeout of single reads does not bound a call: a server that sends a byte now and then could take forever. So
+A timeout on each read does not bound a call: a server that sends an occasional byte could take forever. So
 `http.client` gets a socket here that sets the timeout of each read to the time left for the whole call.
 """
 
@@ -29,12 +29,12 @@ __all__ = ["Deadline", "HttpAnswer", "Pool"]
 
 CHUNK: Final = 65_536
 KEPT: Final = 10
-"""Most connections that are kept for later calls."""
+"""The maximum number of connections that are kept for later calls."""
 GZIP: Final = 16 + zlib.MAX_WBITS
 
 
 class Deadline:
-    """The end of a call.
+    """The deadline of a call.
 
     Args:
         timeout: seconds from now.
@@ -49,25 +49,25 @@ class Deadline:
         return time.monotonic() >= self._ends_at
 
     def left(self) -> float:
-        """Seconds.
+        """The time left, seconds.
 
         Raises:
-            TimeoutError: none are left.
+            TimeoutError: no time is left.
         """
         left = self._ends_at - time.monotonic()
         if left <= 0:
-            raise TimeoutError("the call's time is over")
+            raise TimeoutError("the call has no time left")
         return left
 
 
 @dataclass(frozen=True)
 class HttpAnswer:
-    """What a server answered.
+    """The answer of a server.
 
     Attributes:
         status, reason: of the first line.
         headers: by name, in any case.
-        body: unpacked.
+        body: decompressed.
     """
 
     status: int
@@ -76,8 +76,8 @@ class HttpAnswer:
     body: bytes
 
 
-class _Reader(io.RawIOBase):
-    """Reads from a socket while there is time."""
+class _SocketReader(io.RawIOBase):
+    """Reads from a socket until the deadline."""
 
     def __init__(self, sock: socket.socket, deadline: Deadline) -> None:
         self._sock = sock
@@ -92,11 +92,11 @@ class _Reader(io.RawIOBase):
 
 
 class _Connection:
-    """One connection. `http.client` uses it as a socket, and needs no other methods than these.
+    """One connection. `http.client` uses it as a socket, and needs only these methods.
 
     Args:
-        sock: connected, TLS done.
-        proxy_headers: headers for the HTTP proxy that reads the requests; None where the server itself does, so that
+        sock: connected, after the TLS handshake.
+        proxy_headers: headers for an HTTP proxy that reads the requests; None if the server reads them itself, so that
             requests do not name the host.
     """
 
@@ -124,13 +124,13 @@ class _Connection:
         self._sock.sendall(data)
 
     def makefile(self, mode: str) -> io.BufferedReader:
-        return io.BufferedReader(_Reader(self._sock, self._deadline), CHUNK)
+        return io.BufferedReader(_SocketReader(self._sock, self._deadline), CHUNK)
 
     def close(self) -> None:
-        """Called by `http.client` before the body has been read: too early."""
+        """Do nothing: `http.client` calls this before the body has been read."""
 
     def end(self) -> None:
-        """Close it."""
+        """Close the connection."""
         self._sock.close()
 
 
@@ -143,13 +143,13 @@ class Pool:
 
     def __init__(self, options: Options) -> None:
         self._options = options
-        # No lock: a deque's appends and pops are atomic, and whoever pops a connection is the only one to have it.
+        # No lock: a deque's appends and pops are atomic, so only one thread can pop a connection and use it.
         self._idle: deque[tuple[tuple[str, str], _Connection]] = deque()
-        weakref.finalize(self, _end_all, self._idle)  # a script that makes a call or two need not close anything
+        weakref.finalize(self, _end_all, self._idle)  # so that a script with a call or two need not close anything
         forks.watch(self, Pool.forked)
 
     def forked(self) -> None:
-        """In the child of a fork: leave the parent's connections to it."""
+        """In a forked child: leave the parent's connections to the parent."""
         self.close()
 
     def close(self) -> None:
@@ -160,17 +160,17 @@ class Pool:
         """Send one request, and return the answer to it.
 
         Raises:
-            TimeoutError: the deadline.
-            ConnectError: no connection.
-            ConnectionLostError: it ended before the answer did, or the answer is not HTTP.
+            TimeoutError: the deadline has passed.
+            ConnectError: there was no connection.
+            ConnectionLostError: the connection ended before the answer was complete, or the answer is not HTTP.
             UnexpectedReplyError: the answer is larger than the limit.
         """
         parts = urlsplit(url)
-        # If a kept connection turns out to be closed, nobody knows whether it took the request: a POST opens a new one.
+        # If a kept connection turns out to be closed, the server may have received the request: a POST opens a new one.
         while method == "GET" and (connection := self._take(parts)) is not None:
             try:
                 return self._talk(connection, method, parts, content, deadline)
-            except ConnectionLostError:  # closed while it was kept
+            except ConnectionLostError:  # closed by the server while it was kept
                 continue
         return self._talk(self._open(parts, deadline), method, parts, content, deadline)
 
@@ -217,9 +217,9 @@ class Pool:
         except BaseException:
             connection.end()
             raise
-        if isinstance(failure, TimeoutError) and failure.errno is None:  # ours; the system's own has a number
+        if isinstance(failure, TimeoutError) and failure.errno is None:  # our own; the system's has an error number
             raise TimeoutError
-        # Raised out here, so that the original, whose attributes may have the URL, is not its context.
+        # Raised outside `except`, so that the original, whose attributes may contain the URL, is not its context.
         raise ConnectionLostError(f"the connection ended before the answer: {failure or type(failure).__name__}")
 
 

@@ -30,7 +30,7 @@ class ProgressBar:
         self._drawn = 0
 
     def __call__(self, progress: Progress) -> None:
-        """Draw."""
+        """Draw a report."""
         if not self._is_seen:
             return
         filled = round(WIDTH * progress.fraction)

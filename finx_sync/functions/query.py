@@ -1,7 +1,7 @@
-"""The arguments of a history, spelled once, and checked before any I/O.
+"""The arguments of a history, defined once, and checked before any I/O.
 
-FinX returns pages of one day, and announces for later: a number of observations, a frequency of ticks across the
-window, and an end (FinX documentation, page *Functions*, "Tick History"). These are `limit`, `every` and `end` here.
+FinX returns pages of one day, and has announced more arguments: a number of observations, a frequency of ticks across
+the window, and an end (FinX documentation, page *Functions*, "Tick History"). Those are `limit`, `every` and `end`.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from finx_sync.ticks.spans import Span, read_span
 __all__ = ["DEFAULT_WORKERS", "HistoryOptions", "HistoryQuery", "with_history_options"]
 
 DEFAULT_WORKERS: Final = 8
-"""Connections that a history opens at once."""
+"""The number of connections that a history opens at once."""
 MAX_WORKERS: Final = 64
 DAY_TIMEOUT: Final = 120.0
-"""Seconds for each day, where the caller does not say how long it may take."""
+"""Seconds for each day if the caller gives no timeout."""
 
 End = Moment | TimeOfDay
 """A time of the same day, a later day, or a moment; as text, or in Python's own types."""
@@ -55,17 +55,17 @@ class HistoryQuery:
 
     Attributes:
         pair: like "BTC:USD".
-        limit: rows at most.
-        exchange: only rows of this one.
+        limit: the maximum number of rows.
+        exchange: only rows of this exchange.
         strict: whether a history that is not proven complete is an error.
-        workers: connections at once.
+        workers: the number of simultaneous connections.
         cache: the folder that keeps past days.
         first, last: milliseconds since the epoch, both included.
-        period: microseconds; only the first row of each.
+        period: microseconds; only the first row of each period is kept.
         time_limit: seconds for the whole call.
 
     Raises:
-        InvalidInputError: what cannot be right.
+        InvalidInputError: an argument is invalid.
     """
 
     pair: str
@@ -90,7 +90,7 @@ class HistoryQuery:
     ) -> None:
         day, after = read_start(date, time)
         midnight = _millisecond(day)
-        # No tick of the day is before its midnight: a history that begins there includes the tick of that moment.
+        # No tick of the day is before its midnight: a history that begins there includes a tick at that time.
         first = midnight if after is None else _after(_millisecond(day, after), midnight)
         last = midnight + DAY_MS - 1 if end is None else _end(end, date, day)
         if last < first:
@@ -105,7 +105,7 @@ class HistoryQuery:
         _check_cache(self.cache)
         checked_pair(self.pair)
         days = (last - midnight) // DAY_MS + 1
-        set_field = functools.partial(object.__setattr__, self)  # a frozen dataclass has no other way
+        set_field = functools.partial(object.__setattr__, self)  # the dataclass is frozen
         set_field("first", first)
         set_field("last", last)
         set_field("period", None if every is None else read_span(every))
@@ -113,12 +113,12 @@ class HistoryQuery:
 
     @classmethod
     def between(cls, pair: str, first: int, last: int, timeout: float) -> HistoryQuery:
-        """All ticks from one millisecond since the epoch to another, both included.
+        """Return a query for all ticks from one millisecond since the epoch to another, both included.
 
         Raises:
-            InvalidInputError: what cannot be right.
+            InvalidInputError: an argument is invalid.
         """
-        before = first - (first % DAY_MS > 0)  # a beginning is exclusive, but for midnight
+        before = first - (first % DAY_MS > 0)  # a beginning is exclusive, except for midnight
         return cls(pair, moment(before * MILLISECOND), end=moment(last * MILLISECOND), timeout=timeout)
 
 
@@ -157,11 +157,11 @@ def _after(position: int, midnight: int) -> int:
 
 
 def _end(end: End, date: Moment, day: dt.date) -> int:
-    """The last millisecond to include; `date` is the beginning as it was given, `day` its day in UTC."""
+    """Return the last millisecond to include; `date` is the beginning as given, `day` its day in UTC."""
     found = read_any(end, EARLIEST_SECONDS)
     if isinstance(found, dt.time):
         given = read_any(date)
-        # A time with a zone belongs to the day that the caller named, not to the day that this is in UTC.
+        # A time with a zone belongs to the day that the caller named, not to the corresponding day in UTC.
         local = given if isinstance(given, dt.date) and not isinstance(given, dt.datetime) else day
         return _millisecond(*on_day(day if found.tzinfo is None else local, found))
     if isinstance(found, dt.datetime):

@@ -1,4 +1,4 @@
-"""The part of a day to fetch, the rows of it to keep, and the questions to the server. Pure."""
+"""The part of a day to fetch, the rows to keep, and the questions to the server. Pure."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class RowFilter:
         exchange: keep only rows of this one; the name's case does not matter. None keeps all.
 
     Attributes:
-        others: how many rows were of other exchanges.
+        others: the number of rows of other exchanges.
     """
 
     def __init__(self, names: ExchangeNames, every: int | None = None, exchange: str | None = None) -> None:
@@ -43,9 +43,9 @@ class RowFilter:
         self._exchange = None if exchange is None else exchange.casefold()
 
     def keep(self, rows: Columns) -> Columns:
-        """The wanted ones of some rows."""
+        """Return the wanted rows."""
         if self._exchange is not None:
-            names = enumerate(list(self.names))  # a copy: other threads add names meanwhile
+            names = enumerate(list(self.names))  # a copy, because other threads add names meanwhile
             codes = {code for code, name in names if name is not None and name.casefold() == self._exchange}
             chosen = rows.chosen(map(codes.__contains__, rows.codes))
             self.others += len(rows) - len(chosen)
@@ -53,17 +53,17 @@ class RowFilter:
         return self.thin(rows)
 
     def thin(self, rows: Columns) -> Columns:
-        """The first row of each period; all rows without a period."""
+        """Return the first row of each period; all rows if there is no period."""
         return rows if self._every is None else thinned(rows, self._every)
 
     def start(self, position: int) -> int:
-        """The first millisecond of the period that contains a millisecond; without a period, the same."""
+        """Return the first millisecond of a millisecond's period; the same millisecond if there is no period."""
         if self._every is None:
             return position
         return stretch_start(position * MILLISECOND, self._every) // MILLISECOND
 
     def next_wanted(self, whole: Columns, last: int) -> int:
-        """Where to continue after rows that are complete before their `last` millisecond."""
+        """Return where to continue after rows that are complete before their `last` millisecond."""
         start, kept = self.start(last), self.keep(whole)
         if self._every is None or not kept.stamps or kept.stamps[-1] < start * MILLISECOND:
             return last
@@ -77,9 +77,9 @@ class Question:
     Attributes:
         kind: "page" for tickHistory, "snap" for tickSnap.
         date: the day.
-        position: the first millisecond to fetch, since the epoch; for a snap, the moment.
-        day, segment: those that take the answer.
-        attempt: how many answers to it were wrong.
+        position: the first millisecond to fetch, since the epoch; for a snap, its time.
+        day, segment: the objects that take the answer.
+        attempt: how many answers to this question were wrong.
     """
 
     kind: Literal["page", "snap"]

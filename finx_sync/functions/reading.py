@@ -1,10 +1,10 @@
 """One reading of a stretch of a day, page by page. Pure: no thread, no I/O.
 
-A page is what the server returns for a moment: the first 1000 rows *after* it, of that day, unsorted (FinX
+A page is what the server returns for a time: the first 1000 rows *after* it, of that day, unsorted (FinX
 documentation, page *Functions*, "Tick History"). So a page is complete up to its last millisecond, where rows may have
-been cut off: that millisecond is asked for again, from the one before it, and nothing is ever joined by guessing which
-rows are the same. Exact repetitions stay. A reading ends with an answer that has nothing after the millisecond that was
-asked for; the size of a page need not be known.
+been cut off. That millisecond is requested again, from the one before it, so pages are never joined by guessing which
+rows are the same. Exact repetitions are kept. A reading ends with an answer that has nothing after the requested
+millisecond; the size of a page need not be known.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Segment:
     busy: bool = False
     done: bool = False
     cut: Columns | None = None
-    """The last answer's rows at `position`, where it may have been cut off; the next answer must have them, too."""
+    """The last answer's rows at `position`, where it may have been cut off; the next answer must have them as well."""
     tail: tuple[int, Columns] | None = None
     """The last millisecond of the last answer, and its rows."""
     ended: bool = False
@@ -42,7 +42,7 @@ class Segment:
     crowd: bool = False
     """Whether the millisecond before `position` filled an answer, so that more of its rows may be out of reach."""
     empties: int = 0
-    """Answers in a row that lacked known rows."""
+    """The number of consecutive answers that lacked known rows."""
     stride: int = 1
 
 
@@ -52,8 +52,8 @@ class DayReading:
     Args:
         start, end: the first and last millisecond to read.
         wanted: the rows to keep.
-        server, known: what is known so far; see `evidence`.
-        asks_from: the position of the first question, where it is not `start`.
+        server, known: the facts known so far; see `evidence`.
+        asks_from: the position of the first question if it is not `start`.
         splits: the last millisecond of each segment but the final one.
     """
 
@@ -76,9 +76,9 @@ class DayReading:
         self.segments = [self._segment(*stretch) for stretch in zip(begins, ends, strict=True)]
         self.unproven: list[Stretch] = []
         self.silent = False
-        """Whether only an answer without rows says that there is no row from its start on."""
+        """Whether the only evidence for no row from its start on is an answer without rows."""
         self.doubtful: int | None = None
-        """The millisecond after which only an answer without rows says that there are no more."""
+        """The millisecond after which the only evidence for no more rows is an answer without rows."""
         self._wanted = wanted
         self._server = server
         self._known = known
@@ -184,7 +184,7 @@ class DayReading:
         return next((one for one in self.segments if one.end == segment.start - 1), None)
 
     def _give_back(self, segment: Segment, before: Segment) -> None:
-        """Give a segment to the one before it, which has to find the end: an answer without rows proves nothing."""
+        """Join a segment to the one before it, which has to find the end: an answer without rows proves nothing."""
         self.segments.remove(segment)
         before.end = segment.end
         before.rate = None  # it was wrong
@@ -192,7 +192,7 @@ class DayReading:
             before.done = before.position > before.end
 
     def ask_again(self) -> None:
-        """Ask again where only an answer without rows said that there are none, if rows are known by now."""
+        """Ask again if rows are now known where the only evidence for none was an answer without rows."""
         first = min(self.segments, key=lambda segment: segment.start)
         if self.silent and first.done and self._known.has_from(first.position):
             self.silent = first.done = False
@@ -203,7 +203,7 @@ class DayReading:
             segment.parts.append(rows)
 
     def split(self, segment: Segment, page_rows: int) -> Segment | None:
-        """Split off the later half of what a busy segment has left; None where it cannot be halved."""
+        """Split off the later half of what a busy segment has left; None if it cannot be halved."""
         assert segment.rate
         soon = segment.position + round(page_rows / segment.rate)
         middle = (soon + segment.end) // 2
@@ -215,7 +215,7 @@ class DayReading:
         return later
 
     def cut_at(self, last: int) -> None:
-        """Drop what comes after a millisecond."""
+        """Drop the rows after a millisecond."""
         self.end = min(self.end, last)
         self.segments = [segment for segment in self.segments if segment.start <= last]
         for segment in self.segments:
@@ -223,14 +223,14 @@ class DayReading:
             segment.done = segment.done or segment.position > segment.end
 
     def rows(self) -> Columns:
-        """The rows so far, in order."""
+        """Return the rows so far, in order."""
         rows = Columns(self._wanted.names)
         for _, _, piece in self.pieces():
             rows.extend(piece)
         return rows
 
     def pieces(self) -> list[tuple[int, int, Columns]]:
-        """The rows so far by segment: first and last millisecond, and the rows."""
+        """Return the rows so far by segment: first and last millisecond, and the rows."""
         found = []
         for segment in sorted(self.segments, key=lambda segment: segment.start):
             rows = Columns(self._wanted.names)

@@ -1,4 +1,4 @@
-"""FinX's REST paths as blocking methods (finx-io SDK 0.1 to 0.2: its `FinXRest` and `TickPlant` clients)."""
+"""FinX's REST paths as blocking methods (`FinXRest` and `TickPlant` in the finx-io SDK 0.1 to 0.2)."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ __all__ = ["FinxRestFunctions", "Moment", "RestBackend", "http_url"]
 
 QUOTE_WIDTH: Final = 10.0
 SLICE_WIDTH: Final = 30.0
-"""Seconds around a moment: the SDK's defaults."""
+"""Seconds around a moment; the SDK's defaults."""
 QUOTE_PERIODS: Final = 100
 SLICE_PERIODS: Final = 10
-"""Moments of a series: the SDK's defaults, too."""
+"""The number of moments in a series; the SDK's default."""
 LONGEST_SERIES: Final = 10_000
 LAST_SECOND: Final = dt.datetime.max.replace(tzinfo=dt.timezone.utc).timestamp()
 
 
 def http_url(base_url: str) -> str:
-    """The HTTP address for a websocket address: ``https://host`` for ``wss://host``."""
+    """Return the HTTP address for a websocket address: ``https://host`` for ``wss://host``."""
     return "http" + base_url.removeprefix("ws").removeprefix("http").rstrip("/")
 
 
@@ -72,7 +72,7 @@ class FinxRestFunctions(abc.ABC):
             return backend.get(function, path, sent, seconds)
 
     def list_pairs(self, *, timeout: float = DEFAULT_TIMEOUT) -> list[str]:
-        """The names of all pairs, like "BTC:USD"."""
+        """Return the names of all pairs, like "BTC:USD"."""
         return _names("list_pairs", self._get("list_pairs", "observations/pairs", timeout))
 
     def get_pair_quote(
@@ -83,7 +83,7 @@ class FinxRestFunctions(abc.ABC):
         width: float = QUOTE_WIDTH,
         timeout: float = DEFAULT_TIMEOUT,
     ) -> Tick | None:
-        """The newest quote of a pair, or one near a moment; None where none is near enough.
+        """Return the newest quote of a pair, or one near a moment; None if none is near enough.
 
         Args:
             pair: like "BTC:USD".
@@ -107,14 +107,14 @@ class FinxRestFunctions(abc.ABC):
         width: float = QUOTE_WIDTH,
         timeout: float = DEFAULT_TIMEOUT,
     ) -> dict[dt.datetime, Tick | None]:
-        """Quotes of a pair at evenly spaced moments, by moment: `start` is included, `end` is not.
+        """Return quotes of a pair at evenly spaced moments, by moment: `start` is included, `end` is not.
 
         Args:
             pair: like "BTC:USD".
             start: the first moment.
             end: the moment after the last.
-            periods: how many moments; each is one request over the same connection.
-            width: seconds around each moment to look in; without a quote there, the value is None.
+            periods: the number of moments; each is one request over the same connection.
+            width: seconds around each moment to look in; the value is None if there is no quote.
             timeout: seconds for all of them.
         """
         checked_pair(pair)
@@ -131,7 +131,7 @@ class FinxRestFunctions(abc.ABC):
         width: float = SLICE_WIDTH,
         timeout: float = DEFAULT_TIMEOUT,
     ) -> list[ContractTick]:
-        """All options on a base instrument near a moment.
+        """Return all options on a base instrument near a moment.
 
         Args:
             base: like "BTC".
@@ -164,13 +164,13 @@ class FinxRestFunctions(abc.ABC):
         width: float = SLICE_WIDTH,
         timeout: float = DEFAULT_TIMEOUT,
     ) -> dict[dt.datetime, list[ContractTick]]:
-        """All options on a base instrument at evenly spaced moments, by moment; otherwise as `get_pair_quote_series`.
+        """Return all options on a base at evenly spaced moments, by moment; otherwise as `get_pair_quote_series`.
 
         Args:
             base: like "BTC".
             start: the first moment.
             end: the moment after the last.
-            periods: how many moments.
+            periods: the number of moments.
             width: seconds around each.
             timeout: seconds for all of them.
         """
@@ -210,7 +210,7 @@ def _width(width: float) -> float:
 
 
 def _shown(seconds: float) -> str:
-    """Seconds as text, to the millisecond, without trailing zeros."""
+    """Write seconds as text, to the millisecond, without trailing zeros."""
     return f"{seconds:.3f}".rstrip("0").rstrip(".")
 
 

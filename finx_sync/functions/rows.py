@@ -1,4 +1,4 @@
-"""Read a page of history that is not in the usual form row by row, so that one bad row costs no other."""
+"""Read a page of history that is not in the usual form row by row, so that one bad row does not affect others."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _NOT_A_TICK = (msgspec.ValidationError, ValueError, OverflowError)
 
 
 def rows_of_page(text: str, pair: str, date: str, names: ExchangeNames) -> DayPage | None:
-    """Read a page; None if it is not one: an object with other keys than numbers, or not JSON at all."""
+    """Read a page; None if it is not a page, but an object with keys that are not numbers, or not JSON."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
@@ -45,7 +45,7 @@ def rows_of_page(text: str, pair: str, date: str, names: ExchangeNames) -> DayPa
 
 
 def _set_aside(row: Any, pair: str, date: str, reason: str) -> Tick | BadRow:
-    """A row that is not a tick; one that names another pair or day is counted with those of that pair or day."""
+    """Return a bad row, or, if the row names another pair or day, a bare tick that counts as one of those."""
     if not isinstance(row, dict):
         return BadRow(None, row, "it is not an object")
     try:

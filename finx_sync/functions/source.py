@@ -24,9 +24,9 @@ __all__ = ["DaySource", "Found"]
 SETTLED_AFTER: Final = 3_600_000
 """Milliseconds after its end from which a day is kept: late rows have arrived by then, and clocks may differ."""
 STRETCH_ROWS: Final = 50_000
-"""Rows that an iterator has in memory at a time."""
+"""The number of rows that an iterator keeps in memory at a time."""
 FIRST_STRETCH: Final = 300_000
-"""Milliseconds; later stretches are as long as that many rows take."""
+"""Milliseconds of the first stretch; later ones are as long as that many rows take."""
 
 Found = tuple[Columns, list[Stretch]]
 """Rows, and where they are not proven complete."""
@@ -49,16 +49,16 @@ class DaySource:
         self._so_far: Callable[[], Found] = lambda: (Columns(self.names), [])
 
     def history(self, rows: Columns, unproven: list[Stretch], *, is_all: bool = True) -> TickHistory:
-        """The object that the caller gets.
+        """Return the history that the caller gets.
 
         Args:
             rows: sorted.
-            unproven: where they are not proven complete.
+            unproven: the intervals in which they are not proven complete.
             is_all: whether the caller gets no other rows.
         """
         query, discarded = self._query, dict(self._discarded)
         if is_all and not rows.stamps and self._wanted.others:
-            # Rows of other exchanges only: this one may be spelled otherwise.
+            # All rows are of other exchanges, so this one's name may be misspelled.
             discarded["another exchange"] = self._wanted.others
             unproven = [(query.first, query.last)]
         return TickHistory(
@@ -70,12 +70,12 @@ class DaySource:
         )
 
     def interrupted(self) -> TickHistory:
-        """What was fetched before an error ended the call."""
+        """Return what was fetched before an error ended the call."""
         rows, unproven = self._so_far()
         return self.history(rows, unproven or [(self._query.first, self._query.last)], is_all=False)
 
     def fetch(self, days: list[Window], limit: int | None, notify: Callable[[Progress], object] | None = None) -> Found:
-        """The rows of some days, and where they are not proven complete."""
+        """Return the rows of some days, and where they are not proven complete."""
         plan = self._plan(days, limit)
         self._so_far = plan.result
         if not plan.done:
@@ -83,7 +83,7 @@ class DaySource:
         return plan.result()
 
     def stretches(self, day: Window, limit: int | None) -> Iterator[Found]:
-        """A day in pieces, each with the intervals in which it is not proven complete."""
+        """Yield a day in pieces, each with the intervals in which it is not proven complete."""
         if (found := self._cached(day)) is not None:
             yield found.part(0, limit), []
             return
@@ -110,7 +110,7 @@ class DaySource:
         if self._cache is None:
             return plan
         for day in plan.days:
-            if plan.done:  # the limit is reached: no later day need be looked for
+            if plan.done:  # the limit is reached, so later days are not needed
                 break
             if (rows := self._cached(day.window)) is not None:
                 plan.use(day, rows)
@@ -132,7 +132,7 @@ class DaySource:
                 deadline=clock.monotonic() + query.time_limit,
                 timeout=query.time_limit,
             ).run(notify)
-        finally:  # keep what was fetched, also when something failed
+        finally:  # keep what was fetched, even if something failed
             self._note(missing)
             self._keep(missing)
 

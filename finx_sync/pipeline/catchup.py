@@ -96,6 +96,15 @@ class Backlog:
             self.size -= len(item.payload)
         return item
 
+    def newest(self) -> dict[tuple[type, str], float]:
+        """When the newest waiting message of each type and name was received, UNIX seconds."""
+        found: dict[tuple[type, str], float] = {}
+        for item in self._items.values():
+            if isinstance(item, Waiting):
+                key = type(item.message), item.message.name_of(item.message)
+                found[key] = max(item.received_at, found.get(key, 0.0))
+        return found
+
     def messages(self) -> int:
         """The number of waiting messages."""
         return sum(isinstance(item, Waiting) for item in self._items.values())

@@ -169,6 +169,7 @@ class Controls:
             self._wanted.remove(subscription)
             self._venue.removed(subscription)
             self._gaps.removed(subscription)
+            self._delivery.subscription("removed", subscription)
             error = SubscriptionRefusedError(subscription.kind, subscription.name, message.said)
             self.report(error, self._name)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Literal, Protocol, cast
 
 from finx_sync.errors import HandlerRaisedError, UnreadableMessageError
 from finx_sync.events import Connection
@@ -14,10 +14,11 @@ from finx_sync.pipeline.commands import CommandSink, FailStream
 from finx_sync.pipeline.counters import MessageCounter
 from finx_sync.pipeline.handlers import Handler, Handlers, Route
 from finx_sync.pipeline.latest import WEIGH_AFTER, LastValues, set_field
+from finx_sync.pipeline.output import NOTICES, Outlet, Topic
 from finx_sync.pipeline.overlap import Verdict
 from finx_sync.pipeline.venue import VenueDriver
 from finx_sync.reporting import is_configured
-from finx_sync.venues.base import Outcome
+from finx_sync.venues.base import Outcome, Subscription
 
 __all__ = ["Delivery", "Disposition", "MessageFilter"]
 
@@ -62,6 +63,7 @@ class Delivery:
         latest: the tables of last values to update; their types are the user's message types.
         venue: turns messages of some types into what handlers get.
         commands: ends the stream when a handler raises; None if the stream goes on then.
+        outlet: where an output is attached that gets what is delivered; None for nowhere.
 
     Attributes:
         controls: acts on messages that are not for the user. Set before the first message.
@@ -80,6 +82,8 @@ class Delivery:
         latest: LastValues,
         venue: VenueDriver,
         commands: CommandSink | None = None,
+        *,
+        outlet: Outlet | None = None,
     ) -> None:
         self._handlers = handlers
         self._counter = counter
@@ -89,6 +93,7 @@ class Delivery:
         # The types that go to handlers unchanged.
         self._direct = {kind: table for kind, table in latest.items() if kind not in self._expanded}
         self._commands = commands
+        self._outlet = Outlet() if outlet is None else outlet
         self.filter: MessageFilter | None = None
         self.queue: Callable[[Message, bytes, float], object] | None = None
         self.now = 0.0
@@ -105,13 +110,19 @@ class Delivery:
 
     def run(self, messages: list[Any], payloads: Sequence[bytes], received_at: float, connection: Connection) -> int:
         """Deliver messages in order until the handlers change or the stream stops. Returns how many were delivered."""
-        message_filter, done = self.filter, 0
+        message_filter, output, done = self.filter, self._outlet.output, 0
         if message_filter is not None:
             self.prepare(message_filter, messages, received_at, connection)
         if (message_filter is None or self._checking() is None) and "message" not in self._handlers.topics:
             routes = self._handlers.routes
-            call = self._call_expanded if type(messages[0]) in self._expanded else self._call_one
-            done = call(messages, payloads, received_at)
+            if type(messages[0]) in self._expanded:
+                done = self._call_expanded(messages, payloads, received_at)
+            elif output is None:
+                done = self._call_one(messages, payloads, received_at)
+            else:
+                done = (self._call_one if routes else self._call_nobody)(messages, payloads, received_at)
+                if done:
+                    output.take(messages[:done], payloads[:done], received_at)
             if done == len(messages) or self._handlers.routes is not routes:
                 return done
         rest = (messages[done:], payloads[done:]) if done else (messages, payloads)
@@ -143,14 +154,14 @@ class Delivery:
         """Like `run`, for messages of several batches, each with its own time. For replays without pauses.
 
         Ends when the handlers change, and before the first message that needs more than one call of one handler: there
-        is a filter or an `on_message` handler, it is not for the user, or it does not have exactly one handler.
+        is a filter, an output or an `on_message` handler, it is not for the user, or not exactly one handler wants it.
 
         Returns:
             How many messages were delivered.
         """
         handlers, latest = self._handlers, self._direct
         routes = handlers.routes
-        if self.stopping or self.filter is not None or "message" in handlers.topics:
+        if self.stopping or self.filter is not None or self._outlet.output or "message" in handlers.topics:
             return 0
         simple = {
             kind: (latest[kind].entries, kind.name_of, route.only.function, route.only)
@@ -199,16 +210,36 @@ class Delivery:
         """Count `count` held messages as dropped."""
         self._counter.settle(dropped=count)
 
+    def remember(self, message: Message, payload: bytes, received_at: float) -> None:
+        """Keep a message as the last one of its name, unless there is a newer one. Handlers do not get it.
+
+        Types that the venue's state turns into something else are left out: their last values follow from all messages.
+        """
+        table = self._direct.get(type(message))
+        if table is None:
+            return
+        name = message.name_of(message)
+        if received_at > table.received_at(name):
+            table.entries[name] = (payload, received_at)
+            table.forget_surplus()
+
     def deliver_uncounted(self, message: Message) -> None:
         """Deliver a backfilled message, which is not counted as received."""
         self._hand_on_part(type(message), message)
 
     def notify(self, topic: str, value: object) -> bool:
         """Call the handlers of an event. Returns whether there were any."""
+        if topic in NOTICES and (output := self._outlet.output) is not None:
+            output.notice(cast(Topic, topic), value)
         handlers = self._handlers.topics.get(topic, ())
         for handler in handlers:
             self._call(handler, value)
         return bool(handlers)
+
+    def subscription(self, topic: Literal["added", "removed"], subscription: Subscription) -> None:
+        """Tell the output of a subscription that is wanted from now on, or no longer."""
+        if (output := self._outlet.output) is not None:
+            output.notice(topic, subscription)
 
     def _call_one(self, messages: list[Any], payloads: Sequence[bytes], received_at: float) -> int:
         """The hot path: deliver messages whose type has exactly one handler. Kept as short as possible.
@@ -258,11 +289,39 @@ class Delivery:
             done += 1
         return done
 
+    def _call_nobody(self, messages: list[Any], payloads: Sequence[bytes], received_at: float) -> int:
+        """Like `_call_one`, when no message type has a handler, as in a process that only relays."""
+        latest = self._direct
+        if self.stopping:
+            return 0
+        kind: type[Message] | None = None
+        done = 0
+        defect: Exception | None = None
+        try:
+            for message, payload in zip(messages, payloads, strict=True):
+                if type(message) is not kind:
+                    kind = type(message)
+                    last = latest.get(kind)
+                    if last is None:
+                        break
+                    last.forget_surplus()
+                    table, name_of = last.entries, kind.name_of
+                table[name_of(message)] = (payload, received_at)
+                done += 1
+        except Exception as error:  # noqa: BLE001  # not the user's: see `spoiled`
+            defect = error
+        self._counter.settle(unclaimed=done)
+        if defect is not None:
+            self.spoiled(payloads[done], defect)
+            done += 1
+        return done
+
     def _call_each(  # noqa: PLR0912, PLR0915  # on the path of every message, saving a call matters more than a short function
         self, messages: list[Any], payloads: Sequence[bytes], received_at: float, connection: Connection
     ) -> int:
         """Deliver any messages: for several handlers, handlers by name, `on_message`, or not for the user at all."""
         handlers, latest, message_filter = self._handlers, self._latest, self._checking()
+        output = self._outlet.output
         routes, texts = handlers.routes, "message" in handlers.topics
         if self.stopping:  # read after the routes; see `stop`
             return 0
@@ -295,12 +354,14 @@ class Delivery:
                     if verdict is not Verdict.PASS:
                         counts["duplicate"] += verdict is Verdict.DUPLICATE
                         continue
+                if output is not None and not expands:
+                    output.add(message, payload, received_at)
                 heard = texts and self.notify("message", str(payload, "utf-8"))
                 set_field(message, "received_at", received_at)
                 entries[name] = (payload, received_at)
                 wanted = by_name.get(name, everyone) if by_name else everyone
                 fate = "handled" if wanted or heard else "unclaimed"
-                counts[self._expand(message, entries, name, heard) if expands else fate] += 1
+                counts[self._expand(message, payload, entries, name, heard) if expands else fate] += 1
                 for handler in wanted:
                     if timed:
                         self._call(handler, message)
@@ -328,7 +389,9 @@ class Delivery:
         table.entries[name] = (payload, received_at)
         table.forget_surplus()
         if type(message) in self._expanded:
-            return self._expand(message, table.entries, name, heard)
+            return self._expand(message, payload, table.entries, name, heard)
+        if (output := self._outlet.output) is not None:
+            output.add(message, payload, received_at)
         route = self._handlers.routes.get(type(message), _NOBODY)
         wanted = route.by_name.get(name, route.everyone)
         for handler in wanted:
@@ -338,7 +401,7 @@ class Delivery:
     def _call_expanded(self, messages: list[Any], payloads: Sequence[bytes], received_at: float) -> int:
         """Like `_call_one`, for message types that the venue's state turns into something else for handlers."""
         handlers, latest, expanded, expand = self._handlers, self._latest, self._expanded, self._venue.expand
-        routes = handlers.routes
+        output, routes = self._outlet.output, handlers.routes
         if self.stopping:  # read after the routes; see `stop`
             return 0
         handled = unclaimed = duplicate = 0
@@ -359,6 +422,8 @@ class Delivery:
                 entries[name] = entry = (payload, received_at)
                 for further in made.names:
                     entries[further] = entry
+                if output is not None and not made.is_duplicate:
+                    output.add(message, payload, received_at)
                 if made.messages and self._hand_on_all(made):
                     handled += 1
                 elif made.is_duplicate:
@@ -376,11 +441,12 @@ class Delivery:
             done += 1
         return done
 
-    def _expand(self, message: Message, entries: dict[str, Any], name: str, heard: bool) -> str:
+    def _expand(self, message: Message, payload: bytes, entries: dict[str, Any], name: str, heard: bool) -> str:
         """Deliver what the venue's state makes of a message. Returns the message's disposition.
 
         Args:
             message: the message.
+            payload: what it was decoded from.
             entries: the last values of its type, which contain it under `name`.
             name: its name.
             heard: whether `on_message` handlers got its text.
@@ -388,6 +454,8 @@ class Delivery:
         made = self._venue.expand(message)
         for further in made.names:
             entries[further] = entries[name]
+        if not made.is_duplicate and (output := self._outlet.output) is not None:
+            output.add(message, payload, message.received_at)
         claimed = self._hand_on_all(made) or heard
         return "handled" if claimed else "duplicate" if made.is_duplicate else "unclaimed"
 

@@ -515,7 +515,7 @@ class GapTracker:
             with self._lock:
                 self._coverage.fill(name, gap.start, gap.end)
         else:
-            self._announce(Gap(gap.start, gap.end, (name,), gap.reason))
+            self._announce(Gap(gap.start, gap.end, (name,), gap.reason, gap.missed))
         self.filler.finish(filling, fetched)
 
     def end(self) -> None:
@@ -531,6 +531,19 @@ class GapTracker:
             self._report(Gap(what.start, what.end, tuple(sorted(what.names)), "conflated", what.count))
         else:
             self._report(Gap(what.start, what.end, self._wanted.names(), "slow consumer", what.count))
+
+    def reported(self, gap: Gap) -> None:
+        """A relay reports a gap on a connection that stays open; see `GapReported`."""
+        lost = [one for one in self._wanted if not gap.names or one.name in gap.names]
+        if not lost:
+            return
+        with self._lock:
+            hole = Interval(gap.start, gap.end, "missing", gap.reason, gap.missed)
+            self._coverage.hole(hole, *{subscription.name for subscription in lost})
+        left = [subscription for subscription in lost if self.filler is None or not self.filler.fill(gap, subscription)]
+        if left:
+            names = tuple(sorted({subscription.name for subscription in left}))
+            self._announce(Gap(gap.start, gap.end, names, gap.reason, gap.missed))
 
     def _report(self, gap: Gap) -> None:
         with self._lock:

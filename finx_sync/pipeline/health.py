@@ -10,6 +10,7 @@ from typing import Final
 
 from finx_sync.events import TimerFired
 from finx_sync.notices import Stale
+from finx_sync.pipeline.catchup import Backlog
 from finx_sync.pipeline.commands import CommandSink, Replace
 from finx_sync.pipeline.delivery import Delivery
 from finx_sync.pipeline.drift import DriftMonitor
@@ -73,21 +74,26 @@ class SilenceFinder:
         self._since: dict[Subscription, float] = {}
         self._reported: set[Subscription] = set()
 
-    def find(self, now: float, connected: bool) -> list[Stale]:
+    def find(self, now: float, connected: bool, backlog: Backlog | None = None) -> list[Stale]:
         """The subscriptions that have become stale, each reported once until its next message.
 
         Args:
-            now: the current time, UNIX seconds; everything received before has been delivered.
+            now: the current time, UNIX seconds; everything received before has been delivered, or is in `backlog`.
             connected: whether the stream is open.
+            backlog: the messages that wait while the pipeline catches up; None if it does not.
         """
         if not self._limits:
             return []
         found = []
+        waiting: dict[tuple[type, str], float] | None = None
         limits = {one: limit for one in self._wanted if (limit := self._limits.of(one)) is not None}
         self._since = {subscription: self._since.get(subscription, now) for subscription in limits}
         for subscription, limit in limits.items():
             last = self._last(subscription)
             age = now - max(last if last <= now else 0.0, self._since[subscription])
+            if age > limit and backlog is not None:  # its messages may only be waiting for slow handlers
+                waiting = backlog.newest() if waiting is None else waiting
+                age = min(age, now - waiting.get((self._types.get(subscription.kind, object), subscription.name), 0.0))
             if age <= limit:
                 self._reported.discard(subscription)
             elif subscription not in self._reported:
@@ -132,11 +138,11 @@ class FeedHealth:
         """Discard the samples of an endpoint, since another connection serves it now."""
         self._drift.forget(endpoint)
 
-    def look(self, event: TimerFired, delivery: Delivery, *, is_open: bool) -> None:
-        """Check all feeds, and report. Every message received before `event` has been delivered."""
+    def look(self, event: TimerFired, delivery: Delivery, backlog: Backlog | None, *, is_open: bool) -> None:
+        """Check all feeds, and report. Every message received before `event` has been delivered, or is in `backlog`."""
         if event.clock_stepped:
             self._silence.restart(event.at)
-        for stale in self._silence.find(event.at, is_open):
+        for stale in self._silence.find(event.at, is_open, backlog):
             if not delivery.notify("stale", stale):
                 logger.warning("%s has been silent for %.1f s", stale.name, stale.age)
         if event.is_held:  # messages wait in the kernel because reading is paused, not because the feed is late

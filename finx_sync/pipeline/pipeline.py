@@ -19,7 +19,9 @@ from finx_sync.events import (
     ErrorOccurred,
     Event,
     FailureOccurred,
+    GapReported,
     HistoryFetched,
+    LastValuesRead,
     MessagesDropped,
     NoticeGiven,
     Reached,
@@ -42,6 +44,7 @@ from finx_sync.pipeline.gaps import GapTracker
 from finx_sync.pipeline.handlers import Handlers
 from finx_sync.pipeline.health import FeedHealth
 from finx_sync.pipeline.latest import LastValues
+from finx_sync.pipeline.output import Outlet
 from finx_sync.pipeline.overlap import Verdict
 from finx_sync.pipeline.queue import EventQueue
 from finx_sync.pipeline.rows import BatchRow
@@ -89,6 +92,7 @@ class Pipeline:
         backlog_limit: the number of messages that may wait in the backlog while catching up.
         health: finds feeds that fall silent or behind; None if that is not wanted.
         wanted: the wanted subscriptions; None for a new, empty set.
+        outlet: where an output is attached that gets what is delivered; None for nowhere.
 
     Attributes:
         counter: counts the disposition of each message.
@@ -119,12 +123,18 @@ class Pipeline:
         backlog_limit: int = 0,
         health: FeedHealth | None = None,
         wanted: Wanted | None = None,
+        outlet: Outlet | None = None,
     ) -> None:
         self.counter = MessageCounter() if counter is None else counter
         self.wanted = Wanted() if wanted is None else wanted
         self.venue = VenueDriver(state, handlers)
         self.delivery = Delivery(
-            handlers, self.counter, latest, self.venue, commands if ends_on_handler_error else None
+            handlers,
+            self.counter,
+            latest,
+            self.venue,
+            commands if ends_on_handler_error else None,
+            outlet=outlet,
         )
         self.gaps = GapTracker(
             codec=codec,
@@ -155,6 +165,7 @@ class Pipeline:
         self._max_lag = max_lag
         self._backlog_limit = backlog_limit
         self._health = health
+        self._backlog: Backlog | None = None  # while it catches up
         self._slice = 1
 
     def process(self, event: Event) -> None:
@@ -240,9 +251,11 @@ class Pipeline:
             case SubscriptionAdded():
                 self.wanted.add(event.subscription, event.endpoint)
                 self.gaps.added(event.subscription)
+                self.delivery.subscription("added", event.subscription)
             case SubscriptionRemoved():
                 self.wanted.remove(event.subscription)
                 self.gaps.removed(event.subscription)
+                self.delivery.subscription("removed", event.subscription)
             case ReplacementBegan():
                 self.gaps.replacing(event)
             case ReplacementCancelled():
@@ -252,6 +265,10 @@ class Pipeline:
                 self.delivery.notify("state", event.change)
             case MessagesDropped():
                 self.gaps.missed(event)
+            case GapReported():
+                self.gaps.reported(event.gap)
+            case LastValuesRead():
+                self._read_last_values(event)
             case NoticeGiven():
                 self.delivery.notify(event.topic, event.value)
             case HistoryFetched():
@@ -284,9 +301,21 @@ class Pipeline:
         self.controls.fire_timer(event.arrived)
         self.venue.round()
         if self._health is not None:
-            self._health.look(event, self.delivery, is_open=self.state is State.OPEN)
+            self._health.look(event, self.delivery, self._backlog, is_open=self.state is State.OPEN)
         if event.handled is not None:  # last: the thread that waits for it then sees everything done above
             event.handled.set()
+
+    def _read_last_values(self, event: LastValuesRead) -> None:
+        for begin in range(0, len(event.payloads), SLICE):
+            if self.delivery.stopping:
+                return
+            part = event.payloads[begin : begin + SLICE]
+            for message, payload, at in zip(self._decode(part), part, event.times[begin:], strict=False):
+                if type(message) in self._message_types:
+                    self.delivery.remember(message, payload, at)
+        for subscription in event.granted:
+            self.gaps.confirmed(subscription)
+            self.venue.granted(subscription)
 
     def _damaged(self, event: RecordingDamaged) -> None:
         before = list(self.wanted)
@@ -380,7 +409,7 @@ class Pipeline:
             messages: the messages of the batch before that rest, decoded and in flight.
             payloads: the payloads of `messages`.
         """
-        backlog = Backlog()
+        backlog = self._backlog = Backlog()
         self.delivery.queue = partial(self._hold, backlog)
         self._add(messages, payloads, batch, backlog)
         self._absorb(batch, backlog)
@@ -392,7 +421,7 @@ class Pipeline:
                 self.gaps.missed(backlog.conflated)
                 backlog.conflated = None
             self._deliver_oldest(backlog)
-        self.delivery.queue = None
+        self.delivery.queue = self._backlog = None
         self.counter.settle(dropped=backlog.messages())
         for event in backlog.events():  # no more messages are delivered, so nothing is overtaken
             self._apply(event)

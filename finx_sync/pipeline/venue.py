@@ -66,6 +66,10 @@ class VenueDriver:
         """A subscription is no longer wanted, or was refused."""
         self._obey(self._state.removed(subscription, self.now))
 
+    def granted(self, subscription: Subscription) -> None:
+        """A relay's feed contains this subscription."""
+        self._obey(self._state.granted(subscription, self.now))
+
     def requested(self, connection: Connection, request: Request) -> None:
         """A request is about to be sent."""
         self._state.requested(connection, request)

@@ -1,6 +1,7 @@
-"""Raw payloads with their receive times on disk, and back into the same handlers.
+"""Records raw payloads with their receive times to files, and replays them to the same handlers.
 
-`format` (bytes) → `writer` (a tap's thread) → `reader` → `playback` (a session without a network) and `convert`.
+`format` (the file format) → `writer` (a sink with its own thread) → `reader` → `playback` (a run without a network) and
+`convert` (to tables).
 """
 
 from __future__ import annotations

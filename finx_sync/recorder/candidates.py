@@ -1,4 +1,4 @@
-"""The new connection of a replacement that has been recorded: what became of it is in the records that follow."""
+"""The new connections of recorded replacements; the records that follow contain their outcome."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ View = Callable[[], Iterable[Subscription]]
 
 
 class Carried:
-    """What each recorded connection was asked for: all that was wanted when it opened, and while it was the newest.
+    """The subscriptions requested on each recorded connection: those wanted when it opened or while it was the newest.
 
     Args:
-        wanted: the subscriptions.
-        by_url: whether the URL asks for them, so that nothing is asked for later.
+        wanted: the wanted subscriptions.
+        by_url: whether the URL names them, so that none is requested later.
     """
 
     def __init__(self, wanted: Wanted, *, by_url: bool) -> None:
@@ -27,29 +27,29 @@ class Carried:
         self._of: dict[Connection, dict[Subscription, None]] = {}
 
     def opened(self, connection: Connection) -> None:
-        """It is asked for what is wanted of its endpoint."""
+        """Record that a connection opened: all wanted subscriptions of its endpoint are requested on it."""
         self._of[connection] = dict.fromkeys(self._wanted.of(connection.endpoint))
 
     def asked(self, subscription: Subscription, *newest: Connection) -> None:
-        """A subscription was added, and asked of the newest connection of its endpoint, if there is one."""
+        """Record an added subscription, which is requested on the newest connection of its endpoint, if any."""
         if not self._by_url:
             for connection in newest:
                 self._of.setdefault(connection, {})[subscription] = None
 
     def closed(self, connection: Connection, left: Iterable[Connection]) -> None:
-        """It is gone; those that are left are asked for what was asked of it alone."""
+        """Record that a connection closed: its subscriptions are requested on the endpoint's other connections."""
         self._of.pop(connection, None)
         if not self._by_url:
             for other in left:
                 self._of[other].update(dict.fromkeys(self._wanted.of(other.endpoint)))
 
     def view(self, connection: Connection) -> View:
-        """Says what it was asked for, whenever it is called."""
+        """Return a function that returns the subscriptions requested on a connection at the time of the call."""
         return lambda: list(self._of.get(connection, ()))
 
 
 class Assumed:
-    """A candidate that is known only to be open: it takes over as soon as it can."""
+    """A candidate of which only the opening is known: it takes over as soon as possible."""
 
     is_confirmed = True
 
@@ -58,25 +58,26 @@ class Assumed:
         self.carried = carried
 
     def owns(self, connection: Connection) -> bool:
-        """Whether it is this one."""
+        """Return whether `connection` is this candidate's."""
         return connection is self._connection
 
     def take_over(self, new: Connection, timer: float) -> bool:
-        """It does."""
+        """Return True: it always takes over."""
         return True
 
     def give_up(self) -> None:
-        """The recording goes on as it did."""
+        """Do nothing: the recording contains what followed."""
 
 
 class Planned:
-    """A candidate that takes over when it did.
+    """A candidate that takes over when the recorded one did.
 
     Args:
-        owner: the recorder's number of whoever opens it.
-        decided_at: the timer at which it took over, 0 for the older one's end, None if it never did.
-        settled: the timer that is being handled.
-        carried: what the older one was asked for.
+        owner: the recorder's number for the opener of the connection.
+        decided_at: returns the timer at which it took over; 0 if the older connection's end decided it, None if it
+            never took over.
+        settled: returns the timer that is being handled.
+        carried: returns the subscriptions requested on the older connection.
     """
 
     def __init__(
@@ -94,26 +95,26 @@ class Planned:
         self._connection: Connection | None = None
 
     def open(self, connection: Connection) -> Connection:
-        """Its connection is open now; returns it."""
+        """Set the connection, which is open now, and return it."""
         self._connection = connection
         connection.is_given_up = self._is_given_up
         return connection
 
     @property
     def is_confirmed(self) -> bool:
-        """Whether it takes over at this timer."""
+        """Whether it takes over at the present timer."""
         return self._connection is not None and self._decided_at(self._connection) == self._settled()
 
     def owns(self, connection: Connection) -> bool:
-        """Whether it is its connection."""
+        """Return whether `connection` is this candidate's."""
         return connection is self._connection
 
     def take_over(self, new: Connection, timer: float) -> bool:
-        """Whether it did."""
+        """Return whether the recorded candidate took over."""
         return self._decided_at(new) is not None
 
     def give_up(self) -> None:
-        """Another serves the endpoint: what it still opens is superfluous."""
+        """Mark its connection as given up, now or when it opens, because another one serves the endpoint."""
         self._is_given_up = True
         if self._connection is not None:
             self._connection.is_given_up = True

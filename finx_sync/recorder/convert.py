@@ -1,9 +1,9 @@
-"""Recordings as tables: Parquet files, or a DuckDB database.
+"""Converts recordings to tables: Parquet or CSV files, or a DuckDB database.
 
-A conversion is a replay whose handlers write rows: so its rows are what a live stream's handlers got, in the same order
-and with the same values, and it has a venue state of its own, as every replay. Each kind of message becomes a table
-with `received_at` in front and the wire's names. What is no message (connections, states, gaps, subscriptions, errors,
-damage) is in the table `events`, so that a hole in the data can be seen in the data.
+A conversion is a replay whose handlers write rows. So its rows contain what a live stream's handlers received, in the
+same order and with the same values. Like every replay, it has its own venue state. Each kind of message becomes a table
+whose first column is `received_at` and whose other columns are named as on the wire. Everything else (connections,
+states, gaps, subscriptions, errors, damage) is in the table `events`, so that gaps in the data are part of the data.
 """
 
 from __future__ import annotations
@@ -37,24 +37,24 @@ from finx_sync.venues.base.guarded import guarded
 __all__ = ["Converted", "Form", "convert"]
 
 Form = Literal["parquet", "csv"]
-"""What the files of a folder are."""
+"""The format of the files in a folder."""
 
 DATABASES: Final = (".duckdb", ".db")
 ONE_TABLE: Final = (
     ".arrow", ".csv", ".feather", ".finxrec", ".h5", ".json", ".jsonl", ".ndjson", ".parquet", ".pq", ".sqlite", ".tsv",
     ".txt", ".xls", ".xlsx", ".zip",
 )  # fmt: skip
-"""What is the name of a file to everybody: a folder of that name is not what was asked for."""
+"""Suffixes that clearly denote a file, so that no folder is made with such a name."""
 
 
 @dataclass(frozen=True)
 class Converted:
-    """What was written.
+    """The result of a conversion.
 
     Attributes:
-        rows: by table.
-        unread: messages without a row in any table: replies, unreadable messages, duplicates.
-        damage: what of the recording could not be read, as text.
+        rows: the number of rows of each table.
+        unread: the number of messages without a row in any table: replies, unreadable messages, duplicates.
+        damage: descriptions of the parts of the recording that could not be read.
     """
 
     rows: dict[str, int]
@@ -72,14 +72,14 @@ def convert(
 
     Args:
         path: as for `Stream.replay`.
-        target: a file ending with ``.duckdb`` or ``.db``, in which the tables are replaced; else a folder, into which
-            one file for each table is written.
-        codec: of the recording's venue; a live stream's works too, since decoding keeps no state.
-        form: of the files in a folder; None for Parquet.
+        target: a file whose name ends with ``.duckdb`` or ``.db``, in which the tables are replaced; otherwise a
+            folder, into which one file for each table is written.
+        codec: the codec of the recording's venue; a live stream's codec works too, since decoding keeps no state.
+        form: the format of the files in a folder; None for Parquet.
 
     Raises:
-        InvalidInputError: there is no such recording; the target is a file of another kind, or cannot have that form.
-        RecordingError: a file is no recording, or one of another venue.
+        InvalidInputError: there is no such recording, the target is a file of another kind, or `form` does not fit it.
+        RecordingError: a file is not a recording, or is one of another venue.
         MissingExtraError: PyArrow or DuckDB is not installed (extra ``convert``).
     """
     pyarrow()
@@ -97,7 +97,7 @@ def convert(
 
 
 def _decoded(reader: RecordingReader, codec: Codec) -> Iterator[Decoded]:
-    """All messages of a recording."""
+    """Decode all messages of a recording."""
     decode = guarded(codec)
     for record in reader:
         if isinstance(record, Received):
@@ -123,17 +123,17 @@ class _Conversion:
 
     @property
     def damage(self) -> list[Any]:
-        """As the reader has it."""
+        """The damage that the reader has found so far."""
         return self._reader.damage
 
     def __iter__(self) -> Iterator[Any]:
-        """The records, noted on their way to the playback."""
+        """Iterate over the records, which are noted in the table of events on their way to the playback."""
         for record in self._reader:
             self._events.note(record)
             yield record
 
     def run(self) -> Converted:
-        """Play it all.
+        """Convert the whole recording.
 
         Raises:
             FinxSyncError: the recording cannot be read.
@@ -152,7 +152,7 @@ class _Conversion:
     # On the dispatch thread
 
     def _listen(self, change: StateChange) -> None:
-        """States are noted as they were recorded."""
+        """Do nothing: the table of events has the recorded states."""
 
     def _gap(self, gap: Gap) -> None:
         self._events.gap(gap)
@@ -160,7 +160,7 @@ class _Conversion:
     def _error(self, error: FinxSyncError) -> None:
         if not isinstance(error, HandlerRaisedError):
             self._events.error(self._playback.wall(), error)
-        elif self._failure is None:  # a row could not be written: a full disk, most often
+        elif self._failure is None:  # a row could not be written; usually the disk is full
             self._failure = error.__cause__ or error
             self._playback.stop(0.0, drain=False)
 
@@ -175,7 +175,7 @@ def _writer(table: Table, one: TableFormat) -> Callable[[Any], None]:
 
 
 def _parts(codec: Codec, handlers: Handlers, listen: Callable[[StateChange], None]) -> SessionParts:
-    """What a playback works with that belongs to no stream."""
+    """Return the parts for a playback that belongs to no stream."""
     return SessionParts(
         codec,
         Account("", None),
@@ -191,10 +191,10 @@ def _parts(codec: Codec, handlers: Handlers, listen: Callable[[StateChange], Non
 
 
 def _checked_target(target: str | os.PathLike[str]) -> tuple[Path, bool]:
-    """Where to write, and whether it is a database.
+    """Return the path of the target, and whether it is a database.
 
     Raises:
-        InvalidInputError: it is a file of a kind that is not written here.
+        InvalidInputError: it is a file of an unsupported kind.
     """
     place = Path(target)
     kind = place.suffix.lower()

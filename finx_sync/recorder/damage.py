@@ -1,4 +1,4 @@
-"""What of a recording cannot be read."""
+"""The parts of a recording that cannot be read."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ class Damage:
     """A part of a recording that is damaged or missing. Its times are UNIX seconds.
 
     Attributes:
-        path: which file.
-        offset, length: where in it, and how many bytes are no sound block; 0 bytes where they are not there at all.
-        at_end: whether nothing sound follows in this recording, as after a crash.
-        what: a sentence for people.
-        start: when the last record before it was written down, or the recording began.
-        end: when the first record after it was; as `start` where none follows.
-        missed: how many messages are missing; None where that is not known.
-        follows: the header of the first sound block after it; None in a recording of version 1, and at the end.
-        is_last: whether a sound record follows directly; several damages may come together, and share their times.
+        path: the file.
+        offset, length: the position and the number of the damaged bytes in the file; a length of 0 if they are missing.
+        at_end: whether nothing readable follows in this recording, as after a crash.
+        what: a description for users.
+        start: the time of the last record before it, or the beginning of the recording.
+        end: the time of the first record after it; the same as `start` if none follows.
+        missed: the number of missing messages; None if unknown.
+        follows: the header of the first readable block after it; None in a recording of version 1, and at the end.
+        is_last: whether a readable record follows directly. Several damages in a row share their times.
     """
 
     path: Path

@@ -1,7 +1,7 @@
-"""From the records of a recording to the events that it was written of.
+"""Decodes the records of a recording to the events that were recorded.
 
-All that decides what handlers see is the recording's; gaps follow from its events as they did live. Events are made one
-by one, each when the one before it has been handled: what a replacement came to depends on that.
+The recording alone determines what handlers see; gaps follow from its events as they did live. Events are generated one
+by one, each after the one before it has been handled, because the outcome of a replacement depends on that.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from finx_sync.events import (
     ConnectionClosed,
     ConnectionOpened,
     Event,
+    GapReported,
+    LastValuesRead,
     MessagesDropped,
     RecordingDamaged,
     ReplacementBegan,
@@ -25,7 +27,7 @@ from finx_sync.events import (
     SubscriptionRemoved,
     TimerFired,
 )
-from finx_sync.notices import GapReason
+from finx_sync.notices import Gap, GapReason
 from finx_sync.pipeline.gaps import GapTracker
 from finx_sync.pipeline.rows import BatchRow
 from finx_sync.pipeline.wanted import Wanted
@@ -37,11 +39,13 @@ from finx_sync.recorder.format import (
     Cancelled,
     Changed,
     Closed,
+    Known,
     Lost,
     Opened,
     Received,
     Record,
     Replacing,
+    Reported,
     Requested,
     Started,
     Subscribed,
@@ -54,11 +58,11 @@ from finx_sync.venues.base import Codec, Operation, Request, Subscription
 __all__ = ["EventDecoder"]
 
 ROW: Final = 512
-"""Messages that are decoded together where nothing has to be waited for, and the rest of their batch."""
+"""The number of messages that are decoded together at full speed, in addition to the rest of their last batch."""
 LOOK_AHEAD: Final = 4096
-"""Records within which the outcome of a replacement is found."""
+"""The number of records that are searched for the outcome of a replacement."""
 TIMER_INTERVAL: Final = 0.5
-"""Recorded seconds between two timers, in recordings of version 1, which do not say when the timer fired."""
+"""Recorded seconds between two timer events in recordings of version 1, which do not contain them."""
 END_STATES: Final = frozenset({"stopping", "stopped", "failed", "new"})
 
 
@@ -66,14 +70,15 @@ class EventDecoder:
     """Turns records into events, as an iterator.
 
     Args:
-        records: a recording's, with its damages.
-        codec: of its venue.
-        wanted: the subscriptions at the event before.
-        one_by_one: whether each batch is waited for, so that no two are joined.
+        records: the records of a recording, and its damage.
+        codec: the codec of its venue.
+        wanted: the wanted subscriptions after the previous event.
+        one_by_one: whether each batch is played at its own time, so that batches must not be joined.
 
     Attributes:
-        gaps: of the pipeline that handles the events: what has become of the connections. Set before the first.
-        arrived, at: when the last event happened: monotonic, and UNIX seconds.
+        gaps: the gap tracker of the pipeline that handles the events, which knows which connections serve their
+            endpoints. Set before iteration begins.
+        arrived, at: when the last event happened, monotonic seconds and UNIX seconds.
     """
 
     gaps: GapTracker
@@ -92,10 +97,10 @@ class EventDecoder:
         self._wanted = wanted
         self._one_by_one = one_by_one
         self._connections: dict[int, Connection] = {}
-        self._endpoints: dict[int, str] = {}  # of all connections of this run
+        self._endpoints: dict[int, str] = {}  # of all connections of this run, by number
         self._carried = Carried(wanted, by_url=codec.asks_by_url)
         self._planned: dict[str, Planned] = {}
-        self._is_old = False  # version 1: neither timers nor replacements are written down
+        self._is_old = False  # version 1, which contains neither timers nor replacements
         self._run = ""
         self._stretch = 0.0
         self._state = ""
@@ -109,7 +114,7 @@ class EventDecoder:
         return self._ahead.popleft() if self._ahead else next(self._records, None)
 
     def _coming(self, place: int) -> Record | Damage | None:
-        """What follows, the next one being 0; None where the recording ends before."""
+        """Return the record `place` records ahead, 0 for the next one; None if the recording ends before it."""
         while place >= len(self._ahead):
             record = next(self._records, None)
             if record is None:
@@ -140,6 +145,15 @@ class EventDecoder:
                 yield from self._change(record)
             case Lost():
                 yield MessagesDropped(self.arrived, self.at, record.start, record.end, record.count)
+            case Reported():
+                yield from self._at(record.arrived, record.at)
+                reason: GapReason = record.reason  # type: ignore[assignment]  # as it was written
+                gap = Gap(record.start, record.end, tuple(record.names), reason, record.missed)
+                yield GapReported(self.arrived, self.at, gap)
+            case Known():
+                yield from self._at(record.arrived, record.at)
+                granted = tuple(Subscription(*one) for one in record.granted)
+                yield LastValuesRead(self.arrived, self.at, tuple(record.payloads), tuple(record.times), granted)
             case Replacing():
                 yield from self._at(record.arrived, record.at)
                 yield from self._replace(record)
@@ -159,7 +173,7 @@ class EventDecoder:
                 yield from self._damaged(record)
 
     def _at(self, arrived: float, at: float) -> Iterator[Event]:
-        """What comes next happened then."""
+        """Set the time of the next event; in version 1, emit a timer event first if one is due."""
         self.arrived, self.at = arrived, at
         if self._is_old and (stretch := arrived // TIMER_INTERVAL) != self._stretch:
             self._stretch = stretch
@@ -168,7 +182,7 @@ class EventDecoder:
     # Messages
 
     def _rows(self, record: Received) -> Iterator[Event | BatchRow]:
-        """Batches joined as far as nothing comes between them and nobody waits."""
+        """Join batches if nothing happened between them and they are not played one by one."""
         for number in record.numbers:
             if number not in self._connections:
                 yield from self._find(number)
@@ -179,7 +193,7 @@ class EventDecoder:
         begin, count = 0, len(whole)
         while begin < count:
             yield from self._at(whole.arrived[begin], whole.at[begin])
-            # A batch stays whole: it is judged as one.
+            # A batch is never split, because it is handled as a whole.
             end = whole.end_of_batch(begin if self._one_by_one else min(begin + ROW, count) - 1)
             if self._is_old:
                 end = _end_of_stretch(whole, begin, end)
@@ -191,7 +205,7 @@ class EventDecoder:
             self.arrived, self.at, begin = whole.arrived[end - 1], whole.at[end - 1], end
 
     def _find(self, number: int) -> Iterator[Event]:
-        """A connection whose opening is lost in damage; only version 1 does not write it down again."""
+        """Reconstruct a connection whose opening is in a damaged part; only version 1 does not record it again."""
         endpoint = self._endpoints.get(number, next(iter(self._endpoints.values()), ""))
         newest = max((one for one, each in self._connections.items() if each.endpoint == endpoint), default=0)
         connection = self._connections[number] = _connection(endpoint)
@@ -212,16 +226,16 @@ class EventDecoder:
         yield SubscriptionAdded(self.arrived, self.at, subscription, endpoint)
 
     def _request(self, record: Requested) -> Iterator[Event]:
-        """What the server was asked, for whoever reads its answer."""
+        """Emit the request, which the venue's state needs to understand the answer."""
         if record.connection not in self._connections:
             yield from self._find(record.connection)
         subscriptions = tuple(Subscription(*one) for one in record.subscriptions)
-        op: Operation = record.op  # type: ignore[assignment]  # as it was written
+        op: Operation = record.op  # type: ignore[assignment]  # as recorded
         request = Request("", op, subscriptions, record.number)
         yield RequestSent(self.arrived, self.at, self._connections[record.connection], request)
 
     def _change(self, record: Changed) -> Iterator[Event]:
-        if record.new == self._state and record.new not in END_STATES:  # repeated where a file begins
+        if record.new == self._state and record.new not in END_STATES:  # it is repeated at the beginning of a file
             return
         self._state = record.new
         reason = reasons.read(record.error, record.text, record.details)
@@ -231,7 +245,7 @@ class EventDecoder:
     # Connections
 
     def _open(self, record: Opened) -> Iterator[Event]:
-        if record.number in self._connections:  # written down again where a file begins
+        if record.number in self._connections:  # it is repeated at the beginning of a file
             return
         yield from self._at(record.arrived, record.at)
         endpoint = record.endpoint
@@ -251,7 +265,7 @@ class EventDecoder:
             yield ConnectionOpened(self.arrived, self.at, connection)
 
     def _assume_replaced(self, new: Connection) -> Iterator[Event]:
-        """The connection that serves the endpoint is being replaced by this one, which is open, too."""
+        """Assume that a new connection is to replace the open one that serves the same endpoint."""
         for old in self._connections.values():
             if old.endpoint == new.endpoint and self.gaps.serves(old):
                 yield ReplacementBegan(self.arrived, self.at, old, None, Assumed(new, self._carried.view(old)))
@@ -271,7 +285,7 @@ class EventDecoder:
                 yield ReplacementCancelled(self.arrived, self.at, endpoint, owner, planned)
 
     def _decided_at(self, connection: Connection) -> float | None:
-        """The timer at which a connection took over from another, written a little later; None if it never did."""
+        """Return the timer at which a connection took over, which is recorded shortly after; None if it never did."""
         number = next((number for number, one in self._connections.items() if one is connection), None)
         for place in range(LOOK_AHEAD):
             record = self._coming(place)
@@ -286,13 +300,13 @@ class EventDecoder:
         if connection is None:
             return
         connection.is_over = True
-        reason: GapReason = record.reason  # type: ignore[assignment]  # as it was written
+        reason: GapReason = record.reason  # type: ignore[assignment]  # as recorded
         left = [one for one in self._connections.values() if one.endpoint == connection.endpoint]
         self._carried.closed(connection, left)
         yield ConnectionClosed(self.arrived, self.at, connection, record.covered_until, reason, record.by_stop)
 
     def _begin_run(self, run: str) -> Iterator[Event]:
-        """Another recording follows, whose connections are others."""
+        """Begin another recording: close all connections of the previous one."""
         self._run = run
         for number in list(self._connections):
             yield from self._close(Closed(number, self.at, "connection lost", False, self.at, self.arrived))
@@ -302,7 +316,7 @@ class EventDecoder:
     # Damage
 
     def _adopt(self, header: BlockHeader, connections: Iterable[Opened]) -> Iterator[Event]:
-        """What is there when a block begins."""
+        """Emit events for the state at the start of a block, as far as it is new."""
         for record in header.subscriptions or ():
             if Subscription(record.kind, record.name) not in self._wanted:
                 yield from self._want(record)
@@ -313,7 +327,7 @@ class EventDecoder:
             yield from self._change(state)
 
     def _damaged(self, damage: Damage) -> Iterator[Event]:
-        """A part of the recording is missing: only what is known to have gone on is relied on after it."""
+        """Handle a missing part of the recording: only connections known to have stayed open are relied on after it."""
         header, self.at = damage.follows, damage.end
         wanted: dict[Subscription, str] | None = None
         if header is not None and header.subscriptions is not None:
@@ -341,7 +355,7 @@ class EventDecoder:
             yield from self._reopen(header)
 
     def _surviving(self, header: BlockHeader | None) -> set[Connection]:
-        """The connections that serve their endpoints, and did before the damage."""
+        """Return the connections that served their endpoints before the damage and still do."""
         opened = [] if header is None else header.connections
         numbers, endpoints = {one.number for one in opened}, Counter(one.endpoint for one in opened)
         return {
@@ -351,7 +365,7 @@ class EventDecoder:
         }
 
     def _reopen(self, header: BlockHeader) -> Iterator[Event]:
-        """The connections that are open behind the damage; those of two on one endpoint are compared anew."""
+        """Open the connections that are new after the damage; two on one endpoint count as a replacement."""
         for one in header.connections:
             if one.number not in self._connections:
                 connection = _connection(one.endpoint)
@@ -364,14 +378,14 @@ class EventDecoder:
 
 
 def _connection(endpoint: str) -> Connection:
-    """One whose key was taken: of another, nothing is handed on."""
+    """Return a confirmed connection, so that an error of the server is reported and not taken for a refused key."""
     connection = Connection(endpoint)
     connection.is_confirmed = True
     return connection
 
 
 def _end_of_stretch(row: BatchRow, begin: int, end: int) -> int:
-    """Where a part has to end so that it lies between two timers, whatever the speed: so that these are alike."""
+    """Return where a part must end to lie between two timers, so that timers do not depend on the speed."""
     stretch = row.arrived[begin] // TIMER_INTERVAL
     if row.arrived[end - 1] // TIMER_INTERVAL == stretch:
         return end

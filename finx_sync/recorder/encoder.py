@@ -1,4 +1,4 @@
-"""From a stream's events to the records of a recording. On the writer's thread."""
+"""Encodes a stream's events as the records of a recording. It runs on the writer's thread."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from finx_sync.events import (
     ConnectionClosed,
     ConnectionOpened,
     Event,
+    GapReported,
+    LastValuesRead,
     ReplacementBegan,
     ReplacementCancelled,
     ReplacementTookOver,
@@ -26,10 +28,12 @@ from finx_sync.recorder.format import (
     Cancelled,
     Changed,
     Closed,
+    Known,
     Opened,
     Received,
     Record,
     Replacing,
+    Reported,
     Requested,
     Subscribed,
     Succeeded,
@@ -40,12 +44,12 @@ __all__ = ["EventEncoder"]
 
 
 class EventEncoder:
-    """Turns events into records, and knows what there is at each moment: a block begins with that.
+    """Turns events into records, and keeps the present state, which each block begins with.
 
     Attributes:
-        open: the connections that are open, by number.
-        subscriptions: what is wanted.
-        state: the last change; None before the first.
+        open: the open connections, by number.
+        subscriptions: the wanted subscriptions, by kind and name.
+        state: the latest change of state; None before the first.
     """
 
     def __init__(self) -> None:
@@ -60,11 +64,11 @@ class EventEncoder:
 
     @property
     def size_of_subscriptions(self) -> int:
-        """Bytes, about."""
+        """The approximate size of the wanted subscriptions, bytes."""
         return sum(len(kind) + len(name) for kind, name in self.subscriptions)
 
-    def add(self, event: Event, records: list[Record]) -> None:  # a table
-        """Append what an event is written down as; nothing for what a replay makes anew."""
+    def add(self, event: Event, records: list[Record]) -> None:  # noqa: PLR0912  # a table
+        """Append the records of an event; none for an event that a replay generates itself."""
         if isinstance(event, Batch):
             self._add_batch(event, records)
             return
@@ -88,12 +92,18 @@ class EventEncoder:
             case ReplacementCancelled():
                 records.append(Cancelled(self._owner(event.owner), at, arrived))
             case ReplacementTookOver():
-                known = {**dict(self._gone), **self._numbers}.get(event.connection)  # it may have gone at that moment
+                known = {**dict(self._gone), **self._numbers}.get(event.connection)  # it may have just closed
                 if known is not None:
                     records.append(Succeeded(known, event.timer))
             case SubscriptionAdded() | SubscriptionRemoved():
                 wanted = isinstance(event, SubscriptionAdded)
                 self._add_subscription(Subscribed(*event.subscription, wanted, event.endpoint, at, arrived), records)
+            case GapReported(gap=gap):
+                reported = Reported(gap.start, gap.end, list(gap.names), gap.reason, gap.missed, at, arrived)
+                records.append(reported)
+            case LastValuesRead():
+                granted = [(one.kind, one.name) for one in event.granted]
+                records.append(Known(list(event.payloads), list(event.times), granted, at, arrived))
             case StateChanged():
                 kind, text, details = reasons.write(event.change.reason)
                 self.state = Changed(event.change.old.value, event.change.new.value, kind, text, at, arrived, details)
@@ -112,7 +122,7 @@ class EventEncoder:
         reads.payloads.extend(batch.payloads)
 
     def _number(self, connection: Connection, at: float, arrived: float, records: list[Record]) -> int:
-        """The connection's number; one that was open before the recording began is written down now."""
+        """Return the connection's number; record its opening if it was open before the recording began."""
         number = self._numbers.get(connection)
         if number is None:
             number = self._numbers[connection] = self._count
@@ -123,7 +133,7 @@ class EventEncoder:
         return number
 
     def _owner(self, owner: object) -> int:
-        """A number of whoever opens connections; 0 for nobody."""
+        """Return a number that identifies the opener of connections; 0 for None."""
         if owner is None:
             return 0
         number = self._owners.get(owner)

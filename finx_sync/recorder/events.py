@@ -1,4 +1,4 @@
-"""The table of what is no message: connections, states, subscriptions, gaps, errors, damage."""
+"""The table of everything but messages: connections, states, subscriptions, gaps, errors, damage."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ COLUMNS: Final[Columns] = {
 
 
 class Events:
-    """Writes the table. On the thread that plays the recording.
+    """Writes the table of events, on the thread that plays the recording.
 
     Args:
-        sink: where it goes.
+        sink: writes the table.
 
     Attributes:
-        table: its rows so far.
+        table: the table.
     """
 
     def __init__(self, sink: TableSink) -> None:
         self.table = Table(EVENTS, COLUMNS, sink)
-        self._endpoints: dict[int, str] = {}  # of the open connections, by number
-        self._at = 0.0  # of the record before
+        self._endpoints: dict[int, str] = {}  # the endpoint of each open connection, by the connection's number
+        self._at = 0.0  # of the previous record
 
     def note(self, record: object) -> None:
-        """A record of the recording, or a damage in it."""
+        """Add a row for a record of the recording, or for damage to it."""
         if isinstance(record, Started):
             self._at = record.at
         elif isinstance(record, BlockHeader):
@@ -49,7 +49,7 @@ class Events:
         elif isinstance(record, Received):
             self._at = record.at[-1] if record.at else self._at
         elif isinstance(record, Opened):
-            if record.number not in self._endpoints:  # else it is noted again at the beginning of a file
+            if record.number not in self._endpoints:  # it is repeated at the beginning of a file
                 self._endpoints[record.number] = record.endpoint
                 self._add(record.at, "open", endpoint=record.endpoint)
         elif isinstance(record, Closed):
@@ -68,19 +68,19 @@ class Events:
                 self._endpoints = {one.number: one.endpoint for one in record.follows.connections}
 
     def _begin(self, header: BlockHeader) -> None:
-        """Another recording: what there is already when its first block begins."""
+        """Begin another recording: add rows for the subscriptions and connections that its first block begins with."""
         self._at = header.began
         self._endpoints.clear()
         for record in (*(header.subscriptions or ()), *header.connections):
             self.note(record)
 
     def gap(self, gap: Gap) -> None:
-        """A gap, as `on_gap` was given it: a row for each name."""
+        """Add a gap, as reported to `on_gap`: one row for each name."""
         for name in gap.names or (None,):
             self._add(gap.start, "gap", name=name, text=gap.reason, until=gap.end, count=gap.missed)
 
     def error(self, at: float, error: FinxSyncError) -> None:
-        """An error, as `on_error` was given it."""
+        """Add an error, as reported to `on_error`."""
         name = getattr(error, "name", None) or getattr(error, "market", None)
         self._add(at, "error", name=name, text=f"{type(error).__name__}: {error}")
 

@@ -1,4 +1,4 @@
-"""The optional packages of recordings, imported when they are needed and not before."""
+"""The optional packages for recordings, which are imported only when they are needed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,11 @@ __all__ = ["duckdb", "zstandard"]
 
 
 def zstandard() -> Any:
-    """The package zstandard."""
+    """Import and return the package zstandard.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
     try:
         import zstandard
     except ImportError as error:
@@ -21,7 +25,11 @@ def zstandard() -> Any:
 
 
 def duckdb() -> Any:
-    """The package duckdb."""
+    """Import and return the package duckdb.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
     try:
         import duckdb
     except ImportError as error:

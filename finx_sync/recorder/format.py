@@ -1,16 +1,16 @@
-"""The file format: blocks that stand by themselves, each with its checksum. Pure; no I/O.
+"""The file format: self-contained blocks, each with a checksum. This module does no I/O.
 
-A file is a row of blocks::
+A file is a sequence of blocks::
 
-    mark (4 bytes) | codec (1) | length unpacked (4) | length stored (4) | CRC-32 of all but itself (4) | content
+    mark (4 bytes) | codec (1) | unpacked length (4) | stored length (4) | CRC-32 of everything else (4) | content
 
-Numbers are little-endian. The content, unpacked, is a MessagePack array of records, each an array that begins with its
-tag. A file ends where it ends: nothing is written at its beginning afterwards, so a crash costs the last block at most.
-A reader that meets a damaged block looks for the next mark whose checksum is right.
+Numbers are little-endian. The unpacked content is a MessagePack array of records, each of which is an array that begins
+with its tag. Files are only appended to, so a crash costs the last block at most. After a damaged block, a reader
+continues at the next mark that begins a block with a correct checksum.
 
-Since version 2 each block begins with a `BlockHeader`: its recording, its number in it, how many messages
-came before it, and which connections, subscriptions and state it begins with. So any sound block can be read without
-those before it, and a reader knows what is missing. In version 1 only a file's first block did so (`Started`).
+Since version 2 each block begins with a `BlockHeader`: the recording, the block's number, the number of messages before
+it, and the connections, subscriptions and state at its start. So a block can be read without those before it, and a
+reader knows how much is missing. In version 1 only a file's first block has a header (`Started`).
 """
 
 from __future__ import annotations
@@ -29,11 +29,13 @@ __all__ = [
     "Cancelled",
     "Changed",
     "Closed",
+    "Known",
     "Lost",
     "Opened",
     "Received",
     "Record",
     "Replacing",
+    "Reported",
     "Requested",
     "Started",
     "Subscribed",
@@ -55,7 +57,7 @@ HEAD: Final = struct.Struct("<4sBII")
 CHECK: Final = struct.Struct("<I")
 OVERHEAD: Final = HEAD.size + CHECK.size
 MAX_BLOCK: Final = 256 * 1024 * 1024
-"""Bytes; a length beyond it is damage."""
+"""The greatest unpacked length of a block, bytes; a greater one is damage."""
 RAW, ZLIB, ZSTD = 0, 1, 2
 
 
@@ -63,11 +65,11 @@ class Started(msgspec.Struct, tag="run", array_like=True, frozen=True):
     """The first record of each file of version 1.
 
     Attributes:
-        version: of the format.
-        run: the same in all files of one recording.
-        part: the file's number in it, from 0.
-        venue: whose feed.
-        at: UNIX seconds.
+        version: the version of the format.
+        run: an identifier, the same in all files of one recording.
+        part: the file's number in the recording, from 0.
+        venue: the venue of the feed.
+        at: when the file was begun, UNIX seconds.
     """
 
     version: int
@@ -78,13 +80,13 @@ class Started(msgspec.Struct, tag="run", array_like=True, frozen=True):
 
 
 class Opened(msgspec.Struct, tag="open", array_like=True, frozen=True):
-    """A connection is open; in a file's beginning also one that has been for some time.
+    """A connection is open. At the beginning of a file, it may have been open for some time.
 
     Attributes:
-        number: of the connection in this run.
-        endpoint: which it serves.
-        at, arrived: UNIX seconds, and seconds on the recorder's monotonic clock.
-        owner: a number of whoever opened it, which tells a replacement from an endpoint that came back; 0 if not known.
+        number: the connection's number in this run.
+        endpoint: the endpoint that it is connected to.
+        at, arrived: when it opened, UNIX seconds and seconds on the recorder's monotonic clock.
+        owner: a number that identifies its opener, to distinguish a replacement from a reconnect; 0 if unknown.
     """
 
     number: int
@@ -95,9 +97,9 @@ class Opened(msgspec.Struct, tag="open", array_like=True, frozen=True):
 
 
 class Closed(msgspec.Struct, tag="close", array_like=True, frozen=True):
-    """A connection is gone; everything up to `covered_until` (UNIX seconds) had been received on it.
+    """A connection has closed; everything sent on it before `covered_until` (UNIX seconds) has been received.
 
-    `by_stop` says that the stream was stopped, so that no gap follows.
+    `by_stop` is True if the stream was stopped, so that no gap follows.
     """
 
     number: int
@@ -109,12 +111,12 @@ class Closed(msgspec.Struct, tag="close", array_like=True, frozen=True):
 
 
 class Received(msgspec.Struct, tag="in", array_like=True, frozen=True):
-    """What several reads brought, as long as nothing else happened between them.
+    """The messages of one or more reads between which nothing else happened.
 
     Attributes:
-        numbers, at, arrived: of each read: its connection, and when it was.
-        counts: how many messages it brought.
-        payloads: of all of them, in order.
+        numbers, at, arrived: for each read, the number of its connection and its times, as in `Opened`.
+        counts: for each read, its number of messages.
+        payloads: all messages, in order.
     """
 
     numbers: list[int]
@@ -125,18 +127,18 @@ class Received(msgspec.Struct, tag="in", array_like=True, frozen=True):
 
     @classmethod
     def empty(cls) -> Received:
-        """To be filled."""
+        """Return a record without messages, to be filled."""
         return cls([], [], [], [], [])
 
     def spread(self, values: list[T]) -> list[T]:
-        """Values of the reads, repeated for each message."""
+        """Turn a list with one value for each read into a list with one value for each message."""
         if len(self.counts) == len(self.payloads):
             return values
         return [value for value, count in zip(values, self.counts, strict=True) for _ in range(count)]
 
 
 class Subscribed(msgspec.Struct, tag="wish", array_like=True, frozen=True):
-    """A subscription was added or removed; version 1 says neither which `endpoint` serves it nor when it was."""
+    """A subscription was added (`wanted`) or removed. Version 1 contains neither its `endpoint` nor the times."""
 
     kind: str
     name: str
@@ -147,13 +149,13 @@ class Subscribed(msgspec.Struct, tag="wish", array_like=True, frozen=True):
 
 
 class Requested(msgspec.Struct, tag="ask", array_like=True, frozen=True):
-    """A request is about to be sent, for venues whose answers mean nothing without it. Its text is not kept.
+    """A request is about to be sent. Recorded for venues whose answers mean nothing without it; its text is not kept.
 
     Attributes:
-        connection: number of the connection that it goes to.
+        connection: the number of the connection that it is sent on.
         op: "open", "subscribe" or "unsubscribe".
-        number: its id, where it has one.
-        subscriptions: kind and name of what it is about.
+        number: its id; None if it has none.
+        subscriptions: the kind and name of each subscription that it concerns.
     """
 
     connection: int
@@ -163,7 +165,7 @@ class Requested(msgspec.Struct, tag="ask", array_like=True, frozen=True):
 
 
 class Changed(msgspec.Struct, tag="state", array_like=True, frozen=True):
-    """The stream's state; `error`, `text` and `details` say why, where something went wrong."""
+    """The stream's state changed; `error`, `text` and `details` describe the cause if it was an error."""
 
     old: str
     new: str
@@ -175,15 +177,44 @@ class Changed(msgspec.Struct, tag="state", array_like=True, frozen=True):
 
 
 class Lost(msgspec.Struct, tag="lost", array_like=True, frozen=True):
-    """Messages that the recorder could not keep up with, between two moments (UNIX seconds)."""
+    """Messages received from `start` to `end` (UNIX seconds) were left out because the recorder could not keep up."""
 
     count: int
     start: float
     end: float
 
 
+class Reported(msgspec.Struct, tag="gap", array_like=True, frozen=True):
+    """A gap that a relay's feed showed; without names it concerns all that is wanted. See `finx_sync.notices.Gap`."""
+
+    start: float
+    end: float
+    names: list[str]
+    reason: str
+    missed: int | None
+    at: float
+    arrived: float
+
+
+class Known(msgspec.Struct, tag="known", array_like=True, frozen=True):
+    """Reading from a relay's feed began for subscriptions, and what their newest messages were until then.
+
+    Attributes:
+        payloads: these messages.
+        times: when the relay received each, UNIX seconds.
+        granted: kind and name of the subscriptions that the feed contains.
+        at, arrived: when that was.
+    """
+
+    payloads: list[bytes]
+    times: list[float]
+    granted: list[tuple[str, str]]
+    at: float
+    arrived: float
+
+
 class Replacing(msgspec.Struct, tag="replace", array_like=True, frozen=True):
-    """The connection that serves an endpoint is to be replaced by one that `owner` opens."""
+    """A connection that `owner` opens is to replace the one that serves an endpoint."""
 
     endpoint: str
     owner: int
@@ -192,7 +223,7 @@ class Replacing(msgspec.Struct, tag="replace", array_like=True, frozen=True):
 
 
 class Cancelled(msgspec.Struct, tag="cancel", array_like=True, frozen=True):
-    """The connection that `owner` was to open, to replace another, could not be opened."""
+    """The connection that `owner` was to open as a replacement could not be opened."""
 
     owner: int
     at: float
@@ -200,11 +231,11 @@ class Cancelled(msgspec.Struct, tag="cancel", array_like=True, frozen=True):
 
 
 class Succeeded(msgspec.Struct, tag="succeed", array_like=True, frozen=True):
-    """A connection serves its endpoint from now on, in place of an older one.
+    """A connection has replaced the older one of its endpoint.
 
     Attributes:
-        number: of the connection.
-        timer: the `arrived` of the timer at which that was decided; 0 where the older one's end decided it.
+        number: the number of the connection.
+        timer: the `arrived` of the timer at which that was decided; 0 if the older connection's end decided it.
     """
 
     number: int
@@ -212,30 +243,30 @@ class Succeeded(msgspec.Struct, tag="succeed", array_like=True, frozen=True):
 
 
 class Timed(msgspec.Struct, tag="look", array_like=True, frozen=True):
-    """The timer fired: the stream looked at what is taken to flow, and at replacements that are due."""
+    """The timer fired: the stream checked for silent subscriptions and for replacements that are due."""
 
     at: float
     arrived: float
 
 
 class BlockHeader(msgspec.Struct, tag="head", array_like=True, frozen=True):
-    """The first record of each block, and all that its reader must know of what came before.
+    """The first record of each block, with everything that a reader must know about the blocks before it.
 
     Attributes:
-        version: of the format.
-        run: the same in all files of one recording.
-        venue: whose feed.
+        version: the version of the format.
+        run: an identifier, the same in all files of one recording.
+        venue: the venue of the feed.
         began: when the recording began, UNIX seconds.
         part: the file's number in the recording, from 0.
         first_block, first_received: `block` and `received` of the file's first block.
         block: the block's number in the recording, from 0.
-        received: messages that came before this block, those left out included.
+        received: the number of messages received before this block, including those left out.
         at: when the block was begun, UNIX seconds.
-        closes: "part" where no block of this file follows, "run" where none of the recording does, else "".
-        connections: the open ones.
-        state: the last change; None before the first.
-        subscriptions: None where they are left out for brevity: they come at intervals, and in the first
-            and the last block of each file.
+        closes: "part" if this is the last block of its file, "run" if it is the last of the recording, otherwise "".
+        connections: the open connections.
+        state: the latest change of state; None before the first.
+        subscriptions: the wanted subscriptions; None if left out for brevity. They are repeated at intervals, and in
+            the first and the last block of each file.
     """
 
     version: int
@@ -263,6 +294,8 @@ Record = (
     | Requested
     | Changed
     | Lost
+    | Reported
+    | Known
     | Replacing
     | Cancelled
     | Succeeded
@@ -272,7 +305,7 @@ Record = (
 
 
 def time_of(record: Record) -> float | None:
-    """When the first of what a record holds was, UNIX seconds; None where it does not say."""
+    """Return the earliest time in a record, UNIX seconds; None if it has none."""
     if isinstance(record, Received):
         return record.at[0] if record.at else None
     if isinstance(record, Lost):
@@ -285,12 +318,12 @@ _decode: Final = msgspec.msgpack.Decoder(list[Record]).decode
 
 
 class Block(NamedTuple):
-    """A block's place in a file, or damage.
+    """A block of a file, or damage.
 
     Attributes:
-        offset: where it begins.
-        records: None for damage.
-        skipped: bytes of damage.
+        offset: its position in the file, bytes.
+        records: its records; None for damage.
+        skipped: the number of damaged bytes; 0 for a block.
     """
 
     offset: int
@@ -299,7 +332,7 @@ class Block(NamedTuple):
 
 
 def packer(compress: bool) -> tuple[int, Callable[[bytes], bytes]]:
-    """The codec, and what compresses: zstd where the package is installed, else zlib."""
+    """Return the number of a codec and its compression function: zstd if it is installed, otherwise zlib."""
     if not compress:
         return RAW, lambda content: content
     try:
@@ -310,19 +343,19 @@ def packer(compress: bool) -> tuple[int, Callable[[bytes], bytes]]:
 
 
 def pack(records: Sequence[Record]) -> bytes:
-    """Records as a block's content."""
+    """Encode records as the content of a block."""
     return _encode(records)
 
 
 def block(content: bytes, codec: int, compress: Callable[[bytes], bytes]) -> bytes:
-    """A block of a packed content."""
+    """Compress a content and return it as a block."""
     stored = compress(content)
     head = HEAD.pack(MARK, codec, len(content), len(stored))
     return head + CHECK.pack(zlib.crc32(stored, zlib.crc32(head))) + stored
 
 
 def blocks(data: memoryview | bytes) -> Iterator[Block]:
-    """The blocks of a file's content, and the damage between them."""
+    """Iterate over the blocks in the content of a file, and the damage between them."""
     view, offset = memoryview(data), 0
     while offset < len(view):
         found = _block_at(view, offset)
@@ -351,7 +384,7 @@ def _block_at(view: memoryview, offset: int) -> tuple[list[Record], int] | None:
 
 
 def _next_mark(view: memoryview, offset: int) -> int:
-    """Where the next sound block begins; the end of the file where none does."""
+    """Return the offset of the next undamaged block; the length of the file if there is none."""
     step = 1024 * 1024
     while offset < len(view):
         place = bytes(view[offset : offset + step + len(MARK) - 1]).find(MARK)
@@ -365,11 +398,11 @@ def _next_mark(view: memoryview, offset: int) -> int:
 
 
 def unpack(codec: int, stored: memoryview | bytes, length: int) -> list[Record]:
-    """A block's records.
+    """Decompress and decode the records of a block.
 
     Raises:
-        MissingExtraError: it was compressed by a package that is not installed.
-        msgspec.MsgspecError, zlib.error: it is from another version.
+        MissingExtraError: it was compressed with a package that is not installed.
+        msgspec.MsgspecError, zlib.error: it was written by another version.
     """
     if codec == ZSTD:
         from finx_sync.recorder.extras import zstandard

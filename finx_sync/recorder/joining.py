@@ -1,4 +1,4 @@
-"""Joins the blocks of a recording's files, and notices what is missing between them. No I/O of its own."""
+"""Joins the blocks of a recording's files and finds what is missing between them. This module does no I/O."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from finx_sync.recorder.format import Block, BlockHeader, Lost, Received, Record
 __all__ = ["Joining"]
 
 Piece = tuple[Path, Block | None]
-"""A block, or damage, and its file; None where the file is not there."""
+"""A file and a block or damage in it; None if the file is missing."""
 
 
 @dataclass(frozen=True)
 class _Hurt:
-    """A place at which something cannot be read."""
+    """A part of a file that cannot be read."""
 
     path: Path
     offset: int
@@ -30,14 +30,14 @@ class _Hurt:
 
 
 class Joining:
-    """The records of blocks, as one sequence, with a `Damage` wherever something is missing.
+    """Iterates over the records of all blocks, with a `Damage` wherever something is missing.
 
-    A recording's first `BlockHeader` is handed on, and so is each `Started` of version 1; other headers only say that
-    their block follows the one before.
+    The first `BlockHeader` of each recording is included, and so is each `Started` of version 1. Other headers are
+    used only to check that their block follows the previous one.
 
     Args:
         pieces: the blocks of all files, in order.
-        alone: one part of a recording was asked for, so that the others are not missed.
+        alone: whether only one part of a recording is to be read, so that the other parts do not count as missing.
     """
 
     def __init__(self, pieces: Iterator[Piece], *, alone: bool) -> None:
@@ -48,10 +48,10 @@ class Joining:
         self._path = Path()
         self._run = ""
         self._part = -1
-        self._due = 0  # the number of the block that comes next
-        self._received = 0  # messages of this recording so far
+        self._due = 0  # the number of the next block
+        self._received = 0  # the number of messages of this recording so far
         self._closes = "run"
-        self._is_old = False  # version 1 numbers no blocks
+        self._is_old = False  # version 1, whose blocks have no numbers
         self._at = 0.0
 
     def __iter__(self) -> Iterator[Record | Damage]:
@@ -87,7 +87,7 @@ class Joining:
             whole = self._complete(header)
             yield whole
             yield from self._missing_before(path, whole, begins)
-        elif header.block < self._due:  # a copy of what has been read
+        elif header.block < self._due:  # a copy of a block that has been read
             self._hurt.clear()
             return
         else:
@@ -108,7 +108,7 @@ class Joining:
         yield from self._damages(hurt, max(begins, self._at), missed, self._complete(header))
 
     def _absent(self, header: BlockHeader) -> str:
-        """What is not there, though nothing is damaged."""
+        """Describe what is missing before a block, if nothing is damaged."""
         first, last = self._part + 1, header.part - 1
         if first == header.part and self._closes != "part":
             return f"the end of part {self._part} of the recording is missing"
@@ -120,7 +120,7 @@ class Joining:
         return f"{parts} missing before this one"
 
     def _complete(self, header: BlockHeader) -> BlockHeader:
-        """With the subscriptions, which not every block repeats: of the next one that does."""
+        """Return the header with subscriptions: its own, or those of the next block that has them."""
         if header.subscriptions is not None:
             return header
         for place in count():
@@ -143,7 +143,7 @@ class Joining:
         begins = _first_time(records, self._at)
         if isinstance(head, Started):
             if head.run != self._run:
-                if self._run or not self._is_old:  # else its first file is damaged, and this is the next one
+                if self._run or not self._is_old:  # otherwise its first file is damaged, and this is the next one
                     yield from self._end_run(path, head.at)
                     self._at, self._part = head.at, head.part - 1 if self._alone else -1
                 self._run, self._is_old, self._closes = head.run, True, ""
@@ -155,7 +155,7 @@ class Joining:
                 parts = f"part {first} is" if first == last else f"parts {first} to {last} are"
                 self._hurt.append(_Hurt(path, 0, 0, f"{parts} missing before this one"))
             self._part = head.part
-        elif path != self._path:  # its first block is damaged: whose it is, nobody knows
+        elif path != self._path:  # its first block is damaged, so its recording is unknown
             if not self._is_old:
                 yield from self._end_run(path, begins)
                 self._run, self._part, self._closes = "", -1, ""
@@ -170,7 +170,7 @@ class Joining:
     # Ends
 
     def _end_run(self, path: Path | None = None, follows: float | None = None) -> Iterator[Damage]:
-        """Nothing of this recording follows; what follows begins with `path`, whose damage is its own."""
+        """Report what is missing at the end of a recording; damage in `path` belongs to the next recording."""
         if not (self._run or self._is_old):
             return
         mine = [one for one in self._hurt if one.path != path]
@@ -178,9 +178,9 @@ class Joining:
         self._hurt = [one for one in self._hurt if one.path == path]
         if is_open and not mine:
             what = (
-                "the recording goes on in a file that is missing"
+                "the recording continues in a file that is missing"
                 if self._closes == "part"
-                else "the recording has no end (its recorder was killed or still writes, or the end was cut off)"
+                else "the recording has no end (its recorder was killed or is still writing, or the end was cut off)"
             )
             mine = [_Hurt(self._path, 0, 0, what)]
         if mine:
@@ -224,5 +224,5 @@ def _damaged(block: Block) -> str:
 
 
 def _first_time(records: list[Record], otherwise: float) -> float:
-    """When the first of a block's own records was."""
+    """Return the earliest time in the records of a block."""
     return next((at for at in map(time_of, records) if at is not None), otherwise)

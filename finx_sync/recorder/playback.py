@@ -1,7 +1,8 @@
-"""A run whose events come from a recording instead of connections.
+"""A run of a stream whose events come from a recording instead of connections.
 
-The same pipeline handles the same events, so handlers see what they saw live. The clock is the recording's too, so
-nothing depends on how fast this machine is. Nothing is dropped here, nor filled from history, and nobody connects.
+The same pipeline handles the same events, so handlers receive what they received live. The clock is also the
+recording's, so nothing depends on the speed of this machine. No messages are dropped, no gaps are filled from history
+and no connections are opened.
 """
 
 from __future__ import annotations
@@ -34,18 +35,18 @@ __all__ = ["Playback", "Speed"]
 logger = logging.getLogger("finx_sync")
 
 Speed = float | Literal["max"]
-"""Times as fast as it was; "max" without any pause."""
+"""The speed relative to the recorded one; "max" plays without any pause."""
 
 FOLLOWED: Final[dict[State | None, tuple[State, ...]]] = {None: (), State.STOPPING: (State.STOPPING,)}
-"""The end states that a recording has reported itself, by the last one; else both."""
+"""The end states that are not reported again, by the last end state in the recording; after any other one, both."""
 
 
 class Playback:
-    """Plays a recording to a stream's handlers, on a dispatch thread of its own.
+    """Plays a recording to a stream's handlers, on its own dispatch thread.
 
     Args:
-        parts: the stream's; what would make a difference is left alone.
-        records: the recording's records, and its damages.
+        parts: the parts of the stream. Options that would change what handlers receive are not used.
+        records: the records of the recording, and its damage.
         speed: see `Speed`.
     """
 
@@ -67,67 +68,69 @@ class Playback:
         )
         self._events.gaps = self.pipeline.gaps
         self._source = iter(self._events)
-        self._left: tuple[BatchRow, int] | None = None  # a row that is to be gone on with, and from where
+        self._left: tuple[BatchRow, int] | None = None  # a row to continue with, and from which index
         self._speed = speed
         self._wake = Flag()
-        self._began: tuple[float, float] | None = None  # our monotonic clock, the recording's
+        self._began: tuple[float, float] | None = None  # this machine's monotonic clock, the recording's
         self._until: float | None = None
         self._pause_at: int | None = None
         self._crash: BaseException | None = None
-        self._follows = False  # the state that changes is the recording's
+        self._follows = False  # whether the present change of state is a recorded one
         self._reported_end: State | None = None
         self.messages = 0
         self.finished = False
 
-    # What a stream asks its run
+    # For the stream
 
     reconnects = 0
 
     def wall(self) -> float:
-        """When what was handled last happened, UNIX seconds."""
+        """Return the time of the last event handled, UNIX seconds."""
         return self._events.at
 
     def counters(self) -> Counters:
-        """What became of the messages so far."""
+        """Return how many messages had which outcome so far."""
         return self.pipeline.counter.snapshot()
 
     def coverage(self, name: str) -> list[Interval]:
-        """See `GapTracker.coverage`."""
+        """Return the intervals of `GapTracker.coverage`."""
         return self.pipeline.gaps.coverage(name)
 
     def lag(self) -> float:
-        """Nothing waits here."""
+        """Return 0, because no messages wait here."""
         return 0.0
 
     def dump(self, why: str) -> str:
-        """There is nothing to report of a recording that it does not hold itself."""
+        """Return a short report; the recording itself has the events."""
         return f"== why ==\n{why}\n\n== state ==\n{self.state.state.value}\n{self.counters()}\n"
 
     def add(self, *subscriptions: Subscription) -> None:
-        """The recording's subscriptions are what they were."""
+        """Do nothing: the subscriptions are the recorded ones."""
 
     def remove(self, subscription: Subscription) -> None:
-        """As `add`."""
+        """Do nothing: the subscriptions are the recorded ones."""
 
     def adjust(self) -> None:
-        """There are no connections."""
+        """Do nothing: there are no connections."""
 
     def wants(self, subscription: Subscription) -> bool:
-        """Whether a subscription was wanted at this point of the recording."""
+        """Return whether a subscription was wanted at this point of the recording."""
         return subscription in self.pipeline.wanted
 
     def reset_after_fork(self) -> None:
-        """In the child of a fork, which may run on in a handler: let that one return, and call no other."""
+        """In a forked child, which may be inside a handler: let that handler return, and call no other."""
         self.pipeline.reset_after_fork()
 
     # The caller's thread
 
     def play(self, until: float | None, pause_at: int | None) -> None:
-        """Play until the end, a moment (UNIX seconds) or so many messages; blocks until then.
+        """Play to the end, or pause at the time `until` (UNIX seconds) or after `pause_at` messages in all.
+
+        This blocks until then.
 
         Raises:
             FinxSyncError: the recording cannot be read.
-            KeyboardInterrupt: Ctrl+C; the playback has ended.
+            KeyboardInterrupt: Ctrl+C was pressed; the playback has ended.
         """
         self._until, self._pause_at, self._began = until, pause_at, None
         task = Task(self._play, "finx-sync dispatch")
@@ -143,7 +146,7 @@ class Playback:
             raise crash
 
     def stop(self, timeout: float, *, drain: bool) -> bool:
-        """End it, from any thread; see `Session.stop`."""
+        """End the playback, from any thread; see `Session.stop`."""
         self.pipeline.delivery.stop()
         self._wake.set()
         if self.dispatcher.on_this_thread():
@@ -154,12 +157,12 @@ class Playback:
         return ended
 
     def join(self, timeout: float) -> bool:
-        """Wait for the dispatch thread to end, or to pause."""
+        """Wait at most `timeout` seconds for the dispatch thread to end or pause; return whether it has."""
         return self.dispatcher.join(timeout)
 
     @property
     def has_ended(self) -> bool:
-        """Whether no thread of it is left."""
+        """Whether its thread has ended."""
         return self.join(0.0)
 
     def _end(self) -> None:
@@ -194,7 +197,7 @@ class Playback:
             self._end()
 
     def _process(self, event: Event | BatchRow | None) -> bool:
-        """Handle what is no message, and make ready what is; returns False at the end."""
+        """Handle an event, or prepare a row of messages; return False at the end."""
         if event is None:
             return False
         if isinstance(event, BatchRow):
@@ -206,7 +209,7 @@ class Playback:
         return True
 
     def _process_row(self, row: BatchRow, begin: int) -> bool:
-        """Hand messages on; returns False where playing pauses before their end."""
+        """Deliver the messages of a row; return False if playback pauses within it."""
         end = len(row)
         if self._until is not None and row.at[-1] > self._until:
             end = next(place for place in range(begin, end) if row.at[place] > self._until)
@@ -232,7 +235,7 @@ class Playback:
     # States
 
     def _follow(self, change: StateChange) -> None:
-        """The recorded stream went over to a state; how it ended is not how the replay does."""
+        """Follow a recorded change of state, unless it is an end: the replay does not end with the recorded stream."""
         if change.new in (*ENDED, State.STOPPING):
             self._reported_end = change.new
             return
@@ -242,7 +245,7 @@ class Playback:
         self._follows = False
 
     def _state_changed(self, change: StateChange) -> None:
-        """At once: on the dispatch thread, or, at a stop during a pause, on the one that stops."""
+        """Report a change of state at once, on the dispatch thread or, if playback is paused, on the one that stops."""
         self._parts.listen(change)
         reported = FOLLOWED.get(self._reported_end, (State.STOPPING, State.STOPPED))
         if not self._follows and change.new not in reported:

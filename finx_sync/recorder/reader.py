@@ -1,4 +1,4 @@
-"""Reads recordings: all their files in order, and what of them is damaged or missing."""
+"""Reads recordings: all their files in order, and reports what is damaged or missing."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ logger = logging.getLogger("finx_sync")
 
 SUFFIX: Final = ".finxrec"
 NUMBERED: Final = re.compile(r".*\.(\d{4,})")
-"""The stem of a file that is not the first of its name."""
+"""The stem of a file that is not the first one of its recording."""
 
 RecordingPath = str | os.PathLike[str]
 
 
 @dataclass(frozen=True)
 class _File:
-    """A file, and what its first sound block says.
+    """A file, and the contents of the header of its first readable block.
 
     Attributes:
         path: where it is, or should be.
-        run, venue: "" where nothing says it.
-        at: when its recording begins, in version 1 its part of it, UNIX seconds; None where nothing says it.
+        run, venue: as in `BlockHeader`; "" if unknown.
+        at: when its recording began (in version 1, the file itself), UNIX seconds; None if unknown.
         part: its number in the recording.
-        version: of the format; 0 where nothing in it is sound.
+        version: the version of the format; 0 if no block is readable.
     """
 
     path: Path
@@ -51,19 +51,20 @@ class _File:
 
 
 class RecordingReader:
-    """The records of one recording, or of several.
+    """Iterates over the records of one recording, or of several.
 
     Args:
-        path: a file with those that follow it by number; a folder with all of its recordings; or a list of files, in
-            any order. A numbered file (``feed.0001.finxrec``) is read by itself.
+        path: a file, which is read together with the numbered files that continue it; a folder, of which all
+            recordings are read; or a list of files, in any order. A numbered file (``feed.0001.finxrec``) is read by
+            itself.
 
     Raises:
-        InvalidInputError: there is none.
-        RecordingError: no file is a recording, or one is by a newer version.
+        InvalidInputError: there is no file.
+        RecordingError: no file is a recording, or a newer version wrote one.
 
     Attributes:
         paths: the files, in order.
-        damage: what was met so far.
+        damage: the damage found so far.
     """
 
     def __init__(self, path: RecordingPath | Sequence[RecordingPath]) -> None:
@@ -80,35 +81,35 @@ class RecordingReader:
 
     @property
     def venue(self) -> str:
-        """Whose feed it is; "" where the damage leaves nothing that says so."""
+        """The venue of the feed; "" if every header is damaged."""
         return next((one.venue for one in self._files if one.venue), "")
 
     def require(self, venue: str) -> None:
-        """Check that the recordings are of a venue.
+        """Check that all recordings are of one venue.
 
         Raises:
-            RecordingError: one is another's.
+            RecordingError: a recording is of another venue.
         """
         for file in self._files:
             if file.venue not in ("", venue):
                 raise RecordingError(
-                    f"the recording {file.path} is of {file.venue}; play it to a stream of that venue, not {venue}"
+                    f"the recording {file.path} is of {file.venue}; replay it with a stream of that venue, not {venue}"
                 )
 
     def __iter__(self) -> Iterator[Record | Damage]:
-        """The records, without the headers of blocks that follow one another; each damage in its place."""
+        """Iterate over the records, without the headers of consecutive blocks; each damage is in its place."""
         self.damage.clear()
         joining = Joining(self._blocks(), alone=self._alone)
         for item in joining:
             if isinstance(item, Damage):
                 self.damage.append(item)
                 logger.warning("%s", item)
-                if not item.is_last:  # one gap for all that lies between two sound blocks
+                if not item.is_last:  # only one gap between two readable blocks
                     continue
             yield item
 
     def _blocks(self) -> Iterator[tuple[Path, Block | None]]:
-        """The blocks of all files, and their damage; None for a file that is not there."""
+        """Iterate over the blocks of all files and the damage in them; None for a missing file."""
         for file in self._files:
             if not file.path.exists():
                 yield file.path, None
@@ -129,14 +130,14 @@ def _blocks_of(path: Path) -> Iterator[Block]:
             except msgspec.MsgspecError as error:
                 raise RecordingError(f"{path} was written by another version of finx_sync: {error}") from error
             finally:
-                found.close()  # type: ignore[attr-defined]  # it holds views of the file
+                found.close()  # type: ignore[attr-defined]  # it holds a view of the file
 
 
 def _look_into(path: Path) -> _File:
-    """What a file's first sound block says.
+    """Read the header of a file's first readable block.
 
     Raises:
-        RecordingError: it was written by a newer version.
+        RecordingError: a newer version wrote it.
     """
     found = _blocks_of(path)
     try:
@@ -156,7 +157,7 @@ def _look_into(path: Path) -> _File:
 
 
 def _paths(path: RecordingPath | Sequence[RecordingPath]) -> tuple[list[Path], list[Path]]:
-    """The files that are there, and those that are not, though their numbers say that they were."""
+    """Return the existing files, and the missing ones, which the numbers of the others imply."""
     if not isinstance(path, (str, os.PathLike)):
         return sorted({Path(one) for one in path}, key=lambda one: (one.parent, *_by_name(one))), []
     base = Path(path)
@@ -180,7 +181,7 @@ def _literal(text: str) -> str:
 
 
 def _is_alone(path: RecordingPath | Sequence[RecordingPath], paths: list[Path]) -> bool:
-    """Whether just this part of a recording is asked for, so that the others are not missed."""
+    """Return whether only one part of a recording is to be read, so that the other parts do not count as missing."""
     return isinstance(path, (str, os.PathLike)) and paths == [Path(path)] and bool(NUMBERED.fullmatch(paths[0].stem))
 
 
@@ -190,11 +191,11 @@ def _no_recording(files: list[_File]) -> RecordingError:
         begin = file.read(len(MARK))
     if begin == MARK:
         return RecordingError(f"{path} is damaged; nothing in it can be read")
-    return RecordingError(f"{path} is no recording of finx_sync" if begin else f"{path} is empty")
+    return RecordingError(f"{path} is not a recording of finx_sync" if begin else f"{path} is empty")
 
 
 def _in_order(files: list[_File]) -> list[_File]:
-    """By the beginning of the recording, then by part; a file that does not say follows the one before it by name."""
+    """Sort by the beginning of the recording, then by part; a file without header follows the previous one by name."""
     began: dict[str, float] = {}
     for one in files:
         if one.run and one.at is not None:
@@ -209,7 +210,7 @@ def _in_order(files: list[_File]) -> list[_File]:
 
 
 def _with_missing(files: list[_File], missing: list[Path]) -> list[_File]:
-    """With the files that are not there, each before the one whose name follows."""
+    """Insert the missing files, each before the file whose number comes next."""
     ordered = list(files)
     for path in sorted(missing, reverse=True):
         place = min((place for place, one in enumerate(ordered) if _number(one.path) > _number(path)), default=0)

@@ -1,4 +1,4 @@
-"""Errors in recordings: as texts, with what handlers can ask of them."""
+"""Encodes and decodes the errors in a recording: their text, and the attributes that handlers can read."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from finx_sync.redaction import redact
 __all__ = ["Written", "read", "write"]
 
 Written = tuple[str, str, dict[str, Any]]
-"""An error's public class, its text, and the other arguments that it is made with."""
+"""The name of an error's public class, its text, and the other arguments of its constructor."""
 
 
 def write(error: FinxSyncError | None) -> Written:
-    """An error as it is written; empty for none."""
+    """Encode an error; None becomes empty values."""
     if error is None:
         return "", "", {}
     kind = next((one.__name__ for one in type(error).__mro__ if one.__module__ == errors.__name__), "FinxSyncError")
@@ -28,11 +28,11 @@ def write(error: FinxSyncError | None) -> Written:
 
 
 def read(kind: str, text: str, details: dict[str, Any]) -> FinxSyncError | None:
-    """An error as it was written, as far as its class can be made anew."""
+    """Decode an error; it becomes a plain FinxSyncError if its class cannot be constructed."""
     if not kind:
         return None
     try:
-        error: FinxSyncError = getattr(errors, kind)(text, **details)
+        error: FinxSyncError = getattr(errors, kind if kind in errors.__all__ else "FinxSyncError")(text, **details)
     except (AttributeError, TypeError):
         error = FinxSyncError(text)
     return error

@@ -1,4 +1,4 @@
-"""`Replay`: a recording on its way through a stream's handlers, for whoever watches or steps."""
+"""`Replay`: the user's control over the replay of a recording."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ __all__ = ["Replay"]
 
 
 class Replay:
-    """What `Stream.replay` returns: at the recording's end, or where it was asked to pause.
+    """A replay that has reached the end of its recording or is paused; returned by `Stream.replay`.
 
     Attributes:
-        messages: handed on so far.
-        finished: whether it has come to the end, or was stopped.
+        messages: the number of messages delivered so far.
+        finished: whether it has reached the end, or was stopped.
     """
 
     def __init__(self, playback: Playback, reader: RecordingReader) -> None:
@@ -26,38 +26,38 @@ class Replay:
 
     @property
     def messages(self) -> int:
-        """Messages so far."""
+        """The number of messages delivered so far."""
         return self._playback.messages
 
     @property
     def finished(self) -> bool:
-        """Whether nothing follows."""
+        """Whether it has reached the end, or was stopped."""
         return self._playback.finished
 
     @property
     def at(self) -> dt.datetime | None:
-        """When the last message was received, UTC; None before the first."""
+        """When the last message was received, in UTC; None before the first."""
         at = self._playback.wall()
         return dt.datetime.fromtimestamp(at, dt.timezone.utc) if at else None
 
     @property
     def damage(self) -> list[Damage]:
-        """What of the recording could not be read so far."""
+        """The parts of the recording that could not be read so far."""
         return list(self._reader.damage)
 
     def resume(self, *, until: Moment | None = None, pause_at: int | None = None) -> Replay:
-        """Go on after a pause; blocks until the next one, or the end.
+        """Continue after a pause, and block until the next pause or the end.
 
         Args:
-            until: pause before the first message received after this moment; None does not.
-            pause_at: pause when so many messages in all have been handed on; None does not.
+            until: pause before the first message received after this time; None for no such pause.
+            pause_at: pause when this number of messages in all has been delivered; None for no such pause.
 
         Raises:
-            UsageError: it has finished.
-            InvalidInputError: no moment, or no number.
+            UsageError: the replay has finished.
+            InvalidInputError: `until` is not a time, or `pause_at` is not a number of messages.
         """
         if self.finished:
-            raise UsageError("the recording has been played to its end; replay() it again")
+            raise UsageError("the replay has finished; call replay() to play the recording again")
         last = None if until is None else read_moment(until).timestamp()
         if pause_at is not None and (isinstance(pause_at, bool) or not isinstance(pause_at, int) or pause_at < 0):
             raise InvalidInputError(f"pause_at is a number of messages, not {pause_at!r}")
@@ -65,7 +65,7 @@ class Replay:
         return self
 
     def stop(self) -> None:
-        """End it where it is."""
+        """End the replay at its present position."""
         self._playback.stop(5.0, drain=False)
 
     def __enter__(self) -> Replay:

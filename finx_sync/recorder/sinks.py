@@ -1,4 +1,4 @@
-"""Where the tables of a conversion go: Parquet or CSV files in a folder, or a DuckDB database."""
+"""Writes the tables of a conversion to Parquet or CSV files in a folder, or to a DuckDB database."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ __all__ = ["Csv", "DuckDb", "Parquet", "Table", "TableSink", "pyarrow"]
 logger = logging.getLogger("finx_sync")
 
 ROWS_AT_ONCE: Final = 50_000
-"""Rows of a table that are in memory."""
+"""The number of rows of a table that are kept in memory before they are written."""
 LARGEST: Final = 2**63
 
 
 class TableSink(Protocol):
-    """Where tables are written to."""
+    """Writes tables."""
 
     def write(self, table: Table) -> None:
         """Append the rows that a table has in memory."""
 
     def close(self) -> None:
-        """Nothing follows."""
+        """Finish writing."""
 
 
 class Table:
-    """One table on its way.
+    """A table that is being written.
 
     Args:
-        name: its name.
-        columns: its columns.
-        sink: where it goes.
+        name: the table's name.
+        columns: the types of its columns, by name.
+        sink: writes its rows.
 
     Attributes:
-        count: rows so far.
+        count: the number of rows so far.
     """
 
     def __init__(self, name: str, columns: Columns, sink: TableSink) -> None:
@@ -52,7 +52,7 @@ class Table:
         self.schema = _schema(columns)
 
     def add(self, rows: Iterable[Row], **more: Any) -> None:
-        """Add rows, each with `more` in it."""
+        """Add rows, each extended by `more`."""
         for row in rows:
             self._rows.append({**row, **more})
             self.count += 1
@@ -60,22 +60,22 @@ class Table:
             self.flush()
 
     def flush(self) -> None:
-        """Write what is in memory."""
+        """Write the rows in memory."""
         if self._rows:
             self._sink.write(self)
             self._rows = []
 
     def arrow(self) -> Any:
-        """The rows in memory."""
+        """Return the rows in memory as an Arrow table."""
         pa = pyarrow()
         try:
             return pa.Table.from_pylist(self._rows, schema=self.schema)
-        except (pa.ArrowException, OverflowError, TypeError, ValueError):  # a value that its column cannot hold
+        except (pa.ArrowException, OverflowError, TypeError, ValueError):  # a value does not fit its column
             rows = [{name: self._fitted(name, row.get(name)) for name in self._columns} for row in self._rows]
             return pa.Table.from_pylist(rows, schema=self.schema)
 
     def _fitted(self, name: str, value: Any) -> Any:
-        """A value that its column can hold; null where it cannot hold this one, which is in the log once."""
+        """Return the value if it fits its column, otherwise null, which is logged once for each column."""
         type_ = self._columns[name]
         if value is None or _fits(value, type_):
             return value
@@ -83,7 +83,7 @@ class Table:
             return as_json(value)
         if name not in self._unfit:
             self._unfit.add(name)
-            logger.warning("the table %s: what is no %s is null in the column %r", self.name, type_, name)
+            logger.warning("the table %s: values that are not %s are null in the column %r", self.name, type_, name)
         return None
 
 
@@ -138,7 +138,7 @@ class Parquet(Files):
 
 
 class Csv(Files):
-    """CSV files: texts in quotes, null as nothing, times in UTC."""
+    """CSV files: quoted texts, empty fields for null, times in UTC."""
 
     suffix = ".csv"
 
@@ -149,7 +149,7 @@ class Csv(Files):
 
 
 class DuckDb:
-    """Tables of a database; what is there under their names is replaced."""
+    """Tables of a database; existing tables of the same names are replaced."""
 
     def __init__(self, path: Path) -> None:
         database = duckdb()
@@ -164,7 +164,7 @@ class DuckDb:
         """Append the rows that a table has in memory."""
         self._connection.register("batch", table.arrow())
         if table.name in self._known:
-            self._connection.execute(f'insert into "{table.name}" select * from batch')  # noqa: S608  # a name of ours
+            self._connection.execute(f'insert into "{table.name}" select * from batch')  # noqa: S608  # no user input
         else:
             self._known.add(table.name)
             self._connection.execute(f'create or replace table "{table.name}" as select * from batch')  # noqa: S608
@@ -189,7 +189,7 @@ def _schema(columns: Columns) -> Any:
 
 
 def pyarrow() -> Any:
-    """The package pyarrow.
+    """Import and return the package pyarrow.
 
     Raises:
         MissingExtraError: it is not installed.

@@ -1,8 +1,8 @@
-"""Writes a stream's events to files, on a thread of its own.
+"""Writes a stream's events to files, on its own thread.
 
-The io threads only queue. The writer puts a block together at least four times a second and hands it to the system at
-once: a process that is killed loses what came in the last quarter of a second, and nothing before it. Should the disk
-be slower than the feed, then what waits is bounded, and what is left out is written down as left out.
+Other threads only put events into a queue. While events come, the writer passes a block to the operating system at
+least four times a second, so a process that is killed loses at most the last quarter of a second. If the disk is slower
+than the feed, the queue is bounded, and the messages left out are recorded as such.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from finx_sync.clock import Clock
 from finx_sync.errors import ConfigError, FinxSyncError
 from finx_sync.events import Batch, ConnectionOpened, Event
 from finx_sync.recorder.encoder import EventEncoder
-from finx_sync.recorder.format import VERSION, BlockHeader, Lost, Received, Record, block, pack, packer
+from finx_sync.recorder.format import VERSION, BlockHeader, Known, Lost, Received, Record, block, pack, packer
 from finx_sync.redaction import marks, redact, remember
 
 __all__ = ["ROTATE_BYTES", "Recording", "numbered"]
@@ -32,29 +32,29 @@ __all__ = ["ROTATE_BYTES", "Recording", "numbered"]
 logger = logging.getLogger("finx_sync")
 
 FLUSH_INTERVAL: Final = 0.25
-"""Seconds between two blocks."""
+"""The longest time between two blocks, seconds."""
 BLOCK_SIZE: Final = 1024 * 1024
-"""Bytes of payloads that make a block earlier."""
+"""Bytes of payloads after which a block is written without waiting."""
 MAX_WAITING: Final = 64 * 1024 * 1024
 """Bytes of payloads that may wait for the disk."""
 ROTATE_BYTES: Final = 256 * 1024 * 1024
 STOP_TIMEOUT: Final = 5.0
 SUBSCRIPTIONS_SHARE: Final = 16
-"""The subscriptions are written again after so many times their own size: often where they are few, and never much."""
+"""The subscriptions are repeated after this many times their own size, so that they never take much space."""
 SUSPICIOUS: Final = (
     b"apikey", b"api-key", b"api_key", b"secret", b"token", b"signature", b'sign"', b"sign=", b"passw", b"passphrase",
     b"authorization", b"cookie", b"streaming", b"streamer", b"://",
 )  # fmt: skip
-"""What `redact` knows secrets by, in lower case: payloads without any of these need no closer look."""
+"""The marks by which `redact` recognises secrets, in lower case: payloads without any of them are not searched."""
 
 
 def numbered(path: Path, part: int) -> Path:
-    """The name of a recording's file: ``feed.finxrec``, then ``feed.0001.finxrec`` and so on."""
+    """Return the name of a recording's file: ``feed.finxrec``, then ``feed.0001.finxrec`` and so on."""
     return path if part == 0 else path.with_name(f"{path.stem}.{part:04d}{path.suffix}")
 
 
 class Recording:
-    """A recording that goes on: made by `Stream.record`. Every method is for any thread.
+    """A recording in progress, made by `Stream.record`. All methods may be called from any thread.
 
     ::
 
@@ -63,19 +63,19 @@ class Recording:
 
     Attributes:
         paths: the files so far.
-        messages: written so far.
-        lost: left out, since the disk was slower than the feed.
-        failure: why nothing more is written; None while all is well.
+        messages: the number of messages written so far.
+        lost: the number of messages left out because the disk was slower than the feed.
+        failure: the error that ended the recording; None if there was none.
 
     Args:
-        path: of the first file; never written over.
-        venue: whose feed.
-        rotate_bytes: size from which on the next file begins.
-        compress: zstd where its package is installed, else zlib.
-        on_end: called when nothing more is wanted.
+        path: the path of the first file. Existing files are never overwritten.
+        venue: the venue of the feed.
+        rotate_bytes: the size at which a new file is begun, bytes.
+        compress: whether to compress: with zstd if its package is installed, otherwise with zlib.
+        on_end: called when the recording takes no more events.
 
     Raises:
-        ConfigError: the file cannot be made, or an option cannot be right.
+        ConfigError: the file cannot be created, or an option is invalid.
     """
 
     def __init__(
@@ -100,11 +100,11 @@ class Recording:
         self._pid = os.getpid()
         self._clock = Clock()
         self._queue: SimpleQueue[Event | None] = SimpleQueue()
-        self._lock = threading.Lock()  # guards the next three
+        self._lock = threading.Lock()  # guards the next three, which the threads that call `put` share with the writer
         self._waiting = 0
         self._lost: Lost | None = None
         self.lost = 0
-        # The writer's own.
+        # Used by the writer's thread only
         self._encoder = EventEncoder()
         self._secrets: set[bytes] = set()
         self._size = 0
@@ -127,11 +127,12 @@ class Recording:
             f"<Recording {self._base} {state}, {self.messages} messages in {len(self.paths)} files, {self.lost} lost>"
         )
 
-    # A sink; called on the threads that events come from
+    # As a sink, on the threads that events come from
 
     def put(self, event: Event) -> None:
-        """Queue an event; a batch's payloads stay valid."""
+        """Queue an event. The payloads of a batch stay valid."""
         if isinstance(event, Batch):
+            # Counted before it is queued, so the writer never subtracts a size that has not been added yet.
             with self._lock:
                 if self._waiting + event.size > MAX_WAITING:
                     self._leave_out(event)
@@ -147,11 +148,15 @@ class Recording:
         self._lost = Lost(before.count + len(batch.payloads), before.start, batch.at)
         self.lost += len(batch.payloads)
 
-    # Life
+    # The end
 
     def stop(self, timeout: float = STOP_TIMEOUT) -> None:
-        """Write what waits, and close the file. As often as you like; the stream goes on without it."""
-        if os.getpid() != self._pid:  # a fork's child: the file is the parent's
+        """Write the waiting events, and close the file. Further calls do nothing. The stream itself continues.
+
+        Args:
+            timeout: how long to wait for the writer, seconds; the log reports it if that was not enough.
+        """
+        if os.getpid() != self._pid:  # in a forked child: the file belongs to the parent
             return
         self._queue.put(None)  # first, so that an interrupt cannot leave the thread without an end
         self._on_end(self)
@@ -162,7 +167,7 @@ class Recording:
 
     @property
     def is_active(self) -> bool:
-        """Whether it still writes."""
+        """Whether it is still writing."""
         return self._thread.is_alive()
 
     def __enter__(self) -> Recording:
@@ -178,7 +183,7 @@ class Recording:
             while self._write_block():
                 pass
             self._close_file("run")
-        except Exception as error:  # noqa: BLE001  # a full disk, most often: the stream goes on
+        except Exception as error:  # noqa: BLE001  # usually a full disk; the stream continues
             self.failure = ConfigError(f"the recording {self._base} has ended: {type(error).__name__}: {error}")
             logger.error("%s", self.failure)
             self._on_end(self)
@@ -186,7 +191,7 @@ class Recording:
             self._file.close()
 
     def _write_block(self) -> bool:
-        """Gather records for a while and write them; returns whether more may follow."""
+        """Gather records for a while and write them; return whether more may follow."""
         header, records = self._header(), list[Record]()
         size, until, more = 0, time.monotonic() + FLUSH_INTERVAL, True
         while more and size < BLOCK_SIZE:
@@ -217,7 +222,7 @@ class Recording:
         return more
 
     def _header(self, closes: str = "") -> BlockHeader:
-        """What a reader of the next block must know of those before it."""
+        """Return the header of the next block."""
         subscriptions = None
         if (
             closes
@@ -243,7 +248,7 @@ class Recording:
         )
 
     def _know(self, secrets: tuple[str, ...]) -> None:
-        """These must never be written down."""
+        """Add secrets that must never be written."""
         remember(*secrets)
         self._secrets.update(mark for secret in secrets for mark in marks(secret))
 
@@ -257,8 +262,8 @@ class Recording:
         self._since_subscriptions = 0 if header.subscriptions is not None else self._since_subscriptions + len(content)
 
     def _cleaned(self, record: Record) -> Record:
-        """Without any key, should a server have echoed one."""
-        if not isinstance(record, Received) or not self._is_suspicious(b"".join(record.payloads)):
+        """Return the record without any key that a server may have echoed."""
+        if not isinstance(record, (Received, Known)) or not self._is_suspicious(b"".join(record.payloads)):
             return record
         return msgspec.structs.replace(record, payloads=[self._clean(bytes(payload)) for payload in record.payloads])
 
@@ -274,7 +279,7 @@ class Recording:
     # Files
 
     def _new_file(self) -> BinaryIO:
-        """The next file of this name that does not exist: nothing is ever written over."""
+        """Create the next file of this name that does not exist yet, so that nothing is ever overwritten."""
         self._base.parent.mkdir(parents=True, exist_ok=True)
         number = 0
         while True:
@@ -288,13 +293,13 @@ class Recording:
         return file
 
     def _begin_file(self) -> None:
-        """The next file, with a first block that says whose it is: it can be read if nothing follows."""
+        """Begin the next file with a block that only has a header, so that the file can be read if nothing follows."""
         self._file = self._new_file()
         self._size, self._first_block, self._first_received = 0, self._block, self._received
         self._put(self._header(), [])
 
     def _close_file(self, closes: str) -> None:
-        """Write that nothing follows in this file: a reader that does not find it knows that something is missing."""
+        """Write a last block that marks the end of the file, so that a reader can tell if the end is missing."""
         self._put(self._header(closes), [])
         os.fsync(self._file.fileno())
         self._file.close()

@@ -11,6 +11,10 @@ The fields of an entry are pairs, in order, and names may repeat:
 - ``kind:name``, the tag: one payload, exactly as it was received.
 - ``@term``, ``@state``, ``@gap``, ``@subscriptions``, ``@error``, ``@alive``: a notice, as JSON.
 
+The first record of a term is ``@term``; its entry also has what a reader has to know then: gaps, the state, the
+subscriptions. With several partitions each has its own ``@term``, ``@alive`` and the ``@gap`` of its own names; the
+other notices are in partition 0 only.
+
 No source describes such a format; this module is the only place that knows it.
 """
 
@@ -59,7 +63,7 @@ ERROR: Final = b"@error"
 ALIVE: Final = b"@alive"
 
 MAX_PAIRS: Final = 2000
-"""Pairs in one entry at most; a Lua script of Redis cannot pass on many more arguments at once."""
+"""Pairs in one entry at most, so that a reader that asks for few entries gets no more than it can hold."""
 
 
 class Position(NamedTuple):

@@ -1,12 +1,12 @@
 """A simulated trading account: orders that open, fill and close against the simulated market, positions, a balance.
 
-It knows no venue and no wire. A venue says what a symbol is worth (`TradingTerms`) and what the market shows (`quote`),
-listens to what happens (`listen`), and spells it in its own codec. No I/O and no clock: times are handed in,
-milliseconds since 1970. On one thread only, the sandbox's event loop.
+It is independent of any venue and protocol. A venue supplies the value of a symbol (`TradingTerms`) and the market
+(`quote`), receives events (`listen`), and encodes them with its own codec. No I/O and no clock: times are arguments, in
+milliseconds since 1970. It is used on one thread only, that of the sandbox's event loop.
 
-How orders fill, for lack of other traders: a limit order that crosses the market takes what stands at the best price,
-and rests with what is left; a resting order fills at its own price once the market comes to it, again no more than what
-stands there; a market order fills wholly at the best price.
+How orders fill, since there are no other traders: a limit order that crosses the market takes the size available at the
+best price, and the rest of it stays on the book; a resting order fills at its own price once the market reaches it,
+again at most the size available there; a market order fills completely at the best price.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ Status = Literal["open", "filled", "cancelled"]
 FILLS_KEPT: Final = 1000
 CLOSED_KEPT: Final = 1000
 _DUST: Final = 1e-9
-"""Sizes below this are the rounding of sums."""
+"""Smaller sizes are rounding errors of sums."""
 
 
 @dataclass(frozen=True, slots=True)
 class Quote:
-    """The best prices of a moment and what stands there, in the symbol's own units; `mark` values positions."""
+    """The best prices and the sizes available there, in the symbol's own units; `mark` values positions."""
 
     bid: float
     bid_size: float
@@ -43,14 +43,14 @@ class Quote:
 
 @dataclass(frozen=True, slots=True)
 class TradingTerms:
-    """What one unit of a symbol means in the account's currency.
+    """The value of one unit of a symbol in the account's currency.
 
     Attributes:
-        worth: from a price to what one unit is worth, rising with the price: the price itself for a linear contract,
-            ``-1 / price`` for an inverse one, whose profit is paid in the coin.
-        price: the way back.
-        maker_fee, taker_fee: shares of the notional; a negative fee is paid out.
-        initial_margin: share of the notional that an order or position blocks.
+        worth: converts a price to the value of one unit, increasing with the price: the price itself for a linear
+            contract, ``-1 / price`` for an inverse one, whose profit is paid in the coin.
+        price: the inverse of `worth`.
+        maker_fee, taker_fee: fractions of the notional; a negative fee is a rebate.
+        initial_margin: the fraction of the notional that an order or position requires as margin.
     """
 
     worth: Callable[[float], float]
@@ -62,14 +62,14 @@ class TradingTerms:
 
 @dataclass(frozen=True, slots=True)
 class TradingOrder:
-    """An order at one moment; the account keeps a new one after each change.
+    """An immutable snapshot of an order; the account stores a new one after each change.
 
     Attributes:
         id: unique within the sandbox.
-        client_id: the client's own name for it, may be empty.
+        client_id: the client's own id, possibly empty.
         price: the limit; None for a market order.
-        filled: units filled so far; `average_price` is None until then.
-        status: "open", or how it ended.
+        filled: units filled so far; `average_price` is None until the first fill.
+        status: "open", "filled" or "cancelled".
         created_at, updated_at: milliseconds since 1970.
     """
 
@@ -90,13 +90,13 @@ class TradingOrder:
 
     @property
     def remaining(self) -> float:
-        """Units that can still fill; 0 once it is closed."""
+        """Units that can still fill; 0 for a closed order."""
         return self.size - self.filled if self.status == "open" else 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Fill:
-    """One execution of an order, as it stood right after; `fee` is in the account's currency."""
+    """One execution of an order; `order` is its state right after, and `fee` is in the account's currency."""
 
     number: int
     order: TradingOrder
@@ -109,13 +109,13 @@ class Fill:
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """What is held of a symbol.
+    """The position in a symbol.
 
     Attributes:
-        size: units, negative when short.
-        entry_worth: what one unit was worth when it was bought, on average; 0 when flat.
-        realised: profit taken, fees apart, in the account's currency, since the account was made.
-        fees: paid so far.
+        size: units; negative for a short position.
+        entry_worth: the average value of one unit at entry; 0 when flat.
+        realised: the profit realised since the account was created, without fees, in the account's currency.
+        fees: the fees paid so far, in the account's currency.
     """
 
     symbol: str
@@ -126,7 +126,7 @@ class Position:
 
 
 Event = TradingOrder | Fill | Position
-"""What listeners are given, in order: an order's change, then its fill, then the position."""
+"""Listeners receive events in this order: the changed order, its fill, the position."""
 
 
 @dataclass
@@ -134,10 +134,10 @@ class TradingAccount:
     """One trader's account.
 
     Args:
-        number: the venue's number for it.
-        terms: of each symbol that can be traded.
-        quote: the market at a moment.
-        new_id: makes order ids in the venue's own form.
+        number: the venue's account number.
+        terms: the terms of each symbol that can be traded.
+        quote: returns a symbol's quote at a time, in milliseconds since 1970.
+        new_id: returns a new order id in the venue's format.
         balance: in the account's currency; changes with realised profit and fees.
     """
 
@@ -156,34 +156,34 @@ class TradingAccount:
     # reading
 
     def listen(self, listener: Callable[[Event], None]) -> None:
-        """Call `listener` with every event from now on, at once and in order."""
+        """Call `listener` with every event from now on, synchronously and in order."""
         self._listeners.append(listener)
 
     def open_orders(self, symbol: str | None = None) -> list[TradingOrder]:
-        """Orders that can still fill, oldest first: of one symbol, or all."""
+        """Return the orders that can still fill, oldest first: those of one symbol, or all."""
         return [order for order in self._open.values() if symbol in (None, order.symbol)]
 
     def closed_orders(self) -> list[TradingOrder]:
-        """The latest closed orders, oldest first."""
+        """Return the latest closed orders, oldest first."""
         return list(self._closed)
 
     def fills(self) -> list[Fill]:
-        """The latest executions, oldest first."""
+        """Return the latest executions, oldest first."""
         return list(self._fills)
 
     def positions(self) -> list[Position]:
-        """Of every symbol ever traded, flat ones too."""
+        """Return the positions of every symbol ever traded, including flat ones."""
         return list(self._positions.values())
 
     def unrealised(self, symbol: str, now: int) -> float:
-        """Profit that closing a position at the mark price would take."""
+        """Return the profit that closing a position at the mark price would realise."""
         position = self._positions.get(symbol)
         if position is None or not position.size:
             return 0.0
         return position.size * (self.terms[symbol].worth(self.quote(symbol, now).mark) - position.entry_worth)
 
     def margin_used(self, now: int) -> float:
-        """What positions and open orders block."""
+        """Return the margin that positions and open orders require."""
         blocked = 0.0
         for position in self._positions.values():
             mark = self.quote(position.symbol, now).mark
@@ -191,7 +191,7 @@ class TradingAccount:
         return blocked + sum(self._margin(order.symbol, order.remaining, order.price) for order in self._open.values())
 
     def equity(self, now: int) -> float:
-        """The balance, and what closing every position at its mark price would add."""
+        """Return the balance plus the unrealised profit of all positions."""
         return self.balance + sum(self.unrealised(symbol, now) for symbol in self._positions)
 
     # acting
@@ -209,26 +209,29 @@ class TradingAccount:
         reduce_only: bool = False,
         ioc: bool = False,
     ) -> TradingOrder:
-        """Send an order; it may be filled or cancelled when this returns.
+        """Place an order; it may already be filled or cancelled on return.
 
         Args:
-            symbol: one that has terms.
+            symbol: a symbol that has terms.
             side: "buy" or "sell".
             size: units, above 0.
             now: milliseconds since 1970.
             price: the limit; None for a market order.
-            client_id: the client's own name for it.
-            post_only: cancel it rather than take.
-            reduce_only: cut it to what closes the position.
-            ioc: cancel what does not fill at once.
+            client_id: the client's own id.
+            post_only: cancel the order if it would take liquidity.
+            reduce_only: limit the size to what closes the position.
+            ioc: cancel the part that does not fill immediately.
 
         Raises:
-            InvalidInputError: an unknown symbol or side, a size or price that is not above 0, or too little margin.
+            InvalidInputError: the symbol or side is unknown, the size or price is not above 0, or the margin is
+                insufficient.
         """
         if symbol not in self.terms or side not in ("buy", "sell"):
-            raise InvalidInputError(f"no order: {side!r} of {symbol!r}; the account trades {', '.join(self.terms)}")
+            raise InvalidInputError(
+                f"cannot place an order to {side!r} {symbol!r}; 'buy' or 'sell' one of {', '.join(self.terms)}"
+            )
         if not size > 0 or (price is not None and not price > 0):
-            raise InvalidInputError("an order's size and price must be above 0")
+            raise InvalidInputError(f"an order has size {size!r} and price {price!r}; both must be above 0")
         if reduce_only:
             held = self._positions.get(symbol, Position(symbol)).size
             size = min(size, max(-held if side == "buy" else held, 0.0))
@@ -248,10 +251,10 @@ class TradingAccount:
         return self.order(order.id)
 
     def order(self, order_id: str) -> TradingOrder:
-        """An order as it is now.
+        """Return the current state of an order.
 
         Raises:
-            InvalidInputError: there is none of that id, or it was closed long ago.
+            InvalidInputError: there is no order with that id, or it was closed too long ago.
         """
         if order_id in self._open:
             return self._open[order_id]
@@ -261,10 +264,10 @@ class TradingAccount:
         raise InvalidInputError(f"there is no order {order_id!r}")
 
     def cancel(self, order_id: str, *, now: int) -> TradingOrder:
-        """Cancel what is left of an order; one that is closed stays as it is.
+        """Cancel the rest of an order; a closed order stays unchanged.
 
         Raises:
-            InvalidInputError: there is none of that id.
+            InvalidInputError: there is no order with that id.
         """
         order = self.order(order_id)
         if order.status == "open":
@@ -272,11 +275,11 @@ class TradingAccount:
         return self.order(order_id)
 
     def cancel_all(self, symbol: str | None = None, *, now: int) -> list[TradingOrder]:
-        """Cancel every open order, or those of a symbol; returns them as they ended."""
+        """Cancel every open order, or those of a symbol; return their final states."""
         return [self.cancel(order.id, now=now) for order in self.open_orders(symbol)]
 
     def advance(self, now: int) -> None:
-        """Let the market of this moment meet the resting orders."""
+        """Fill the resting orders that the market reaches at `now`."""
         for order in self.open_orders():
             quote = self.quote(order.symbol, now)
             price = order.price
@@ -285,10 +288,10 @@ class TradingAccount:
             if (quote.ask <= price) if order.side == "buy" else (quote.bid >= price):
                 self._fill(order, min(order.remaining, standing), price, is_maker=True, now=now)
 
-    # what happens
+    # executing
 
     def _take(self, order: TradingOrder, now: int) -> None:
-        """Fill what crosses the market at once."""
+        """Fill the part of a new order that crosses the market."""
         quote = self.quote(order.symbol, now)
         best, standing = (quote.ask, quote.ask_size) if order.side == "buy" else (quote.bid, quote.bid_size)
         if order.price is None:
@@ -320,7 +323,7 @@ class TradingAccount:
         self._hold(order.symbol, size if order.side == "buy" else -size, worth, fee)
 
     def _hold(self, symbol: str, size: float, worth: float, fee: float) -> None:
-        """Change a position by `size` units at `worth` each."""
+        """Change a position by `size` units, each worth `worth`."""
         position = self._positions.get(symbol, Position(symbol))
         total = position.size + size
         profit, entry = 0.0, position.entry_worth

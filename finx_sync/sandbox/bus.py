@@ -1,6 +1,6 @@
-"""Where a service publishes and its connections listen: inside the process, or on Redis, a channel for each subject.
+"""Publish and subscribe for a venue's part of the sandbox: inside the process, or on Redis, a channel for each subject.
 
-On the event loop only.
+Used on the event loop only.
 """
 
 from __future__ import annotations
@@ -22,33 +22,33 @@ __all__ = ["Bus", "LocalBus", "RedisBus"]
 logger = logging.getLogger("finx_sync.sandbox")
 
 RETRY: Final = 0.5
-"""Seconds."""
+"""Seconds between two attempts to read from Redis again."""
 
 Receive = Callable[[str, str], None]
-"""Takes a channel and a text in."""
+"""A function that receives a channel and a text."""
 
 
 class Bus(Protocol):
-    """Publish and subscribe.
+    """A publish/subscribe channel.
 
     Attributes:
-        is_shared: whether others may listen.
+        is_shared: whether other processes may listen.
     """
 
     is_shared: bool
 
     async def open(self, channels: Iterable[str], receive: Receive) -> None:
-        """Have `receive` called with what anybody publishes on `channels`."""
+        """Call `receive` with every text published on `channels`."""
 
     async def publish(self, channel: str, text: str) -> None:
         """Publish a text."""
 
     async def close(self) -> None:
-        """Stop."""
+        """Stop receiving, and close the connection if there is one."""
 
 
 class LocalBus:
-    """Inside the process."""
+    """A bus inside the process."""
 
     is_shared = False
 
@@ -56,7 +56,7 @@ class LocalBus:
         self._receive: Receive | None = None
 
     async def open(self, channels: Iterable[str], receive: Receive) -> None:
-        """See `Bus`; there is nobody else who could publish on other channels."""
+        """See `Bus`. The channels need no filter, since only the caller publishes."""
         self._receive = receive
 
     async def publish(self, channel: str, text: str) -> None:
@@ -70,12 +70,13 @@ class LocalBus:
 
 
 class RedisBus:
-    """Redis Pub/Sub.
+    """A bus on Redis Pub/Sub.
 
     Args:
         url: like ``redis://127.0.0.1:6379/0``.
 
     Raises:
+        ConfigError: `url` is not a Redis URL.
         MissingExtraError: the client library is not installed.
     """
 
@@ -85,11 +86,15 @@ class RedisBus:
         try:
             from redis import asyncio as redis
         except ImportError as error:
-            raise MissingExtraError('a Redis URL needs the client library: pip install "finx-sync[redis]"') from error
+            raise MissingExtraError(
+                'redis_url needs the Redis client, which is not installed; install it: pip install "finx-sync[redis]"'
+            ) from error
         try:
             self._client: Redis = redis.from_url(url)
         except ValueError as error:
-            raise ConfigError(f"redis_url is no Redis URL; it looks like redis://127.0.0.1:6379/0: {error}") from None
+            raise ConfigError(
+                f"redis_url is not a Redis URL ({error}); pass one like redis://127.0.0.1:6379/0"
+            ) from None
         self._subscription: PubSub | None = None
         self._reader: asyncio.Task[None] | None = None
 
@@ -106,7 +111,7 @@ class RedisBus:
             await subscription.subscribe(*channels)
         except (RedisError, OSError) as error:
             await self._client.aclose()
-            raise ConfigError(f"the sandbox cannot reach Redis: {error}") from error
+            raise ConfigError(f"the sandbox cannot reach Redis ({error}); check redis_url") from error
 
         async def read() -> None:
             while True:
@@ -114,7 +119,7 @@ class RedisBus:
                     async for message in subscription.listen():
                         receive(message["channel"].decode(), message["data"].decode())
                 except (RedisError, OSError) as error:
-                    logger.warning("the sandbox has lost Redis, and tries again: %s", error)
+                    logger.warning("the sandbox lost its connection to Redis and tries again: %s", error)
                     await asyncio.sleep(RETRY)
 
         self._reader = asyncio.get_running_loop().create_task(read())

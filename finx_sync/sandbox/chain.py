@@ -1,12 +1,12 @@
-"""Which instruments the sandbox lists at a moment: expiries, strikes, futures and perpetuals in Deribit's names.
+"""The instruments that the sandbox lists at a given time: options, futures and perpetuals, under Deribit's names.
 
 Sources: `listDeribitContracts` of the FinX docs names options, futures and perpetuals, among them
-``BTC_USDC-PERPETUAL``; dates follow Deribit's calendar: Fridays at 08:00 UTC, weekly, the last of the month, the last
-of the quarter.
+``BTC_USDC-PERPETUAL``; expiries follow Deribit's calendar: Fridays at 08:00 UTC, weekly, the last of the month, the
+last of the quarter.
 
-The documentation's own contract ``BTC-26AUG22-20000-C`` and its future ``BTC-26AUG22`` are listed for ever, so that
-every snippet of the docs runs. Their `timestamp` is the present, but their time to expiry stands still at what it was
-in the example (20 days 3 hours 28 minutes).
+The documentation's own contract ``BTC-26AUG22-20000-C`` and its future ``BTC-26AUG22`` are always listed, so that every
+example of the docs runs. Their `timestamp` is the current time, but their time to expiry is always that of the example
+(20 days 3 hours 28 minutes).
 
 Pure; no clock.
 """
@@ -38,7 +38,7 @@ _PERPETUALS: Final = (
     "SOL_USDC-PERPETUAL",
 )
 _STRIKE_STEPS: Final = {
-    # strikes from low to high, USD, around the constant price levels of `prices`
+    # lowest strike, highest strike, step; USD, around the constant price levels of `prices`
     "weekly": {"BTC": (19_000, 28_000, 1_000), "ETH": (1_400, 2_000, 100)},
     "monthly": {"BTC": (16_000, 32_000, 2_000), "ETH": (1_200, 2_400, 200)},
     "quarterly": {"BTC": (10_000, 45_000, 5_000), "ETH": (800, 3_200, 400)},
@@ -47,7 +47,7 @@ _EXPIRY_SHIFT: Final = timedelta(hours=EXPIRY_HOUR_UTC)
 
 
 def years_to_expiry(instrument: Instrument, timestamp: int) -> float:
-    """Return the time to expiry in years; it stands still for the documentation's own expiry.
+    """Return the time to expiry in years; it is constant for the documentation's own expiry.
 
     Args:
         instrument: an option or a future.
@@ -62,7 +62,7 @@ def years_to_expiry(instrument: Instrument, timestamp: int) -> float:
 def instruments(timestamp: int) -> dict[str, Instrument]:
     """Return every instrument listed at `timestamp` (milliseconds since 1970), by name.
 
-    The listing changes at 08:00 UTC only.
+    The list changes at 08:00 UTC only.
     """
     return _listing((timestamp - EXPIRY_HOUR_UTC * 3_600_000) // DAY_MS)
 
@@ -83,13 +83,13 @@ def _listing(trading_day: int) -> dict[str, Instrument]:
 
 
 def has_future(instrument: Instrument) -> bool:
-    """Tell whether a future with the option's expiry is listed; else its underlying is synthetic (``SYN.``)."""
+    """Return whether a future with the option's expiry is listed; if not, the underlying is synthetic (``SYN.``)."""
     expiry = instrument.expiry
     return expiry is not None and (expiry == _DOCUMENTED_EXPIRY or expiry == _last_friday(expiry.year, expiry.month))
 
 
 def _expiries(after: datetime) -> dict[datetime, str]:
-    """Return the next two weekly, two monthly and three quarterly expiries after a moment, with their cycle."""
+    """Return the next two weekly, two monthly and three quarterly expiries after a time, with their cycle."""
     days_ahead = (4 - after.weekday()) % 7 or 7
     first = after + timedelta(days=days_ahead)
     found = {first: "weekly", first + timedelta(days=7): "weekly"}

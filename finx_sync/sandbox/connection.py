@@ -1,7 +1,7 @@
-"""One websocket of the sandbox: a reader, a bounded queue with a writer, streams by timer, an orderly end.
+"""One websocket of the sandbox: a reader, a bounded queue with a writer, streams driven by timers, an orderly close.
 
-All of it runs on the sandbox's event loop; `hub` is what other threads talk to. Only the handler task
-(`ClientConnection.run`) closes the websocket, after the reader has stopped: aiohttp drops the closing handshake when
+Everything here runs on the sandbox's event loop; other threads use `hub`. Only the handler task
+(`ClientConnection.run`) closes the websocket, after the reader has stopped: aiohttp skips the closing handshake if
 another task closes during a receive.
 """
 
@@ -24,13 +24,13 @@ __all__ = ["BACKLOG_LIMIT", "CLOSE_TIMEOUT", "ClientConnection", "Limits", "Serv
 logger = logging.getLogger("finx_sync.sandbox")
 
 BACKLOG_LIMIT: Final = 8 * 1024 * 1024
-"""Characters that may wait for a client that does not read, beside what the kernel holds."""
+"""The number of characters that may be queued for a client that does not read, in addition to the kernel's buffers."""
 
 CLOSE_TIMEOUT: Final = 0.5
-"""Seconds for a client to answer a close frame."""
+"""Seconds within which a client has to answer a close frame."""
 
 ROOM_TIMEOUT: Final = 1.0
-"""Seconds that injected messages wait for a client to read before it counts as a slow consumer."""
+"""Seconds that published messages wait for a client to read before it counts as a slow consumer."""
 
 _LINGER_OFF: Final = struct.pack("ii", 1, 0)
 
@@ -39,20 +39,21 @@ class ServerSession(Protocol):
     """A venue's side of one connection."""
 
     def opened(self) -> None:
-        """Do what is due before the first message."""
+        """Begin the session, before the first message."""
 
     def received(self, text: str) -> None:
-        """Take in a text message."""
+        """Handle a text message."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a connection may do.
+    """The limits of a connection.
 
     Attributes:
-        idle_timeout: seconds without a message from the client; protocol pings do not count (FinX docs: the socket
-            closes after five minutes unless a message is sent). Infinite for venues that do not do so.
-        backlog: characters that may wait in the queue.
+        idle_timeout: seconds without a message from the client after which it is closed; protocol pings do not count
+            (FinX docs: the socket closes after five minutes unless a message is sent). Infinite for venues without
+            such a limit.
+        backlog: the number of characters that may be queued.
     """
 
     idle_timeout: float
@@ -66,7 +67,7 @@ class _Outgoing(NamedTuple):
 
 
 class _Stream:
-    """One subscription: a timer on an absolute grid, so that the interval does not drift."""
+    """One subscription, with a timer that fires at multiples of the interval, so that it does not drift."""
 
     __slots__ = ("emit", "interval", "next_at", "paused", "timer")
 
@@ -79,14 +80,15 @@ class _Stream:
 
 
 class ClientConnection:
-    """An accepted websocket; every method belongs to the event loop's thread.
+    """An accepted websocket; every method runs on the event loop's thread.
 
     Args:
-        number: unique within the sandbox, from 1.
-        path: for people, without the key.
-        websocket: already prepared.
-        transport: of the same request.
-        written: called with each message handed to the transport, as (name or None, whether it carried a number).
+        number: the connection's id, unique within the sandbox, from 1.
+        path: the path for display, without the key.
+        websocket: the prepared response.
+        transport: the transport of the same request.
+        limits: the limits of this connection.
+        written: called for each message passed to the transport, with its name or None, and whether it was numbered.
     """
 
     def __init__(
@@ -118,15 +120,15 @@ class ClientConnection:
         self._idle_timer: asyncio.TimerHandle | None = None
         self.gone: Final = asyncio.Event()
 
-    # what sessions use
+    # called by sessions
 
     def send(self, text: str, name: str | None = None, *, numbered: bool = False) -> None:
-        """Queue a message; a client too far behind is disconnected with 1013 instead.
+        """Queue a message; if the queue is full, close the connection with 1013 instead.
 
         Args:
             text: the message.
-            name: the stream that it belongs to, for the log of what was sent.
-            numbered: whether it carries a running number.
+            name: the stream that it belongs to, for the record of sent messages.
+            numbered: whether the message carries a sequence number.
         """
         if self._end.done():
             return
@@ -139,7 +141,7 @@ class ClientConnection:
             self.end(1013, "slow consumer")
 
     async def send_when_room(self, text: str, name: str) -> None:
-        """Queue a message as `send` does, but first give a client that is behind a moment to read."""
+        """Queue a message like `send`, but first give a client that is behind `ROOM_TIMEOUT` seconds to read."""
         if not self._room.is_set() and not self._end.done():
             try:
                 await asyncio.wait_for(self._room.wait(), ROOM_TIMEOUT)
@@ -148,7 +150,7 @@ class ClientConnection:
         self.send(text, name)
 
     def subscribe(self, name: str, interval: float, emit: Callable[[], None], delay: float = 0.0) -> None:
-        """Call `emit` after `delay` seconds and then every `interval`; a name already streamed stays as it is."""
+        """Call `emit` after `delay` seconds and then every `interval`; does nothing if the name is streamed already."""
         if name in self._streams or self._end.done():
             return
         stream = self._streams[name] = _Stream(interval, emit)
@@ -159,13 +161,13 @@ class ClientConnection:
             self._tick(stream)
 
     def postpone(self, name: str) -> None:
-        """Let the next message of a stream come one interval from now, unless it is paused."""
+        """Send the next message of a stream one interval from now, unless the stream is paused."""
         stream = self._streams.get(name)
         if stream is not None and not self._end.done():
             self._arm(stream, self._loop.time() + stream.interval)
 
     def pause(self, name: str) -> None:
-        """Send nothing of a stream unasked from now on; it stays subscribed."""
+        """Stop the timer of a stream, which stays subscribed."""
         stream = self._streams.get(name)
         if stream is not None:
             stream.paused = True
@@ -173,7 +175,7 @@ class ClientConnection:
                 stream.timer.cancel()
 
     def join(self, name: str) -> None:
-        """List a name among the subscriptions whose messages the venue itself sends, without a timer of its own."""
+        """Add a subscription without a timer, whose messages the venue itself sends."""
         self._joined[name] = None
 
     def leave(self, name: str) -> None:
@@ -188,11 +190,11 @@ class ClientConnection:
         return (*self._streams, *self._joined)
 
     def finish(self, code: int, reason: str) -> None:
-        """End the connection once everything queued is written."""
+        """Close the connection after all queued messages have been written."""
         self._stop(code, reason)
 
     def end(self, code: int, reason: str) -> None:
-        """End the connection at once; what is queued is dropped."""
+        """Close the connection at once; queued messages are dropped."""
         self._queue.clear()
         self._backlog = 0
         self._stop(code, reason)
@@ -202,11 +204,11 @@ class ClientConnection:
         self.end(1006, "")
         sock = self._transport.get_extra_info("socket")
         if sock is not None and sock.fileno() >= 0:
-            # Without lingering the kernel sends RST instead of FIN.
+            # With a linger time of zero, the kernel sends RST instead of FIN.
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_OFF)
         self._transport.abort()
 
-    # life
+    # lifecycle
 
     async def run(self, session: ServerSession) -> None:
         """Serve the connection until either side ends it."""
@@ -218,13 +220,13 @@ class ClientConnection:
             either: set[asyncio.Future[Any]] = {reader, self._end}
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            # The client may have left by itself; nothing more is queued from here on.
+            # The client may have closed the connection itself. From here on, nothing is queued.
             self._stop(1000, "")
             reader.cancel()
             (failure,) = await asyncio.gather(reader, return_exceptions=True)
             await self._drain(writer)
             if isinstance(failure, Exception):
-                logger.error("the sandbox failed on a message", exc_info=failure)
+                logger.error("the sandbox failed to handle a client's message", exc_info=failure)
                 await self._close(1011, "internal error")
             else:
                 await self._close(*self._end.result())
@@ -251,10 +253,10 @@ class ClientConnection:
             try:
                 await self._websocket.send_str(outgoing.text)
             except (ConnectionError, RuntimeError):
-                # The peer is gone, or the websocket was closed by its own close frame; the reader learns of both.
+                # The connection is lost, or the peer sent a close frame; the reader notices both.
                 return
             except asyncio.CancelledError:
-                # Only the wait for the peer to read was cut short: the frame itself is with the transport.
+                # Only the wait for the peer to read was cancelled: the transport already has the frame.
                 self._written(outgoing.name, outgoing.numbered)
                 raise
             self._written(outgoing.name, outgoing.numbered)
@@ -274,7 +276,7 @@ class ClientConnection:
         self._room.set()
 
     async def _drain(self, writer: asyncio.Task[None]) -> None:
-        """Let the writer empty the queue, within the time a client has to read it."""
+        """Let the writer empty the queue, for at most `CLOSE_TIMEOUT` seconds."""
         await asyncio.wait({writer}, timeout=CLOSE_TIMEOUT if self._queue else 0)
         writer.cancel()
         await asyncio.gather(writer, return_exceptions=True)
@@ -283,7 +285,7 @@ class ClientConnection:
         if code == 1006:
             return
         try:
-            # A client that does not read keeps even the close frame from leaving.
+            # If a client does not read, not even the close frame can be sent.
             await asyncio.wait_for(self._websocket.close(code=code, message=reason.encode()), CLOSE_TIMEOUT)
         except asyncio.TimeoutError:
             self._transport.abort()
@@ -293,7 +295,7 @@ class ClientConnection:
     def _tick(self, stream: _Stream) -> None:
         stream.emit()
         if not self._end.done():
-            # After a stall the grid starts anew: a burst of late messages would be no market.
+            # After a stall the timer restarts from now: a burst of late messages would be unrealistic.
             self._arm(stream, max(stream.next_at + stream.interval, self._loop.time()))
 
     def _arm(self, stream: _Stream, at: float) -> None:

@@ -1,9 +1,8 @@
-"""The past: what ticked on a day, the same in every run for the same (seed, pair, date).
+"""The ticks of past days, the same in every run for the same (seed, pair, date).
 
-An hour is generated at a time, a few milliseconds each, so that a page of history never holds up a live stream. A day
-has 20 to 60 thousand ticks on several exchanges. On purpose some fall on the same millisecond on two exchanges, and
-some are repeated
-exactly: a client that joins pages must keep the former and cope with the latter.
+Ticks are generated an hour at a time, in a few milliseconds, so that a page of history never delays a live stream. A
+day has 20 to 60 thousand ticks on several exchanges. On purpose, some ticks of two exchanges share a millisecond, and
+some ticks are repeated exactly: a client that joins pages must keep the former and cope with the latter.
 
 No tick falls on a day's first millisecond, so that "after 00:00" means the whole day.
 
@@ -54,21 +53,21 @@ def day_start(text: str) -> int:
             raise ValueError
         day = datetime.combine(date.fromisoformat(text), datetime.min.time(), timezone.utc)
     except ValueError:
-        raise InvalidInputError(f"bad date {text!r}; it looks like 2022-06-15") from None
+        raise InvalidInputError(f"bad date {text!r}; send one like 2022-06-15") from None
     if day.year < 1970:
-        raise InvalidInputError(f"bad date {text!r}; there is no history before 1970")
+        raise InvalidInputError(f"bad date {text!r}; history begins in 1970, so send a later date")
     return round(day.timestamp()) * 1000
 
 
 def time_of_day(text: str) -> int:
-    """Return a time of day in milliseconds; ``HH:MM``, ``HH:MM:SS`` and ``HH:MM:SS.mmm``, each with or without ``Z``.
+    """Return a time of day in milliseconds, from ``HH:MM``, ``HH:MM:SS`` or ``HH:MM:SS.mmm``, with or without ``Z``.
 
     Raises:
-        InvalidInputError: `text` is none of these.
+        InvalidInputError: `text` has none of these forms.
     """
     match = _TIME.fullmatch(text)
     if match is None:
-        raise InvalidInputError(f"bad time {text!r}; it looks like 21:27, 21:27:40 or 21:27:40.453Z")
+        raise InvalidInputError(f"bad time {text!r}; send one like 21:27, 21:27:40 or 21:27:40.453Z")
     hours, minutes, seconds, fraction = match.groups(default="0")
     return ((int(hours) * 60 + int(minutes)) * 60 + int(seconds)) * 1000 + int(fraction.ljust(3, "0"))
 
@@ -78,40 +77,40 @@ class PriceHistory:
 
     Args:
         seed: equal seeds give equal tables.
-        path: the prices that live ticks follow as well.
+        path: the price path, shared with live ticks.
     """
 
     def __init__(self, seed: int, path: PricePath) -> None:
         self._seed = seed
         self._path = path
-        # About 1700 ticks an hour: two whole days, or pages of many.
+        # About 1700 ticks an hour; 48 hours are two whole days, or the pages of many days.
         self._hour = lru_cache(maxsize=48)(self._build_hour)
         self._tables: dict[tuple[str, int], tuple[SpotTrade, ...]] = {}
 
     def set_day(self, pair: str, start: int, rows: Iterable[SpotTrade]) -> None:
-        """Let a day have these ticks instead of its own.
+        """Replace the generated ticks of a day.
 
         Args:
             pair: one of `PAIRS`.
             start: the day's first millisecond.
-            rows: in any order.
+            rows: the ticks, in any order.
 
         Raises:
-            InvalidInputError: one is of another pair or day.
+            InvalidInputError: the pair is not one of `PAIRS`, or a tick is of another pair or day.
         """
         table = tuple(sorted(rows, key=_when))
         if any(row.pair != check_pair(pair) or not start <= row.timestamp < start + DAY_MS for row in table):
-            raise InvalidInputError("a tick is of another pair or day")
+            raise InvalidInputError(f"a tick is of another pair or day; pass only ticks of {pair} on this day")
         self._tables[pair, start] = table
 
     def page(self, pair: str, start: int, after: int | None, until: int) -> list[SpotTrade]:
-        """Return the first `PAGE_ROWS` ticks of a day, in a seeded shuffle: the docs say they come unsorted.
+        """Return up to `PAGE_ROWS` ticks of a day, shuffled by the seed: according to the docs, rows are unsorted.
 
         Args:
             pair: one of `PAIRS`.
             start: the day's first millisecond.
-            after: milliseconds within the day; None for the whole day.
-            until: milliseconds since 1970; later ticks have not happened yet.
+            after: only ticks after this time, in milliseconds of the day; None for the whole day.
+            until: the current time, milliseconds since 1970; later ticks do not exist yet.
         """
         first = start if after is None else start + after + (not TIME_IS_INCLUSIVE)
         rows = list(islice(self._between(pair, first, min(until + 1, start + DAY_MS)), PAGE_ROWS))
@@ -119,7 +118,7 @@ class PriceHistory:
         return rows
 
     def last(self, pair: str, start: int, at: int) -> SpotTrade | None:
-        """Return the day's last tick at or before `at`; failing that its first; None where the day has none up to then.
+        """Return the day's last tick at or before `at`, or else the day's first tick; None if the day has no ticks.
 
         Args:
             pair: one of `PAIRS`.
@@ -135,7 +134,7 @@ class PriceHistory:
         return next(self._between(pair, start, start + DAY_MS), None)
 
     def before(self, pair: str, start: int) -> SpotTrade | None:
-        """Return the last tick before a day; None where the week before has none.
+        """Return the last tick before a day; None if there is none in the week before.
 
         Args:
             pair: one of `PAIRS`.
@@ -147,11 +146,11 @@ class PriceHistory:
         return None
 
     def day(self, pair: str, start: int, until: int) -> list[SpotTrade]:
-        """Return a whole day in the order of time; arguments as for `page`."""
+        """Return the ticks of a whole day, in time order; arguments as for `page`."""
         return list(self._between(pair, start, min(until + 1, start + DAY_MS)))
 
     def _between(self, pair: str, first: int, end: int) -> Iterator[SpotTrade]:
-        """Yield the ticks with first <= timestamp < end, in the order of time."""
+        """Yield the ticks with first <= timestamp < end, in time order."""
         check_pair(pair)
         table = self._tables.get((pair, first // DAY_MS * DAY_MS))
         if table is not None:

@@ -1,9 +1,9 @@
-"""What the sandbox and a venue's half of it need of each other.
+"""The interface between the sandbox and a venue's part of it.
 
-A venue's half is a function that is given a `SandboxHost` and returns a `SandboxVenue`. It adds the venue's paths to
-the server, and makes messages of the market that all venues share, by a codec of its own: a mistake in the client's
-codec would cancel itself out here. Everything on a socket happens on the sandbox's event loop; `SandboxHost.run` and
-`call` are how another thread gets there.
+A venue's part is a function that takes a `SandboxHost` and returns a `SandboxVenue`. It adds the venue's paths to the
+server, and encodes the market, which all venues share, with a codec of its own: a mistake in the client's codec would
+cancel itself out here. All socket I/O happens on the sandbox's event loop; other threads get there by
+`SandboxHost.run` and `call`.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, kw_only=True)
 class SandboxHost:
-    """What each venue's half is given.
+    """The services that each venue's part receives.
 
     Attributes:
-        hub: accepts connections and keeps the record of them.
-        market: prices and tickers at any moment.
+        hub: accepts connections and records their requests and messages.
+        market: prices and tickers at any time.
         history: the prices of past days.
-        now: milliseconds since 1970.
-        accepts: says whether a key is valid now.
-        secret_of: the secret of a key that is valid now, else None.
+        now: returns the current time, milliseconds since 1970.
+        accepts: returns whether a key is valid now.
+        secret_of: returns the secret of a key, or None if the key is not valid now.
         contract_interval: seconds between two messages of a contract.
         spot_interval: seconds between two messages of a spot rate.
-        exchange_interval: seconds between two steps of an exchange's tables or books.
+        exchange_interval: seconds between two updates of an exchange's tables or books.
         robots: whether a robot trades on each account.
-        numbered: whether messages carry a running number, where the venue's half can do that.
-        redis_url: where data that a venue publishes goes; None for inside the process.
-        call: runs a coroutine on the event loop, for another thread, and returns its result.
+        numbered: whether messages carry a sequence number, if the venue's part supports that.
+        redis_url: the Redis server that a venue publishes its data on; None for inside the process.
+        call: runs a coroutine on the event loop and returns its result; called on any other thread.
     """
 
     hub: Hub
@@ -60,7 +60,7 @@ class SandboxHost:
     call: Callable[[Coroutine[Any, Any, Any]], Any]
 
     def run(self, function: Callable[[], _T]) -> _T:
-        """Run a function on the event loop, for another thread, and return its result."""
+        """Run a function on the event loop and return its result; called on any other thread."""
 
         async def run() -> _T:
             return function()
@@ -71,11 +71,11 @@ class SandboxHost:
 
 @dataclass(frozen=True)
 class SandboxVenue:
-    """A venue's half of the sandbox.
+    """A venue's part of the sandbox.
 
     Attributes:
-        add_to: adds its paths to the server, and what begins and ends with it.
-        controls: what tests may ask of it, from any thread: `Sandbox.controls`.
+        add_to: adds its paths, and its startup and cleanup functions, to the server.
+        controls: its controls for tests, usable from any thread; see `Sandbox.controls`.
     """
 
     add_to: Callable[[web.Application], None]
@@ -83,5 +83,5 @@ class SandboxVenue:
 
 
 def dumps(value: Any) -> str:
-    """Return compact JSON, as JavaScript's ``JSON.stringify`` writes it; non-finite numbers are a mistake of ours."""
+    """Return compact JSON, like JavaScript's ``JSON.stringify``; raises ValueError for non-finite numbers."""
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)

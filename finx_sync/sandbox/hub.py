@@ -1,7 +1,7 @@
-"""Who is connected, what they asked and what they were sent: the sandbox's record, readable from any thread.
+"""The sandbox's record of connections, their requests and the messages sent, readable from any thread.
 
-The event loop writes, tests read. One condition guards everything here; nothing is awaited and no socket is touched
-while it is held, so a test's thread never holds up the loop for longer than a copy takes.
+The event loop writes, tests read. One condition guards the whole record. Nothing is awaited and no socket is touched
+while it is held, so a test's thread never delays the loop for longer than a copy takes.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ __all__ = ["ConnectionInfo", "Hub"]
 
 REQUESTS_KEPT: Final = 10_000
 CLOSED_KEPT: Final = 1000
-"""Closed connections whose counts can still be asked for."""
+"""The number of closed connections whose counts are kept."""
 MAX_MESSAGE_SIZE: Final = 1024 * 1024
-"""Bytes; no request of any venue comes near, a longer one is closed with 1009."""
+"""Bytes; far more than any venue's request. A connection that sends a longer one is closed with 1009."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class ConnectionInfo:
 
     Attributes:
         id: unique within the sandbox, from 1.
-        path: the path it was opened with, the key replaced by ``***``.
+        path: the request's path, with the key replaced by ``***``.
         opened_at: seconds since 1970.
         subscriptions: the names streamed on it, in the order of subscription.
     """
@@ -50,7 +50,7 @@ class Hub:
     """All connections of one sandbox.
 
     Args:
-        limits: hold for each connection.
+        limits: the limits of each connection.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -69,15 +69,15 @@ class Hub:
     async def accept(
         self, request: web.Request, path: str, *, idle_timeout: float | None = None
     ) -> tuple[ClientConnection, web.WebSocketResponse]:
-        """Complete the upgrade; the connection is listed from here until `serve` returns.
+        """Complete the upgrade; the connection is listed from then on until `serve` returns.
 
         Args:
-            request: the upgrade.
-            path: for people, without the key.
-            idle_timeout: seconds, for a venue whose limit is not the sandbox's own.
+            request: the upgrade request.
+            path: the path for display, without the key.
+            idle_timeout: seconds, for a venue whose limit differs from the sandbox's.
         """
         limits = self._limits if idle_timeout is None else replace(self._limits, idle_timeout=idle_timeout)
-        # Deflate would cost more than it saves on one machine, and no source says that FinX offers it.
+        # Compression would cost more than it saves on one machine, and no source says that FinX offers it.
         websocket = web.WebSocketResponse(compress=False, max_msg_size=MAX_MESSAGE_SIZE)
         await websocket.prepare(request)
         transport = request.transport
@@ -97,7 +97,7 @@ class Hub:
         return connection, websocket
 
     async def serve(self, connection: ClientConnection, session: ServerSession) -> None:
-        """Run a connection to its end."""
+        """Serve a connection until it ends, then remove it from the list."""
         try:
             await connection.run(session)
         finally:
@@ -116,13 +116,13 @@ class Hub:
             self._changed.notify_all()
 
     def note_subscriptions(self, connection: ClientConnection) -> None:
-        """Record the names that a connection streams now."""
+        """Record the names that a connection currently streams."""
         with self._changed:
             self._subscriptions[connection.number] = list(connection.subscriptions)
             self._changed.notify_all()
 
     async def publish(self, name: str, texts: Iterable[str]) -> int:
-        """Send messages on every connection that streams `name`; return how many connections that were."""
+        """Send messages on every connection that streams `name`; return the number of these connections."""
         receivers = [connection for connection in self._connections() if name in connection.subscriptions]
         for text in texts:
             for connection in receivers:
@@ -130,7 +130,7 @@ class Hub:
         return len(receivers)
 
     async def end_all(self, code: int, reason: str) -> int:
-        """Close every websocket that is open now and wait until they are gone; return how many there were."""
+        """Close every open websocket and wait until all are closed; return how many there were."""
         connections = self._connections()
         for connection in connections:
             connection.end(code, reason)
@@ -138,7 +138,7 @@ class Hub:
         return len(connections)
 
     async def abort_all(self) -> int:
-        """Reset every connection that is open now and wait until they are gone; return how many there were."""
+        """Reset every open connection and wait until all are closed; return how many there were."""
         connections = self._connections()
         for connection in connections:
             connection.abort()
@@ -159,7 +159,7 @@ class Hub:
                 self._numbered[number].setdefault(name, array("d")).append(time.time())
 
     def _forget_oldest(self) -> None:
-        """Keep the counts of closed connections from growing without bound; the caller holds the lock."""
+        """Delete the counts of all but the latest closed connections; the caller holds the lock."""
         closed = [number for number in self._sent if number not in self._open]
         for number in closed[: max(len(closed) - CLOSED_KEPT, 0)]:
             del self._sent[number], self._numbered[number]
@@ -180,22 +180,22 @@ class Hub:
             return list(self._requests)
 
     def sent_count(self, name: str, connection: int | None) -> int:
-        """Return how many messages of a name were handed to the transport: on one connection, or on all ever."""
+        """Return how many messages of a name were passed to the transport: on one connection, or on all so far."""
         with self._changed:
             return self._sent_ever[name] if connection is None else self._sent.get(connection, Counter())[name]
 
     def numbered_count(self, name: str, connection: int) -> int:
-        """Return the last running number of a name that was handed to a connection's transport."""
+        """Return the last sequence number of a name that was passed to a connection's transport."""
         with self._changed:
             return len(self._numbered.get(connection, {}).get(name, ()))
 
     def numbered_at(self, name: str, connection: int) -> list[float]:
-        """Return when each number of a name was handed to a connection's transport."""
+        """Return when each sequence number of a name was passed to a connection's transport, seconds since 1970."""
         with self._changed:
             return list(self._numbered.get(connection, {}).get(name, ()))
 
     def numbered_connections(self) -> list[int]:
-        """Return the connections whose numbers are known."""
+        """Return the ids of the connections whose counts are kept, oldest first."""
         with self._changed:
             return list(self._numbered)
 

@@ -1,12 +1,11 @@
-"""The simulated market: what each instrument and each spot pair shows at a moment.
+"""The simulated market: the tickers and trades of each instrument and each spot pair at any time.
 
-Everything is a pure function of (seed, name, timestamp), so two connections that ask in the same millisecond see the
-same market, and any moment of the past can be asked for. Values are numbers, not text: how a venue spells them is its
-codec's business.
+Everything is a pure function of (seed, name, timestamp), so two connections see the same market in the same
+millisecond, and any time in the past can be requested. Values are numbers, not text; a venue's codec formats them.
 
-Options follow Black-76 from a smile, on the *printed* forward and volatility, so a message can be recomputed from
-itself. About three options in ten have had no trade in 24 hours: their statistics are None, as in captured Deribit
-tickers (28 of 89).
+Options are priced by Black-76 with a volatility smile, from the *printed* forward and volatility, so the values of a
+message can be recomputed from the message itself. About three options in ten have had no trade in 24 hours: their
+statistics are None, as in captured Deribit tickers (28 of 89).
 
 No clock, no I/O; safe from any thread.
 """
@@ -26,16 +25,16 @@ from finx_sync.sandbox.prices import DAY_MS, PricePath, unit_noise
 __all__ = ["EXCHANGES", "PAIRS", "Market", "SpotTrade", "Values", "spot_price"]
 
 Values = dict[str, float | str | None]
-"""A ticker's values by their wire name, in the wire's order; None where there is no data."""
+"""A ticker's values by wire name, in the order of the wire; None if there is no data."""
 
 PAIRS: Final = ("BTC:USD", "BTC:USDC", "ETH:USD", "ETH:USDC", "SOL:USD", "SOL:USDC", "USDC:USD")
 EXCHANGES: Final = ("BINANCE", "COINBASE", "FTX", "GEMINI", "KRAKEN")
-"""Those that the FinX docs name (streams and functions pages), and KRAKEN."""
+"""The exchanges that the FinX docs name (streams and functions pages), and KRAKEN."""
 
 _OPTION_TICK: Final = 0.0005
 _FUTURE_TICK: Final = {"BTC": 0.5, "ETH": 0.05, "SOL": 0.01}
 _BASIS_PER_YEAR: Final = 0.0217
-"""Forward over spot, as in the docs' contract example: 23227.53 over 23199.76 at 20 days."""
+"""The forward's premium over spot, as in the docs' contract example: 23227.53 against 23199.76 at 20 days."""
 _PRICE_DECIMALS: Final = {"BTC": 2, "ETH": 2, "SOL": 4, "USDC": 6}
 _SHARE_UNTRADED: Final = 0.3
 _SETTLEMENT_MS: Final = 8 * 3_600_000
@@ -59,7 +58,7 @@ class SpotTrade:
 
 
 def spot_price(path: PricePath, pair: str, timestamp: int, noise: float) -> float:
-    """Return a trade's price: the index, off by up to 0.03 % as `noise` (0 to 1) says, in printed digits."""
+    """Return a trade's price: the index, moved by up to 0.03 % according to `noise` (0 to 1), in printed digits."""
     base, quote = pair.split(":")
     price = path.price(base, timestamp)
     if quote != "USD":
@@ -84,11 +83,11 @@ class Market:
         """Return a listed instrument.
 
         Raises:
-            InvalidInputError: nothing of that name is listed at `timestamp`.
+            InvalidInputError: no instrument of that name is listed at `timestamp`.
         """
         found = instruments(timestamp).get(name)
         if found is None:
-            raise InvalidInputError(f"unknown contract {name!r}; listDeribitContracts lists the ones there are")
+            raise InvalidInputError(f"unknown contract {name!r}; call listDeribitContracts for the list of contracts")
         return found
 
     def names(self, timestamp: int) -> list[str]:
@@ -99,7 +98,7 @@ class Market:
         """Return an instrument's ticker at `timestamp`, milliseconds since 1970.
 
         Raises:
-            InvalidInputError: nothing of that name is listed at `timestamp`.
+            InvalidInputError: no instrument of that name is listed at `timestamp`.
         """
         instrument = self.instrument(name, timestamp)
         if instrument.kind == "option":
@@ -162,7 +161,7 @@ class Market:
         }
 
     def _smile(self, instrument: Instrument, forward: float, years: float, timestamp: int) -> float:
-        """Return the mark volatility in percent: higher for low strikes and for wings, a little restless."""
+        """Return the mark volatility in percent: higher for low strikes and far strikes, and slightly moving."""
         strike, _ = _terms(instrument)
         distance = math.log(strike / forward) / math.sqrt(max(years, 1 / 365))
         level = 68.0 if instrument.base == "BTC" else 84.0
@@ -180,7 +179,7 @@ class Market:
         activity = 1.0 if name == DOCUMENTED_CONTRACT else self._noise("traded", name, timestamp // DAY_MS)
         if activity < _SHARE_UNTRADED / 2:
             return {}
-        # A third of a minute per trade; a price a little off the mark, on the tick.
+        # One trade every 20 seconds, at a price near the mark, rounded to the tick.
         last = self._traded_price(name, mark, timestamp // 20_000)
         if activity < _SHARE_UNTRADED:
             return {"last_price": last}
@@ -199,7 +198,7 @@ class Market:
         return max(_down(mark * offset, _OPTION_TICK), _OPTION_TICK)
 
     def _compute_settlement(self, name: str, trading_day: int) -> float:
-        """Return the mark price at the last 08:00 UTC, with the eight digits that the wire prints."""
+        """Return the mark price at the last 08:00 UTC, with the eight digits printed on the wire."""
         settled = trading_day * DAY_MS + _SETTLEMENT_MS
         instrument = instruments(settled).get(name)
         if instrument is None or instrument.kind != "option":
@@ -212,7 +211,7 @@ class Market:
     # futures and perpetuals
 
     def _future_ticker(self, instrument: Instrument, timestamp: int) -> Values:
-        """Return a ticker in the order of Deribit's, without the keys that a future has not."""
+        """Return a ticker in Deribit's order, without the keys that a future does not have."""
         name, base = instrument.name, instrument.base
         tick = _FUTURE_TICK[base]
         index = round(self.path.price(base, timestamp), 2)
@@ -265,7 +264,7 @@ class Market:
 def check_pair(pair: str) -> str:
     """Return `pair` if it is one of `PAIRS`, else raise InvalidInputError."""
     if pair not in PAIRS:
-        raise InvalidInputError(f"unknown pair {pair!r}; the sandbox has {', '.join(PAIRS)}")
+        raise InvalidInputError(f"unknown pair {pair!r}; choose one of {', '.join(PAIRS)}")
     return pair
 
 
@@ -275,7 +274,7 @@ def _option_value(instrument: Instrument, forward: float, years: float, iv: floa
 
 
 def _quoted_iv(instrument: Instrument, price: float, forward: float, years: float) -> float:
-    """Return a quote's volatility in percent, 0 where the price gives none."""
+    """Return a quote's implied volatility in percent; 0 if the price implies none."""
     strike, option_side = _terms(instrument)
     try:
         iv = implied_volatility(price, forward, strike, years, option_side)
@@ -285,12 +284,12 @@ def _quoted_iv(instrument: Instrument, price: float, forward: float, years: floa
 
 
 def _terms(instrument: Instrument) -> tuple[float, OptionSide]:
-    """Return the strike and side that every option has."""
+    """Return an option's strike and side."""
     if instrument.strike is None or instrument.option_side is None:
-        raise InvalidInputError(f"{instrument.name} is no option")
+        raise InvalidInputError(f"{instrument.name} is not an option; pass the name of an option")
     return instrument.strike, instrument.option_side
 
 
 def _down(price: float, tick: float) -> float:
-    """Round to the nearest tick at or below, without binary dust on the printed digits."""
+    """Round down to a multiple of the tick, without floating-point error in the printed digits."""
     return round(math.floor(price / tick + 1e-9) * tick, 6)

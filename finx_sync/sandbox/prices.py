@@ -1,8 +1,8 @@
-"""Where the simulated prices come from: pure functions of (seed, currency, time), so that all agree.
+"""The simulated prices: pure functions of (seed, currency, time), so that everything agrees with them.
 
-A day is a random walk by the minute between two anchors that the seed fixes for each midnight; between minutes the
-price is interpolated. Anchors scatter around a constant level instead of drifting, so strikes around it stay near the
-money and the numbers of the documentation's examples stay plausible in every year.
+Each day is a random walk in steps of a minute, between the prices at two midnights, which the seed determines; within a
+minute the price is interpolated. The midnight prices scatter around a constant level instead of drifting, so the
+listed strikes stay near the money, and the numbers in the documentation's examples stay plausible in every year.
 
 No state besides caches, no clock, no I/O; safe from any thread.
 """
@@ -22,17 +22,17 @@ DAY_MS: Final = 86_400_000
 _MINUTES: Final = 1440
 
 BASE_LEVELS: Final[dict[str, float]] = {"BTC": 23_200.0, "ETH": 1_690.0, "SOL": 40.0, "USDC": 1.0}
-"""USD; BTC as in the contract example of the FinX docs (streams page), the others of the same week."""
+"""USD; BTC as in the contract example of the FinX docs (streams page), the others from the same week."""
 
 _DAY_SCATTER: Final[dict[str, float]] = {"BTC": 0.02, "ETH": 0.025, "SOL": 0.035, "USDC": 0.0002}
-"""Standard deviation of the logarithm of a midnight's price around its base level."""
+"""Standard deviation of the logarithm of the midnight price around its base level."""
 
 _MINUTE_SCATTER: Final = 1 / 60
-"""Standard deviation of one minute's move, as a share of the day's scatter."""
+"""Standard deviation of one minute's move, as a fraction of `_DAY_SCATTER`."""
 
 
 def unit_noise(*parts: object) -> float:
-    """Return a number in [0, 1) that depends on nothing but `parts`, on every platform and Python version."""
+    """Return a number in [0, 1) that depends only on `parts`, and is the same on every platform and Python version."""
     digest = hashlib.blake2b(":".join(map(str, parts)).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") / 2**64
 
@@ -73,7 +73,7 @@ class PricePath:
         walk = [0.0]
         for _ in range(_MINUTES):
             walk.append(walk[-1] + rng.gauss(0.0, scatter))
-        # A Brownian bridge: the walk's own end is taken out in proportion, the anchors' difference put in.
+        # A Brownian bridge: a linear correction makes the walk end at the next midnight's anchor.
         slope = (end - start - walk[-1]) / _MINUTES
         base = BASE_LEVELS[currency]
         return tuple(base * math.exp(start + step + slope * minute) for minute, step in enumerate(walk))

@@ -1,7 +1,7 @@
-"""A trader that is always at work, so that a newcomer's private streams have something to show.
+"""A robot that trades continuously, so that private streams have something to show.
 
-Its round: an order away from the market, which it cancels; one that buys or sells at the best price; one that closes
-the position. No clock: times are handed in.
+Its cycle: an order away from the market, which it cancels; an order at the best price; an order that closes the
+position. No clock: times are arguments.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from finx_sync.sandbox.account import Side, TradingAccount, TradingOrder
 __all__ = ["Robot"]
 
 _AWAY: Final = 0.01
-"""How far from the market the order stands that is to be cancelled, as a share of the price."""
+"""The distance from the market of the order to be cancelled, as a fraction of the price."""
 
 
 class Robot:
     """Trades one symbol of an account.
 
     Args:
-        account: whose.
-        symbol: what.
-        size: units of each order.
-        interval: milliseconds between two steps of its round.
-        on_tick: rounds a price to one that the symbol can have.
+        account: the account that it trades.
+        symbol: the symbol that it trades.
+        size: the size of each order in units.
+        interval: milliseconds between two steps of the cycle.
+        on_tick: rounds a price to the symbol's tick size.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class Robot:
         self._waiting: TradingOrder | None = None
 
     def step(self, now: int) -> None:
-        """Do what is due at `now`, milliseconds since 1970; the first call only starts the clock."""
+        """Do the next step if it is due at `now`, milliseconds since 1970; the first call does the first step."""
         if self._next_at is None:
             self._next_at = now
         if now < self._next_at:

@@ -1,9 +1,9 @@
-"""The sandbox's server: a socket, a thread, an event loop, and what tests may ask of them.
+"""The sandbox's server: a socket, a thread, an event loop, and controls for tests.
 
-Two threads meet here: the caller's and the one named "finx-sync sandbox". The caller's binds the port, so a taken one
-raises where it can be caught, and afterwards only hands coroutines to the loop and waits for their result. Everything
-on a socket happens on the loop. Venues are
-those of the registry, each with its paths, all from the same market.
+Two threads meet here: the caller's and the one named "finx-sync sandbox". The caller's thread binds the port, so that
+a port in use raises an error there; afterwards it only submits coroutines to the loop and waits for their results. All
+other socket I/O happens on the loop. The venues are those of the registry, each with its own paths, all on the same
+market.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ logger = logging.getLogger("finx_sync.sandbox")
 
 THREAD_NAME: Final = "finx-sync sandbox"
 CALL_TIMEOUT: Final = 10.0
-"""Seconds for the loop to do what a test asks of it."""
+"""Seconds within which the loop has to finish a call."""
 MAX_PORT: Final = 65_535
 ACCEPT_BACKLOG: Final = 512
 _T = TypeVar("_T")
@@ -45,22 +45,29 @@ class Sandbox:
     """A local market-data server, HTTP and WebSocket on one port, that speaks the protocols of all venues.
 
     Args:
-        host: address to listen on.
-        port: 0 takes a free one. A sandbox that is started again takes the same port again.
+        host: the address to listen on.
+        port: the port to listen on; 0 chooses a free one, which a restart uses again.
         seed: equal seeds give equal prices and history.
-        keys: accepted keys.
-        secret: what every key signs with, on the venues that want signatures.
-        robots: let a robot trade on each account, so that private streams have something to show.
-        redis_url: where IME's data is published, a Pub/Sub channel for each contract; None for inside the process.
-        numbered: add a running ``seq`` to each streamed message, per connection and name, from 1, and the
-            ``connection`` itself, by its id.
+        keys: the accepted keys.
+        secret: the secret of every key, for venues with signed requests.
+        robots: whether a robot trades on each account, so that private streams have something to show.
+        redis_url: the Redis server on which IME's data is published, a Pub/Sub channel for each contract; None for
+            inside the process.
+        numbered: whether to add to each streamed message a sequence number ``seq``, per connection and name, from 1,
+            and the id of its ``connection``.
         contract_interval: seconds between two messages of a contract stream.
         spot_interval: seconds between two messages of a spot stream.
-        exchange_interval: seconds between two steps of the exchanges' tables.
-        idle_timeout: seconds after which a connection is closed whose client sent no message (FinX docs: five minutes).
+        exchange_interval: seconds between two updates of the exchanges' tables.
+        idle_timeout: seconds without a message from the client after which its connection is closed (FinX docs: five
+            minutes).
         ssl_context: for ``wss`` and ``https``.
-        backlog_limit: characters that may wait for a client that does not read, before it is closed with 1013.
-        clock: seconds since 1970.
+        backlog_limit: the number of characters that may be queued for a client that does not read; beyond that, its
+            connection is closed with 1013.
+        clock: returns the current time, seconds since 1970.
+
+    Raises:
+        ConfigError: an interval or timeout is not above 0, or `port` is out of range.
+        InvalidInputError: `keys` is a single text.
     """
 
     def __init__(
@@ -73,7 +80,7 @@ class Sandbox:
         # what
         seed: int = 20220805,
         keys: Iterable[str] = ("sandbox-key",),
-        secret: str = "sandbox-secret",  # noqa: S107 - everybody's
+        secret: str = "sandbox-secret",  # noqa: S107 - public
         robots: bool = True,
         redis_url: str | None = None,
         numbered: bool = False,
@@ -121,33 +128,34 @@ class Sandbox:
             call=self._call,
         )
         self._venues = _venues(services)
-        # Guards the fields below against two threads that start or stop at once; never held while waiting for the loop.
+        # Guards the fields below against threads that start or stop at the same time; never held during a wait for the
+        # loop.
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping: asyncio.Event | None = None
 
     def __repr__(self) -> str:
-        """Tell the address and whether it runs; never the keys."""
+        """Show the address and whether the sandbox is running, but never the keys."""
         state = "running" if self.is_running else "stopped"
         return f"<Sandbox {self._host}:{self._port} {state}>"
 
-    # life
+    # lifecycle
 
     def start(self, timeout: float = 10.0) -> Sandbox:
-        """Listen; return when clients can connect.
+        """Start the server; return when clients can connect.
 
         Args:
             timeout: seconds.
 
         Raises:
-            ConfigError: the address cannot be listened on, most often because the port is taken.
-            StreamTimeoutError: it took longer than `timeout`.
-            UsageError: it runs already.
+            ConfigError: the address is not available, most often because the port is in use.
+            StreamTimeoutError: the start took longer than `timeout`.
+            UsageError: the sandbox is already running.
         """
         with self._lock:
             if self._thread is not None:
-                raise UsageError("the sandbox runs already")
+                raise UsageError("the sandbox is already running; stop() it first")
             listener = self._listen()
             ready: concurrent.futures.Future[None] = concurrent.futures.Future()
             thread = threading.Thread(target=self._run, args=(listener, ready), name=THREAD_NAME, daemon=True)
@@ -157,14 +165,14 @@ class Sandbox:
             ready.result(timeout)
         except concurrent.futures.TimeoutError:
             self.stop()
-            raise StreamTimeoutError(f"the sandbox did not start within {timeout:g} s") from None
+            raise StreamTimeoutError(f"the sandbox did not start within {timeout:g} s; pass a longer timeout") from None
         except BaseException:
             self.stop()
             raise
         return self
 
     def stop(self, timeout: float = 5.0) -> None:
-        """End every connection, free the port and join the thread; does nothing when stopped already.
+        """Close every connection, release the port and join the thread; does nothing if already stopped.
 
         Args:
             timeout: seconds.
@@ -177,19 +185,19 @@ class Sandbox:
         if thread is None:
             return
         if loop is not None and stopping is not None:
-            # A RuntimeError says that the loop closed by itself just now; then the join below is short.
+            # A RuntimeError means that the loop has just closed by itself; the join below is then short.
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(stopping.set)
         thread.join(timeout)
         if thread.is_alive():
-            raise StreamTimeoutError(f"the sandbox did not stop within {timeout:g} s")
+            raise StreamTimeoutError(f"the sandbox did not stop within {timeout:g} s; call stop() again")
         with self._lock:
-            # Another thread may have stopped and started it meanwhile.
+            # Another thread may have stopped and restarted the sandbox during the join.
             if self._thread is thread:
                 self._thread = None
 
     def serve_forever(self) -> None:
-        """Start if need be, and block until Ctrl+C or until another thread stops it."""
+        """Start the server if it is not running, and block until Ctrl+C or until another thread stops it."""
         if not self.is_running:
             self.start()
         with self._lock:
@@ -204,11 +212,11 @@ class Sandbox:
             self.stop()
 
     def __enter__(self) -> Sandbox:
-        """Start unless it runs already."""
+        """Start the server unless it is already running."""
         return self if self.is_running else self.start()
 
     def __exit__(self, *exc: object) -> None:
-        """Stop."""
+        """Stop the server."""
         self.stop()
 
     @property
@@ -219,20 +227,20 @@ class Sandbox:
 
     @property
     def url(self) -> str:
-        """``ws://127.0.0.1:PORT``, or ``wss://`` with an `ssl_context`; without a slash at its end."""
+        """``ws://127.0.0.1:PORT``, or ``wss://`` with an `ssl_context`; without a trailing slash."""
         return self._url("wss" if self._ssl_context else "ws")
 
     @property
     def http_url(self) -> str:
-        """``http://127.0.0.1:PORT``, or ``https://`` with an `ssl_context`; without a slash at its end."""
+        """``http://127.0.0.1:PORT``, or ``https://`` with an `ssl_context`; without a trailing slash."""
         return self._url("https" if self._ssl_context else "http")
 
     # for tests
 
     def set_keys(self, *keys: str) -> None:
-        """Accept these keys from now on and no others, as FinX does every 24 hours.
+        """Accept only these keys from now on, as FinX does every 24 hours.
 
-        Open connections feel it at their next message.
+        On an open connection this takes effect with its next message.
         """
         self._keys = _checked_keys(keys)
 
@@ -242,27 +250,26 @@ class Sandbox:
 
     @property
     def requests(self) -> list[tuple[int, Any]]:
-        """The latest 10,000 messages, oldest first, as (connection id, parsed message), the key replaced by ``***``."""
+        """The latest 10,000 requests, oldest first, as (connection id, parsed message), the key replaced by ``***``."""
         return self._hub.requests()
 
     def sent_count(self, name: str, connection: int | None = None) -> int:
-        """Return how many messages of a stream were written: on one connection, or on all there ever were.
+        """Return how many messages of a stream were written: on one connection, or on all so far.
 
-        "Written" is handed to the operating system or about to be; what a reset connection still held is counted as
-        well.
+        "Written" means passed to the transport. Messages that a reset connection still had in its buffer are included.
         """
         return self._hub.sent_count(name, connection)
 
     def sent_numbers(self, name: str, connection: int) -> range:
-        """Return the running numbers written on a connection for a name; published messages have none."""
+        """Return the sequence numbers of a name that were written on a connection; published messages have none."""
         return range(1, self._hub.numbered_count(name, connection) + 1)
 
     def sent_at(self, name: str, connection: int) -> list[float]:
-        """Return when each running number was written, seconds since 1970, in the order of the numbers."""
+        """Return when each sequence number was written, seconds since 1970, in the order of the numbers."""
         return self._hub.numbered_at(name, connection)
 
     def numbered_connections(self) -> list[int]:
-        """Return the ids of the connections whose numbers are known, also of closed ones, oldest first."""
+        """Return the ids of the connections whose sequence numbers are kept, including closed ones, oldest first."""
         return self._hub.numbered_connections()
 
     def wait_for_subscribers(self, name: str, count: int = 1, timeout: float = 5.0) -> bool:
@@ -274,43 +281,43 @@ class Sandbox:
         return self._hub.wait_for_connections(count, timeout)
 
     def publish(self, name: str, fields: dict[str, Any]) -> int:
-        """Send a message, exactly these fields, on every connection that streams `name`.
+        """Send a message with exactly these fields on every connection that streams `name`.
 
         Returns:
-            How many connections that were.
+            The number of these connections.
         """
         return self.publish_raw(name, dumps(fields))
 
     def publish_raw(self, name: str, *texts: str) -> int:
-        """Send texts, whatever they are, in this order on every connection that streams `name`.
+        """Send arbitrary texts, in this order, on every connection that streams `name`.
 
-        Waits for clients that are behind, for a second; then they are slow consumers and closed with 1013.
+        Waits up to a second for clients that are behind, and then closes them with 1013 as slow consumers.
 
         Returns:
-            How many connections stream `name`.
+            The number of these connections.
         """
         return self._call(self._hub.publish(name, texts), timeout=None)
 
     def controls(self, venue: str) -> Any:
-        """What a venue's half lets tests do, like ``sandbox.controls("bitmex").place("XBTUSD", "buy", 100)``.
+        """Return a venue's controls for tests, as in ``sandbox.controls("bitmex").place("XBTUSD", "buy", 100)``.
 
         Raises:
-            ConfigError: there is no such venue, or it has no half in the sandbox.
+            ConfigError: there is no such venue, or the sandbox does not support it.
         """
         if venue not in self._venues:
-            find(venue)  # says why, where it cannot be imported
-            raise ConfigError(f"the venue {venue!r} has no half in the sandbox")
+            find(venue)  # if the venue is unknown or cannot be imported, this raises an error that says so
+            raise ConfigError(f"the sandbox does not support the venue {venue!r}; choose another venue")
         return self._venues[venue].controls
 
     def disconnect_all(self, code: int = 1001, reason: str = "") -> int:
-        """Close every websocket and wait until they are gone; return how many there were."""
+        """Close every websocket and wait until all are closed; return how many there were."""
         return self._call(self._hub.end_all(code, reason))
 
     def abort_all(self) -> int:
         """Reset every websocket's TCP connection, without a close frame; return how many there were."""
         return self._call(self._hub.abort_all())
 
-    # the caller's thread
+    # on the caller's thread
 
     def _listen(self) -> socket.socket:
         family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
@@ -326,7 +333,7 @@ class Sandbox:
     def _url(self, scheme: str) -> str:
         if self._port == 0:
             raise UsageError("the sandbox has no port yet; call start()")
-        # A wildcard is no address to connect to.
+        # A client cannot connect to a wildcard address.
         host = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}.get(self._host, self._host)  # noqa: S104 - compared
         return f"{scheme}://[{host}]:{self._port}" if ":" in host else f"{scheme}://{host}:{self._port}"
 
@@ -339,12 +346,12 @@ class Sandbox:
         try:
             return pending.result(timeout)
         except concurrent.futures.CancelledError:
-            raise UsageError("the sandbox was stopped meanwhile") from None
+            raise UsageError("the sandbox was stopped during the call; call start() and repeat the call") from None
         except concurrent.futures.TimeoutError:
             pending.cancel()
-            raise StreamTimeoutError(f"the sandbox did not answer within {timeout} s") from None
+            raise StreamTimeoutError(f"the sandbox did not finish the call within {timeout} s; try again") from None
 
-    # the sandbox's thread
+    # on the sandbox's thread
 
     def _run(self, listener: socket.socket, ready: concurrent.futures.Future[None]) -> None:
         try:
@@ -360,7 +367,7 @@ class Sandbox:
         stopping = asyncio.Event()
         with self._lock:
             self._loop, self._stopping = asyncio.get_running_loop(), stopping
-        # Connections are ended below, before the clean-up: its own patience is for plain HTTP requests only.
+        # Websockets are closed below, before the clean-up; `shutdown_timeout` applies to plain HTTP requests only.
         runner = web.AppRunner(self._application(), access_log=None, handle_signals=False, shutdown_timeout=0.5)
         await runner.setup()
         try:
@@ -371,8 +378,9 @@ class Sandbox:
             await site.stop()
             await self._hub.end_all(1001, "going away")
         finally:
-            # A closing loop takes calls in and never runs them. Take no more, and let those already taken begin, so
-            # that the end of `asyncio.run` cancels them and nobody waits for ever.
+            # A closing loop accepts calls without ever running them. `_call` submits under the lock, so no call can
+            # come after this assignment; calls submitted before it start during the `sleep`, so that `asyncio.run`
+            # cancels them at its end and no caller waits forever.
             with self._lock:
                 self._loop = self._stopping = None
             await asyncio.sleep(0)
@@ -396,7 +404,7 @@ class Sandbox:
 
 @web.middleware
 async def _forget_the_departed(request: web.Request, handler: Callable[..., Any]) -> web.StreamResponse:
-    """Keep a client that left during the upgrade out of the error log: whoever tests connecting does that all day."""
+    """Keep a client that disconnected during the upgrade out of the error log: tests of connecting do so often."""
     try:
         response: web.StreamResponse = await handler(request)
     except ConnectionError:
@@ -405,20 +413,20 @@ async def _forget_the_departed(request: web.Request, handler: Callable[..., Any]
 
 
 def _venues(host: SandboxHost) -> dict[str, SandboxVenue]:
-    """The halves of all venues; one that cannot be made is a warning, so that it disturbs no other."""
+    """Create every venue's part of the sandbox; a failure is logged, so that it does not affect the other venues."""
     made: dict[str, SandboxVenue] = {}
-    for venue in load_all(lambda error: logger.warning("the sandbox goes without a venue: %s", error)):
+    for venue in load_all(lambda error: logger.warning("the sandbox starts without a venue: %s", error)):
         try:
             if venue.sandbox is not None:
                 made[venue.name] = venue.sandbox(host)
-        except FinxSyncError:  # a setting that cannot be right, which the caller can change
+        except FinxSyncError:  # an invalid setting, which the caller can correct
             raise
-        except Exception:  # whatever a package's code raises
-            logger.exception("the sandbox goes without the venue %s, whose half of it failed", venue.name)
+        except Exception:  # code of another package may raise anything
+            logger.exception("the sandbox starts without the venue %s, whose part of it failed", venue.name)
     return made
 
 
 def _checked_keys(keys: Iterable[str]) -> frozenset[str]:
     if isinstance(keys, str):
-        raise InvalidInputError("keys must be a list or tuple of texts, not one text")
+        raise InvalidInputError("keys is one text; pass a list or tuple of texts")
     return frozenset(keys)

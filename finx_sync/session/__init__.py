@@ -1,1 +1,1 @@
-"""What keeps the path alive: connections, reconnects, subscriptions, states."""
+"""A live run of a stream: connections, reconnects, subscriptions, states."""

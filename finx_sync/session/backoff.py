@@ -1,4 +1,4 @@
-"""How long to wait before the next attempt to connect."""
+"""The wait before the next attempt to connect."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ __all__ = ["Backoff"]
 class Backoff:
     """Capped exponential back-off with full jitter: a random wait between 0 and a bound that doubles up to a cap.
 
-    The jitter keeps thousands of clients from coming back in the same second after a server's restart.
+    The jitter keeps thousands of clients from reconnecting in the same second after a server restarts.
 
     Attributes:
-        first: bound of the first wait, seconds.
-        cap: largest bound, seconds.
-        factor: what the bound grows by at each failure in a row.
-        healthy_after: seconds of a connection with data after which the failures before it are forgotten.
+        first: the bound of the first wait, seconds.
+        cap: the largest bound, seconds.
+        factor: the bound is multiplied by this after each consecutive failure.
+        healthy_after: seconds after which an open connection that has received data resets the count of failures.
     """
 
     first: float = 1.0
@@ -40,17 +40,17 @@ class Backoff:
             raise ConfigError("Backoff needs 0 < first <= cap, factor >= 1 and healthy_after >= 0 (seconds)")
 
     def bound(self, failures: int) -> float:
-        """The longest wait, in seconds, after `failures` failures in a row (1 or more)."""
+        """Return the longest wait, in seconds, after `failures` consecutive failures (1 or more)."""
         try:
             return min(self.cap, self.first * self.factor ** (failures - 1))
         except OverflowError:
             return self.cap
 
     def delay(self, failures: int, random: Callable[[], float]) -> float:
-        """A wait in seconds.
+        """Return a random wait in seconds.
 
         Args:
-            failures: attempts that failed in a row, 1 or more.
-            random: returns a number from 0 to 1.
+            failures: the number of consecutive failed attempts, 1 or more.
+            random: a function that returns a number from 0 to 1.
         """
         return self.bound(failures) * random()

@@ -1,8 +1,8 @@
-"""The connections that the subscriptions need: one supervisor for each endpoint, two while one replaces the other.
+"""The connections that the subscriptions need: one supervisor for each endpoint, or two while one replaces the other.
 
-Supervisors report here what becomes of their connections, on their io threads. What concerns messages and handlers is
-queued as an event; what the pipeline wants done comes back as a command. Safe from any thread; the lock is held for
-assignments and thread starts only.
+Supervisors report the opening and the end of their connections here, on their io threads. Whatever concerns messages
+and handlers is queued as an event, and the pipeline answers with commands. All methods may be called from any thread;
+the lock is held for assignments and thread starts only.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from finx_sync.errors import (
     ConnectionLostError,
     FinxSyncError,
     HandshakeError,
-    SlowConsumerError,
 )
 from finx_sync.events import (
     Connection,
@@ -48,7 +47,7 @@ from finx_sync.pipeline.commands import (
 )
 from finx_sync.pipeline.queue import EventQueue
 from finx_sync.redaction import secrets_of
-from finx_sync.session.failures import is_fatal
+from finx_sync.session.failures import is_fatal, too_slow
 from finx_sync.session.flight import FlightRecorder
 from finx_sync.session.parts import SessionParts
 from finx_sync.session.status import OVER, Status
@@ -61,20 +60,20 @@ __all__ = ["Connections"]
 logger = logging.getLogger("finx_sync")
 
 MATCH_PAUSE: Final = 5.0
-"""Seconds between two attempts to replace a connection whose URL asks for other subscriptions than are wanted."""
+"""Seconds between two attempts to replace a connection whose URL names other subscriptions than those wanted."""
 
 OnRefused = Callable[[], object]
-"""Called when the server refuses the key on the connection that is to replace another."""
+"""Called when the server refuses the key on a connection that is to replace another one."""
 
 
 class Connections:
-    """The supervisors of one session, and what the pipeline wants done to them.
+    """The supervisors of one session. Executes the pipeline's commands.
 
     Args:
-        parts: the stream's.
-        queue: where events go.
-        status: the run's.
-        clock: times.
+        parts: the parts of the stream.
+        queue: receives the events.
+        status: the status of the run.
+        clock: the clock of the run.
         flight: the flight recorder.
     """
 
@@ -88,30 +87,30 @@ class Connections:
         self._status = status
         self._clock = clock
         self._flight = flight
-        self._lock = threading.RLock()  # re-entrant for signal handlers
+        self._lock = threading.RLock()  # re-entrant, for signal handlers
         self._serving: dict[str, Supervisor] = {}
         self._candidates: dict[str, _Candidate] = {}
-        self._trials: dict[Supervisor, OnRefused] = {}  # with a key that may yet be refused
+        self._trials: dict[Supervisor, OnRefused] = {}  # those with a new key that may still be refused
         self._leaving: list[Supervisor] = []
         self._stopped = False
         self._match_after = 0.0  # monotonic
 
     def all(self) -> list[Supervisor]:
-        """Those that serve the stream."""
+        """Return the supervisors that serve the stream."""
         with self._lock:
             return list(self._serving.values())
 
     def _of(self, connection: Connection) -> Supervisor | None:
-        """The one whose present connection this is; None when it has gone on to another."""
+        """Return the supervisor whose present connection this is; None if it has another connection by now."""
         with self._lock:
             candidate = self._candidates.get(connection.endpoint)
             known = (self._serving.get(connection.endpoint), None if candidate is None else candidate.new)
         return next((one for one in known if one is not None and one.connection is connection), None)
 
-    # As many as are needed
+    # Which connections are needed
 
     def adjust(self) -> None:
-        """Have exactly the connections that the subscriptions need."""
+        """Open the connections that the subscriptions need, and close those that they do not need."""
         state = self._status.state
         if state in OVER:
             return
@@ -121,17 +120,17 @@ class Connections:
             supervisor.stop()
         self.match_urls()
         self.settle_state()
-        if self._status.state in OVER:  # a stop has passed by meanwhile, and may have missed the new ones
+        if self._status.state in OVER:  # a stop meanwhile may have missed the new supervisors
             self.stop()
 
     @property
     def fit(self) -> bool:
-        """Whether `adjust`, which starts and ends threads, has nothing to do now."""
+        """Whether `adjust`, which starts and ends threads, would have nothing to do now."""
         with self._lock:
             return not self._codec.asks_by_url and (self._stopped or set(self._needed()) == set(self._serving))
 
     def _needed(self) -> list[str]:
-        """The endpoints that the subscriptions need."""
+        """Return the endpoints that the subscriptions need."""
         needed = self._subscriptions.endpoints()
         if self._codec.has_main_endpoint and MAIN_ENDPOINT not in needed:
             needed.append(MAIN_ENDPOINT)
@@ -140,7 +139,7 @@ class Connections:
     def _adjust(self, *, patient: bool) -> list[Supervisor]:
         if self._stopped:
             return []
-        needed = self._needed()  # under the lock: an older view must not undo a newer one's connections
+        needed = self._needed()  # under the lock, so that of two threads the later one sees the newer subscriptions
         surplus = [self._serving.pop(name) for name in list(self._serving) if name not in needed]
         surplus += [self._candidates.pop(name).new for name in list(self._candidates) if name not in needed]
         self._leave(surplus)
@@ -170,7 +169,7 @@ class Connections:
         self._leaving = [one for one in [*self._leaving, *supervisors] if one.is_alive]
 
     def settle_state(self) -> None:
-        """The stream is open when all connections are."""
+        """Report the stream as open if all connections are."""
         self._status.move(State.OPEN, unless=OVER, provided=self._all_confirmed)
 
     def _all_confirmed(self) -> bool:
@@ -179,16 +178,16 @@ class Connections:
     # Subscriptions
 
     def added(self, subscriptions: Iterable[Subscription]) -> None:
-        """Subscriptions are about to be asked for: this has to be known before any answer comes."""
+        """Announce subscriptions before they are requested, so that the pipeline knows them before any answer comes."""
         for one in subscriptions:
             self._queue.emit(SubscriptionAdded, one, self._codec.endpoint_of(one))
 
     def removed(self, subscription: Subscription) -> None:
-        """A subscription is about to be taken back."""
+        """Announce a subscription that is about to be removed."""
         self._queue.emit(SubscriptionRemoved, subscription, self._codec.endpoint_of(subscription))
 
     def match_urls(self) -> None:
-        """Where URLs ask for the subscriptions: replace the connections whose URL asks for others than are wanted."""
+        """If URLs name the subscriptions, replace the connections whose URL names others than those wanted."""
         if not self._codec.asks_by_url or self._clock.monotonic() < self._match_after:
             return
         for supervisor in self.all():
@@ -196,8 +195,8 @@ class Connections:
                 self.replace(supervisor, "reconnect", partial(self._drop_refused, supervisor.endpoint))
 
     def _drop_refused(self, endpoint: str) -> None:
-        """The server does not grant what the present connection of an endpoint does not carry."""
-        self._match_after = 0.0  # what is wanted now has not failed
+        """Remove the subscriptions that only a refused replacement would have carried: the server refused them."""
+        self._match_after = 0.0  # the subscriptions that remain have not failed
         carried = self._subscriptions.carried(endpoint)
         for subscription in self._subscriptions.desired(endpoint):
             if subscription not in carried:
@@ -207,11 +206,11 @@ class Connections:
     # Replacing
 
     def renew_all(self, reason: GapReason, on_refused: OnRefused = lambda: None) -> None:
-        """Replace every connection: the new one is open and subscribed before the old one goes, where that can be.
+        """Replace every connection. If possible, the new one is open and subscribed before the old one is closed.
 
         Args:
-            reason: what a gap is called that this leaves all the same.
-            on_refused: called when the server refuses the key on the new connection; the old one goes on.
+            reason: the reason of any gap that this leaves.
+            on_refused: called if the server refuses the key on the new connection; the old one stays in use.
         """
         for supervisor in self.all():
             self._renew(supervisor, reason, on_refused)
@@ -223,17 +222,17 @@ class Connections:
             supervisor.reconnect(_asked_for(reason), reason)
 
     def reconnect_all(self, reason: GapReason) -> None:
-        """Close every connection and open another at once: none of them can be trusted."""
+        """Close every connection and open a new one at once, because none of them can be trusted."""
         for supervisor in self.all():
             supervisor.reconnect(_asked_for(reason), reason)
 
     def replace(self, old: Supervisor, reason: GapReason, on_refused: OnRefused) -> None:
-        """Open a second connection for an endpoint; when it has taken over, the first one goes."""
+        """Open a second connection for an endpoint; once it has taken over, the first one is closed."""
         endpoint = old.endpoint
         with self._lock:
             connection = old.connection
             if self._stopped or connection is None or endpoint in self._candidates:
-                return  # it is connecting anyway, or being replaced already
+                return  # it is connecting anyway, or is already being replaced
             if self._serving.get(endpoint) is not old:
                 return
             new = self._new(endpoint, patient=False)
@@ -245,11 +244,20 @@ class Connections:
                 new.start()
 
     def carried(self, endpoint: str) -> list[Subscription]:
-        """What the connection that serves an endpoint has been asked for."""
+        """Return the subscriptions requested on the connection that serves an endpoint."""
         return self._subscriptions.asked(endpoint)
 
     def take_over(self, candidate: _Candidate, connection: Connection, timer: float) -> bool:
-        """The candidate serves the endpoint from now on, by `connection`; returns False where it has just failed."""
+        """Let the candidate serve the endpoint from now on; return False if it has just failed.
+
+        The dispatch thread calls this while an io thread may call `_drop`. The lock decides which of them comes first;
+        the other one then finds the endpoint settled and returns False.
+
+        Args:
+            candidate: the candidate.
+            connection: its connection.
+            timer: see `ReplacementTookOver`.
+        """
         old, new = candidate.old, candidate.new
         with self._lock:
             if self._candidates.get(old.endpoint) is not candidate:
@@ -267,17 +275,20 @@ class Connections:
         return True
 
     def give_up(self, candidate: _Candidate) -> None:
-        """The old connection ended before the new one was open: it comes back by itself, with the new key."""
+        """Cancel the replacement: the old connection ended before the new one was open, and will reconnect itself.
+
+        It reconnects with the new key.
+        """
         self._try_key(candidate.old, candidate)
         self._drop(candidate)
 
     def _try_key(self, supervisor: Supervisor, candidate: _Candidate) -> None:
-        """If another than the candidate hears that a new key is refused, the old key is tried again."""
+        """Have `on_refused` called, which restores the old key, if the server refuses the new one on `supervisor`."""
         if candidate.reason == "rotation":
             self._trials[supervisor] = candidate.on_refused
 
     def _drop(self, candidate: _Candidate) -> bool:
-        """The old connection serves the endpoint. Returns False where the new one does already."""
+        """Leave the endpoint to the old connection; return False if the new one serves it already."""
         endpoint, new = candidate.old.endpoint, candidate.new
         with self._lock:
             if self._serving.get(endpoint) is new:
@@ -289,17 +300,19 @@ class Connections:
         return True
 
     def _candidate_failed(self, candidate: _Candidate, error: FinxSyncError) -> bool:
-        """It could not be opened, or was lost before it had taken over; returns False if it has taken over."""
+        """Handle a candidate that failed to open, or was lost before it took over; return False if it took over."""
         if not self._drop(candidate):
             return False
         endpoint = candidate.old.endpoint
         self._queue.emit(ReplacementCancelled, endpoint, candidate.new.token, candidate)
         if self._codec.asks_by_url and not self._subscriptions.desired(endpoint):
-            return True  # nothing was wanted of it any more
+            return True  # no subscription needed it any more
         self._replacement_failed(error)
         if isinstance(error, AuthorizationError):
             candidate.on_refused()
-        elif isinstance(error, (HandshakeError, ConnectionLostError)):  # it allows only one: break before make
+        elif isinstance(
+            error, (HandshakeError, ConnectionLostError)
+        ):  # the server may allow only one connection: reconnect the old one
             candidate.old.reconnect(error, candidate.reason)
         return True
 
@@ -307,30 +320,30 @@ class Connections:
         self._match_after = self._clock.monotonic() + MATCH_PAUSE
         self._queue.emit(ErrorOccurred, error, f"{self._codec.venue}: a second connection could not take over")
 
-    # What supervisors report, on their io threads
+    # Reports of the supervisors, on their io threads
 
     def opened(self, connection: Connection, key: Any) -> None:
-        """A connection is open, with these credentials; its payloads follow."""
+        """Take the report that a connection is open, with these credentials; its payloads follow."""
         self._queue.emit(ConnectionOpened, connection, secrets_of(key))
-        self.match_urls()  # a subscription may have come after the URL was written
+        self.match_urls()  # a subscription may have been added after the URL was made
 
     def closed(self, connection: Connection, covered_until: float, reason: GapReason) -> None:
-        """It has ended; no payload of it follows, and all up to `covered_until` (UNIX seconds) came."""
+        """Take the report that a connection has ended; everything up to `covered_until` (UNIX seconds) was received."""
         self._queue.emit(ConnectionClosed, connection, covered_until, reason, self._status.state in OVER)
 
     def confirmed(self, supervisor: Supervisor) -> None:
-        """The server took the key, or did not refuse it in time."""
+        """Take the report that the server accepted the key, or did not refuse it in time."""
         self._trials.pop(supervisor, None)
         self.settle_state()
 
     def is_being_replaced(self, supervisor: Supervisor) -> bool:
-        """Whether another connection is to replace this one's: then nothing is fatal yet."""
+        """Return whether another connection is to replace this one's; if so, no failure of this one is fatal."""
         with self._lock:
             candidate = self._candidates.get(supervisor.endpoint)
         return candidate is not None and candidate.old is supervisor
 
     def ended(self, supervisor: Supervisor, error: FinxSyncError, *, may_retry: bool, was_being_replaced: bool) -> bool:
-        """An attempt has ended, or an open connection; returns whether another attempt follows."""
+        """Take the report that an attempt or an open connection has ended; return whether to make another attempt."""
         with self._lock:
             candidate = self._candidates.get(supervisor.endpoint)
         if candidate is not None and candidate.new is supervisor and self._candidate_failed(candidate, error):
@@ -346,27 +359,24 @@ class Connections:
         return True
 
     def lost(self, error: FinxSyncError, *, was_open: bool) -> None:
-        """A connection is gone for now."""
+        """Take the report that a connection is lost and will be reopened."""
         if was_open:
             self._status.lost()
-        over = OVER if was_open else OVER | {State.CONNECTING}  # a first attempt that starts again is still the first
+        over = OVER if was_open else OVER | {State.CONNECTING}  # a restarted first attempt is still the first
         self._status.move(State.RECONNECTING, error, unless=over, provided=lambda: not self._all_confirmed())
 
     def overflowed(self, *, on_io_thread: bool) -> None:
-        """More messages wait than may, and the rule is to end the stream."""
-        error = SlowConsumerError(
-            f"more than {self._parts.options.queue_size} messages wait for the handlers; make them faster, or "
-            "choose another overflow rule"
-        )
+        """Take the report that too many messages wait; the overflow rule is to end the stream."""
+        error = too_slow(self._parts.options.queue_size)
         if on_io_thread:
             self.fail(error)
-        else:  # the dispatch thread reads, and calls nobody before it has put what it read in its place
+        else:  # the dispatch thread is reading: the stream ends once it has handled what it has read
             self._queue.emit(FailureOccurred, error)
 
-    # What the pipeline wants done, on the dispatch thread
+    # Commands of the pipeline, on the dispatch thread
 
-    def execute(self, command: Command) -> None:  # a table
-        """See `CommandSink`."""
+    def execute(self, command: Command) -> None:
+        """Execute a command; see `CommandSink`."""
         match command:
             case Confirm() | Refuse() | RenewConnection() | ProbeAnswered():
                 if (supervisor := self._of(command.connection)) is not None:
@@ -391,20 +401,20 @@ class Connections:
     # The end
 
     def fail(self, error: FinxSyncError) -> None:
-        """No further attempt follows, and the stream ends with an error, after what has been received."""
+        """Make no further attempt, and end the stream with an error once everything received has been handled."""
         self._status.fail(error)
         self.stop()
         self._queue.close()
 
     def stop(self) -> None:
-        """End all io threads, and start no others. Returns at once."""
+        """Tell all io threads to end, and start no others. Return at once."""
         with self._lock:
             self._stopped = True
         for supervisor in self._everyone():
             supervisor.stop()
 
     def join(self, deadline: float) -> bool:
-        """Wait until `deadline` (monotonic) for all to end; returns whether they have."""
+        """Wait until `deadline` (monotonic seconds) for all io threads to end; return whether they have."""
         ended = True
         for supervisor in self._everyone():
             ended = supervisor.join(max(0.0, deadline - time.monotonic())) and ended
@@ -416,7 +426,7 @@ class Connections:
 
 
 class _Candidate:
-    """A supervisor that opens the connection to replace another's; see `finx_sync.events.Candidate`."""
+    """A supervisor that opens a connection to replace another supervisor's; see `finx_sync.events.Candidate`."""
 
     def __init__(
         self, connections: Connections, old: Supervisor, new: Supervisor, reason: GapReason, on_refused: OnRefused
@@ -457,4 +467,4 @@ def _obey(supervisor: Supervisor, command: Confirm | Refuse | RenewConnection | 
 
 
 def _asked_for(reason: GapReason) -> FinxSyncError:
-    return ConnectionLostError(f"a new connection was asked for ({reason})")
+    return ConnectionLostError(f"a new connection was requested ({reason})")

@@ -1,7 +1,7 @@
-"""The flight recorder: what happened last, for the report that a maintainer asks for.
+"""The flight recorder: the latest events of a stream, for a bug report.
 
-A few thousand small notes in memory: states, errors, connections, and the beginning of a frame of each batch. They are
-redacted when they are written out, never before, so that keeping them costs next to nothing.
+It keeps up to a thousand small notes in memory: states, errors, connections, and the beginning of one frame of each
+batch. Notes are redacted only when they are written out, so keeping them costs next to nothing.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ __all__ = ["FlightRecorder"]
 logger = logging.getLogger("finx_sync")
 
 NOTES: Final = 500
-"""Events that are kept."""
+"""The number of events kept."""
 FRAMES: Final = 500
-"""Batches of which a frame's beginning is kept."""
+"""The number of batches of which the beginning of a frame is kept."""
 EXCERPT: Final = 160
-"""Characters of a long frame that are shown."""
+"""The number of characters shown of a long frame."""
 WHOLE: Final = 1024
-"""Bytes of a frame that are kept; a shorter one is kept as it is, since cutting takes longer."""
+"""The number of bytes kept of a frame; a shorter frame is kept without copying."""
 
 
 class FlightRecorder:
-    """Keeps the last notes of one stream. All methods are safe from any thread.
+    """Keeps the latest notes of one stream. All methods may be called from any thread.
 
     Args:
-        offset: what turns monotonic seconds into UNIX seconds.
+        offset: added to monotonic seconds, gives UNIX seconds.
     """
 
     def __init__(self, offset: float) -> None:
@@ -49,32 +49,32 @@ class FlightRecorder:
         self._frames: deque[tuple[float, int, bytes]] = deque(maxlen=FRAMES)
 
     def note(self, what: str, text: str = "") -> None:
-        """Remember an event."""
+        """Keep a note of an event."""
         self._notes.append((time.monotonic(), what, text))
 
     def frames(self, arrived: float, payloads: list[bytes]) -> None:
-        """Remember a batch: when it came (monotonic), how many payloads, how the last one begins."""
+        """Keep a note of a batch: its arrival (monotonic seconds), its size and the beginning of its last payload."""
         last = payloads[-1]
         self._frames.append((arrived, len(payloads), last if len(last) < WHOLE else bytes(last[:WHOLE])))
 
     def report(self, *sections: tuple[str, str]) -> str:
-        """Everything as text, redacted: the given sections, the notes, the frames, the stacks of all threads."""
+        """Return the report as redacted text: the given sections, the notes, the frames, the stacks of all threads."""
         parts = [
             ("finx_sync", _machine()),
             *sections,
             ("events", "\n".join(self._event_lines())),
-            ("frames (of each batch the last)", "\n".join(self._frame_lines())),
+            ("frames (the last one of each batch)", "\n".join(self._frame_lines())),
             ("threads", "\n".join(_stacks())),
         ]
         return "\n\n".join(f"== {title} ==\n{redact(text)}" for title, text in parts) + "\n"
 
     def write(self, directory: str | os.PathLike[str] | None, text: str, why: str) -> None:
-        """Write a report to a new file, readable by its owner alone; the log says where, or why not.
+        """Write a report to a new file that only its owner can read, and log its path, or why it was not written.
 
         Args:
-            directory: None for the one for temporary files.
+            directory: where to write it; None for the system's directory for temporary files.
             text: the report.
-            why: for the log.
+            why: the reason for the report, for the log.
         """
         try:
             handle, name = tempfile.mkstemp(".txt", f"finx_sync-{os.getpid()}-", directory)
@@ -83,7 +83,7 @@ class FlightRecorder:
         except OSError as error:
             logger.warning("the flight recorder's report could not be written: %s", error)
         else:
-            logger.warning("%s; what happened before is in %s", why, name)
+            logger.warning("%s; the events before it are in %s", why, name)
 
     def _event_lines(self) -> Iterator[str]:
         for moment, what, text in list(self._notes):
@@ -91,7 +91,7 @@ class FlightRecorder:
 
     def _frame_lines(self) -> Iterator[str]:
         for moment, count, frame in list(self._frames):
-            # More of a long frame is kept than is shown, so that a key at the end is complete and recognised.
+            # More of a long frame is kept than is shown, so that a key at the end is complete and can be recognised.
             limit = EXCERPT if len(frame) == WHOLE else None
             yield f"{self._stamp(moment)} {count:5} {shown(frame.decode('utf-8', 'replace'), limit)}"
 
@@ -111,5 +111,5 @@ def _stacks() -> Iterator[str]:
         yield f"{thread.name}{' (daemon)' if thread.daemon else ''}"
         frame = frames.get(thread.ident or 0)
         if frame is not None:
-            # Where, and not the source's text: a line of user code may hold a secret.
+            # Only the location: the source line itself may contain a secret, if it is user code.
             yield from (f"    {at.filename}:{at.lineno} {at.name}" for at in traceback.extract_stack(frame))

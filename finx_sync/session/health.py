@@ -1,4 +1,4 @@
-"""The health monitor: one thread for each stream that looks at it now and then, and never waits for it."""
+"""The health monitor: one thread for each stream that checks it periodically and never waits for it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from finx_sync.pipeline.dispatcher import Dispatcher
 from finx_sync.pipeline.handlers import Handlers
 from finx_sync.pipeline.pipeline import Pipeline
 from finx_sync.pipeline.queue import EventQueue
-from finx_sync.session.connections import Connections
+from finx_sync.session.manager import ConnectionManager
 from finx_sync.session.options import Options
 from finx_sync.session.status import Status
 
@@ -23,21 +23,21 @@ __all__ = ["HealthMonitor"]
 logger = logging.getLogger("finx_sync")
 
 LONGEST_INTERVAL: Final = 0.5
-"""Seconds between two looks, at most: a sleep must be noticed within seconds."""
+"""The longest time between two checks, seconds: a sleep of the machine must be noticed within seconds."""
 SHORTEST_INTERVAL: Final = 0.05
 STALLED: Final = 5.0
-"""Seconds in one handler after which it is reported."""
+"""Seconds after which a handler that has not returned is reported."""
 
 
 class HealthMonitor:
-    """Notices that the machine has slept, that handlers fall behind or do not return, and lets the timer fire.
+    """Notices that the machine has slept and that handlers fall behind or do not return, and emits timer events.
 
     Args:
-        options: how often it has to look.
-        clock: looked at first, so that a sleep of the machine is noticed within one interval of its end.
-        queue: where its events go.
-        pipeline, dispatcher, handlers: what it looks at.
-        connections: are opened anew after a sleep.
+        options: the options of the stream; they determine the interval between checks.
+        clock: checked first, so that a sleep of the machine is noticed within one interval of its end.
+        queue: receives the monitor's events.
+        pipeline, dispatcher, handlers: the objects that it checks.
+        connections: reopened after a sleep.
         status: writes reports.
     """
 
@@ -50,7 +50,7 @@ class HealthMonitor:
         pipeline: Pipeline,
         dispatcher: Dispatcher,
         handlers: Handlers,
-        connections: Connections,
+        connections: ConnectionManager,
         status: Status,
     ) -> None:
         self._interval = interval(options)
@@ -63,9 +63,9 @@ class HealthMonitor:
         self._connections = connections
         self._status = status
         self._marked = 0.0
-        self._plan_lock = threading.RLock()  # guards _plan, which a look takes and the user replaces
+        self._plan_lock = threading.RLock()  # guards _plan, which any thread may set while a check takes it
         self._plan: tuple[float, Callable[[], object]] | None = None
-        self._timer = threading.Event()  # set while no timer waits in the queue: a second one would be one too many
+        self._timer = threading.Event()  # set while no timer event is in the queue; at most one may be
         self._timer.set()
         self._lagging = False
         self._stalled: float | None = None
@@ -77,18 +77,21 @@ class HealthMonitor:
         self._thread.start()
 
     def stop(self) -> None:
-        """Make the thread end. Returns at once."""
+        """Tell the thread to end. Return at once."""
         self._ended.set()
 
     def join(self, timeout: float) -> bool:
-        """Wait for the thread's end; returns whether it came."""
+        """Wait at most `timeout` seconds for the thread to end; return whether it has."""
         if self._thread.ident is None or self._thread is threading.current_thread():
             return True
         self._thread.join(timeout)
         return not self._thread.is_alive()
 
     def plan(self, when: float, action: Callable[[], object]) -> None:
-        """Do something on the monitor's thread at a time, UNIX seconds; one plan at a time. Any thread."""
+        """Call `action` on the monitor's thread at the time `when`, UNIX seconds, in place of any earlier plan.
+
+        This may be called from any thread.
+        """
         with self._plan_lock:
             self._plan = (when, action)
 
@@ -100,20 +103,20 @@ class HealthMonitor:
                 logger.exception("the health monitor has met a defect; please report it")
 
     def look(self, slept: float) -> None:
-        """One look round.
+        """Make one round of checks.
 
         Args:
-            slept: seconds that the machine has just slept.
+            slept: the seconds for which the machine has just slept; 0 if it has not.
         """
         if slept:
             self._connections.reconnect_all("suspend")
-            logger.warning("the machine slept for %.0f s; connecting anew", slept)
+            logger.warning("the machine slept for %.0f s; reconnecting", slept)
         if (action := self._due_plan()) is not None:
             action()
         now = self._clock.monotonic()
         self._mark(now)
         if self._pipeline.is_late(now):
-            self._handlers.touch()  # the dispatch thread looks up after the handler that runs
+            self._handlers.touch()  # the dispatch thread checks after the handler that is running
         self._look_at_lag(now)
         self._connections.match_urls()
         if self._timer.is_set():
@@ -121,7 +124,7 @@ class HealthMonitor:
             self._queue.emit(TimerFired, self._timer, self._clock.stepped, self._queue.is_holding)
 
     def _due_plan(self) -> Callable[[], object] | None:
-        """Take what was planned, if it is due."""
+        """Remove and return the planned action, if it is due."""
         with self._plan_lock:
             if self._plan is None or self._clock.wall() < self._plan[0]:
                 return None
@@ -129,14 +132,14 @@ class HealthMonitor:
             return action
 
     def _mark(self, now: float) -> None:
-        """Note each handler's calls once a second, for its rate."""
+        """Record each handler's number of calls once a second, to compute its rate."""
         if now - self._marked >= 1.0:
             self._marked = now
             for handler in self._handlers.snapshot():
                 handler.marks.append((now, handler.calls))
 
     def _look_at_lag(self, now: float) -> None:
-        """Report when handlers fall behind and when they have caught up, and one that does not return."""
+        """Report when handlers fall behind, when they have caught up, and when one does not return."""
         lag = self._pipeline.lag(now)
         in_one = self._pipeline.busy_for(now)
         if in_one > STALLED and self._stalled is None:
@@ -157,7 +160,7 @@ class HealthMonitor:
 
 
 def interval(options: Options) -> float:
-    """Seconds between two looks that these options need."""
+    """Return the seconds between two checks that these options need."""
     needs = [LONGEST_INTERVAL, options.max_lag / 2, options.overlap / 4]
     if options.stale_after is not None:
         needs.append(options.stale_after / 4)

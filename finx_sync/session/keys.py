@@ -1,4 +1,4 @@
-"""The key of an account, where a function of the user's returns it."""
+"""Gets the key of an account, which may come from a user's function."""
 
 from __future__ import annotations
 
@@ -16,32 +16,32 @@ _calls: Final[SharedCalls[Any]] = SharedCalls()
 
 
 def current_key(account: Account, nudge: threading.Event, is_stopping: Callable[[], bool], timeout: float) -> Any:
-    """The key; a function that returns it is user code: it runs on its own thread, and cannot hold up a stop.
+    """Return the key. A function that returns it is user code: it runs on its own thread and cannot delay a stop.
 
-    A function that hangs is not called again before it returns: the next attempt waits for the same call.
+    A function that hangs is not called again until it returns: the next attempt waits for the same call.
 
     Args:
-        account: whose.
+        account: the account.
         nudge: ends the wait; a stop sets it too.
-        is_stopping: whether one has.
-        timeout: seconds for the function.
+        is_stopping: returns whether the stream is being stopped.
+        timeout: how long the function may take, seconds.
 
     Raises:
         ConnectError: the function returned no key in time, or raised.
-        FinxSyncError: what the function itself raised of our own.
+        FinxSyncError: the function itself raised it.
     """
     if not callable(account.key):
         return account.key
     nudge.clear()
-    # By the function itself: another one, as after `rotate_key`, gives another key.
+    # The function is part of the identity: after `rotate_key` another function returns another key.
     call = _calls.join((id(account), id(account.key)), "finx-sync key", _keep(account))
     call.wake(nudge.set)
     try:
-        if not is_stopping():  # a stop from here on sets the nudge
+        if not is_stopping():  # a stop that comes later sets the nudge
             nudge.wait(timeout)
         if not call.finished:
             raise ConnectError(
-                f"the api_key function returned no key within {timeout:g} s; it is not called again before it returns"
+                f"the api_key function returned no key within {timeout:g} s; it is not called again until it returns"
             )
         return call.result()
     except FinxSyncError:
@@ -53,7 +53,10 @@ def current_key(account: Account, nudge: threading.Event, is_stopping: Callable[
 
 
 def _keep(account: Account) -> Callable[[], Any]:
-    """Asks for the key, and keeps the account and its function alive meanwhile, so that no other has their `id`."""
+    """Return a function that gets the key.
+
+    It keeps the account and its function alive meanwhile, so that no other object can have their `id`.
+    """
     function = account.key
 
     def ask() -> Any:

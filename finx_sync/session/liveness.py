@@ -1,4 +1,4 @@
-"""Whether a connection that is open is alive, beyond what protocol pings show. On its io thread."""
+"""Finds out whether an open connection is alive, beyond what protocol pings show. It runs on the io thread."""
 
 from __future__ import annotations
 
@@ -12,21 +12,22 @@ from finx_sync.transport.app import WebSocketApp
 __all__ = ["PROBE_AFTER", "Liveness"]
 
 PROBE_AFTER: Final = 60.0
-"""Seconds without any data after which the server is asked for a sign of life, where no `stale_after` is set."""
+"""Seconds without data after which a probe is sent to the server, if no `stale_after` is set."""
 MIN_LOOK: Final = 0.05
-"""Seconds between two looks at a quiet connection, at least."""
+"""The shortest time between two checks of a quiet connection, seconds."""
 
 
 class Liveness:
-    """Signs of life of one endpoint's present connection.
+    """Watches one endpoint's present connection for signs of life.
 
     Args:
-        queue: where what is read goes; while it holds a reader back, silence is ours.
+        queue: receives what is read; while it holds the reader back, silence is not the server's fault.
 
     Attributes:
-        opened_at, last_data_at: monotonic; None where there was none on this connection.
-        answers_probes: whether this server has ever answered a keep-alive: only then does its silence convict it, since
-            no source promises that every server answers. Set by the dispatch thread.
+        opened_at, last_data_at: when the connection was opened and last received data, monotonic seconds; None if it
+            has not yet.
+        answers_probes: whether this server has ever answered a probe. Only then does a missing answer mean that its
+            feed is dead, since no source promises that every server answers. Set by the dispatch thread.
     """
 
     def __init__(self, queue: EventQueue) -> None:
@@ -36,15 +37,15 @@ class Liveness:
         self.answers_probes = False
 
     def reset(self) -> None:
-        """Another connection begins."""
+        """Prepare for another connection."""
         self.opened_at = self.last_data_at = None
 
     def quiet_since(self) -> float:
-        """When the last data came, or the connection was opened; monotonic."""
+        """Return when the last data arrived or the connection was opened, whichever is later; monotonic seconds."""
         return max(self.last_data_at or 0.0, self.opened_at or 0.0)
 
     def ping_when_idle(self, app: WebSocketApp, patience: float, text: str) -> None:
-        """Send `text` after `patience` seconds without data, and again after as many more."""
+        """Send `text` after `patience` seconds without data, and again after each further `patience` seconds."""
         pinged_at = time.monotonic()
 
         def look() -> None:
@@ -61,14 +62,14 @@ class Liveness:
     def probe_when_quiet(
         self, app: WebSocketApp, text: str, patience: float, grace: float, on_dead: Callable[[], object]
     ) -> None:
-        """Tell a quiet feed from a dead one: ask for a sign of life after a silence, and give up without an answer.
+        """Distinguish a quiet feed from a dead one: send a probe after a silence, and report if no answer comes.
 
         Args:
             app: the connection.
-            text: what the server answers.
-            patience: seconds of silence before it is asked.
+            text: the probe, which the server answers.
+            patience: seconds of silence before the probe is sent.
             grace: seconds that an answer may take.
-            on_dead: called when none came, from a server that has answered before.
+            on_dead: called if no answer came from a server that has answered before.
         """
         asked_at: float | None = None
         last_look = False
@@ -83,7 +84,7 @@ class Liveness:
                 on_dead()
                 return
             elif overdue and self.answers_probes:
-                due = 0.0  # what has come meanwhile, while this process may have been stopped, is read first
+                due = 0.0  # this process may have been suspended: first read what has arrived meanwhile
             elif asked_at is None or overdue or quiet_since > asked_at:
                 asked_at, due = now, grace if self.answers_probes else max(patience, grace)
                 app.try_send(text)

@@ -1,4 +1,4 @@
-"""The options that every stream takes; they are checked when the stream is created, before any I/O."""
+"""The options that every stream takes. They are checked when the stream is created, before any I/O."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["DEFAULT_QUEUE_SIZE", "Options", "StreamOptions", "takes_options"]
 F = TypeVar("F", bound=Callable[..., None])
 
 DEFAULT_QUEUE_SIZE: Final = 65_536
-"""Messages that may wait for the handlers before the reader is held back; about 50 MB of contract ticks."""
+"""The number of messages that may wait for the handlers before the reader is held back; about 50 MB of contracts."""
 SECONDS: Final = (
     "ping_interval",
     "ping_timeout",
@@ -65,7 +65,7 @@ class Options:
 
     Attributes:
         ping_interval, ping_timeout: the interval of protocol pings, and how long a pong may take; a timeout of None
-            waits for ever.
+            waits forever.
         connect_timeout: how long connecting may take, from name look-up to the end of the handshake.
         reconnect: how long to wait between attempts to connect.
         proxy: the URL of a proxy; None for the environment's proxy, "" for no proxy.
@@ -80,21 +80,21 @@ class Options:
             and drops the messages that have waited longest; "error" ends the stream. Dropped messages are counted, and
             reported to `on_gap`.
         max_lag: how long a message may wait under "auto".
-        stale_after: how long a subscription may be silent before `on_stale` is called; None for ever.
+        stale_after: how long a subscription may be silent before `on_stale` is called; None for no limit.
         overlap: how long two connections may serve the stream when one replaces the other.
         reconnect_on_drift: whether a connection whose feed falls behind is replaced, at most once in five minutes; see
             `finx_sync.notices.Drift`.
         backfill: whether gaps in spot rates are filled from tick history.
         backfill_timeout: how long live ticks wait for a backfill.
         handler_errors: "report" calls `on_error` and continues; "raise" ends the stream, and `run` and iterators raise.
-        flight_recorder: where the report is written when the stream stalls or fails: a directory, True for the system's
-            directory for temporary files, False for nowhere.
+        flight_recorder: where a report is written when the stream stalls or fails: a directory, or True for the
+            system's directory for temporary files; False writes none.
 
     Raises:
         ConfigError: a value is invalid.
     """
 
-    # where
+    # network
     proxy: str | None = None
     ssl_context: ssl.SSLContext | None = None
     allow_insecure: bool = False
@@ -138,23 +138,21 @@ class Options:
 
     def _check_types(self) -> None:
         if not isinstance(self.reconnect, Backoff):
-            raise ConfigError(
-                "reconnect says how long to wait between attempts, like Backoff(first=1, cap=30), "
-                f"not {self.reconnect!r}"
-            )
+            raise ConfigError(f"reconnect is a Backoff, such as Backoff(first=1, cap=30), not {self.reconnect!r}")
         if self.ssl_context is not None and not isinstance(self.ssl_context, ssl.SSLContext):
             raise ConfigError(
-                f"ssl_context is what ssl.create_default_context() makes, not {type(self.ssl_context).__name__}"
+                "ssl_context is an ssl.SSLContext, as made by ssl.create_default_context(), "
+                f"not {type(self.ssl_context).__name__}"
             )
         if not isinstance(self.flight_recorder, (bool, str, os.PathLike)):
-            raise ConfigError(f"flight_recorder is a folder, True or False, not {self.flight_recorder!r}")
+            raise ConfigError(f"flight_recorder is a directory, True or False, not {self.flight_recorder!r}")
         if self.proxy is not None and not isinstance(self.proxy, str):
-            raise ConfigError(f"proxy is a URL like 'http://proxy:3128', not {type(self.proxy).__name__}")
+            raise ConfigError(f"proxy is a URL such as 'http://proxy:3128', not {type(self.proxy).__name__}")
         if self.proxy:
             read_proxy(self.proxy)
 
     def run_arguments(self) -> dict[str, Any]:
-        """Return TLS and proxy as arguments of `WebSocketApp.run_forever`."""
+        """Return the TLS and proxy options as arguments of `WebSocketApp.run_forever`."""
         arguments: dict[str, Any] = {"proxy": self.proxy}
         if self.ssl_context is not None:
             arguments["sslopt"] = {"context": self.ssl_context}

@@ -1,4 +1,4 @@
-"""What a run of a stream works with: the user's things, and the venue's."""
+"""The objects that a run of a stream works with: the user's and the venue's."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from finx_sync.pipeline.backfill import History
 from finx_sync.pipeline.handlers import Handlers
 from finx_sync.pipeline.health import StaleLimits
 from finx_sync.pipeline.latest import LastValues
+from finx_sync.pipeline.output import Outlet
 from finx_sync.pipeline.sinks import Sinks
+from finx_sync.session.manager import MakeConnections
 from finx_sync.session.options import Options
 from finx_sync.session.subscriptions import Subscriptions
 from finx_sync.state import StateChange
@@ -24,16 +26,18 @@ Listener = Callable[[StateChange], object]
 
 @dataclass(frozen=True)
 class SessionParts:
-    """What a run works with; all but `venue` outlives it.
+    """The objects that a run works with; all but `venue` outlive it.
 
     Attributes:
         codec, account, options: see `Supervisor`.
-        handlers, subscriptions, latest, stale_limits: the user's, kept from one start to the next.
+        handlers, subscriptions, latest, stale_limits: the user's; they are kept from one start to the next.
         listen: called at every change of state, on the thread that changed it; must not block.
-        venue: what the venue remembers in this run; None where it remembers nothing.
-        venue_changes: wakes those who wait for something in it to change.
-        history: where gaps can be filled from; None where they are not.
-        sinks: who follows the stream.
+        venue: the venue's state in this run; None if the venue keeps none.
+        venue_changes: notified when that state changes.
+        history: the source from which gaps are filled; None if they are not filled.
+        sinks: the sinks that follow the stream.
+        outlet: where a relay is attached.
+        connections: makes the source of the events; None for connections to the venue.
     """
 
     codec: Codec
@@ -48,3 +52,5 @@ class SessionParts:
     venue_changes: Notifier
     history: History | None = None
     sinks: Sinks = field(default_factory=Sinks)
+    outlet: Outlet = field(default_factory=Outlet)
+    connections: MakeConnections | None = None

@@ -1,8 +1,8 @@
 """One live run of a stream, from start to stop: its connections, its queue, its pipeline, its threads.
 
 Threads: an io thread for each connection (`Supervisor`), the dispatch thread, which runs the pipeline, the health
-monitor, and whoever calls `start` and `stop`. What happens on any of them reaches the pipeline as an event of the one
-queue; what the pipeline wants done reaches `Connections` as a command.
+monitor, and the threads that call `start` and `stop`. All of them reach the pipeline through events in the one queue.
+The pipeline reaches `Connections` through commands.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from finx_sync.pipeline.wanted import Wanted
 from finx_sync.session.connections import Connections
 from finx_sync.session.flight import FlightRecorder
 from finx_sync.session.health import HealthMonitor
+from finx_sync.session.manager import ConnectionManager
 from finx_sync.session.parts import SessionParts
 from finx_sync.session.status import OVER, Status
 from finx_sync.state import ENDED, State
@@ -36,11 +37,11 @@ __all__ = ["Session"]
 logger = logging.getLogger("finx_sync")
 
 LAST_JOIN: Final = 1.0
-"""Seconds that the dispatch thread gives the other threads at its end; they are on their way out by then."""
+"""Seconds that the dispatch thread waits for the other threads when it ends; they are already ending by then."""
 
 
 class Session:
-    """Runs a stream once. `start` and `stop` are for any thread but the io threads."""
+    """Runs a stream once. `start` and `stop` may be called from any thread but the io threads."""
 
     def __init__(self, parts: SessionParts) -> None:
         options = parts.options
@@ -60,7 +61,8 @@ class Session:
             handlers=parts.handlers,
             options=options,
         )
-        self.connections = Connections(parts, self.queue, self.state, self._clock, flight)
+        make = parts.connections or Connections
+        self.connections: ConnectionManager = make(parts, self.queue, self.state, self._clock, flight)
         silence = SilenceFinder(parts.codec, wanted, parts.stale_limits, parts.latest)
         self.pipeline = Pipeline(
             codec=parts.codec,
@@ -77,6 +79,7 @@ class Session:
             backlog_limit=options.queue_size,
             health=FeedHealth(silence, self.connections if options.reconnect_on_drift else None),
             wanted=wanted,
+            outlet=parts.outlet,
         )
         if parts.history is not None:
             self.pipeline.gaps.filler = Backfill(
@@ -93,14 +96,14 @@ class Session:
             connections=self.connections,
             status=self.state,
         )
-        self._lock = threading.Lock()  # guards the moment of the start
+        self._lock = threading.Lock()  # guards the start of the threads, which a stop may meet
         self._abandoned = False
 
     def start(self, timeout: float | None) -> None:
-        """Connect; returns when every connection is open, or when `stop` was called meanwhile.
+        """Connect; return when every connection is open, or when `stop` has been called meanwhile.
 
         Raises:
-            FinxSyncError: why the first attempt failed; nothing is left running.
+            FinxSyncError: the first attempt failed; nothing is left running.
         """
         try:
             with self._lock:
@@ -112,7 +115,7 @@ class Session:
             self.state.move(State.CONNECTING, unless=OVER - {State.NEW})
             self.connections.adjust()
             in_time = self.state.wait(lambda state: state is not State.CONNECTING, timeout)
-        except BaseException:  # no further thread can be had, for one
+        except BaseException:  # for example, the system allows no further thread
             self.stop(LAST_JOIN, drain=False)
             raise
         if not in_time:
@@ -123,14 +126,14 @@ class Session:
             raise failure
 
     def stop(self, timeout: float, *, drain: bool) -> bool:
-        """End everything; on the dispatch thread returns at once, else within `timeout` seconds.
+        """End everything. Return at once on the dispatch thread, and within `timeout` seconds on another one.
 
         Returns:
             Whether all threads have ended.
         """
         deadline = time.monotonic() + timeout
         with self._lock:
-            if not self.dispatcher.started:  # a stop that comes before the start has got going wins
+            if not self.dispatcher.started:  # a stop that comes before the threads have started wins
                 self.state.move(State.STOPPED)
                 return True
         self.state.move(State.STOPPING, unless=OVER - {State.NEW})
@@ -145,14 +148,14 @@ class Session:
         return self.join(deadline - time.monotonic())
 
     def reset_after_fork(self) -> None:
-        """In the child of a fork, which may run on in a handler: let that one return, and call no other."""
+        """In a forked child, which may be inside a handler: let that handler return, and call no other."""
         self.pipeline.reset_after_fork()
         self.queue.reset_after_fork()
         self._parts.handlers.reset_after_fork()
         self._abandoned = True
 
     def join(self, timeout: float) -> bool:
-        """Wait for the threads to end; returns whether they have."""
+        """Wait at most `timeout` seconds for the threads to end; return whether they have."""
         deadline = time.monotonic() + timeout
         ended = self.connections.join(deadline)
         if self.dispatcher.on_this_thread():
@@ -162,14 +165,14 @@ class Session:
 
     @property
     def has_ended(self) -> bool:
-        """Whether no thread of it is left, or none has been started."""
+        """Whether none of its threads is left, or none has been started."""
         return self.join(0.0)
 
     def _stop_others(self) -> None:
         self.health.stop()
         self.connections.stop()
 
-    # What a stream asks its run; any thread
+    # For the stream, on any thread
 
     @property
     def reconnects(self) -> int:
@@ -177,40 +180,40 @@ class Session:
         return self.state.reconnects
 
     def wall(self) -> float:
-        """UNIX seconds now, on the clock that stamps what is received."""
+        """Return the present time, UNIX seconds, on the clock that timestamps what is received."""
         return self._clock.wall()
 
     def counters(self) -> Counters:
-        """What became of the messages so far."""
+        """Return how many messages had which outcome so far."""
         return self.pipeline.counter.snapshot()
 
     def coverage(self, name: str) -> list[Interval]:
-        """See `GapTracker.coverage`."""
+        """Return the intervals of `GapTracker.coverage`."""
         return self.pipeline.gaps.coverage(name)
 
     def lag(self) -> float:
-        """Seconds since the message was received that is being handed on now; 0 when none waits."""
+        """Return the age, in seconds, of the message that is being delivered; 0 if none waits."""
         return self.pipeline.lag(time.monotonic())
 
     def dump(self, why: str) -> str:
-        """The flight recorder's report; also written to a file when the stream stalls or fails."""
+        """Return the flight recorder's report, which is also written to a file when the stream stalls or fails."""
         return self.state.dump(why)
 
     def add(self, *subscriptions: Subscription) -> None:
-        """Subscriptions are about to be asked for."""
+        """Announce subscriptions that are about to be requested."""
         self.connections.added(subscriptions)
 
     def remove(self, subscription: Subscription) -> None:
-        """A subscription is about to be taken back."""
+        """Announce a subscription that is about to be removed."""
         self.connections.removed(subscription)
 
     def adjust(self) -> None:
-        """Have the connections that the subscriptions need."""
+        """Open the connections that the subscriptions need, and close those that they do not need."""
         if not self.connections.fit:
             uninterrupted(self.connections.adjust, "finx-sync control")
 
     def wants(self, subscription: Subscription) -> bool:
-        """Whether a subscription is wanted now."""
+        """Return whether a subscription is wanted now."""
         return self._parts.subscriptions.wants(subscription)
 
     # The dispatch thread
@@ -222,7 +225,7 @@ class Session:
                 self.pipeline.process(event)
                 if self._abandoned:
                     return
-        except BaseException as error:  # noqa: BLE001  # not the user's code, which is guarded: ours. Never silent.
+        except BaseException as error:  # noqa: BLE001  # a defect of this package, since user code is guarded
             crash = InternalError(f"the dispatch thread has crashed: {type(error).__name__}; please report it")
             crash.__cause__ = error
         self._drain()
@@ -237,6 +240,6 @@ class Session:
             logger.critical("the dispatch thread has crashed", exc_info=crash.__cause__)
 
     def _drain(self) -> None:
-        """Handle the events that wait; their messages are dropped, counted."""
+        """Handle the events that wait; their messages are counted as dropped."""
         for event in self.queue.drain():
             self.pipeline.process(event)

@@ -1,4 +1,4 @@
-"""What a run is doing, how it failed, and the report of both. Any thread."""
+"""The state of a run, its failure, and the report of both. Everything here may be called from any thread."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ __all__ = ["OVER", "Status"]
 logger = logging.getLogger("finx_sync")
 
 OVER: Final = ENDED | {State.STOPPING}
-"""States that a late report from a connection does not change."""
+"""The states that a late report from a connection does not change."""
 
 
 class Status(StateBox):
     """The state of a live run.
 
     Args:
-        venue: its name, for the log.
+        venue: the venue's name, for the log.
         listen: called at every change, on the thread that changed the state; must not block.
-        venue_changes: wakes those who wait for something that will not come any more.
-        queue: brings changes to the handlers, in their place among the messages.
+        venue_changes: notified at the end, to wake threads that wait for a change that can no longer come.
+        queue: delivers changes to the handlers, in order with the messages.
         flight: the flight recorder.
         counter, handlers, options: for the report.
 
@@ -65,22 +65,22 @@ class Status(StateBox):
         self.reconnects = 0
 
     def lost(self) -> None:
-        """An open connection was lost."""
+        """Count the loss of an open connection."""
         with self._count:
             self.reconnects += 1
 
     def fail(self, error: FinxSyncError) -> None:
-        """The stream ends with an error, unless it is ending already."""
+        """End the stream with an error, unless it is ending already."""
         was_open = self.state not in (State.NEW, State.CONNECTING)
         if not self.move(State.FAILED, error, unless=OVER):
             return
-        level = logging.ERROR if was_open else logging.INFO  # start() raises it, which is report enough
+        level = logging.ERROR if was_open else logging.INFO  # start() raises the error itself
         logger.log(level, "%s: the stream has ended: %s", self._venue, error)
         if was_open:
             self.write_report(f"the stream has failed: {error}")
 
     def dump(self, why: str) -> str:
-        """The flight recorder's report."""
+        """Return the flight recorder's report."""
         return self._flight.report(
             ("why", why),
             ("state", f"{self.state.value}\n{self._counter.snapshot()}\n{self.reconnects} reconnects"),
@@ -88,7 +88,7 @@ class Status(StateBox):
         )
 
     def write_report(self, why: str) -> None:
-        """Write it to a file, unless nobody wants that."""
+        """Write the report to a file, unless the option `flight_recorder` is False."""
         where = self._options.flight_recorder
         if where is not False:
             self._flight.write(None if where is True else where, self.dump(why), why)

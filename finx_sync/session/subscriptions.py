@@ -1,4 +1,4 @@
-"""What the user wants, and what each open connection has been asked for."""
+"""The subscriptions that the user wants, and those that have been requested on each open connection."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class _Open:
     Attributes:
         key: its credentials.
         send: queues a request on it.
-        carried: what it was asked for.
-        requests: how many requests for subscriptions were made on it.
+        carried: the subscriptions requested on it.
+        requests: the number of subscription requests sent on it.
     """
 
     key: Any
@@ -33,57 +33,60 @@ class _Open:
 
 
 class Subscriptions:
-    """The desired set, sent exactly once on each connection, in the order in which it was asked for.
+    """The desired subscriptions, each requested exactly once on each connection, in the order in which they were added.
 
-    Safe from any thread. The lock is held while messages are queued, which never waits for the network; so a
-    subscription that comes while a connection opens is sent once, neither twice nor never. An endpoint has two
-    connections while one replaces the other: what is wanted later is asked of the newer one, and of the older one
-    should the newer one fail.
+    All methods may be called from any thread. The lock is held while requests are queued, which never waits for the
+    network; so a subscription that is added while a connection opens is requested exactly once. An endpoint has two
+    connections while one replaces the other: new subscriptions are requested on the newer one, and on the older one if
+    the newer one fails.
     """
 
     def __init__(self, codec: Codec) -> None:
         self._codec = codec
-        self._lock = threading.RLock()  # re-entrant for signal handlers
-        # By endpoint, each subscription with its place among all: every step costs the same however many there are.
+        self._lock = threading.RLock()  # re-entrant, for signal handlers
+        # For each endpoint, its subscriptions with their positions in the whole order: every step takes constant time.
         self._desired: dict[str, dict[Subscription, int]] = {}
         self._places = itertools.count()
-        self._open: dict[str, list[_Open]] = {}  # by endpoint, the oldest first
+        self._open: dict[str, list[_Open]] = {}  # for each endpoint, the oldest first
 
     def desired(self, endpoint: str | None = None) -> list[Subscription]:
-        """What is wanted, of one connection or of all."""
+        """Return the subscriptions that are wanted, of one endpoint or of all."""
         with self._lock:
             return list(self._all() if endpoint is None else self._of(endpoint))
 
     def wants(self, subscription: Subscription) -> bool:
-        """Whether it is wanted."""
+        """Return whether a subscription is wanted."""
         with self._lock:
             return subscription in self._of(self._codec.endpoint_of(subscription))
 
     def endpoints(self) -> list[str]:
-        """The names of the connections that the subscriptions need."""
+        """Return the names of the endpoints that the subscriptions need."""
         with self._lock:
             return [
                 endpoint for endpoint, subscriptions in self._desired.items() if subscriptions
-            ]  # an interrupt can leave an empty one
+            ]  # an interrupt can leave an empty dictionary
 
     def carried(self, endpoint: str) -> list[Subscription]:
-        """What is wanted and what the connection that serves an endpoint was asked for: the older one of two."""
+        """Return the wanted subscriptions that were requested on the connection that serves an endpoint.
+
+        While one connection replaces another, this is the older one.
+        """
         with self._lock:
             carried = self._asked(endpoint)
             return [one for one in self._of(endpoint) if one in carried]
 
     def asked(self, endpoint: str) -> list[Subscription]:
-        """What that connection was asked for and may bring, also what is no longer wanted but not taken back."""
+        """Return all subscriptions requested on that connection, wanted or not, that it may still deliver."""
         with self._lock:
             return list(self._asked(endpoint))
 
     def differs(self, endpoint: str) -> bool:
-        """Whether the newest connection of an endpoint was asked for something else than what is wanted of it now."""
+        """Return whether those requested on an endpoint's newest connection differ from those that are wanted now."""
         with self._lock:
             return endpoint in self._open and self._of(endpoint).keys() != self._open[endpoint][-1].carried
 
     def add(self, *subscriptions: Subscription) -> bool:
-        """Want streams; asks for them at once where their connection is open. Returns whether any is new."""
+        """Add subscriptions; request them at once if their connection is open. Return whether any is new."""
         with self._lock:
             new = False
             for one in subscriptions:
@@ -96,7 +99,7 @@ class Subscriptions:
             return new
 
     def remove(self, subscription: Subscription) -> bool:
-        """Remove it, and unsubscribe where the venue has a message for that. Returns whether it was wanted."""
+        """Remove a subscription, and unsubscribe if the venue has a message for that. Return whether it was wanted."""
         with self._lock:
             if not self._drop(subscription):
                 return False
@@ -108,27 +111,27 @@ class Subscriptions:
             return True
 
     def refused(self, subscription: Subscription) -> None:
-        """The server does not grant it: remove it; there is nothing to unsubscribe from."""
+        """Remove a subscription that the server has refused, without unsubscribing."""
         with self._lock:
             self._drop(subscription)
             self._forget(subscription)
 
     def again(self, subscription: Subscription) -> None:
-        """Ask for it once more, if it is still wanted: the server did not take it the first time."""
+        """Request a subscription again, if it is still wanted, because the server did not accept the first request."""
         with self._lock:
-            self._forget(subscription)  # even if it is no longer wanted: it may be wanted later
+            self._forget(subscription)  # even if it is no longer wanted, since it may be added later
             endpoint = self._codec.endpoint_of(subscription)
             if subscription in self._of(endpoint) and endpoint in self._open:
                 self._ask(endpoint, [subscription])
 
     def opened(self, endpoint: str, key: Any, send: Send, carried: Iterable[Subscription] = ()) -> None:
-        """A connection is open: ask for all that is wanted of it, but for what its URL has asked for already."""
+        """Record an open connection, and request its wanted subscriptions except those in its URL (`carried`)."""
         with self._lock:
             self._open.setdefault(endpoint, []).append(_Open(key, send, set(carried)))
             self._ask(endpoint, self._of(endpoint))
 
     def closed(self, endpoint: str, send: Send) -> None:
-        """A connection is gone, and with it what it was asked for; an older one of the same endpoint goes on."""
+        """Forget a closed connection and its subscriptions; an older one of the endpoint may remain in use."""
         with self._lock:
             left = [one for one in self._open.pop(endpoint, ()) if one.send != send]
             if left:
@@ -153,7 +156,7 @@ class Subscriptions:
         return sorted(places, key=places.__getitem__)
 
     def _drop(self, subscription: Subscription) -> bool:
-        """Remove it; returns whether it was wanted."""
+        """Remove a subscription; return whether it was wanted."""
         endpoint = self._codec.endpoint_of(subscription)
         of_endpoint = self._of(endpoint)
         if of_endpoint.pop(subscription, None) is None:
@@ -163,7 +166,7 @@ class Subscriptions:
         return True
 
     def _ask(self, endpoint: str, subscriptions: Iterable[Subscription]) -> None:
-        """Ask for those that are this endpoint's, unless it carries them: some venues cannot take one back."""
+        """Request this endpoint's subscriptions that are not requested yet; some venues cannot unsubscribe."""
         if self._codec.asks_by_url:
             return
         connection = self._open[endpoint][-1]
@@ -176,4 +179,4 @@ class Subscriptions:
         connection.requests += len(requests)
         for request in requests:
             connection.send(request)
-        connection.carried.update(missing)  # last: what an interrupt leaves unsent is sent by the next call
+        connection.carried.update(missing)  # last: the next call sends what an interrupt left unsent

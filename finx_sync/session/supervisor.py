@@ -1,7 +1,7 @@
-"""Keeps one connection alive: connect, serve, wait, connect again. One io thread for each connection.
+"""Keeps one endpoint connected: connect, serve, wait, connect again. There is one io thread for each connection.
 
-A fresh `WebSocketApp` for each attempt, run by one loop: nothing reconnects from inside a callback, so a thousand
-failures leave the stack, the threads and the descriptors as they were.
+One loop runs a new `WebSocketApp` for each attempt. Nothing reconnects from inside a callback, so a thousand failures
+use no more stack, threads or descriptors than one.
 """
 
 from __future__ import annotations
@@ -34,46 +34,46 @@ __all__ = ["Owner", "Supervisor"]
 logger = logging.getLogger("finx_sync")
 
 AUTHENTICATION_GRACE: Final = 1.0
-"""Seconds that a server may take to refuse a key; silence beyond it is consent, since FinX documents no refusal."""
+"""Seconds that a server may take to refuse a key; after that the key counts as accepted (FinX documents no refusal)."""
 CLOSE_GRACE: Final = 0.4
-"""Seconds that a server may take to answer our close frame when the stream stops."""
+"""Seconds that a server may take to answer the close frame when the stream stops."""
 VERDICT_PATIENCE: Final = 1.0
-"""Seconds after a connection's end in which the dispatch thread may come to what the server said about the key."""
+"""Seconds that the dispatch thread may take, after a connection's end, to reach what the server said about the key."""
 
 OURS: Final = frozenset({"reconnect", "rotation", "suspend"})
-"""Why a connection is given up that nothing is wrong with."""
+"""The reasons to close a connection that is not at fault."""
 
 
 class Owner(Protocol):
-    """Learns what becomes of connections, and decides what follows. Called on the io threads; must not block."""
+    """Is notified about connections, and decides what follows. Called on the io threads; its methods must not block."""
 
     def opened(self, connection: Connection, key: Any) -> None:
-        """A connection is open, with these credentials; the payloads that follow are its own."""
+        """Take the report that a connection is open, with these credentials; its payloads follow."""
 
     def closed(self, connection: Connection, covered_until: float, reason: GapReason) -> None:
-        """That connection has ended; no payload follows, and all up to `covered_until` (UNIX seconds) came."""
+        """Take the report that a connection has ended; everything up to `covered_until` (UNIX seconds) was received."""
 
     def confirmed(self, supervisor: Supervisor) -> None:
-        """The server took the key, or did not refuse it in time."""
+        """Take the report that the server accepted the key, or did not refuse it in time."""
 
     def is_being_replaced(self, supervisor: Supervisor) -> bool:
-        """Whether another connection is to replace this one's."""
+        """Return whether another connection is to replace this one's."""
 
     def ended(self, supervisor: Supervisor, error: FinxSyncError, *, may_retry: bool, was_being_replaced: bool) -> bool:
-        """An attempt has ended, or an open connection; returns whether another attempt follows."""
+        """Take the report that an attempt or an open connection has ended; return whether to make another attempt."""
 
     def lost(self, error: FinxSyncError, *, was_open: bool) -> None:
-        """An open connection ended, or an attempt to reopen it failed; the next attempt follows."""
+        """Take the report that an open connection or an attempt to reopen it failed; another attempt follows."""
 
     def overflowed(self, *, on_io_thread: bool) -> None:
-        """More messages wait than may, and the rule is to end the stream."""
+        """Take the report that too many messages wait; the overflow rule is to end the stream."""
 
     def fail(self, error: FinxSyncError) -> None:
-        """No further attempt follows."""
+        """Make no further attempt, and end the stream with an error."""
 
 
 class _Sender:
-    """Sends requests on one connection, from any thread. Keeps no connection open that nobody else does."""
+    """Sends requests on one connection, from any thread. It holds only a weak reference to the `WebSocketApp`."""
 
     def __init__(self, app: WebSocketApp, connection: Connection, queue: EventQueue | None) -> None:
         self._app = weakref.ref(app)
@@ -81,36 +81,36 @@ class _Sender:
         self._queue = queue
 
     def __call__(self, request: Request) -> None:
-        if self._queue is not None:  # whoever reads the answer has to know of the request by then
+        if self._queue is not None:  # before sending, so that the event comes before the answer
             self._queue.emit(RequestSent, self._connection, request)
         if (app := self._app()) is not None:
             app.try_send(request.text)
 
 
 class _Token:
-    """Identifies a supervisor, and leads to nothing."""
+    """Identifies a supervisor without a reference to it."""
 
     __slots__ = ("__weakref__",)
 
 
 class Supervisor:
-    """The connections of one endpoint, one after the other. All methods up to `reconnect` are for any thread.
+    """Runs the connections of one endpoint, one after the other. Public methods may be called from any thread.
 
     Args:
-        endpoint: its name.
-        codec: what to say.
-        account: where, and with which key.
-        options: how.
-        subscriptions: what to ask for.
-        queue: where the payloads go.
-        owner: learns what becomes of connections.
-        clock: times.
+        endpoint: the endpoint's name.
+        codec: the venue's codec.
+        account: the account, which has the key.
+        options: the stream's options.
+        subscriptions: the subscriptions to request.
+        queue: receives the payloads.
+        owner: is notified about the connections.
+        clock: the clock of the run.
         flight: the flight recorder.
         patient: whether a failure before the first open is retried.
-        notes_requests: whether requests are events too, since the answers mean nothing without them.
+        notes_requests: whether requests are events too, for venues whose answers mean nothing without them.
 
     Attributes:
-        connection: the open one; None while there is none. Written by the io thread.
+        connection: the open connection; None while there is none. Written by the io thread.
         token: the `owner` of its connections.
     """
 
@@ -143,7 +143,7 @@ class Supervisor:
         self._flight = flight
         self._patient = patient
         self._notes_requests = notes_requests
-        self._lock = threading.Lock()  # guards what a stop or a verdict changes just when an attempt begins or ends
+        self._lock = threading.Lock()  # guards against a stop or a verdict just as an attempt begins or ends
         self._app: WebSocketApp | None = None
         self._ask: _Sender | None = None  # of the present connection
         self._liveness = Liveness(queue)
@@ -153,7 +153,7 @@ class Supervisor:
         self._heard = threading.Event()  # ends the wait for the server's verdict on it
         self._refusal: FinxSyncError | None = None
         self._error: FinxSyncError | None = None
-        self._carried: list[Subscription] = []  # what the URL asks for
+        self._carried: list[Subscription] = []  # those that the URL names
         self._gap_reason: GapReason | None = None
         self._hurry = threading.Event()  # ends a wait between attempts
         self._reflex = codec.reflex
@@ -164,7 +164,7 @@ class Supervisor:
         self._thread.start()
 
     def stop(self) -> None:
-        """Make the io thread end, whatever it is doing. Returns at once."""
+        """Tell the io thread to end, whatever it is doing. Return at once."""
         with self._lock:
             self._stopping.set()
             self._nudge.set()
@@ -175,35 +175,35 @@ class Supervisor:
             app.close(timeout=CLOSE_GRACE, wait=False)
 
     def take_over(self) -> None:
-        """It serves the endpoint from now on: when its connection ends, it comes back."""
+        """Serve the endpoint from now on, which means to reconnect when the connection ends."""
         self._patient = True
 
     def give_up(self) -> None:
-        """Stop, since another serves the endpoint: a connection that opens all the same is superfluous.
+        """Stop, because another supervisor serves the endpoint. Return at once.
 
-        Returns at once.
+        If a connection is just being opened, it is marked as given up.
         """
         self._given_up.set()
         if (connection := self.connection) is not None:
             connection.is_given_up = True
         if (ask := self._ask) is not None:
-            self._subscriptions.closed(self.endpoint, ask)  # nothing more is asked of it
+            self._subscriptions.closed(self.endpoint, ask)  # nothing more is requested on it
         self.stop()
 
     def join(self, timeout: float) -> bool:
-        """Wait for the io thread's end; cuts the connection if it does not come. Returns whether it came."""
+        """Wait at most `timeout` seconds for the io thread to end; return whether it has."""
         if self._thread.ident is not None:
             self._thread.join(timeout)
         return not self._thread.is_alive()
 
     @property
     def is_alive(self) -> bool:
-        """Whether the io thread runs."""
+        """Whether the io thread is running."""
         return self._thread.is_alive()
 
     @property
     def answers_probes(self) -> bool:
-        """Whether this server has ever answered a keep-alive: only then does its silence convict it."""
+        """Whether this server has ever answered a probe; only then is a missing answer a sign of a dead feed."""
         return self._liveness.answers_probes
 
     @answers_probes.setter
@@ -212,12 +212,12 @@ class Supervisor:
 
     @property
     def confirmed(self) -> bool:
-        """Whether the present connection is open and its key taken."""
+        """Whether the present connection is open and its key accepted."""
         connection = self.connection
         return connection is not None and connection.is_confirmed
 
     def confirm(self) -> None:
-        """The server took the key, or has had its time to refuse it."""
+        """Mark the present connection as confirmed: its key was accepted, or the time to refuse it has passed."""
         with self._lock:
             connection = self.connection
             if connection is None or connection.is_confirmed or self._refusal is not None:
@@ -226,24 +226,24 @@ class Supervisor:
         self._owner.confirmed(self)
 
     def refuse(self, error: FinxSyncError) -> None:
-        """The server refused the key on this connection: close it and do not come back."""
+        """Close the connection and do not reconnect, because the server refused the key."""
         self._refusal = self._refusal or error
         app = self._app
         if app is not None:
             app.close(timeout=CLOSE_GRACE, wait=False)
 
     def reconnect(self, error: FinxSyncError, reason: GapReason) -> None:
-        """Give the present connection, attempt or wait up, and connect anew at once."""
+        """Abandon the present connection, attempt or wait, and connect again at once."""
         with self._lock:
             app = self._app
-            # The server may have hung up already when it is read that it wants this: see `_hear_verdict`.
+            # The server's request to reconnect may be read only after it has hung up: see `_hear_verdict`.
             if app is not None or (self.connection is not None and reason == "server"):
                 self._error, self._gap_reason = error, reason
         if app is not None:
             app.close(timeout=CLOSE_GRACE, wait=False)
         self._hurry.set()
 
-    # The io thread.
+    # The io thread
 
     def _run(self) -> None:
         try:
@@ -261,7 +261,7 @@ class Supervisor:
                 error = self._attempt()
                 if self._stopping.is_set():
                     return
-                # A first attempt that was given up because the user asked for a new connection has not failed.
+                # A first attempt that was abandoned because the user wanted a new connection has not failed.
                 may_retry = self._patient or self._gap_reason in OURS
                 if not self._owner.ended(self, error, may_retry=may_retry, was_being_replaced=self._was_being_replaced):
                     return
@@ -280,7 +280,10 @@ class Supervisor:
                     self._hurry.clear()
 
     def _delay(self, failures: int, error: FinxSyncError) -> float:
-        """Seconds to wait before the next attempt: none where it is ours to choose, never less than the server asks."""
+        """Return the seconds to wait before the next attempt: 0 if this side closed the connection on purpose.
+
+        Otherwise it is at least what the server asked for.
+        """
         if self._gap_reason in OURS:
             return 0.0
         return max(self._options.reconnect.delay(failures, random.random), retry_after(error, self._clock.wall()))
@@ -291,7 +294,7 @@ class Supervisor:
         return time.monotonic() - self._liveness.opened_at >= self._options.reconnect.healthy_after
 
     def _attempt(self) -> FinxSyncError:
-        """Connect and serve until the end; returns why it ended."""
+        """Connect and serve until the connection ends; return the reason."""
         self._error = self._refusal = self._gap_reason = self._ask = None
         self._was_being_replaced = False
         self._liveness.reset()
@@ -316,19 +319,22 @@ class Supervisor:
                 self._app = None
                 ask, self._ask = self._ask, None
             self._hear_verdict()
-        self._was_being_replaced = self._owner.is_being_replaced(self)  # before anyone learns of this end
+        self._was_being_replaced = self._owner.is_being_replaced(
+            self
+        )  # before this end is reported, which may settle it
         asked = (subscription.name for subscription in self._carried)
         why = self._refusal or judged(self._error or ConnectionLostError("the connection ended"), asked)
         self._report_closed(why, self._queue.holds(app))
-        # Only now: what another connection of the line is asked for instead must not come before the news of this end.
+        # Only now, so that requests on the endpoint's other connection come after the report of this end.
         if ask is not None:
             self._subscriptions.closed(self.endpoint, ask)
         return why
 
     def _hear_verdict(self) -> None:
-        """A server that refuses something may hang up at once: let the dispatch thread read what it said before.
+        """Let the dispatch thread handle what the server said before it hung up, since that may be a refusal.
 
-        It may refuse a key, but also say that there were too many requests: then its close code refuses no key.
+        The server may have refused a key. It may also have reported too many requests; then a close code that looks
+        like a refused key is none.
         """
         if self._refusal is not None or self._liveness.last_data_at is None:
             return
@@ -337,7 +343,7 @@ class Supervisor:
         with self._lock:
             if self._stopping.is_set():
                 return
-            heard = self._heard = threading.Event()  # a new one: an earlier one may be set late
+            heard = self._heard = threading.Event()  # a new one, since an earlier one may be set late
         self._queue.emit(Reached, heard)
         heard.wait(VERDICT_PATIENCE)
 
@@ -366,14 +372,14 @@ class Supervisor:
         )
 
     def _open(self, app: WebSocketApp, key: Any) -> None:
-        """The websocket is open. A codec that raises now would leave a connection that nobody has asked anything of."""
+        """Set up the open websocket; end the stream if the codec raises, since nothing would be requested on it."""
         try:
             self._opened(app, key)
-        except Exception as error:  # noqa: BLE001  # whatever a venue's author has overlooked
+        except Exception as error:  # noqa: BLE001  # any defect of a venue's codec
             venue = self._codec.venue
             defect = InternalError(
                 f"the codec of {venue} raised {type(error).__name__} while the connection was opened ({error}); "
-                "please report it to whoever wrote the venue"
+                "please report it to the author of the venue"
             )
             defect.__cause__ = error
             self._owner.fail(defect)
@@ -402,7 +408,7 @@ class Supervisor:
             self.confirm()
 
     def _probe(self, app: WebSocketApp, text: str | None) -> None:
-        """Prove that the subscriptions have been read; then distinguish a quiet feed from a dead one."""
+        """Send a probe, whose answer shows that the subscriptions have been read; then watch for a dead feed."""
         if text is not None:
             app.try_send(text)
             patience, grace = self._options.stale_after or PROBE_AFTER, self._options.ping_timeout
@@ -410,14 +416,14 @@ class Supervisor:
                 self._liveness.probe_when_quiet(app, text, patience, grace, self._feed_died)
 
     def _feed_died(self) -> None:
-        self.reconnect(PeerTimeoutError("the server answers no keep-alive: its feed is dead"), "stale")
+        self.reconnect(PeerTimeoutError("the server does not answer keep-alives: its feed is dead"), "stale")
 
     def _received(self, app: WebSocketApp, payloads: list[bytes]) -> None:
         arrived = self._liveness.last_data_at = time.monotonic()
         if self._reflex is not None:
             for text in self._reflex(payloads):
                 app.try_send(text)
-        if self._carried and not self.confirmed:  # what the URL asked for is granted
+        if self._carried and not self.confirmed:  # data means that the server granted what the URL names
             self.confirm()
         assert self.connection is not None
         batch = Batch(payloads, arrived + self._clock.offset, arrived, self.connection)
@@ -426,7 +432,7 @@ class Supervisor:
         self._flight.frames(arrived, payloads)
 
     def _received_binary(self, app: WebSocketApp, data: bytes) -> None:
-        """No venue sends binary messages; JSON is JSON all the same, and what is none is reported as such."""
+        """Take a binary message, which no venue sends: JSON is read as usual, anything else becomes an error."""
         try:
             data.decode("utf-8")
         except UnicodeDecodeError:

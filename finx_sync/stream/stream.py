@@ -18,13 +18,16 @@ from finx_sync.pipeline.handlers import Handlers, check_handler
 from finx_sync.pipeline.health import StaleLimits
 from finx_sync.pipeline.iterator import M, OpenIterators
 from finx_sync.pipeline.latest import LastTable, LastValues
+from finx_sync.pipeline.output import Outlet
 from finx_sync.pipeline.sinks import Sinks
+from finx_sync.relay.source import reading_from
 from finx_sync.session.options import Options, StreamOptions, takes_options
 from finx_sync.session.parts import SessionParts
 from finx_sync.session.subscriptions import Subscriptions
 from finx_sync.state import State, StateChange
 from finx_sync.stream.checks import checked_limit, names_of_handler
 from finx_sync.stream.lifecycle import Lifecycle
+from finx_sync.stream.relaying import StreamUpstream
 from finx_sync.stream.stats import Stats, handler_stats
 from finx_sync.venues.base import Codec, Subscription, VenueState
 
@@ -65,6 +68,7 @@ class Stream(Lifecycle[M]):
         self._account = account
         self._options = Options(**options)
         check_secrecy(account.base_url, account.key, allow_insecure=self._options.allow_insecure)
+        self._connections = None if account.feed is None else reading_from(account.feed, codec.venue)
         self._handlers = Handlers()
         self._subscriptions = Subscriptions(codec)
         self._stale_limits = StaleLimits(self._options.stale_after)
@@ -77,13 +81,14 @@ class Stream(Lifecycle[M]):
         self._init_lifecycle()
         self._iterators = OpenIterators()
         self._sinks = Sinks()
+        self._outlet = Outlet()
         self._recording = None
         forks.watch(self, Stream._forked)
 
     # The embedded sandbox runs as long as a stream uses it.
 
     def _before_start(self) -> None:
-        if self._account.base_url is None:
+        if self._account.base_url is None and self._account.feed is None:
             self._codec.go_to(self._lease.begin())
 
     def _after_end(self) -> None:
@@ -117,7 +122,13 @@ class Stream(Lifecycle[M]):
             self._venue_changes,
             self._history() if live and self._options.backfill else None,
             self._sinks,
+            self._outlet,
+            connections=self._connections,
         )
+
+    def _upstream(self) -> StreamUpstream:
+        """Return what a relay needs of this stream."""
+        return StreamUpstream(self, self._codec, self._outlet)
 
     def _history(self) -> History | None:
         """Return the history that gaps are filled from; None if the venue has no history."""

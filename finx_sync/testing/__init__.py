@@ -7,9 +7,9 @@
         finx_stream.take(5, timeout=10)
 
 `FaultProxy` runs between any client and any server; `faults` lists what it can do, and `script` plays faults at set
-times. The fixtures are in `plugin`, which pytest finds automatically. A byte passes through `proxy` (accepts, gives
-orders), `link` (the sockets; one thread for each connection), `editor` (frames) and `shaper` (times). The proxy reads
-frames with code of its own: if it shared the client's, a mistake there could cancel itself out.
+times. The fixtures are in `plugin`, which pytest finds automatically. A byte passes through `proxy` (accepts
+connections, gives orders), `link` (the sockets; one thread per connection), `editor` (frames) and `shaper` (times).
+The proxy reads frames with its own code: if it shared the client's, a mistake there could cancel itself out.
 """
 
 from finx_sync.testing.faults import (

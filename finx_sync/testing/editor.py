@@ -1,4 +1,4 @@
-"""Just enough of RFC 6455 and HTTP to damage them on purpose. No I/O, no clock.
+"""Just enough of RFC 6455 and HTTP to damage messages on purpose. No I/O, no clock.
 
 It shares no code with the client's own frame reader or the sandbox, so that a mistake there cannot cancel itself out.
 A `Conversation` reads both directions of one connection. What is not a websocket passes through unchanged.
@@ -100,7 +100,7 @@ class FrameEditor:
         return rest
 
     def feed(self, data: bytes) -> bytes:
-        """Take bytes, and return those that pass on. Bytes of an incomplete header wait for the rest."""
+        """Take bytes, and return those that may pass. Bytes of an incomplete header wait for the rest."""
         if self.has_ended:
             return b""
         buffer = self._buffer
@@ -204,7 +204,7 @@ def damage_header(frame: WholeFrame, random: Random) -> tuple[bytes, str] | None
 
 
 def damage_utf8(frame: WholeFrame, random: Random) -> tuple[bytes, str] | None:
-    """Put a byte into a text that never occurs in UTF-8."""
+    """Put a byte that never occurs in UTF-8 into a text."""
     length = len(frame.raw) - frame.head
     if not frame.is_whole_text or not length:
         return None
@@ -289,7 +289,7 @@ class Conversation:
 
     Attributes:
         up, down: the frames to the server, and to the client.
-        has_request: whether the head of an HTTP request has come.
+        has_request: whether the head of an HTTP request has been received.
         is_websocket: whether the server has agreed to a websocket.
     """
 
@@ -343,7 +343,7 @@ class Conversation:
         return head + end + rest
 
     def close(self, frame: bytes) -> bytes:
-        """End with a close frame to the client; returns what it gets now, the rest comes with `from_server`."""
+        """End with a close frame to the client; returns what can be sent now, `from_server` returns the rest."""
         self.down.end_with(frame)
         return self.down.feed(b"") if self.is_websocket else b""
 

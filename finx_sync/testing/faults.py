@@ -1,4 +1,4 @@
-"""What a `FaultProxy` can do to a connection: values that are checked when made, with the code that makes them as repr.
+"""The faults of a `FaultProxy`: values that are checked when made, and whose repr is the code that makes them.
 
 Faults of an open connection work at once; faults of the handshake wait for the next handshake. Those marked *frames*
 need to see the websocket: over plain TCP, or over TLS that the proxy terminates itself.
@@ -206,7 +206,7 @@ class Close(Fault):
 
 @dataclass(frozen=True)
 class SwallowHandshake(Fault):
-    """Accept the connection and what the client sends, and never answer; nothing of it reaches the server."""
+    """Accept the connection and what the client sends, and never answer; nothing reaches the server."""
 
     at_handshake = True
 

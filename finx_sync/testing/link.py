@@ -61,9 +61,9 @@ class LinkRoute:
         family, address: the target's.
         name: the target's host name, to check its certificate.
         host: what its clients write into the `Host` header.
-        server_context: for TLS with clients; None passes on what comes.
-        upstream_context: for TLS with the target; None for none.
-        opaque: whether what comes is TLS, and passed on unread.
+        server_context: for TLS with clients; None passes bytes on unchanged.
+        upstream_context: for TLS with the target; None for plain TCP, or for TLS that is passed on.
+        opaque: whether the bytes are TLS that is passed on without being read.
     """
 
     family: socket.AddressFamily
@@ -77,7 +77,7 @@ class LinkRoute:
 
 @dataclass(frozen=True)
 class Order:
-    """What a link is ordered to do.
+    """An order to a link.
 
     Attributes:
         fault: the fault to apply; None cancels all lasting faults.
@@ -106,7 +106,7 @@ class _End:
         self.events = 0
 
     def receive(self) -> bytes | None:
-        """Receive what is there; b"" at the end of the stream, None for nothing yet."""
+        """Receive the available bytes; b"" at the end of the stream, None if there are none yet."""
         try:
             return self.sock.recv(CHUNK)
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
@@ -144,8 +144,8 @@ class _End:
 class Link:
     """Carries one client's connection to the target.
 
-    `order`, `stop` and `join` are for any thread, and so is reading `is_websocket`, `to_client` and `to_server`. Only
-    the link's thread writes those three, each in a single assignment. Everything else is for the link's thread alone.
+    Any thread may call `order`, `stop` and `join`, and read `is_websocket`, `to_client` and `to_server`. Only the
+    link's thread writes those three, each in a single assignment. Everything else is for the link's thread alone.
 
     Args:
         number: unique within the proxy, from 1.
@@ -191,8 +191,8 @@ class Link:
 
     def order(self, order: Order) -> None:
         """Have an order carried out at once."""
-        # First the order, then the wake-up: the thread reads the wake-ups away before it empties the queue, so it
-        # cannot go to sleep on an order.
+        # First the order, then the wake-up: the thread discards the wake-ups before it empties the queue, so it
+        # cannot go to sleep while an order is waiting.
         self._orders.put(order)
         self._wake()
 
@@ -212,7 +212,7 @@ class Link:
         return self._talk.is_websocket
 
     def _wake(self) -> None:
-        # A full pipe wakes the thread, too, and a closed one means that the link has ended.
+        # A full pipe wakes the thread as well, and a closed one means that the link has ended.
         with contextlib.suppress(OSError):
             self._wake_writer.send(b"!")
 

@@ -65,7 +65,7 @@ class ProxiedConnection:
 
 
 class Injection:
-    """The effects of one `FaultProxy.inject` or `arm`. For any thread."""
+    """The effects of one `FaultProxy.inject` or `arm`. May be used from any thread."""
 
     def __init__(self) -> None:
         self._condition = threading.Condition()
@@ -114,8 +114,8 @@ class FaultProxy:
             proxy.arm(Answer(503), times=3)            # the next three handshakes
             proxy.play([Step(1.0, (Cut(),))])          # following a script
 
-    Every method may be called from any thread. One thread accepts connections, and each connection has a thread of its
-    own; `stop` ends them all.
+    Every method may be called from any thread. One thread accepts connections, and each connection has its own
+    thread; `stop` ends them all.
 
     In front of a TLS server it either passes TLS on, and then only faults of bytes are possible (`Fault.needs_frames`
     is False), or terminates it with a certificate that the client trusts (`server_context`), and then sees the frames.
@@ -172,7 +172,7 @@ class FaultProxy:
         """Show both addresses."""
         return f"<FaultProxy {self._host}:{self._port} to {self._target[0]}:{self._target[1]}>"
 
-    # Life
+    # Start and stop
 
     def start(self) -> FaultProxy:
         """Start listening; clients can connect when this returns.
@@ -184,7 +184,7 @@ class FaultProxy:
         route = self._route()
         with self._changed:
             if self._thread is not None:
-                raise UsageError("the proxy runs already")
+                raise UsageError("the proxy is already running")
             listener = self._listen()
             self._port = listener.getsockname()[1]
             waiting, self._waker = socket.socketpair()
@@ -258,10 +258,10 @@ class FaultProxy:
     def inject(self, *faults: Fault) -> Injection:
         """Apply faults now, to all open connections; faults of the handshake apply to the next connection.
 
-        The latter are armed first, so ``inject(Answer(503), Cut())`` cuts, and answers 503 when the client returns.
+        The latter are armed first, so ``inject(Answer(503), Cut())`` cuts, and answers 503 to the next handshake.
 
         Returns:
-            Its effects, now and later. If no connection is open, faults of open connections have none.
+            The effects, now and later. If no connection is open, faults of open connections have none.
 
         Raises:
             InvalidInputError: no fault is given, or something that is not a fault.
@@ -286,15 +286,15 @@ class FaultProxy:
     def arm(self, *faults: Fault, times: int | None = 1) -> Injection:
         """Make the next connections begin with these faults, each connection with all of them.
 
-        What is armed first is used first. A `Close` follows right after the handshake; a `Corrupt` damages the first
-        suitable frame.
+        Faults that were armed first are used first. A `Close` follows right after the handshake; a `Corrupt`
+        damages the first suitable frame.
 
         Args:
             faults: of the handshake, of open connections, or both.
             times: how many connections; None for all until `clear`.
 
         Returns:
-            Its effects, now and later.
+            The effects, now and later.
 
         Raises:
             InvalidInputError, UsageError: as `inject`.
@@ -308,7 +308,7 @@ class FaultProxy:
         return injection
 
     def clear(self) -> None:
-        """Cancel what is armed, and every lasting fault; what black holes held arrives now."""
+        """Cancel all armed and lasting faults; bytes that black holes held arrive now."""
         order = Order(None, Random(0), lambda note: None)
         with self._changed:
             self._armed.clear()
@@ -317,7 +317,7 @@ class FaultProxy:
             link.order(order)
 
     def play(self, script: Sequence[Step]) -> Performance:
-        """Play a script from now on: inject each step at its time, on a thread of its own.
+        """Play a script from now on: inject each step at its time, on its own thread.
 
         Raises:
             InvalidInputError, UsageError: a step cannot be injected, as `inject`; then nothing is played.
@@ -371,7 +371,7 @@ class FaultProxy:
             raise UsageError(f"{blind[0]} needs to see inside TLS; give the proxy a certificate, as server_context")
 
     def _order(self, fault: Fault, connection: int, injection: Injection) -> Order:
-        """The caller holds the lock."""
+        """Create an order. The caller holds the lock."""
         self._orders += 1
         # A string as seed gives the same numbers on every system.
         random = Random(f"{self._seed} {self._orders}")
@@ -454,7 +454,7 @@ class FaultProxy:
 
 
 def _parse_target(target: str | tuple[str, int]) -> tuple[str, tuple[str, int], str]:
-    """Scheme, address and path."""
+    """Return the scheme, the address and the path."""
     if not isinstance(target, str):
         host, port = target
         return "tcp", (host, port), ""

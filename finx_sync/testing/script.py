@@ -1,4 +1,4 @@
-"""What goes wrong, and when: scripts, written by hand or drawn from a seed, and the thread that plays them."""
+"""Scripts of faults and their times, written by hand or drawn from a seed, and the thread that plays them."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ SPREAD: Final = 0.25
 
 @dataclass(frozen=True)
 class Step:
-    """One moment of a script.
+    """One step of a script.
 
     Attributes:
         at: seconds after the start.
@@ -106,7 +106,7 @@ def random_script(
 
 
 class Performance:
-    """A script that is being played, on a thread of its own. Made by `FaultProxy.play`.
+    """A script that is being played, on its own thread; made by `FaultProxy.play`.
 
     Args:
         script: the steps; they are sorted by their times.
@@ -128,7 +128,7 @@ class Performance:
             self._inject(step)
 
     def wait(self, timeout: float) -> bool:
-        """Wait until the last step has been injected or `stop` was called; returns whether that is so.
+        """Wait until the last step has been injected or `stop` was called; returns False if the timeout came first.
 
         Args:
             timeout: seconds.

@@ -1,6 +1,6 @@
 """One direction of a proxied connection: takes bytes, and returns the pieces that may leave. No I/O, no clock.
 
-The order of bytes never changes. What is held counts towards a limit, above which the source is not read and TCP makes
+The order of bytes never changes. Held bytes count towards a limit, above which the source is not read and TCP makes
 it wait, as behind a real black hole.
 """
 
@@ -35,11 +35,11 @@ class TrafficShaper:
     # Shaping
 
     def hold(self, until: float) -> None:
-        """Send nothing before `until`; infinity means for ever."""
+        """Send nothing before `until`; infinity means until `clear`."""
         self._held_until = until
 
     def delay(self, seconds: float, until: float) -> None:
-        """Send what comes in before `until` `seconds` later."""
+        """Send bytes that arrive before `until` with a delay of `seconds`."""
         self._delay, self._delayed_until = seconds, until
 
     def throttle(self, rate: float, until: float) -> None:
@@ -60,7 +60,7 @@ class TrafficShaper:
     # Bytes
 
     def put(self, data: bytes, now: float) -> None:
-        """Take bytes, which came at `now`."""
+        """Take bytes that arrived at `now`."""
         if not data:
             return
         due = now + self._delay if now < self._delayed_until else now
@@ -98,7 +98,7 @@ class TrafficShaper:
         self._size = 0
 
     def next_at(self, now: float) -> float | None:
-        """When the next bytes may leave: a time in the past means now, and None not before something else happens."""
+        """When the next bytes may leave: a time in the past means now; None means not until something else happens."""
         if not self._queue:
             return None
         when = max(self._queue[0][0], self._ready_at, self._held_until)

@@ -49,7 +49,7 @@ class Venue:
         listen: has a function called with everything that the stream receives.
         credentials: the stream's arguments that are credentials, each with the environment variable that holds it, or
             "" where the stream reads its own; the key first, the secret second.
-        sandbox: makes the venue's half of the sandbox; None where there is none. It imports that half only when it is
+        sandbox: creates the venue's part of the sandbox; None if there is none. It imports that part only when it is
             called, since the sandbox is an extra.
         service: makes what `StreamManager` needs to speak to this venue; None where a stream class of its own is all.
     """

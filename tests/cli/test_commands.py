@@ -11,10 +11,11 @@ import subprocess
 import sys
 
 import pytest
+from websockets.sync.server import ServerConnection
 
 from finx_sync.cli.main import main
 from finx_sync.sandbox import Sandbox
-from tests.scripted import ScriptedServer
+from tests.scripted import ScriptedServer, text
 
 COMMAND = [sys.executable, "-W", "error", "-m", "finx_sync"]
 
@@ -165,6 +166,24 @@ def test_a_failure_while_streaming_ends_the_command(capsys: pytest.CaptureFixtur
     with ScriptedServer(lambda connection: connection.close(1008, "key expired")) as server:
         assert main(["stream", "BTC-PERPETUAL", "--api-key", "sandbox-key", "--url", server.url]) == 3
     assert "key expired" in capsys.readouterr().err
+
+
+def test_messages_that_cannot_be_read_are_reported_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+    """A wrong server, or a changed protocol, would look like a quiet market until Ctrl+C."""
+
+    def script(connection: ServerConnection) -> None:
+        for _ in range(3):
+            connection.send('{"redis_key": "BTC-PERPETUAL"')
+        connection.send(text(instrument_name="BTC-PERPETUAL"))
+        for _ in connection:
+            pass
+
+    with ScriptedServer(script) as server:
+        code = main(["stream", "BTC-PERPETUAL", "--count", "1", "--api-key", "sandbox-key", "--url", server.url])
+    out, err = capsys.readouterr()
+    assert code == 1
+    assert json.loads(out)["instrument_name"] == "BTC-PERPETUAL"
+    assert err.count("the message begins") == 1, "one of three: the first"
 
 
 def test_a_closed_pipe_ends_quietly(sandbox: Sandbox) -> None:

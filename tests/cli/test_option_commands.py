@@ -77,10 +77,10 @@ def test_grid(capsys: pytest.CaptureFixture[str], via: str) -> None:
         (["chain", "BTC", "--plot", "smile.xyz"], "cannot draw to smile.xyz"),
         (["greeks", "100", "95", "30", "--price", "200"], "no volatility gives the price 200.0"),
         (["quote", "BTC:USD", "--until", "2022-08-05"], "--at, where it begins"),
-        (["quote", "BTC:USD", "--at", "noon"], "'noon' is no moment"),
+        (["quote", "BTC:USD", "--at", "noon"], "'noon' is not a point in time"),
         (["grid", "calculate_greeks", "k"], "'k' is no parameter"),
         (["grid", "calculate_greeks", "k=100"], "missing"),
-        (["contracts", "--as-of", "june"], "no date"),
+        (["contracts", "--as-of", "june"], "not a date"),
     ],
 )
 def test_bad_input(capsys: pytest.CaptureFixture[str], arguments: list[str], words: str) -> None:

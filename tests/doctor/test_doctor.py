@@ -86,6 +86,20 @@ def test_all_is_well_at_every_venue(name: str) -> None:
     assert {one.step: one.verdict for one in found}["tick"] == "ok"
 
 
+def test_messages_that_cannot_be_read_are_named() -> None:
+    """The step would only report silence, and send the user to check the names."""
+
+    def script(connection: ServerConnection) -> None:
+        for _ in connection:
+            connection.send('{"instrument": ')
+
+    with ScriptedServer(script) as server:
+        failed = diagnosis(server.url)["tick"]
+    assert "messages that cannot be read" in failed.text
+    assert "{'instrument'" in failed.text or '{"instrument' in failed.text
+    assert "report the message" in failed.remedy
+
+
 # Each step with its fault. A case opens what it needs on a stack, and returns the URL and the options.
 
 Case = Callable[[ExitStack, pytest.MonkeyPatch], tuple[str, dict[str, Any]]]

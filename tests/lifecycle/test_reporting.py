@@ -98,7 +98,8 @@ def test_a_filter_that_raises_disturbs_no_thread(capsys: pytest.CaptureFixture[s
     finally:
         log.logger.removeFilter(bug)
     assert (
-        capsys.readouterr().err == "finx_sync: a handler or filter of the log raised ValueError; the stream goes on\n"
+        capsys.readouterr().err
+        == "finx_sync: a logging handler or filter raised ValueError; fix it; the stream goes on\n"
     )
 
 

@@ -1,4 +1,4 @@
-"""Damaged recordings: what is sound is read, and what is not is reported; never less than the truth in silence."""
+"""Damaged recordings: undamaged parts are read, and every loss is reported."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ from finx_sync.stream import Stream
 from tests.recorder.venues import SUBSCRIBED, player, raw, record_all
 
 V1: Final = Path(__file__).parent / "data"
-"""A recording of FinX in three files, as version 1 wrote it: two replacements and a lost connection."""
+"""A recording of FinX in three files, written by version 1: two replacements and a lost connection."""
 REASON: Final = "damaged recording"
 CLOCK: Final = 0.01
-"""Seconds by which the messages of two connections may be recorded in another order than that of their times."""
+"""Seconds by which the times of consecutive records of two connections may be out of order."""
 
 
 class Sound:
-    """An undamaged recording, and what it gives. Not a dataclass: its files would be shown with every failure.
+    """An undamaged recording and its messages. It is not a dataclass, whose repr would print its files at a failure.
 
     Attributes:
-        venue: whose.
+        venue: the venue.
         is_old: whether it is of version 1.
-        files: by name.
+        files: the contents of its files, by name.
         raw: every payload with its time.
-        texts: what a replay hands on, and how often at least: what two connections brought counts once.
+        texts: the messages that a replay delivers, and how often at least; duplicates on two connections count once.
     """
 
     def __init__(self, venue: str, paths: list[Path], *, is_old: bool = False) -> None:
@@ -57,7 +57,7 @@ class Sound:
 
 
 class Played:
-    """A replay, and what its handlers were given."""
+    """A replay, and what its handlers received."""
 
     def __init__(self, venue: str, path: Any) -> None:
         self.stream: Stream = player(venue)
@@ -70,13 +70,13 @@ class Played:
 
     @property
     def damages(self) -> list[Gap]:
-        """The gaps that damage makes."""
+        """The gaps due to damage."""
         return [gap for gap in self.gaps if gap.reason == REASON]
 
 
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Sound]:
-    """A recording of every venue, and one of version 1, in several files of several blocks."""
+    """A recording of every venue and one of version 1, each in several files of several blocks."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(writer, "FLUSH_INTERVAL", 0.05)
         paths = record_all(tmp_path_factory.mktemp("recordings"))
@@ -85,7 +85,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Sound]:
     return found.__getitem__
 
 
-# Wounds
+# Making damage
 
 PLACES: Final = ("first byte", "mark", "lengths", "checksum", "content", "last byte", "between", "connection's end")
 KINDS: Final = ("flip", "cut", "zero", "insert", "remove block", "remove file", "empty file")
@@ -93,7 +93,7 @@ KINDS: Final = ("flip", "cut", "zero", "insert", "remove block", "remove file", 
 
 @dataclass(frozen=True)
 class Wound:
-    """One damage: to which file and block, where in it, what, and a number that decides the rest."""
+    """One damage: the file, the block, the place in it, the kind of damage, and a number that determines the rest."""
 
     file: int
     block: int
@@ -117,7 +117,7 @@ wounds = st.lists(
 
 
 def spans(data: bytes) -> list[tuple[int, int, bool]]:
-    """The blocks of a file: where each begins and ends, and whether a connection's end is in it."""
+    """Return the beginning and end of each block of a file, and whether it contains a connection's end."""
     found = [one for one in blocks(data) if one.records is not None]
     ends = [*(one.offset for one in found), len(data)][1:]
     return [
@@ -164,13 +164,13 @@ def hurt(files: dict[str, bytes], wound: Wound) -> None:
 
 
 def leaves_no_trace(wound: Wound) -> bool:
-    """Whether what is left looks whole, in a recording of version 1: it numbers no blocks, and has no end."""
+    """Return whether a damaged recording of version 1, which has neither block numbers nor an end, looks complete."""
     cut = wound.kind == "cut" and wound.place in ("first byte", "mark", "between")
     return cut or wound.kind in ("remove block", "remove file")
 
 
 def written(files: dict[str, bytes], folder: Path, how: str) -> Any:
-    """Write the files; returns what to replay."""
+    """Write the files; return the path or paths to replay."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, data in files.items():
         (folder / name).write_bytes(data)
@@ -182,16 +182,16 @@ def written(files: dict[str, bytes], folder: Path, how: str) -> Any:
 
 
 def check(truth: Sound, path: Any) -> None:
-    """Nothing is missing that is not in a gap, and nothing that is there is taken for a duplicate."""
+    """Check that every missing message is in a gap, and that no message that is left is taken for a duplicate."""
     try:
         played = Played(truth.venue, path)
     except (InvalidInputError, RecordingError):
-        return  # it says so
+        return  # the damage is reported
     damage, delivered, there = played.replay.damage, Counter(played.texts), raw(path)
     survived = Counter(text for text, *_ in there)
     spans = [(gap.start, gap.end) for gap in played.damages]
-    spans += [(one.start, math.inf) for one in damage if one.at_end]  # what follows the last sound record
-    if truth.is_old and damage:  # it does not say when the recording began
+    spans += [(one.start, math.inf) for one in damage if one.at_end]  # everything after the last readable record
+    if truth.is_old and damage:  # the beginning of the recording may be unknown
         spans += [
             (0.0, one.start) for one in damage[:1] if one.start <= min((at for _, at, _ in there), default=math.inf)
         ]
@@ -201,11 +201,11 @@ def check(truth: Sound, path: Any) -> None:
 
     outside = Counter(text for text, at, _ in there if not is_told(at))
     for text, count in truth.texts.items():
-        assert delivered[text] >= min(count, outside[text]), "a message that is there is not handed on"
+        assert delivered[text] >= min(count, outside[text]), "a message that is left is not delivered"
     lost = Counter(text for text, *_ in truth.raw) - survived
     if not lost:
         return
-    assert damage, "messages are missing, and nothing is said"
+    assert damage, "messages are missing, and nothing is reported"
     told = Counter(text for text, at, _ in truth.raw if is_told(at))
     assert not lost - told, "a message is missing outside of the gaps"
     said = [one for one in damage if one.is_last]
@@ -214,7 +214,7 @@ def check(truth: Sound, path: Any) -> None:
             gap.start <= one.start and (gap.end, gap.missed) == (one.end, one.missed) for gap in played.damages
         ), "a damage makes no gap"
     if None not in (counts := [one.missed for one in said]):
-        assert sum(counts) == sum(lost.values()), "another number is missing than is said"  # type: ignore[arg-type]
+        assert sum(counts) == sum(lost.values()), "the number of missing messages is not the reported one"  # type: ignore[arg-type]
     for gap in played.damages:
         for name in gap.names:
             assert any(
@@ -229,7 +229,7 @@ def check(truth: Sound, path: Any) -> None:
 def test_no_damage_hides_what_is_missing(
     sound: Callable[[str], Sound], venue: str, damage: list[Wound], how: str
 ) -> None:
-    """A replay would give fewer messages than were recorded, and say that all were received."""
+    """A replay would deliver fewer messages than were recorded, and report them as complete."""
     truth = sound(venue)
     files = dict(truth.files)
     for wound in damage:
@@ -245,7 +245,7 @@ def test_no_damage_hides_what_is_missing(
 def test_every_place_in_every_file(
     sound: Callable[[str], Sound], tmp_path: Path, venue: str, place: str, kind: str
 ) -> None:
-    """One kind of place would have been forgotten."""
+    """Damage at some kind of place would not be noticed."""
     truth = sound(venue)
     for number in range(len(truth.files)):
         files, wound = dict(truth.files), Wound(number, number, place, kind, 12345)
@@ -255,11 +255,11 @@ def test_every_place_in_every_file(
         check(truth, written(files, tmp_path / str(number), "file"))
 
 
-# Each way in which it is reported
+# How each kind of damage is reported
 
 
 def played_with(truth: Sound, folder: Path, how: str = "file", **changed: bytes | None) -> Played:
-    """A replay of a recording some of whose files, named without suffix, are others; None for one that is not there."""
+    """Replay a recording with some files, named without suffix, replaced by other contents, or missing (None)."""
     files = dict(truth.files)
     for name, data in changed.items():
         if data is None:
@@ -272,14 +272,14 @@ def played_with(truth: Sound, folder: Path, how: str = "file", **changed: bytes 
 def test_a_flipped_bit_in_the_header_costs_the_first_block_alone(
     sound: Callable[[str], Sound], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The whole recording would be "of nothing"."""
+    """The venue of the whole recording would be unknown."""
     truth = sound("finx")
     whole = truth.files["feed.finxrec"]
     for place in range(0, 82, 9):
         caplog.clear()
         flipped = whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :]
         played = played_with(truth, tmp_path / str(place), feed=flipped)
-        assert played.replay.messages == len(truth.raw)  # there was none in it
+        assert played.replay.messages == len(truth.raw)  # the damaged block had none
         (damage,) = played.replay.damage
         assert (damage.offset, damage.missed, damage.at_end) == (0, 0, False)
         assert len(played.damages) == 1
@@ -288,7 +288,7 @@ def test_a_flipped_bit_in_the_header_costs_the_first_block_alone(
 
 @pytest.mark.parametrize("how", ["file", "folder", "list"])
 def test_a_missing_part_is_damage(sound: Callable[[str], Sound], tmp_path: Path, how: str) -> None:
-    """A replay by file would stop before it, and one by folder would go over it, both in silence."""
+    """A replay by file would silently stop before it, and one by folder would silently skip it."""
     truth = sound("finx")
     played = played_with(truth, tmp_path, how, **{"feed.0002": None})
     (damage,) = played.replay.damage
@@ -301,7 +301,7 @@ def test_a_missing_part_is_damage(sound: Callable[[str], Sound], tmp_path: Path,
 
 
 def test_a_recording_without_its_end_is_damaged(sound: Callable[[str], Sound], tmp_path: Path) -> None:
-    """A recording would look whole that was cut off between two blocks, or has lost its last part."""
+    """A recording that was cut off between two blocks, or that has lost its last part, would look complete."""
     truth = sound("finx")
     name = max(name for name in truth.files if name != "feed.finxrec").removesuffix(".finxrec")
     data = truth.files[f"{name}.finxrec"]
@@ -311,7 +311,7 @@ def test_a_recording_without_its_end_is_damaged(sound: Callable[[str], Sound], t
         (damage,) = played.replay.damage
         assert (damage.at_end, damage.missed) == (True, None)
         assert played.damages
-    alone = Played("finx", tmp_path / "1" / "feed.0001.finxrec")  # asked for by itself, it is whole
+    alone = Played("finx", tmp_path / "1" / "feed.0001.finxrec")  # a part that is read by itself is complete
     assert alone.replay.damage == []
 
 
@@ -325,7 +325,7 @@ def test_what_is_sound_is_played_once(sound: Callable[[str], Sound], tmp_path: P
 
 
 def test_recordings_of_two_venues_are_not_played_as_one(sound: Callable[[str], Sound], tmp_path: Path) -> None:
-    """The messages of one would be taken for those of the other."""
+    """The messages of one venue would be taken for those of the other."""
     other = {f"ime.{name}": data for name, data in sound("ime").files.items()}
     with pytest.raises(RecordingError, match="IME"):
         Played("finx", written({**sound("finx").files, **other}, tmp_path, "folder"))

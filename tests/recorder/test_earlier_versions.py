@@ -1,4 +1,4 @@
-"""A recording made by an earlier version of the library: what its handlers saw then is what they see now."""
+"""A recording made by an earlier version of the library: handlers receive the same as they did then."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ DATA = Path(__file__).with_name("earlier")
 
 
 def shown(item: Any) -> list[Any]:
-    """What a handler was given, as the data beside the recording has it."""
+    """Return what a handler received, in the form of the data that is stored with the recording."""
     if isinstance(item, Gap):
         return ["gap", item.start, item.end, list(item.names), item.reason]
     if isinstance(item, StateChange):
@@ -21,7 +21,7 @@ def shown(item: Any) -> list[Any]:
 
 
 def test_a_recording_of_two_connections_a_cut_and_a_replacement_replays_as_it_was() -> None:
-    """Yesterday's recordings would be worth nothing after an update, or quietly say something else."""
+    """After an update, existing recordings would be unreadable, or silently be read differently."""
     seen: list[Any] = []
     stream = StreamManager("sandbox-key", url="ws://127.0.0.1:9", overlap=0.5)
     stream.on_contract(lambda tick: seen.append(shown(tick)))

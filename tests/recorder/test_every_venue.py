@@ -1,4 +1,4 @@
-"""A session of every venue with all that can go wrong in it: its replay, and its tables, are what handlers got."""
+"""A session of every venue in which everything goes wrong that can: its replay and tables match what handlers got."""
 
 from __future__ import annotations
 
@@ -41,17 +41,17 @@ OPTIONS: dict[str, Any] = {
     "connect_timeout": 5,
 }
 OF_MESSAGES = (ChecksumError, SubscriptionRefusedError, UnreadableMessageError, ServerRefusedError)
-"""Errors that follow from what was received."""
+"""Errors that result from received messages."""
 
 
 @dataclass
 class Log:
-    """What a stream's handlers are given.
+    """Everything that a stream's handlers receive.
 
     Attributes:
-        items: messages and the errors that follow from them, in order.
-        messages: the messages themselves.
-        gaps, states: those.
+        items: the messages, and the errors that result from messages, in order.
+        messages: the messages alone.
+        gaps, states: the gaps and the changes of state.
     """
 
     items: list[Any] = field(default_factory=list)
@@ -60,7 +60,7 @@ class Log:
     states: list[tuple[str, str]] = field(default_factory=list)
 
     def listen(self, stream: Any) -> Log:
-        """Register everything; returns itself."""
+        """Register all handlers; return self."""
         for name in dir(stream):
             if name.startswith("on_") and name not in ("on_message", "on_error", "on_state", "on_gap", "on_lag"):
                 if name in ("on_stale", "on_drift"):
@@ -72,42 +72,42 @@ class Log:
         return self
 
     def message(self, message: Any) -> None:
-        """A handler."""
+        """Record what a handler received."""
         self.messages.append(message)
         content = tuple(message) if isinstance(message, TableItem) else message
         self.items.append(repr((type(message).__name__, message.received_at, content)))
 
     def error(self, error: Exception) -> None:
-        """A handler."""
+        """Record what a handler received."""
         if isinstance(error, OF_MESSAGES):
             self.items.append(f"{type(error).__name__}: {error}")
 
     def gap(self, gap: Gap) -> None:
-        """A handler."""
+        """Record what a handler received."""
         self.gaps += [(gap.start, gap.end, name, gap.reason) for name in gap.names or ("",)]
 
     def state(self, change: StateChange) -> None:
-        """A handler."""
+        """Record what a handler received."""
         self.states.append((change.old.value, change.new.value))
 
     def count(self, kind: str) -> int:
-        """How many items begin so."""
+        """Return the number of items of a kind."""
         return sum(item.startswith((kind, f"('{kind}'")) for item in list(self.items))
 
 
 def more(log: Log, count: int = 30) -> bool:
-    """Wait for so many messages more."""
+    """Wait for `count` more messages; return whether they came."""
     target = len(log.messages) + count
     return wait_until(lambda: len(log.messages) >= target, 30)
 
 
 def finx(url: str) -> StreamManager:
-    """FinX's stream."""
+    """Return FinX's stream."""
     return StreamManager("sandbox-key", url=url, **OPTIONS)
 
 
 def play_finx(stream: Any, log: Log, sandbox: Sandbox) -> None:
-    """A lost connection, a replaced one, a message that cannot be read."""
+    """Play an unreadable message and a lost connection."""
     stream.subscribe_contract("BTC-PERPETUAL", "BTC-26AUG22-20000-C")
     stream.subscribe_spot("BTC:USDC")
     stream.start()
@@ -119,12 +119,12 @@ def play_finx(stream: Any, log: Log, sandbox: Sandbox) -> None:
 
 
 def deribit(url: str) -> StreamManager:
-    """Deribit's stream."""
+    """Return Deribit's stream."""
     return StreamManager(environment="deribit", url=url, **OPTIONS)
 
 
 def play_deribit(stream: Any, log: Log, sandbox: Sandbox) -> None:
-    """A refusal at the beginning, one later, and a lost connection."""
+    """Play a refusal at the beginning, one later, and a lost connection."""
     stream.subscribe_contract("BTC-PERPETUAL", "BTC-1JAN00-1-C")
     stream.subscribe_spot("BTC:USD")
     stream.start()
@@ -137,12 +137,12 @@ def play_deribit(stream: Any, log: Log, sandbox: Sandbox) -> None:
 
 
 def ftx(url: str) -> FtxStream:
-    """FTX's stream."""
+    """Return FTX's stream."""
     return FtxStream(url=url, **KEYS, **OPTIONS)
 
 
 def play_ftx(stream: Any, log: Log, sandbox: Sandbox) -> None:
-    """Refusals, a wrong checksum and its repair, a lost connection after which events come again, an unsubscription."""
+    """Play refusals, a checksum error and its repair, an unsubscription, and a lost connection with repeated events."""
     sandbox.controls("ftx").replay(100)
     stream.subscribe_ticker("BTC-PERP", "BTCUSDT", "ETH-PERP")
     stream.subscribe_trades("BTC-PERP")
@@ -173,12 +173,12 @@ def play_ftx(stream: Any, log: Log, sandbox: Sandbox) -> None:
 
 
 def bitmex(url: str) -> BitmexStream:
-    """BitMEX's stream; deleted rows too, as a conversion has them."""
+    """Return BitMEX's stream, with deleted rows, which a conversion contains too."""
     return BitmexStream(url=url, deletes=True, **KEYS, **OPTIONS)
 
 
 def play_bitmex(stream: Any, log: Log, sandbox: Sandbox) -> None:
-    """Refusals, a change that does not fit and a message that cannot be read, so that tables are asked for anew."""
+    """Play refusals, and an inconsistent update and an unreadable message, after which tables are requested again."""
     stream.subscribe("quote:XBTUSD", "trade", "orderBookL2:XBTUSD", "orderBook10:XBTUSD", "instrument", "quote:NOPE")
     stream.start()
     assert wait_until(lambda: log.count("SubscriptionRefusedError") == 1, 30)
@@ -200,12 +200,12 @@ def play_bitmex(stream: Any, log: Log, sandbox: Sandbox) -> None:
 
 
 def ime(url: str) -> ImeStream:
-    """IME's stream."""
+    """Return IME's stream."""
     return ImeStream(url=url, names=["ContractA"], ids="24680", auth="sandbox-key", **OPTIONS)
 
 
 def play_ime(stream: Any, log: Log, sandbox: Sandbox) -> None:
-    """A lost connection, and a contract that is refused."""
+    """Play a lost connection."""
     stream.start()
     assert more(log, 5)
     sandbox.abort_all()
@@ -214,11 +214,11 @@ def play_ime(stream: Any, log: Log, sandbox: Sandbox) -> None:
 
 @dataclass(frozen=True)
 class Case:
-    """One venue.
+    """The session of one venue.
 
     Attributes:
-        make: a stream to a URL.
-        play: what happens to it.
+        make: returns a stream to a URL.
+        play: what happens to the stream.
     """
 
     make: Callable[[str], Any]
@@ -236,12 +236,12 @@ CASES = {
 
 @dataclass(frozen=True)
 class Session:
-    """A session that was recorded.
+    """A recorded session.
 
     Attributes:
-        venue: whose.
-        path: of the recording.
-        live: what the handlers got.
+        venue: the venue.
+        path: the path of the recording.
+        live: what the handlers received.
     """
 
     venue: str
@@ -249,7 +249,7 @@ class Session:
     live: Log
 
     def player(self) -> Any:
-        """A stream that is never started and has subscribed nothing."""
+        """Return a stream without subscriptions, which is never started."""
         if self.venue == "ime":
             return ImeStream(url="ws://127.0.0.1:9", auth="sandbox-key", **OPTIONS)
         return CASES[self.venue].make("ws://127.0.0.1:9")
@@ -257,7 +257,7 @@ class Session:
 
 @pytest.fixture(scope="module", params=CASES)
 def session(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Session:
-    """Each venue's session, recorded once."""
+    """Record each venue's session once."""
     venue = request.param
     path = tmp_path_factory.mktemp(venue) / "feed.finxrec"
     with Sandbox(exchange_interval=0.02, contract_interval=0.02, spot_interval=0.02, robots=False) as sandbox:
@@ -273,7 +273,7 @@ def session(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 
 def test_a_replay_gives_handlers_what_they_got_live(session: Session) -> None:
-    """A bot that is tried on a recording would see another market: no books, no refusals, events twice."""
+    """A bot that is tested on a recording would see a different market: no books, no refusals, events twice."""
     stream: Stream = session.player()
     log = Log().listen(stream)
     stream.replay(session.path, speed="max")
@@ -281,14 +281,14 @@ def test_a_replay_gives_handlers_what_they_got_live(session: Session) -> None:
     assert sorted(log.gaps) == sorted(session.live.gaps)
     assert log.states == session.live.states
     assert books_balance(stream)
-    again = session.player()  # and a second one is the same
+    again = session.player()  # a second replay gives the same
     other = Log().listen(again)
     again.replay(session.path, speed="max")
     assert other.items == log.items
 
 
 def test_tables_hold_what_handlers_got(session: Session, tmp_path: Path) -> None:
-    """An analysis of a recording would be of other numbers than the bot saw."""
+    """An analysis of a recording would use other numbers than the bot received."""
     stream: Stream = session.player()
     done = stream.convert(session.path, tmp_path / "tables")
     tables = {name: parquet(tmp_path / "tables" / f"{name}.parquet") for name in done.rows}
@@ -305,7 +305,7 @@ def test_tables_hold_what_handlers_got(session: Session, tmp_path: Path) -> None
 
 
 def test_a_database_has_the_same_tables(session: Session, tmp_path: Path) -> None:
-    """What is asked of the database would be answered otherwise than of the files."""
+    """A query of the database would give another result than one of the files."""
     import duckdb
 
     stream: Stream = session.player()
@@ -313,13 +313,13 @@ def test_a_database_has_the_same_tables(session: Session, tmp_path: Path) -> Non
     assert stream.convert(session.path, tmp_path / "feed.duckdb") == done
     with duckdb.connect(str(tmp_path / "feed.duckdb")) as database:
         for name in done.rows:
-            found = database.sql(f"select * from {name}").arrow()  # noqa: S608  # every name can be written as it is
+            found = database.sql(f"select * from {name}").arrow()  # noqa: S608  # no name needs quotes
             rows = found.read_all() if hasattr(found, "read_all") else found
             assert rows.to_pylist() == parquet(tmp_path / "tables" / f"{name}.parquet")
 
 
 def test_csv_files_have_the_same_tables(session: Session, tmp_path: Path) -> None:
-    """Who reads CSV would get other rows, or a text with a comma in it would be two."""
+    """A CSV file would have other rows, or a text with a comma would become two."""
     import pyarrow as pa
     import pyarrow.csv
     import pyarrow.parquet as pq
@@ -340,7 +340,7 @@ def test_csv_files_have_the_same_tables(session: Session, tmp_path: Path) -> Non
 
 
 def parquet(path: Path) -> list[dict[str, Any]]:
-    """The rows of a file."""
+    """Return the rows of a file."""
     import pyarrow.parquet as pq
 
     rows: list[dict[str, Any]] = pq.read_table(path).to_pylist()
@@ -348,19 +348,19 @@ def parquet(path: Path) -> list[dict[str, Any]]:
 
 
 def stamps_ascend(tables: dict[str, list[dict[str, Any]]]) -> bool:
-    """Whether each row says when it was received, and none goes back."""
+    """Return whether each row has the time at which it was received, in ascending order."""
     return all(
         [row["received_at"] for row in rows] == sorted(row["received_at"] for row in rows) for rows in tables.values()
     )
 
 
 def at(message: Any) -> datetime:
-    """When a message was received, as a table has it."""
+    """Return when a message was received, in the form of a table."""
     return datetime.fromtimestamp(round(message.received_at * 1_000_000) / 1_000_000, timezone.utc)
 
 
 def same_rows(rows: list[dict[str, Any]], messages: list[Message]) -> None:
-    """Each message is a row with its values; what it does not carry is null."""
+    """Check that each message is a row with its values, and that all other columns are null."""
     assert len(rows) == len(messages)
     for row, message in zip(rows, messages, strict=True):
         values = message.to_dict()
@@ -370,7 +370,7 @@ def same_rows(rows: list[dict[str, Any]], messages: list[Message]) -> None:
 
 
 def check_plain(tables: dict[str, list[dict[str, Any]]], live: Log) -> None:
-    """FinX and Deribit."""
+    """Check the tables of FinX and Deribit."""
     kinds = {"contract_tick": "ContractTick", "spot_tick": "SpotTick"}
     assert set(tables) == set(kinds)
     for name, kind in kinds.items():
@@ -378,7 +378,7 @@ def check_plain(tables: dict[str, list[dict[str, Any]]], live: Log) -> None:
 
 
 def check_ftx(tables: dict[str, list[dict[str, Any]]], live: Log) -> None:
-    """Tickers, trades, fills and orders as they are; books by what changes them."""
+    """Check the tables of tickers, trades, fills and orders, and the books that the updates result in."""
     for name, kind in (("ticker", "FtxTicker"), ("trade", "FtxTrade"), ("fill", "FtxFill"), ("order", "FtxOrder")):
         messages = [one for one in live.messages if type(one).__name__ == kind]
         assert messages
@@ -393,7 +393,7 @@ def check_ftx(tables: dict[str, list[dict[str, Any]]], live: Log) -> None:
 
 
 def rebuilt(rows: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
-    """The books that updates of levels make."""
+    """Return the books that the updates of levels result in."""
     books: dict[str, FtxBook] = {}
     seen = []
     updates: dict[int, list[dict[str, Any]]] = {}
@@ -417,7 +417,7 @@ def rebuilt(rows: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
 
 
 def check_bitmex(tables: dict[str, list[dict[str, Any]]], live: Log) -> None:
-    """Every row that a handler got, whole, in the table of its table."""
+    """Check that every row that a handler received is complete in the table for its BitMEX table."""
     of_table: dict[str, list[TableItem]] = {}
     for item in live.messages:
         of_table.setdefault(f"bitmex_{item.table}", []).append(item)
@@ -433,7 +433,7 @@ def check_bitmex(tables: dict[str, list[dict[str, Any]]], live: Log) -> None:
 
 
 def same_value(row: dict[str, Any], column: str, value: Any) -> bool:
-    """Whether a row has a value of BitMEX's: a time as such, and a list of levels side by side."""
+    """Return whether a row has a value of BitMEX's: a text as a time, or levels in adjacent columns."""
     if isinstance(value, list):
         found = [[row[f"{column}_{n}_price"], row[f"{column}_{n}_size"]] for n in range(1, len(value) + 1)]
         return found == value
@@ -443,7 +443,7 @@ def same_value(row: dict[str, Any], column: str, value: Any) -> bool:
 
 
 def check_ime(tables: dict[str, list[dict[str, Any]]], live: Log) -> None:
-    """Every section of every contract."""
+    """Check every section of every contract."""
     (rows,) = tables.values()
     assert len(rows) == len(live.messages)
     for row, one in zip(rows, live.messages, strict=True):
@@ -457,13 +457,13 @@ def check_ime(tables: dict[str, list[dict[str, Any]]], live: Log) -> None:
 CHECKS = {"finx": check_plain, "deribit": check_plain, "ftx": check_ftx, "bitmex": check_bitmex, "ime": check_ime}
 
 
-# What the real services sent
+# Captures of the real services
 
 
 def captured(
     path: Path, venue: str, subscriptions: list[Subscription], capture: str, *, number: int | None = None
 ) -> int:
-    """Make a recording of a capture; returns how many messages it has."""
+    """Make a recording of a capture; return its number of messages."""
     lines = re.findall(r"^(\d+\.\d+): (.*)$", material(f"captures/{capture}").read_text(encoding="utf-8"), re.M)
     recording = Recording(path, venue)
     connection = Connection("")
@@ -480,7 +480,7 @@ def captured(
 
 
 def test_the_books_of_a_real_capture_come_from_its_recording(tmp_path: Path) -> None:
-    """What a simulator proves need not hold for the real exchange's frames."""
+    """The real exchange's messages may differ from those of a simulator."""
     text = material("captures/ftx-2021-07-22.txt").read_text(encoding="utf-8")
     asked = [json.loads(found) for found in re.findall(r"<- [\d.]+: (\{.*\})$", text, re.M)]
     subscriptions = [Subscription(one["channel"], one["market"]) for one in asked if one.get("op") == "subscribe"]
@@ -502,7 +502,7 @@ def test_the_books_of_a_real_capture_come_from_its_recording(tmp_path: Path) -> 
 
 
 def test_the_tables_of_a_real_capture_come_from_its_recording(tmp_path: Path) -> None:
-    """The real exchange's rows have fields and types that no simulator has."""
+    """The real exchange's rows have fields and types that the simulator's do not have."""
     path = tmp_path / "capture.finxrec"
     captured(path, "BitMEX", [], "bitmex-2021-07-22.txt")
     stream = BitmexStream(url="ws://127.0.0.1:9", deletes=True, **OPTIONS)
@@ -526,7 +526,7 @@ def test_the_tables_of_a_real_capture_come_from_its_recording(tmp_path: Path) ->
 
 
 def test_the_answers_of_a_real_capture_are_tied_to_its_requests(tmp_path: Path) -> None:
-    """A replay of Deribit would not know what was granted."""
+    """A replay of Deribit would not know which subscriptions were granted."""
     text = material("captures/deribit-2021-07-22.txt").read_text()
     (request,) = re.findall(r"^wss:\S+ <- \S+: (.*)$", text, re.M)
     tickers = [one for one in json.loads(request)["params"]["channels"] if one.startswith("ticker.")]
@@ -543,7 +543,7 @@ def test_the_answers_of_a_real_capture_are_tied_to_its_requests(tmp_path: Path) 
 
 
 def test_a_replay_distrusts_tables_whenever_the_live_stream_did(tmp_path: Path) -> None:
-    """A table would go on in a replay that was asked for anew when it was live: rows that no handler has seen."""
+    """A replay would continue a table that was requested again live, and deliver rows that no handler received."""
     path, connection = tmp_path / "quotes.finxrec", Connection("")
     recording = Recording(path, "BitMEX")
     recording.put(SubscriptionAdded(1.0, 1.0, Subscription("topic", "orderBookL2:XBTUSD"), ""))
@@ -572,7 +572,7 @@ def test_a_replay_distrusts_tables_whenever_the_live_stream_did(tmp_path: Path) 
 
 
 def test_a_replay_beside_a_live_stream_leaves_its_books_and_tables_alone(session: Session) -> None:
-    """A replay in the program that trades would put yesterday's prices into today's book."""
+    """A replay in a program that trades would put yesterday's prices into today's book."""
     if session.venue not in ("ftx", "bitmex"):
         pytest.skip("it keeps no books")
     with Sandbox(exchange_interval=0.02, robots=False) as sandbox:
@@ -602,7 +602,7 @@ def test_a_replay_beside_a_live_stream_leaves_its_books_and_tables_alone(session
 
 
 def test_damage_is_a_row_and_what_follows_it_can_be_trusted(session: Session, tmp_path: Path) -> None:
-    """A hole in the tables would not be seen in them; or a book would be built on what came before the hole."""
+    """The tables would not show that messages are missing, or a book would be continued across the damage."""
     content = bytearray(session.path.read_bytes())
     for place in range(len(content) // 3, len(content) // 2):
         content[place] ^= 1

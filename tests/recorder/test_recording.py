@@ -1,4 +1,4 @@
-"""Recording what comes in, and playing it to the same handlers."""
+"""Recording a stream, and replaying it to the same handlers."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ QUICK = Backoff(first=0.01, cap=0.05)
 
 
 class Log:
-    """Everything that a stream's handlers are given, in order."""
+    """Everything that a stream's handlers receive, in order."""
 
     def __init__(self, stream: StreamManager) -> None:
         self.stream = stream
@@ -50,7 +50,7 @@ class Log:
         stream.on_error(self.add)
 
     def add(self, item: Any) -> None:
-        """A handler."""
+        """Record what a handler received."""
         if isinstance(item, StateChange):
             reason = item.reason
             self.items.append((item.old, item.new, type(reason), str(reason)))
@@ -63,7 +63,7 @@ class Log:
 
     @staticmethod
     def gaps_of(items: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
-        """The gaps, one for each name: which names are told of together is a matter of how messages came."""
+        """Return the gaps, one for each name, since it varies which names are reported together."""
         gaps = [item[0] for item in items if isinstance(item[0], Gap)]
         return [(gap.start, gap.end, name, gap.reason) for gap in gaps for name in gap.names]
 
@@ -74,12 +74,12 @@ class Log:
 
 
 def player() -> StreamManager:
-    """A stream that is never started."""
+    """Return a stream that is never started."""
     return StreamManager(environment="sandbox")
 
 
 def recorded(path: Path, url: str, action: Callable[[StreamManager, Log], object]) -> Log:
-    """Record a stream while something happens to it; returns what its handlers saw."""
+    """Record a stream while `action` runs; return what its handlers received."""
     stream = StreamManager("sandbox-key", url=url, reconnect=QUICK)
     log = Log(stream)
     stream.subscribe_contract(NAME)
@@ -92,7 +92,7 @@ def recorded(path: Path, url: str, action: Callable[[StreamManager, Log], object
 
 
 def wait_for_ticks(log: Log, count: int) -> None:
-    """Wait until so many more ticks were seen."""
+    """Wait for `count` more ticks."""
     target = len(log.messages) + count
     deadline = time.monotonic() + 20
     while len(log.messages) < target:
@@ -101,7 +101,7 @@ def wait_for_ticks(log: Log, count: int) -> None:
 
 
 def test_a_replay_is_what_was_seen(sandbox: Sandbox, tmp_path: Path) -> None:
-    """Yesterday's feed would make another bot of it than it was."""
+    """With yesterday's feed, a bot would behave differently than it did yesterday."""
 
     def action(stream: StreamManager, log: Log) -> None:
         wait_for_ticks(log, 20)
@@ -130,7 +130,7 @@ def test_a_replay_is_what_was_seen(sandbox: Sandbox, tmp_path: Path) -> None:
 
 
 def test_replays_of_a_replaced_connection_are_alike(sandbox: Sandbox, tmp_path: Path) -> None:
-    """What two connections brought would come twice, or otherwise each time."""
+    """Messages of two connections would be delivered twice, or differently each time."""
     path = tmp_path / "feed.finxrec"
 
     def action(stream: StreamManager, log: Log) -> None:
@@ -150,7 +150,7 @@ def test_replays_of_a_replaced_connection_are_alike(sandbox: Sandbox, tmp_path: 
 
 
 def test_recording_may_begin_while_the_stream_runs(sandbox: Sandbox, tmp_path: Path) -> None:
-    """A recording would have to be thought of before the start."""
+    """A recording would have to be planned before the start."""
     stream = StreamManager("sandbox-key", url=sandbox.url)
     stream.subscribe_contract(NAME)
     with stream:
@@ -161,7 +161,7 @@ def test_recording_may_begin_while_the_stream_runs(sandbox: Sandbox, tmp_path: P
         stream.take(5, timeout=10)
         recording.stop()
         assert not recording.is_active
-        with stream.record(tmp_path / "feed.finxrec") as second:  # never written over
+        with stream.record(tmp_path / "feed.finxrec") as second:  # no file is overwritten
             stream.take(5, timeout=10)
         assert second.paths == [tmp_path / "feed.0001.finxrec"]
         assert "0 lost" in repr(second)
@@ -175,7 +175,7 @@ def test_recording_may_begin_while_the_stream_runs(sandbox: Sandbox, tmp_path: P
 
 
 def test_pausing_and_stepping(sandbox: Sandbox, tmp_path: Path) -> None:
-    """A bug at message 17 could not be looked at when it is about to happen."""
+    """A bug at message 17 could not be examined just before it happens."""
     path = tmp_path / "feed.finxrec"
     live = recorded(path, sandbox.url, lambda stream, log: wait_for_ticks(log, 40))
     stream = player()
@@ -202,7 +202,7 @@ def test_pausing_and_stepping(sandbox: Sandbox, tmp_path: Path) -> None:
 
 
 def test_stopping_in_a_handler_ends_a_replay(sandbox: Sandbox, tmp_path: Path) -> None:
-    """A replay of a day could not be left."""
+    """The replay of a day could not be stopped."""
     path = tmp_path / "feed.finxrec"
     recorded(path, sandbox.url, lambda stream, log: wait_for_ticks(log, 40))
     stream = player()
@@ -224,7 +224,7 @@ def test_stopping_in_a_handler_ends_a_replay(sandbox: Sandbox, tmp_path: Path) -
 
 
 def test_a_raising_handler_is_told_as_live(sandbox: Sandbox, tmp_path: Path) -> None:
-    """A replay would end where the live stream went on."""
+    """A replay would end where the live stream continued."""
     path = tmp_path / "feed.finxrec"
     recorded(path, sandbox.url, lambda stream, log: wait_for_ticks(log, 10))
     stream = player()
@@ -237,7 +237,7 @@ def test_a_raising_handler_is_told_as_live(sandbox: Sandbox, tmp_path: Path) -> 
 
 
 def test_ten_times_as_fast(sandbox: Sandbox, tmp_path: Path) -> None:
-    """A speed would be another."""
+    """A replay would not have the requested speed."""
     path = tmp_path / "feed.finxrec"
     live = recorded(path, sandbox.url, lambda stream, log: time.sleep(1.0))
     lasted = live.messages[-1][1] - live.messages[0][1]
@@ -249,7 +249,7 @@ def test_ten_times_as_fast(sandbox: Sandbox, tmp_path: Path) -> None:
 
 
 def test_keys_are_never_written(tmp_path: Path) -> None:
-    """A recording that is shared would give the key away."""
+    """A recording that is shared would reveal the key."""
     secret = "a-very-secret-key"
     echo = {**CONTRACT, "instrument_name": NAME, "redis_key": NAME, "state": f"open {secret}"}
 
@@ -275,7 +275,7 @@ def test_keys_are_never_written(tmp_path: Path) -> None:
 
 
 def test_a_short_key_is_blotted_out_as_a_whole_text_only(tmp_path: Path) -> None:
-    """A key as plain as a word would take the word out of the data."""
+    """A key that is a common word would remove that word from the data."""
     recording = Recording(tmp_path / "feed.finxrec", "FinX", compress=False)
     connection = Connection("")
     recording.put(ConnectionOpened(0.0, 0.0, connection, ("public",)))
@@ -286,7 +286,7 @@ def test_a_short_key_is_blotted_out_as_a_whole_text_only(tmp_path: Path) -> None
 
 
 def test_files_rotate_and_are_played_as_one(sandbox: Sandbox, tmp_path: Path) -> None:
-    """A recording of a week would be one file; or its parts would be lost on a replay."""
+    """A recording of a week would be one file, or a replay would omit some of its files."""
     stream = StreamManager("sandbox-key", url=sandbox.url)
     log = Log(stream)
     stream.subscribe_contract(NAME)
@@ -303,14 +303,14 @@ def test_files_rotate_and_are_played_as_one(sandbox: Sandbox, tmp_path: Path) ->
         assert played.messages == log.messages
         assert not any("Gap" in str(item) for item in played.items)
     alone = Log(player())
-    alone.stream.replay(recording.paths[1], speed="max")  # each file stands by itself
+    alone.stream.replay(recording.paths[1], speed="max")  # each file can be read by itself
     assert 0 < len(alone.messages) < len(log.messages)
     assert all(message in log.messages for message in alone.messages)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
 def test_a_killed_recorder_has_everything_up_to_the_last_second(sandbox: Sandbox, tmp_path: Path) -> None:
-    """A crash would cost the recording of the crash."""
+    """After a crash, the recording of what led to it would be lost."""
     path = tmp_path / "feed.finxrec"
     program = """
         import sys, time
@@ -344,7 +344,7 @@ def test_a_killed_recorder_has_everything_up_to_the_last_second(sandbox: Sandbox
 
 
 def test_damage_is_told_and_the_rest_is_read(tmp_path: Path) -> None:
-    """One bad sector would cost the whole day; or bad bytes would be played."""
+    """One bad sector would make the whole day unreadable, or damaged bytes would be replayed."""
     path = tmp_path / "feed.finxrec"
     codec, compress = packer(True)
     parts = [block(pack([Started(1, "run", 0, "FinX", 1.0), Opened(0, "", 1.0, 1.0)]), codec, compress)]
@@ -383,7 +383,7 @@ def test_no_damage_is_ever_played(seed: int, place: int, cut: bool) -> None:
 
 
 def test_what_the_disk_cannot_take_is_labelled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Messages would be missing from a recording in silence; or the memory would fill."""
+    """Messages would silently be missing from a recording, or the memory would fill up."""
     from finx_sync.recorder import writer
 
     monkeypatch.setattr(writer, "MAX_WAITING", 2000)
@@ -437,7 +437,7 @@ def test_wrong_files_and_arguments(tmp_path: Path) -> None:
     with pytest.raises(InvalidInputError, match="no recording at"):
         stream.replay(tmp_path / "nothing.finxrec")
     (tmp_path / "text").write_text("hello")
-    with pytest.raises(RecordingError, match="is no recording"):
+    with pytest.raises(RecordingError, match="is not a recording"):
         stream.replay(tmp_path / "text")
     codec, compress = packer(False)
     newer = block(pack([Started(99, "run", 0, "FinX", 1.0)]), codec, compress)
@@ -457,7 +457,7 @@ def test_wrong_files_and_arguments(tmp_path: Path) -> None:
 
 
 def test_without_zstandard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A recording would need a package, or say that one is missing where it is not needed."""
+    """A recording would need the package, or report it as missing when it is not needed."""
     monkeypatch.setitem(sys.modules, "zstandard", None)
     codec, compress = packer(True)
     assert codec == blocks_format.ZLIB
@@ -466,7 +466,7 @@ def test_without_zstandard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_tables(sandbox: Sandbox, tmp_path: Path) -> None:
-    """A recording could be read by this library only."""
+    """Only this library could read a recording."""
     import duckdb
     import pyarrow.parquet as pq
 
@@ -481,7 +481,7 @@ def test_tables(sandbox: Sandbox, tmp_path: Path) -> None:
         (name, dict(items)["mark_price"]) for name, _, items in ticks
     ]
     assert rows[0]["received_at"].timestamp() == pytest.approx(ticks[0][1], abs=1e-5)
-    for _ in range(2):  # what is there is replaced
+    for _ in range(2):  # existing tables are replaced
         player().convert(path, tmp_path / "feed.duckdb")
     with duckdb.connect(str(tmp_path / "feed.duckdb")) as database:
         assert database.sql("select count(*) from contract_tick").fetchall() == [(len(rows),)]
@@ -489,7 +489,7 @@ def test_tables(sandbox: Sandbox, tmp_path: Path) -> None:
 
 
 def test_the_commands(sandbox: Sandbox, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """What the library can do, the command line could not."""
+    """The command line would lack what the library can do."""
     path = str(tmp_path / "feed.finxrec")
     where = ["--environment", "sandbox", "--url", sandbox.url]
     assert main(["record", NAME, "BTC:USDC", "--output", path, "--count", "12", *where]) == 0
@@ -505,7 +505,7 @@ def test_the_commands(sandbox: Sandbox, tmp_path: Path, capsys: pytest.CaptureFi
 
 
 def test_the_writer_keeps_up_with_a_fast_feed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Looking closely for keys in each message would take longer than the messages take to come."""
+    """Searching each message for keys would take longer than the messages take to arrive."""
     looked_at: list[str] = []
     monkeypatch.setattr("finx_sync.recorder.writer.redact", lambda text: looked_at.append(text) or text)
     recording = Recording(tmp_path / "feed.finxrec", "FinX")

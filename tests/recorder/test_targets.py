@@ -1,4 +1,4 @@
-"""Where a recording's tables go: what cannot be meant is refused, and what was written can be asked for."""
+"""The targets of conversions: unlikely ones are refused, and the tables written can be queried."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def player() -> StreamManager:
 
 @pytest.fixture
 def path(sandbox: Sandbox, tmp_path: Path) -> Path:
-    """A recording with a message in it."""
+    """Return a recording that has at least one message."""
     stream = StreamManager("sandbox-key", url=sandbox.url)
     stream.subscribe_spot("BTC:USDC")
     with stream.record(tmp_path / "feed.finxrec") as recording:
@@ -31,14 +31,14 @@ def path(sandbox: Sandbox, tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("name", ["x.csv", "X.CSV", "ticks.parquet", "rows.jsonl", "book.xlsx", "feed.sqlite"])
 def test_a_file_of_another_kind_is_refused(path: Path, name: str) -> None:
-    """Who asks for x.csv would get a folder of that name, with Parquet files in it."""
+    """The target x.csv would become a folder of that name, with Parquet files in it."""
     with pytest.raises(InvalidInputError, match=r"a name ending with \.duckdb"):
         player().convert(path, path.parent / name)
     assert not (path.parent / name).exists()
 
 
 def test_what_is_there_and_is_something_else_is_refused(path: Path) -> None:
-    """A file would be in the way of a folder, or no database, and the user would see an error of somebody else's."""
+    """If the target is a file that is no database, the user would see an error of the system's or of DuckDB's."""
     for name in ("notes", "notes.duckdb"):
         (path.parent / name).write_text("mine" * 2000)
         with pytest.raises(InvalidInputError):
@@ -48,7 +48,7 @@ def test_what_is_there_and_is_something_else_is_refused(path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["tables", "2022.06", "x.csv/", "deep/er/tables", "there.parquet"])
 def test_a_folder_of_any_name_is_taken(path: Path, name: str) -> None:
-    """A folder that somebody named like a file, and meant, could not be used."""
+    """A folder that is deliberately named like a file could not be used."""
     (path.parent / "there.parquet").mkdir()
     done = player().convert(path, f"{path.parent}/{name}")
     assert {file.stem for file in (path.parent / name).iterdir()} == set(done.rows)
@@ -56,7 +56,7 @@ def test_a_folder_of_any_name_is_taken(path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["feed.duckdb", "feed.DuckDB", "feed.db"])
 def test_every_column_of_ours_can_be_asked_for(path: Path, name: str) -> None:
-    """A query would fail at a column that is named by a word of SQL's own, or times could not be fetched."""
+    """A query would fail at a column whose name is a reserved word of SQL, or times could not be fetched."""
     import duckdb
 
     done = player().convert(path, path.parent / name)

@@ -1,4 +1,4 @@
-"""A short recording of every venue, with a lost connection and a replaced one in it; and streams that replay them."""
+"""Makes a short recording of every venue, with a lost and a replaced connection, and streams to replay them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ OPTIONS: Final[dict[str, Any]] = {
 }
 SECRETS: Final = ("sandbox-key", "sandbox-secret")
 ROTATE_BYTES: Final = {"finx": 8000, "deribit": 5000, "ftx": 5000, "bitmex": 5000, "ime": 1200}
-"""So that each has several files of several blocks."""
+"""Sizes at which each recording has several files of several blocks."""
 PATIENCE: Final = 30.0
 CONTRACT_NAME: Final = "BTC-PERPETUAL"
 PAIR: Final = "BTC:USDC"
@@ -42,11 +42,11 @@ SUBSCRIBED: Final[dict[str, tuple[str, ...]]] = {
     "bitmex": ("quote:XBTUSD", "trade:XBTUSD", "orderBook10:XBTUSD", "margin", "position", "order", "execution"),
     "ime": ("ContractA", "24680"),
 }
-"""What is recorded of each venue, by the names of the command line."""
+"""The subscriptions recorded of each venue, as on the command line."""
 
 
 def stream_of(name: str, url: str, **options: Any) -> Any:
-    """A venue's stream with the sandbox's credentials, as the registry has it; not subscribed to anything."""
+    """Return a venue's stream from the registry, with the sandbox's credentials and without subscriptions."""
     venue = registry.find(name)
     stream = venue.stream(url=url, **dict(zip(venue.credentials, SECRETS, strict=False)), **options)
     venue.subscribe(stream, ())
@@ -54,27 +54,27 @@ def stream_of(name: str, url: str, **options: Any) -> Any:
 
 
 def live(name: str, url: str) -> Stream:
-    """A stream to a URL, subscribed."""
+    """Return a stream to a URL, with the venue's subscriptions."""
     stream: Stream = stream_of(name, url, **OPTIONS)
     registry.find(name).subscribe(stream, SUBSCRIBED[name])
     return stream
 
 
 def player(name: str) -> Stream:
-    """A stream that is never started."""
+    """Return a stream that is never started."""
     stream: Stream = stream_of(name, "ws://127.0.0.1:9")
     return stream
 
 
 def record_all(folder: Path) -> dict[str, list[Path]]:
-    """Record every venue at once; returns the files of each."""
+    """Record all venues at the same time; return the files of each."""
     paths: dict[str, list[Path]] = {}
     failures: list[BaseException] = []
 
     def record(venue: str) -> None:
         try:
             paths[venue] = _record(venue, folder / venue / "feed.finxrec")
-        except BaseException as error:  # noqa: BLE001  # it is raised where it is waited for
+        except BaseException as error:  # noqa: BLE001  # raised again on the thread that waits
             failures.append(error)
 
     threads = [threading.Thread(target=record, args=(venue,)) for venue in SUBSCRIBED]
@@ -88,7 +88,7 @@ def record_all(folder: Path) -> dict[str, list[Path]]:
 
 
 class Broadcast:
-    """A FinX server whose connections all bring the same messages, as the real one's do."""
+    """A FinX server that sends the same messages on all connections, as the real one does."""
 
     def __init__(self) -> None:
         self._connections: list[Any] = []
@@ -134,7 +134,7 @@ class Broadcast:
 
 @contextlib.contextmanager
 def _server(venue: str) -> Iterator[str]:
-    """A venue's server; its URL."""
+    """Run a venue's server; the value is its URL."""
     if venue == "finx":
         with Broadcast() as url:
             yield url
@@ -148,7 +148,7 @@ def _record(venue: str, path: Path) -> list[Path]:
     with _server(venue) as url, FaultProxy(url) as proxy:
         stream = live(venue, proxy.url)
         stream.on_message(seen.append)
-        # The sandbox's connections do not all bring the same messages, so IME's are not compared.
+        # The sandbox does not send the same messages on all connections, so IME's are not compared.
         replace = (lambda: proxy.inject(Cut())) if venue == "ime" else stream.reconnect_now
         with stream.record(path, rotate_bytes=ROTATE_BYTES[venue], compress=venue != "finx") as recording:
             stream.start()
@@ -165,7 +165,7 @@ def _wait_for_more(seen: list[str], recording: Any) -> None:
 
 
 def raw(path: Any) -> list[tuple[str, float, int]]:
-    """Every payload that a recording holds, its time and its connection, whatever becomes of it in a replay."""
+    """Return every payload in a recording, with its time and connection, whether or not a replay delivers it."""
     return [
         (payload.decode(), at, number)
         for record in RecordingReader(path)

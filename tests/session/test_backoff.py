@@ -1,4 +1,4 @@
-"""Waiting between attempts, and telling which failures end the stream."""
+"""The wait between attempts, and which failures end the stream."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from finx_sync.session.failures import is_fatal, judged
 
 @given(st.integers(1, 10**6), st.floats(0, 1))
 def test_delays_are_bounded_and_jittered(failures: int, random: float) -> None:
-    """A client would hammer a server that is down, or stay away for hours."""
+    """A client would flood a server that is down with attempts, or stay away for hours."""
     backoff = Backoff(first=0.5, cap=30, factor=2)
     delay = backoff.delay(failures, lambda: random)
     assert 0 <= delay <= 30
@@ -32,7 +32,7 @@ def test_delays_are_bounded_and_jittered(failures: int, random: float) -> None:
 
 @pytest.mark.parametrize("bad", [{"first": 0}, {"first": 5, "cap": 1}, {"factor": 0.5}, {"healthy_after": -1}])
 def test_nonsense_is_refused(bad: dict[str, float]) -> None:
-    """A typo would make the client hammer or never come back."""
+    """A typo would make the client flood the server with attempts, or never reconnect."""
     with pytest.raises(ConfigError):
         Backoff(**bad)
 
@@ -55,6 +55,6 @@ def test_nonsense_is_refused(bad: dict[str, float]) -> None:
     ],
 )
 def test_what_is_fatal(error: FinxSyncError, fatal: bool) -> None:
-    """A wrong key would be retried for ever, or a hiccup would end the stream."""
+    """A wrong key would be retried forever, or a passing failure would end the stream."""
     assert is_fatal(judged(error)) is fatal
     assert isinstance(judged(error), AuthorizationError) or judged(error) is error

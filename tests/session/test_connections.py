@@ -1,4 +1,4 @@
-"""The moment at which a replacement takes over or fails: whoever comes first settles it, and the other one hears so."""
+"""A replacement takes over or fails, on two threads: the first one decides, and the other one is told so."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NEW = Connection("")
 
 
 class Supervisor:
-    """One that runs nothing."""
+    """A supervisor that starts no thread."""
 
     is_alive = True
     answers_probes = confirmed = False
@@ -57,20 +57,20 @@ class Replacing:
         self.new = self.candidate.new
 
     def failed(self, supervisor: Any) -> bool:
-        """The end of its connection, on its io thread; returns whether another attempt follows."""
+        """Report the end of a supervisor's connection, as its io thread does; return whether it tries again."""
         return self.connections.ended(supervisor, LOST, may_retry=True, was_being_replaced=False)
 
 
 @pytest.fixture
 def replacing(monkeypatch: pytest.MonkeyPatch) -> Replacing:
-    """One whose supervisors run nothing."""
+    """An endpoint being replaced, whose supervisors start no threads."""
     monkeypatch.setattr("finx_sync.session.connections.Supervisor", Supervisor)
     monkeypatch.setattr("finx_sync.session.connections.OVER", frozenset())
     return Replacing()
 
 
 def test_a_replacement_that_has_taken_over_is_lost_like_any_other(replacing: Replacing) -> None:
-    """Its end would be taken for a failed replacement: it would be given up, and the endpoint never be served again."""
+    """Its end would count as a failed replacement: it would be given up, and nothing would serve the endpoint again."""
     assert replacing.candidate.take_over(NEW, 0.0)
     assert replacing.failed(replacing.new)
     assert replacing.connections.all() == [replacing.new]
@@ -78,7 +78,7 @@ def test_a_replacement_that_has_taken_over_is_lost_like_any_other(replacing: Rep
 
 
 def test_a_replacement_that_has_failed_does_not_take_over(replacing: Replacing) -> None:
-    """The old connection would be closed in favour of one that is gone, or its messages taken for duplicates."""
+    """The old connection would be closed in favour of a lost one, or its messages taken for duplicates."""
     assert not replacing.failed(replacing.new)
     assert not replacing.candidate.take_over(NEW, 0.0)
     assert replacing.connections.all() == [replacing.old]

@@ -1,4 +1,4 @@
-"""What a failure means for what follows."""
+"""How long to wait after a failure, and what the gap after it is called."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from finx_sync.session.failures import LONGEST_RETRY_AFTER, gap_reason, retry_af
     ],
 )
 def test_retry_after_is_read_in_both_forms(header: str, seconds: float) -> None:
-    """A server's wish would be ignored, or a nonsense one obeyed for ever."""
+    """A server's Retry-After would be ignored, or an absurd one would stop the client forever."""
     error = HandshakeError("429", 429, {"retry-after": header})
     assert retry_after(error, now=10.0) == pytest.approx(seconds)
 
 
 def test_other_errors_ask_for_no_patience() -> None:
-    """A cut connection would be waited for."""
+    """The client would wait without reason after a cut connection."""
     assert retry_after(ConnectionLostError("cut"), 0.0) == 0.0
 
 
@@ -44,5 +44,5 @@ def test_other_errors_ask_for_no_patience() -> None:
     ],
 )
 def test_gaps_are_named_after_their_cause(error: FinxSyncError, reason: str) -> None:
-    """A user could not tell whose fault a gap is."""
+    """A user could not tell what caused a gap."""
     assert gap_reason(error) == reason

@@ -1,4 +1,4 @@
-"""The key that a function returns: one call at a time, whatever the function does."""
+"""A key that a function returns: there is one call at a time, whatever the function does."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ PATIENCE = 20.0
 
 
 def ask(account: Account, timeout: float = PATIENCE) -> Any:
-    """As a supervisor does."""
+    """Get the key as a supervisor does."""
     return current_key(account, threading.Event(), lambda: False, timeout)
 
 
 def asking() -> int:
-    """How many threads ask for a key now."""
+    """Return the number of threads that are getting a key now."""
     return sum(one.name == "finx-sync key" for one in threading.enumerate())
 
 
 class Hanging:
-    """A user's function that returns when it is let go."""
+    """A user's function that does not return until its gate is opened."""
 
     def __init__(self) -> None:
         self.calls = 0
@@ -43,7 +43,7 @@ class Hanging:
 
 
 def test_a_function_that_hangs_is_called_once() -> None:
-    """Each attempt to connect would leave one more thread behind: fifty of fifty."""
+    """Each attempt to connect would leave one more thread behind: fifty threads after fifty attempts."""
     function = Hanging()
     account = Account("ws://127.0.0.1:9", function)
     try:
@@ -54,11 +54,11 @@ def test_a_function_that_hangs_is_called_once() -> None:
     finally:
         function.gate.set()
     assert wait_until(lambda: not asking(), PATIENCE)
-    assert ask(account) == "key 2", "once it has returned, it is asked anew: keys change"
+    assert ask(account) == "key 2", "once it has returned, it is called again, since keys change"
 
 
 def test_the_next_attempt_has_what_the_hanging_call_returns() -> None:
-    """A function that is slower than one attempt's time would never give a key."""
+    """A function that takes longer than one attempt may would never return a key."""
     function = Hanging()
     account = Account("ws://127.0.0.1:9", function)
     with pytest.raises(ConnectError):
@@ -74,7 +74,7 @@ def test_the_next_attempt_has_what_the_hanging_call_returns() -> None:
 
 
 def test_another_function_is_not_answered_by_the_hanging_one() -> None:
-    """After `rotate_key` the old key would be used, or none, for as long as the old function hangs."""
+    """After `rotate_key`, the old key or none would be used for as long as the old function hangs."""
     function = Hanging()
     account = Account("ws://127.0.0.1:9", function)
     try:
@@ -94,7 +94,7 @@ def test_another_function_is_not_answered_by_the_hanging_one() -> None:
     [(ValueError("x"), ConnectError), (SystemExit(), ConnectError), (AuthorizationError("no"), AuthorizationError)],
 )
 def test_what_the_function_raises_is_known_to_all_who_wait(raised: BaseException, expected: type[Exception]) -> None:
-    """A second connection would wait for an answer that never comes."""
+    """A second connection would wait for a key that never comes."""
     gate = threading.Event()
 
     def fail() -> str:
@@ -107,7 +107,7 @@ def test_what_the_function_raises_is_known_to_all_who_wait(raised: BaseException
     def wait() -> None:
         try:
             ask(account)
-        except BaseException as error:  # noqa: BLE001  # looked at below
+        except BaseException as error:  # noqa: BLE001  # checked below
             errors.append(error)
 
     threads = [threading.Thread(target=wait) for _ in range(3)]
@@ -120,7 +120,7 @@ def test_what_the_function_raises_is_known_to_all_who_wait(raised: BaseException
 
 
 def test_a_stream_whose_key_function_hangs_starts_one_call(caplog: pytest.LogCaptureFixture) -> None:
-    """A stream that lost its connection would fill the process with threads while it tries to come back."""
+    """A stream that lost its connection would fill the process with threads while it tries to reconnect."""
     answers: list[Callable[[], str]] = [lambda: "sandbox-key"]
     function = Hanging()
     caplog.set_level(logging.DEBUG)

@@ -1,4 +1,4 @@
-"""Options: one list of them, checked before any I/O, and shown where a user looks for them."""
+"""Options: they are listed once, checked before any I/O, and shown by `help()`."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ def test_the_keywords_are_the_options() -> None:
 
 @pytest.mark.parametrize("value", [0, -1, "5", None, True, math.nan, math.inf])
 def test_a_wrong_option_names_itself(value: object) -> None:
-    """A wrong number would be noticed only when a connection hangs."""
+    """An invalid number would not be noticed until a connection hangs."""
     with pytest.raises(ConfigError, match="connect_timeout"):
         Options(connect_timeout=value)  # type: ignore[arg-type]
 
 
 WRONG: list[tuple[str, Any, str]] = [
-    ("reconnect", 5, r"like Backoff\(first=1, cap=30\), not 5"),
+    ("reconnect", 5, r"such as Backoff\(first=1, cap=30\), not 5"),
     ("reconnect", False, "Backoff"),
     ("backfill", "yes", "True or False"),
     ("allow_insecure", "no", "True or False"),
@@ -50,13 +50,13 @@ WRONG: list[tuple[str, Any, str]] = [
     ("handler_errors", "ignore", "'report', 'raise'"),
     ("ssl_context", {"cert_reqs": 0}, "ssl.create_default_context"),
     ("proxy", 3128, "URL"),
-    ("flight_recorder", 3, "a folder, True or False"),
+    ("flight_recorder", 3, "a directory, True or False"),
 ]
 
 
 @pytest.mark.parametrize(("name", "value", "words"), WRONG)
 def test_an_option_of_the_wrong_kind_is_refused_before_the_key_is_asked_for(name: str, value: Any, words: str) -> None:
-    """`allow_insecure="no"` would allow it, and `reconnect=5` fail in a thread after the first lost connection."""
+    """`allow_insecure="no"` would allow it; `reconnect=5` would fail in a thread after the first lost connection."""
     with pytest.raises(ConfigError, match=f"^{name}.*{words}"):
         StreamManager(environment="no such", **{name: value})
 
@@ -71,7 +71,7 @@ def test_a_pause_that_is_no_number(name: str, value: Any) -> None:
 
 @pytest.mark.parametrize("kind", WITH_OPTIONS, ids=lambda kind: kind.__name__)
 def test_help_shows_every_option_with_its_default(kind: type) -> None:
-    """A user would have to find and read the source to know what can be set, and to what."""
+    """A user would have to read the source to know the options and their defaults."""
     parameters = inspect.signature(kind).parameters
     own = {"ping_interval": 20.0, "ping_timeout": 20.0} if kind is ImeStream else {}
     defaults = {**dataclasses.asdict(Options()), "reconnect": Backoff(), **own}
@@ -81,10 +81,10 @@ def test_help_shows_every_option_with_its_default(kind: type) -> None:
 
 
 def test_the_defaults_that_are_shown_are_those_that_hold() -> None:
-    """IME's own pings would be shown, and the usual ones sent."""
+    """`help()` would show IME's ping interval while the usual one is used."""
 
     class Venue:
-        """A stream with defaults of its own."""
+        """A stream with its own defaults."""
 
         @takes_options(ping_interval=20.0)
         def __init__(self, **options: Any) -> None:

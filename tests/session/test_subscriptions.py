@@ -1,4 +1,4 @@
-"""The desired set, exactly once on each connection."""
+"""The desired subscriptions are requested exactly once on each connection."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ NAMES = st.sampled_from("ABCD")
 
 
 def contract(name: str) -> Subscription:
-    """A wish for a contract."""
+    """Return a contract's subscription."""
     return Subscription("contract", name)
 
 
 class Wishes(RuleBasedStateMachine):
-    """Whatever a user asks for and a network does: each connection is asked once for what is wanted."""
+    """Whatever users and networks do, each wanted subscription is requested once on each connection."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ class Wishes(RuleBasedStateMachine):
     def not_taken(self, name: str) -> None:
         self.must.discard(name)
         if self.asked is not None and name in self.asked:
-            self.asked.remove(name)  # so the server may be asked once more
+            self.asked.remove(name)  # so that it may be requested once more
 
     @precondition(lambda self: self.asked is None)
     @rule()
@@ -71,7 +71,7 @@ class Wishes(RuleBasedStateMachine):
     @precondition(lambda self: self.asked is not None)
     @rule()
     def cut(self) -> None:
-        self.subscriptions.closed("", lambda request: None)  # an older connection of the line
+        self.subscriptions.closed("", lambda request: None)  # an older connection of the endpoint
         self.subscriptions.closed("", self.send)
         self.asked = None
 
@@ -89,7 +89,7 @@ TestWishes.settings = settings(max_examples=settings.default.max_examples // 2, 
 
 
 def test_a_wish_that_meets_the_opening_is_sent_once() -> None:
-    """A subscription made while the connection opens would be sent twice, or never."""
+    """A subscription that is added while the connection opens would be sent twice, or never."""
     for _ in range(200):
         subscriptions = Subscriptions(FinxCodec("wss://host"))
         sent: list[Request] = []
@@ -108,7 +108,7 @@ def test_a_wish_that_meets_the_opening_is_sent_once() -> None:
 
 
 def test_lines_of_one_stream_per_url() -> None:
-    """A connection would be missing for a name, or serve two."""
+    """A name would have no connection, or share one with another name."""
     subscriptions = Subscriptions(FinxCodec("wss://host", stream_per_url=True))
     subscriptions.add(Subscription("spot", "A:B"))
     subscriptions.add(Subscription("spot", "C:D"))
@@ -117,7 +117,7 @@ def test_lines_of_one_stream_per_url() -> None:
 
 
 def test_the_older_of_two_connections_is_asked_when_the_newer_fails() -> None:
-    """What was wanted during a replacement that failed would never come."""
+    """A subscription added during a replacement that failed would never be requested."""
     subscriptions = Subscriptions(FinxCodec("wss://host"))
     old: list[Request] = []
     new: list[Request] = []
@@ -134,13 +134,13 @@ def test_the_older_of_two_connections_is_asked_when_the_newer_fails() -> None:
 
 
 class ByUrl(FinxCodec):
-    """A venue whose URL names what is wanted."""
+    """A venue whose URL names the subscriptions."""
 
     asks_by_url = True
 
 
 def test_what_a_url_asks_for_is_not_asked_again() -> None:
-    """A venue that understands no messages would get some; or a connection would seem to carry what it does not."""
+    """A venue that understands no requests would get some, or a subscription would wrongly count as requested."""
     subscriptions = Subscriptions(ByUrl("wss://host"))
     sent: list[Request] = []
     subscriptions.add(contract("A"))
@@ -157,7 +157,7 @@ def test_what_a_url_asks_for_is_not_asked_again() -> None:
 
 
 def test_a_wish_is_taken_back_in_the_venues_words_on_each_connection_that_carries_it() -> None:
-    """The server would go on sending what nobody wants, or be told to end what it never began."""
+    """The server would continue to send unwanted messages, or get an unsubscription for what it never sent."""
     subscriptions = Subscriptions(BitmexCodec("wss://host"))
     first, second = Subscription("trade", "XBTUSD"), Subscription("quote", "XBTUSD")
     subscriptions.add(first)
@@ -174,7 +174,7 @@ def test_a_wish_is_taken_back_in_the_venues_words_on_each_connection_that_carrie
 
 
 def test_a_wish_is_asked_for_again_only_while_it_is_wanted() -> None:
-    """A server that was too busy would never be asked again, or be asked for what nobody wants any more."""
+    """A request that a busy server rejected would never be repeated, or be repeated when it is no longer wanted."""
     subscriptions = Subscriptions(BitmexCodec("wss://host"))
     subscription = Subscription("trade", "XBTUSD")
     sent: list[Request] = []
@@ -188,7 +188,7 @@ def test_a_wish_is_asked_for_again_only_while_it_is_wanted() -> None:
 
 
 def steps(count: int) -> int:
-    """How often a codec is asked while so many names are subscribed and unsubscribed, one by one, while streaming."""
+    """Subscribe and unsubscribe `count` names, one by one, while streaming; return the number of calls of a codec."""
     asked = 0
 
     class Counting(FinxCodec):
@@ -215,12 +215,12 @@ def steps(count: int) -> int:
 
 
 def test_each_name_costs_the_same_however_many_there_are() -> None:
-    """To unsubscribe ten thousand names would take five seconds, and twice as many four times as long."""
+    """To unsubscribe ten thousand names would take five seconds, and twenty thousand four times as long."""
     assert steps(400) == 2 * steps(200)
 
 
 def test_subscriptions_of_several_endpoints_keep_their_order() -> None:
-    """`topics` would be in another order than they were asked for in."""
+    """`topics` would not be in the order in which they were added."""
     subscriptions = Subscriptions(BitmexCodec("wss://host"))
     names = ["chat", "trade:A", "announcement", "trade:B", "connected"]
     topics = [Subscription("topic", name) for name in names]

@@ -1,4 +1,4 @@
-"""One endpoint's connections, where the venue's own code is wrong."""
+"""The connections of one endpoint when the venue's codec is wrong."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.scripted import ScriptedServer
 
 
 class Wrong(Codec):
-    """Returns texts where requests belong, as an author may do once."""
+    """A codec that returns texts instead of requests, a likely mistake."""
 
     venue = "Wrong"
     message_types = ()
@@ -31,7 +31,7 @@ class Wrong(Codec):
 
 
 def test_a_codec_that_is_wrong_while_a_connection_opens_ends_the_stream() -> None:
-    """`start()` would wait for ever for a connection that nobody has asked anything of."""
+    """`start()` would wait forever for a connection on which nothing has been requested."""
     with ScriptedServer() as server:
         stream: Stream[Any] = Stream(Wrong(server.url), Account(server.url, None), flight_recorder=False)
         stream._subscribe(Subscription("ticker", "A"))

@@ -511,7 +511,7 @@ def test_stop_ends_connections_in_every_state_and_start_takes_the_same_port(serv
         assert proxy.port == port
         with client(proxy):
             pass
-        with pytest.raises(UsageError, match="runs already"):
+        with pytest.raises(UsageError, match="already running"):
             proxy.start()
 
 

@@ -132,7 +132,7 @@ def test_a_package_that_cannot_be_imported_is_named_and_disturbs_no_other(tmp_pa
     assert "comes with the package broken-venue: update it, or uninstall it" in done.stderr
     done = python(tmp_path, "-m", "finx_sync", "stream", "BTC:USDC", "--environment", "sandbox", "--count", "1")
     assert done.returncode == 0, done.stderr
-    assert "the sandbox goes without a venue" in done.stderr
+    assert "the sandbox starts without a venue" in done.stderr
 
 
 def test_two_packages_with_one_venue_are_both_named(tmp_path: Path) -> None:

@@ -2,8 +2,8 @@
 
 Source: docs.kraken.com, *WebSocket API v2*, channels status, heartbeat, ticker, trade and book, method ping.
 
-A refusal names the pair, not the channel. It repeats the request's ``req_id``, which is free to choose, so each channel
-has one: no answer has to be tied to a request that somebody remembers.
+A refusal names the pair, but not the channel. It repeats the request's ``req_id``, which the client chooses, so each
+channel has its own ``req_id``, and requests need not be remembered.
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ CHANNEL_OF: Final = {number: channel for channel, number in NUMBERS.items()}
 DEPTHS: Final = (10, 25, 100, 500, 1000)
 DEFAULT_DEPTH: Final = 10
 TOGETHER: Final = 100
-"""Pairs in one request; the documentation has no limit."""
+"""The number of pairs in one request; the documentation gives no limit."""
 PING: Final = '{"method":"ping","req_id":9}'
 
 LARGEST: Final = Decimal(10**20)
 MOST_DECIMALS: Final = 20
-"""Limits of a book's numbers: written out in full for the checksum, 1e999999 would fill the memory."""
+"""Limits for the numbers of a book: for the checksum they are written out, and 1e999999 would fill the memory."""
 
 LEVEL: Final[Columns] = {
     "symbol": "text",
@@ -71,12 +71,12 @@ class KrakenCodec(Codec):
         url: ``wss://host``.
 
     Attributes:
-        depths: levels a side in which each pair's book is asked for, where it is not `DEFAULT_DEPTH`.
+        depths: the number of levels on each side of a pair's book, if it is not `DEFAULT_DEPTH`.
     """
 
     venue = "Kraken"
     message_types = (KrakenTicker, Trades, BookUpdate)
-    kinds = {KrakenTicker: "ticker", Trades: "trade", BookUpdate: "book"}  # noqa: RUF012  # a ClassVar of the base
+    kinds = {KrakenTicker: "ticker", Trades: "trade", BookUpdate: "book"}  # noqa: RUF012  # a ClassVar in the base class
 
     def __init__(self, url: str = "") -> None:
         super().__init__(url)
@@ -89,7 +89,7 @@ class KrakenCodec(Codec):
         return self._command("subscribe", subscription.kind, [subscription.name])
 
     def subscribe_all(self, key: Any, subscriptions: Sequence[Subscription], first: int) -> list[Request]:
-        """One request for each channel, and for each depth of books, of at most `TOGETHER` pairs."""
+        """One request for each channel and each depth of books, with at most `TOGETHER` pairs in each."""
         together: dict[tuple[str, int], list[Subscription]] = {}
         for one in subscriptions:
             depth = self.depth(one.name) if one.kind == "book" else 0
@@ -108,7 +108,7 @@ class KrakenCodec(Codec):
         return self._command("unsubscribe", subscription.kind, [subscription.name])
 
     def depth(self, symbol: str) -> int:
-        """Levels a side in which a pair's book is asked for."""
+        """The number of levels on each side of a pair's book."""
         return self.depths.get(symbol, DEFAULT_DEPTH)
 
     def _command(self, method: str, channel: str, symbols: list[str]) -> str:
@@ -141,7 +141,7 @@ class KrakenCodec(Codec):
 
 
 class _Frame(msgspec.Struct, gc=False):
-    """Any frame of the server's; the data is looked at once the channel is known."""
+    """Any frame of the server; its data is decoded when the channel is known."""
 
     channel: str | None = None
     type: str | None = None
@@ -181,14 +181,14 @@ def _decode(payload: bytes) -> Decoded:
             return read(frame)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         text = str(payload, "utf-8", "replace")
-        return Unreadable(UnreadableMessageError(f"no message of Kraken: {error}", text))
+        return Unreadable(UnreadableMessageError(f"not a message of Kraken: {error}", text))
     if frame.channel is not None:
         return Unknown()
     return _answer(frame)
 
 
 def _answer(frame: _Frame) -> Decoded:
-    """What the server says to a request."""
+    """Decode the answer to a request."""
     if frame.method == "pong":
         return KeepAliveReply()
     if frame.method == "subscribe" and frame.success:
@@ -214,7 +214,7 @@ def _granted(result: Any) -> Decoded:
     return BookGranted(subscription, depth if depth in DEPTHS else DEFAULT_DEPTH)
 
 
-# Reading data
+# Decoding data
 
 
 def _ticker(frame: _Frame) -> Message:
@@ -240,19 +240,19 @@ def _book(frame: _Frame) -> Message:
 
 
 def _checked(level: _Level) -> ExactLevel:
-    """A level's numbers.
+    """Return a level's price and quantity.
 
     Raises:
-        ValueError: they are no price and quantity.
+        ValueError: they are not a valid price and quantity.
     """
     for number in (level.price, level.qty):
         if not (number.is_finite() and 0 <= number < LARGEST and number.as_tuple().exponent >= -MOST_DECIMALS):  # type: ignore[operator]
-            raise ValueError("a level of the book is no price and quantity")
+            raise ValueError("a level of the book has no valid price and quantity")
     return level.price, level.qty
 
 
 def _status(frame: _Frame) -> Decoded:
-    """The exchange's state; said on connect, and when it changes."""
+    """Decode the exchange's state, which is sent after connecting and when it changes."""
     states = msgspec.json.decode(frame.data, type=list[dict[str, Any]])
     troubles = [words(state["system"]) for state in states if state.get("system", "online") != "online"]
     return ServerError(f"the exchange's state is {troubles[-1]}") if troubles else Ignored()
@@ -268,7 +268,7 @@ _READERS: Final[dict[str, Callable[[_Frame], Decoded]]] = {
 
 
 def _rows(update: BookUpdate) -> Iterable[Row]:
-    """A row for each level that a snapshot has or an update changes."""
+    """Return one row for each level in a snapshot or an update."""
     about = {
         "symbol": update.symbol,
         "is_snapshot": update.is_snapshot,

@@ -1,4 +1,4 @@
-"""Kraken's messages: what handlers get, and what the stream keeps to itself.
+"""Kraken's messages: those that handlers get, and those that only the state uses.
 
 Source: docs.kraken.com, *WebSocket API v2*, channels ticker, trade and book.
 """
@@ -19,7 +19,7 @@ __all__ = ["BookGranted", "BookUpdate", "ExactLevel", "KrakenOrderBook", "Kraken
 Level = tuple[float, float]
 """Price and quantity."""
 ExactLevel = tuple[Decimal, Decimal]
-"""The same with the digits that the server wrote, which the checksum is of."""
+"""Price and quantity with the digits that the server sent; the checksum is computed from them."""
 
 
 def _moment(text: str) -> dt.datetime:
@@ -29,14 +29,14 @@ def _moment(text: str) -> dt.datetime:
 
 @wire_fields
 class KrakenTicker(Message, frozen=True, kw_only=True, gc=False):
-    """A pair's best prices, and its last 24 hours.
+    """A pair's best prices, and statistics of the last 24 hours.
 
     Attributes:
         symbol: like "BTC/USD".
-        bid, ask: best prices; bid_qty, ask_qty: what stands there.
+        bid, ask: best prices; bid_qty, ask_qty: the quantities at these prices.
         last: price of the last trade.
-        volume, vwap, low, high: of the last 24 hours.
-        change: of the price in 24 hours; change_pct: the same in percent.
+        volume, vwap, low, high: values for the last 24 hours.
+        change: the change of the price in 24 hours; change_pct: the same in percent.
     """
 
     symbol: Name
@@ -67,10 +67,10 @@ class KrakenTrade(Message, frozen=True, kw_only=True, gc=False):
 
     Attributes:
         symbol: like "BTC/USD".
-        side: of the one who took.
-        price, qty: as traded.
+        side: the taker's side.
+        price, qty: the traded price and quantity.
         ord_type: "limit" or "market".
-        trade_id: a sequence of the pair's.
+        trade_id: counts up for each pair.
         timestamp: ISO 8601 with microseconds.
     """
 
@@ -97,14 +97,14 @@ class KrakenTrade(Message, frozen=True, kw_only=True, gc=False):
 
 @wire_fields
 class KrakenOrderBook(Message, frozen=True, kw_only=True, gc=False):
-    """A pair's order book as it stood at one moment; nobody changes it afterwards.
+    """A snapshot of a pair's order book; it is never changed.
 
     Attributes:
         symbol: like "BTC/USD".
         bids: (price, quantity), highest price first.
         asks: (price, quantity), lowest price first.
-        checksum: the server's, which this book was found to have.
-        timestamp: ISO 8601 with microseconds; None where the server sent none, as in a snapshot.
+        checksum: the server's checksum, which this book was verified with.
+        timestamp: ISO 8601 with microseconds; None if the server sent none, as in a snapshot.
     """
 
     symbol: str
@@ -128,13 +128,13 @@ class KrakenOrderBook(Message, frozen=True, kw_only=True, gc=False):
 
 @wire_fields
 class BookUpdate(Message, frozen=True, kw_only=True, gc=False):
-    """What the server says about a book; the stream merges it.
+    """A snapshot or an update of a book, which the state merges.
 
     Attributes:
-        symbol: whose.
-        is_snapshot: whether it is the whole book, which updates build on.
-        bids, asks: the levels, or those that changed; quantity 0 removes one.
-        checksum: of the book with this update.
+        symbol: like "BTC/USD".
+        is_snapshot: whether this is the whole book; updates follow.
+        bids, asks: the levels of a snapshot, or the changed levels; quantity 0 removes a level.
+        checksum: the checksum of the book after this update.
         timestamp: see `KrakenOrderBook`.
     """
 
@@ -155,11 +155,11 @@ class BookUpdate(Message, frozen=True, kw_only=True, gc=False):
 
 @wire_fields
 class Trades(Message, frozen=True, kw_only=True, gc=False):
-    """A frame of trades; the stream hands them on one by one.
+    """A frame with several trades, which handlers get one by one.
 
     Attributes:
-        symbol: of the trades.
-        trades: in the order of the wire.
+        symbol: like "BTC/USD".
+        trades: the trades in the order of the frame.
     """
 
     symbol: str
@@ -175,11 +175,11 @@ class Trades(Message, frozen=True, kw_only=True, gc=False):
 
 @dataclass(frozen=True)
 class BookGranted(RequestAnswer):
-    """The server granted a book.
+    """The server has granted the subscription to a book.
 
     Attributes:
-        subscription: which.
-        depth: levels a side that the server keeps us informed of.
+        subscription: the subscription.
+        depth: the number of levels on each side that the server sends.
     """
 
     subscription: Subscription

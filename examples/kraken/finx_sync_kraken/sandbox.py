@@ -1,9 +1,9 @@
-"""Kraken's half of the sandbox: tickers, trades and books of the simulated market, on ``/v2``.
+"""Kraken's part of the sandbox: tickers, trades and books of the simulated market, on ``/v2``.
 
-Source: docs.kraken.com, *WebSocket API v2*. Written apart from the client's half, the checksum too: prices and
-quantities are whole numbers of the pair's smallest steps here, whose digits are those that the checksum is of.
+Source: docs.kraken.com, *WebSocket API v2*. It shares no code with the client's part, not even for the checksum: here
+prices and quantities are integer multiples of the pair's smallest step, and the checksum is computed from their digits.
 
-Where the documentation is silent, the sandbox chose the words of its refusals, and that something trades every 100 ms.
+The documentation does not give the texts of refusals, nor how often trades happen; both were chosen for the sandbox.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = ["serve"]
 
 Row = dict[str, Any]
 Steps = dict[int, int]
-"""Quantities by price, best first, both in the pair's smallest steps."""
+"""Quantities by price, best first; both are multiples of the pair's smallest step."""
 
 PRICE_DECIMALS: Final = {"BTC/USD": 1, "ETH/USD": 2, "SOL/USD": 2}
 QTY_DECIMALS: Final = 8
@@ -38,28 +38,28 @@ TRADE_MS: Final = 100
 """Milliseconds between two trades."""
 SNAPSHOT_TRADES: Final = 50
 QTY_MS: Final = 2000
-"""Milliseconds that a quantity stands, each with a phase of its own."""
+"""Milliseconds for which a quantity stays the same; each price changes at a different time."""
 
 
-class KrakenRefusal(Exception):  # noqa: N818 - what it is
+class KrakenRefusal(Exception):  # noqa: N818 - it becomes an answer, not an error
     """A request that is answered with an error."""
 
 
 @dataclass(frozen=True)
 class ServedBook:
-    """A book at a moment."""
+    """A book at one time."""
 
     symbol: str
     bids: Steps
     asks: Steps
 
     def checksum(self) -> int:
-        """CRC-32 of the best ten asks and bids."""
+        """Return the CRC-32 of the best ten asks and bids."""
         levels = [*list(self.asks.items())[:10], *list(self.bids.items())[:10]]
         return zlib.crc32("".join(f"{price}{qty}" for price, qty in levels).encode())
 
     def frame(self, kind: str, bids: Steps, asks: Steps, checksum: int, now: int) -> str:
-        """A message of some levels. Its numbers keep the zeros at their ends, which `json` does not write."""
+        """Return a message with some levels. Its numbers have their trailing zeros, which `json` does not write."""
         about = [f'"symbol":"{self.symbol}"', f'"bids":{self._rows(bids)}', f'"asks":{self._rows(asks)}']
         about += [f'"checksum":{checksum}'] + ([f'"timestamp":"{_iso(now)}"'] if kind == "update" else [])
         return f'{{"channel":"book","type":"{kind}","data":[{{{",".join(about)}}}]}}'
@@ -71,19 +71,19 @@ class ServedBook:
 
 
 class KrakenMarket:
-    """Kraken's pairs at a moment: pure functions of the sandbox's market and the time."""
+    """Prices, books and trades of Kraken's pairs: pure functions of the sandbox's market and the time."""
 
     def __init__(self, host: SandboxHost) -> None:
         self._path = host.market.path
         self._qty = lru_cache(maxsize=65_536)(_qty)
 
     def best(self, symbol: str, now: int) -> int:
-        """The best bid in steps; the best ask is the next step."""
+        """Return the best bid in steps; the best ask is one step higher."""
         unit: int = 10 ** PRICE_DECIMALS[symbol]
         return math.floor(self._path.price(symbol.partition("/")[0], now) * unit)
 
     def book(self, symbol: str, depth: int, now: int) -> ServedBook:
-        """The order book; some prices are empty."""
+        """Return the order book; some prices have no quantity."""
         bid = self.best(symbol, now)
         return ServedBook(symbol, self._side(symbol, bid, -1, depth, now), self._side(symbol, bid + 1, 1, depth, now))
 
@@ -98,7 +98,7 @@ class KrakenMarket:
         return levels
 
     def ticker(self, symbol: str, now: int) -> Row:
-        """The data of `ticker`."""
+        """Return the data of a `ticker` message."""
         book, unit = self.book(symbol, 1, now), 10 ** PRICE_DECIMALS[symbol]
         ((bid, bid_qty),), ((ask, ask_qty),) = book.bids.items(), book.asks.items()
         day = [self.best(symbol, now - hours * 3_600_000) / unit for hours in range(24, -1, -1)]
@@ -119,7 +119,7 @@ class KrakenMarket:
         }
 
     def trade(self, symbol: str, number: int) -> Row:
-        """A trade; its number says when it was."""
+        """Return a trade; its number determines its time."""
         now = number * TRADE_MS
         is_buy = unit_noise("kraken side", symbol, number) < 0.5
         return {
@@ -134,7 +134,7 @@ class KrakenMarket:
 
 
 class KrakenServer:
-    """What Kraken's connections share; on the event loop only, but for `spoil`.
+    """The server for all connections. Only on the event loop, except `spoil`.
 
     Args:
         host: the sandbox.
@@ -146,7 +146,7 @@ class KrakenServer:
         self._spoilt: dict[str, int] = {}
 
     def add_to(self, app: web.Application) -> None:
-        """Register the path."""
+        """Add the path to the server."""
         app.router.add_get("/v2", self._serve)
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
@@ -155,11 +155,11 @@ class KrakenServer:
         return response
 
     def spoil(self, symbol: str, count: int) -> None:
-        """Send this many wrong checksums of a pair's book, beginning with the next; for another thread."""
+        """Send `count` wrong checksums for a pair's book, beginning with the next one. Call it on another thread."""
         self.host.run(lambda: self._spoilt.update({symbol: count}))
 
     def checksum(self, book: ServedBook) -> int:
-        """A book's checksum, or a wrong one where a test wants that."""
+        """Return a book's checksum, or a wrong one after `spoil`."""
         left = self._spoilt.get(book.symbol, 0)
         if left:
             self._spoilt[book.symbol] = left - 1
@@ -167,11 +167,11 @@ class KrakenServer:
 
 
 class KrakenSession:
-    """One connection.
+    """One client's session.
 
     Args:
-        server: the service.
-        connection: the client.
+        server: the server.
+        connection: the client's connection.
     """
 
     def __init__(self, server: KrakenServer, connection: ClientConnection) -> None:
@@ -179,12 +179,12 @@ class KrakenSession:
         self._now, self._market = server.host.now, server.market
 
     def opened(self) -> None:
-        """Say how the exchange is."""
+        """Send the exchange's status."""
         state = {"api_version": "v2", "connection_id": self._connection.number, "system": "online", "version": "2.0.0"}
         self._connection.send(dumps({"channel": "status", "type": "update", "data": [state]}))
 
     def received(self, text: str) -> None:
-        """Answer a request, for each of its pairs."""
+        """Answer a request, with one answer for each of its pairs."""
         try:
             request = json.loads(text)
         except (ValueError, RecursionError):
@@ -234,12 +234,12 @@ class KrakenSession:
         self._keep_alive()
 
     def _begin(self, channel: str, symbol: str, depth: int, name: str) -> None:
-        """Send a channel's snapshot now, and its updates from then on."""
+        """Send a channel's snapshot now, and then its updates."""
         emit = {"ticker": self._tickers, "trade": self._trades, "book": self._books}[channel](symbol, depth, name)
         self._connection.subscribe(name, self._server.host.exchange_interval, emit)
 
     def _keep_alive(self) -> None:
-        """Send heartbeats while something is subscribed."""
+        """Send heartbeats while there is a subscription."""
         if set(self._connection.subscriptions) - {HEARTBEAT}:
             self._connection.subscribe(
                 HEARTBEAT, 1.0, lambda: self._connection.send(dumps({"channel": "heartbeat"})), delay=1.0
@@ -296,13 +296,13 @@ class KrakenSession:
 
 
 def serve(host: SandboxHost) -> SandboxVenue:
-    """Make it; `spoil` of its controls sends wrong checksums."""
+    """Create Kraken's part of the sandbox; its controls are the `KrakenServer`."""
     server = KrakenServer(host)
     return SandboxVenue(server.add_to, server)
 
 
 def _qty(symbol: str, step: int, price: int, when: int) -> int:
-    """What stands at a price: nothing at one in ten, a round number at another."""
+    """Return the quantity at a price: 0 at one price in ten, and a round number at another one in ten."""
     noise = unit_noise("kraken qty", symbol, step, price, when)
     if noise < 0.1:
         return 0
@@ -310,7 +310,7 @@ def _qty(symbol: str, step: int, price: int, when: int) -> int:
 
 
 def _changes(before: Steps, after: Steps, sign: int) -> Steps:
-    """What is new or has another quantity, and 0 for what is gone, but not for what is merely too deep now."""
+    """Return new and changed levels, and 0 for removed ones, except those that are now deeper than the book."""
     worst = min(price * sign for price in after)
     gone = {price: 0 for price in before if price not in after and price * sign > worst}
     return {**gone, **{price: qty for price, qty in after.items() if before.get(price) != qty}}

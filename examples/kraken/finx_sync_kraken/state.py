@@ -1,8 +1,8 @@
-"""What Kraken's protocol has to remember in one run: order books, and which trades were handed on.
+"""Kraken's state during one run: order books, and the trades that were already delivered.
 
-Source of the checksum: docs.kraken.com, *Spot WebSocket book checksum (v2)*, guide "spot-ws-book-v2": the best ten
-asks, lowest first, then the best ten bids, highest first; of each the price and the quantity as the server wrote them,
-without the point and without zeros in front; CRC-32 of all that.
+Source of the checksum: docs.kraken.com, *Spot WebSocket book checksum (v2)*, guide "spot-ws-book-v2". It is the CRC-32
+of the best ten asks, lowest first, and the best ten bids, highest first. Each level contributes the digits of its price
+and its quantity as the server sent them, without the decimal point and without leading zeros.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ from finx_sync_kraken.messages import BookGranted, BookUpdate, ExactLevel, Krake
 __all__ = ["KrakenBook", "KrakenState"]
 
 SUMMED: Final = 10
-"""Levels a side that the checksum is of."""
+"""The number of levels on each side that the checksum covers."""
 REPAIR_INTERVAL: Final = 5.0
-"""Seconds between two requests for the same book: a server whose checksums are wrong is not to be hammered."""
+"""Seconds between two requests for the same book, to spare a server whose checksums are all wrong."""
 DROPPED: Final = frozenset({"slow consumer", "damaged recording"})
-"""Reasons of gaps in which updates were lost on a connection that goes on."""
+"""Reasons of gaps after which updates are missing although the connection stays open."""
 
 _set_received_at: Final = Message.__dict__["received_at"].__set__
-"""Past `frozen`: trades are completed here, before anyone sees them."""
+"""Sets a field of a frozen message; trades are completed here, before they are delivered."""
 
 
 class _Side:
-    """One side's levels, best first: a rank, which rises, is the price for asks, and its negative for bids."""
+    """The levels of one side, best first. Their rank ascends: an ask's price, or a bid's negative price."""
 
     def __init__(self, sign: int) -> None:
         self._sign = sign
@@ -56,7 +56,7 @@ class _Side:
         self._levels.clear()
 
     def apply(self, levels: Iterable[ExactLevel], depth: int) -> None:
-        """Merge what has changed, and forget what is deeper than `depth`, of which the server says no more."""
+        """Merge changed levels, and delete levels deeper than `depth`, for which the server sends no updates."""
         order, known = self._order, self._levels
         for level in levels:
             price, qty = level
@@ -76,15 +76,15 @@ class _Side:
 
 
 class KrakenBook:
-    """One pair's book; not safe from several threads at once.
+    """One pair's book; not thread-safe.
 
     Args:
-        now: seconds on a clock that only goes forward; its snapshot is about to be asked for.
+        now: seconds on a monotonic clock; the snapshot is requested at this time.
 
     Attributes:
-        depth: levels a side that the server keeps us informed of.
-        is_valid: whether it has had its snapshot, and every checksum since was right.
-        is_broken: whether it was wrong, and has not been asked for since.
+        depth: the number of levels on each side that the server sends.
+        is_valid: whether the snapshot has arrived, and every checksum since then was right.
+        is_broken: whether the book was wrong, and has not been requested again since then.
         newest: the last update.
     """
 
@@ -97,10 +97,10 @@ class KrakenBook:
         self.expect(now)
 
     def apply(self, update: BookUpdate) -> bool:
-        """Merge a snapshot or an update; one that comes before the snapshot is ignored.
+        """Merge a snapshot or an update; updates before the snapshot are ignored.
 
         Returns:
-            False when the book does not have the update's checksum: then it is dropped, and waits for a snapshot.
+            False if the checksum is wrong; then the book is dropped until the next snapshot.
         """
         if update.is_snapshot:
             self.drop()
@@ -116,31 +116,31 @@ class KrakenBook:
         return True
 
     def drop(self) -> None:
-        """Forget everything; updates are ignored until the next snapshot."""
+        """Delete all levels; updates are ignored until the next snapshot."""
         self._bids.clear()
         self._asks.clear()
         self.is_valid = False
         self.newest = None
 
     def expect(self, now: float) -> None:
-        """Its snapshot has just been asked for in the usual way; it has an interval's time to come."""
+        """Wait for a snapshot that has just been requested; it is due again after `REPAIR_INTERVAL`."""
         self.drop()
         self.is_broken = False
         self._due_at = now + REPAIR_INTERVAL
 
     def distrust(self) -> None:
-        """It is wrong: due as soon as an interval has gone by since it was last asked for again."""
+        """Drop a wrong book; it is due when `REPAIR_INTERVAL` has passed since it was last requested again."""
         self.drop()
         self.is_broken = True
         self._due_at = self._repaired_at + REPAIR_INTERVAL
 
     def checksum(self) -> int:
-        """CRC-32 of the book as it stands."""
+        """Return the CRC-32 of the current book."""
         levels = [*self._asks.best(SUMMED), *self._bids.best(SUMMED)]
         return zlib.crc32("".join(_digits(number) for level in levels for number in level).encode())
 
     def picture(self) -> KrakenOrderBook | None:
-        """The book as it stands; None where it cannot be trusted."""
+        """Return the current book; None if it is not verified."""
         update = self.newest
         if update is None:
             return None
@@ -154,7 +154,7 @@ class KrakenBook:
         )
 
     def is_due(self, now: float) -> bool:
-        """Whether to ask for it again now; then it counts as asked for."""
+        """Return whether the book must be requested again now; if so, it counts as requested."""
         if self.is_valid or now < self._due_at:
             return False
         self._repaired_at = now
@@ -167,11 +167,11 @@ def _digits(number: Decimal) -> str:
 
 
 class KrakenState(VenueState):
-    """Merges order books, and hands each trade on once. `book` is for any thread.
+    """Merges order books, and delivers each trade once. `book` may be called on any thread.
 
     Args:
         lock: guards the books.
-        after: the state of the stream's run before.
+        after: the state of the stream's previous run.
     """
 
     takes: ClassVar[frozenset[type]] = frozenset({Trades, BookUpdate, BookGranted})
@@ -182,7 +182,7 @@ class KrakenState(VenueState):
         self._newest: dict[str, int] = {} if after is None else dict(after._newest)  # the last trade of each pair
 
     def book(self, symbol: str) -> KrakenOrderBook | None:
-        """A pair's book as it stands; None where there is none that can be trusted."""
+        """Return a pair's current book; None if there is no verified one."""
         with self._lock:
             book = self._books.get(symbol)
             return None if book is None else book.picture()
@@ -210,7 +210,7 @@ class KrakenState(VenueState):
         return self._drop_all(now)
 
     def _drop_all(self, now: float) -> Outcome:
-        """The connection that kept the books is gone; a new one sends their snapshots."""
+        """Drop all books: updates come on a single connection, and a new connection begins with snapshots."""
         with self._lock:
             for book in self._books.values():
                 book.expect(now)
@@ -228,9 +228,9 @@ class KrakenState(VenueState):
             return Outcome(commands=(Confirmed(message.subscription),))
 
     def _merge(self, update: BookUpdate, now: float, wanted: Container[Topic]) -> Outcome:
-        """Merge what the server says about a book; the whole book is made only for whoever wants it."""
+        """Merge a snapshot or an update; a `KrakenOrderBook` is only created if a handler gets it."""
         book = self._books.get(update.symbol)
-        if book is None:  # not wanted any more
+        if book is None:  # no longer subscribed
             return NOTHING
         fits = book.apply(update)
         if book.is_valid:
@@ -244,7 +244,7 @@ class KrakenState(VenueState):
         return Outcome(commands=commands)
 
     def _take_apart(self, frame: Trades, wanted: Container[Topic]) -> Outcome:
-        """Hand trades on one by one, as they happened, without those that were handed on before."""
+        """Deliver trades one by one, in the order of their ids, without those that were delivered before."""
         messages: list[tuple[Topic, Any]] = []
         for trade in sorted(frame.trades, key=lambda trade: trade.trade_id):
             if trade.trade_id > self._newest.get(trade.symbol, -1):
@@ -269,7 +269,7 @@ class KrakenState(VenueState):
         return self._distrust(now) if reason in DROPPED else NOTHING
 
     def _distrust(self, now: float) -> Outcome:
-        """An update may be lost, and nobody would notice where it was of a level that the checksum is not of."""
+        """Drop books that may lack an update of a level that the checksum does not cover."""
         with self._lock:
             for book in self._books.values():
                 if book.is_valid and book.depth > SUMMED:

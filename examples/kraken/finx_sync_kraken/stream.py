@@ -1,4 +1,4 @@
-"""`KrakenStream`: Kraken's public tickers, trades and order books into callbacks."""
+"""`KrakenStream`: delivers Kraken's public tickers, trades and order books to callbacks."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ _SYMBOL: Final = re.compile(r"[^\s/\"\\]+/[^\s/\"\\]+")
 
 
 class KrakenStream(Stream[KrakenTicker | KrakenTrade | KrakenOrderBook]):
-    """Streams from Kraken. Making one does no I/O, and no credentials are needed.
+    """Streams from Kraken. Creating a stream does no I/O; no credentials are needed.
 
     Args:
-        environment: "production" (the usual one) or "sandbox" (embedded).
-        url: another server, like "wss://host".
-        options: what every stream takes; see `finx_sync.session.options.Options`.
+        environment: "production" (the default) or "sandbox" (embedded).
+        url: the address of another server, like "wss://host".
+        options: the options of every stream; see `finx_sync.session.options.Options`.
 
     Raises:
-        ConfigError: no such environment, no URL, or an option that cannot be right.
+        ConfigError: the environment does not exist, `url` is not a URL, or an option is invalid.
     """
 
     def __init__(self, *, environment: str | None = None, url: str | None = None, **options: Any) -> None:
@@ -50,67 +50,68 @@ class KrakenStream(Stream[KrakenTicker | KrakenTrade | KrakenOrderBook]):
     # Handlers, which run on the dispatch thread
 
     def on_ticker(self, handler: Any, /, *symbols: str) -> Any:
-        """Call a function with every KrakenTicker (``@stream.on_ticker``), or some (``@stream.on_ticker("BTC/USD")``).
+        """Call a function with every KrakenTicker, or with those of some pairs (``@stream.on_ticker("BTC/USD")``).
 
-        A plain call works too, ``stream.on_ticker(handler, "BTC/USD")``, and returns the handler.
+        A plain call, ``stream.on_ticker(handler, "BTC/USD")``, works too and returns the handler.
 
         Raises:
-            HandlerError: it cannot be called with one argument.
-            InvalidInputError: no pair, like "BTC/USD".
+            HandlerError: the handler cannot be called with one argument.
+            InvalidInputError: a name is not a pair like "BTC/USD".
         """
         return self._register(KrakenTicker, handler, symbols)
 
     def on_trade(self, handler: Any, /, *symbols: str) -> Any:
-        """Call a function with every KrakenTrade, once; used like `on_ticker`."""
+        """Call a function with every KrakenTrade, each once; used like `on_ticker`."""
         return self._register(KrakenTrade, handler, symbols)
 
     def on_book(self, handler: Any, /, *symbols: str) -> Any:
-        """Call a function with the whole KrakenOrderBook after each change of it; used like `on_ticker`."""
+        """Call a function with the whole KrakenOrderBook after each change; used like `on_ticker`."""
         return self._register(KrakenOrderBook, handler, symbols)
 
     # Subscriptions
 
     def subscribe_ticker(self, *symbols: str) -> None:
-        """Ask for the best prices of pairs, now or when the stream starts, and again after every reconnect.
+        """Subscribe to the best prices of pairs, now or when the stream starts; renewed after every reconnect.
 
         Raises:
-            InvalidInputError: no pair, like "BTC/USD".
+            InvalidInputError: a name is not a pair like "BTC/USD".
         """
         self._ask("ticker", symbols)
 
     def subscribe_trades(self, *symbols: str) -> None:
-        """Ask for the trades of pairs, beginning with the last 50; otherwise as `subscribe_ticker`."""
+        """Subscribe to the trades of pairs, beginning with the last 50; otherwise like `subscribe_ticker`."""
         self._ask("trade", symbols)
 
     def subscribe_book(self, *symbols: str, depth: int = DEFAULT_DEPTH) -> None:
-        """Ask for the order books of pairs; every update's checksum is verified. Otherwise as `subscribe_ticker`.
+        """Subscribe to the order books of pairs, whose checksums are verified; otherwise like `subscribe_ticker`.
 
         Args:
             symbols: the pairs.
-            depth: levels a side: 10, 25, 100, 500 or 1000.
+            depth: the number of levels on each side: 10, 25, 100, 500 or 1000.
 
         Raises:
-            InvalidInputError: no pair, another depth, or the book of one of them is subscribed in another depth.
+            InvalidInputError: a name is not a pair, Kraken does not have this depth, or a pair's book is already
+                subscribed with another depth.
         """
         if depth not in DEPTHS:
-            raise InvalidInputError(f"Kraken has books of {', '.join(map(str, DEPTHS))} levels a side, not {depth!r}")
+            raise InvalidInputError(f"Kraken has books with {', '.join(map(str, DEPTHS))} levels a side, not {depth!r}")
         wanted = self._subscriptions.desired()
         for symbol in _checked(symbols):
             if Subscription("book", symbol) in wanted and self._kraken.depth(symbol) != depth:
-                raise InvalidInputError(f"the book of {symbol} is subscribed in another depth; unsubscribe it first")
+                raise InvalidInputError(f"the book of {symbol} is subscribed with another depth; unsubscribe it first")
         self._kraken.depths.update(dict.fromkeys(symbols, depth))
         self._ask("book", symbols)
 
     def unsubscribe_ticker(self, *symbols: str) -> None:
-        """Want the tickers of pairs no more."""
+        """Unsubscribe from the tickers of pairs."""
         self._give_up("ticker", symbols)
 
     def unsubscribe_trades(self, *symbols: str) -> None:
-        """Want the trades of pairs no more."""
+        """Unsubscribe from the trades of pairs."""
         self._give_up("trade", symbols)
 
     def unsubscribe_book(self, *symbols: str) -> None:
-        """Want the order books of pairs no more; `order_book` forgets them."""
+        """Unsubscribe from the order books of pairs; `order_book` then returns None for them."""
         self._give_up("book", symbols)
 
     def _ask(self, channel: str, symbols: tuple[str, ...]) -> None:
@@ -120,14 +121,14 @@ class KrakenStream(Stream[KrakenTicker | KrakenTrade | KrakenOrderBook]):
         for symbol in _checked(symbols):
             self._unsubscribe(Subscription(channel, symbol))
 
-    # What is known
+    # Current values
 
     def order_book(self, symbol: str) -> KrakenOrderBook | None:
-        """A pair's order book as it stands, verified by its checksum; safe from any thread, never waits.
+        """Return a pair's current order book, verified by its checksum. Any thread; does not wait.
 
         Returns:
-            None while there is none that can be trusted: before the server's snapshot, while not connected, and after a
-            wrong checksum until the next snapshot.
+            None if there is no verified book: before the server's snapshot, while not connected, and after a wrong
+            checksum until the next snapshot.
         """
         session = self._session
         if session is None or session.state.state in ENDED or not session.wants(Subscription("book", symbol)):
@@ -136,7 +137,7 @@ class KrakenStream(Stream[KrakenTicker | KrakenTrade | KrakenOrderBook]):
         return self._venue.book(symbol)
 
     def latest(self, name: str) -> KrakenTicker | KrakenTrade | None:
-        """A pair's newest ticker, or else trade; None when there was none yet. Never waits."""
+        """Return a pair's newest ticker, else its newest trade; None if there is neither. Does not wait."""
         checked_names((name,))
         ticker: KrakenTicker | None = self._latest[KrakenTicker].get(name)
         trade: KrakenTrade | None = self._latest[KrakenTrade].get(name)
@@ -148,14 +149,14 @@ class KrakenStream(Stream[KrakenTicker | KrakenTrade | KrakenOrderBook]):
 
 
 def _checked(symbols: tuple[str, ...]) -> tuple[str, ...]:
-    """The same names.
+    """Return the names unchanged.
 
     Raises:
-        InvalidInputError: one of them is no pair, or there is none.
+        InvalidInputError: a name is not a pair, or there are no names.
     """
     for symbol in checked_names(symbols):
         if not _SYMBOL.fullmatch(symbol):
-            raise InvalidInputError(f"{symbol!r} is no pair of Kraken's; it looks like 'BTC/USD'")
+            raise InvalidInputError(f"{symbol!r} is not a pair of Kraken, which looks like 'BTC/USD'")
     if not symbols:
         raise InvalidInputError("name at least one pair, like 'BTC/USD'")
     return symbols

@@ -1,4 +1,4 @@
-"""Kraken, as `finx_sync` finds it."""
+"""The registration of Kraken as a venue of `finx_sync`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["VENUE"]
 
 
 def _subscribe(stream: KrakenStream, names: Sequence[str]) -> None:
-    """A pair's channel ("trade:BTC/USD"), or a pair: its ticker."""
+    """Subscribe to channels such as "trade:BTC/USD"; a pair alone stands for its ticker."""
     subscribe = {"ticker": stream.subscribe_ticker, "trade": stream.subscribe_trades, "book": stream.subscribe_book}
     for name in names:
         channel, _, symbol = name.rpartition(":")
@@ -28,7 +28,7 @@ def _listen(stream: KrakenStream, show: Show) -> None:
 
 
 def _sandbox(host: SandboxHost) -> SandboxVenue:
-    from finx_sync_kraken.sandbox import serve  # only where a sandbox runs: it is an extra
+    from finx_sync_kraken.sandbox import serve  # imported only when a sandbox runs, because it needs an extra
 
     return serve(host)
 

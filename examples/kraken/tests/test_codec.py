@@ -1,4 +1,4 @@
-"""Kraken's frames, as its documentation shows them."""
+"""Decode the frames of Kraken's documentation."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def decode(text: str):
     ],
 )
 def test_what_the_server_says_of_the_protocol(text: str, expected: object) -> None:
-    """A subscription would wait for its answer, or a refusal would be of the wrong channel."""
+    """A subscription would wait for its answer, or the wrong channel would be refused."""
     assert decode(text) == expected
 
 
@@ -83,7 +83,7 @@ def test_a_ticker() -> None:
 
 
 def test_a_trade() -> None:
-    """A trade's time would be lost, and with it what `on_drift` and `guard` go by."""
+    """A trade's time would be lost, which `on_drift` and `guard` need."""
     frame = decode(
         '{"channel":"trade","type":"update","data":[{"symbol":"MATIC/USD","side":"sell","price":0.5117,"qty":40.0,'
         '"ord_type":"market","trade_id":4665906,"timestamp":"2023-09-25T07:49:37.708706Z"}]}'
@@ -94,7 +94,7 @@ def test_a_trade() -> None:
 
 
 def test_a_book_keeps_its_digits() -> None:
-    """Every checksum with a zero at a number's end would be wrong."""
+    """Every checksum of a number with a trailing zero would be wrong."""
     book = decode(
         '{"channel":"book","type":"snapshot","data":[{"symbol":"MATIC/USD","bids":[{"price":0.5660,"qty":0.10000000}],'
         '"asks":[],"checksum":2439117997}]}'
@@ -134,7 +134,7 @@ def test_no_payload_makes_the_codec_raise(text: str) -> None:
 
 
 def test_pairs_of_a_channel_are_asked_for_together() -> None:
-    """A hundred pairs would be a hundred requests after each reconnect, beyond what Kraken allows."""
+    """A hundred pairs would need a hundred requests after each reconnect, more than Kraken allows."""
     codec = KrakenCodec("wss://ws.kraken.com")
     codec.depths["B/USD"] = 25
     wanted = [Subscription("ticker", "A/USD"), Subscription("book", "A/USD"), Subscription("book", "B/USD")]

@@ -1,4 +1,4 @@
-"""Books and trades, without a server."""
+"""Books and trades, tested without a server."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def trades(*numbers: int) -> Trades:
 
 
 def test_the_published_checksum() -> None:
-    """Every book would be taken for wrong."""
+    """Every book would be considered wrong."""
     book = KrakenBook()
     assert book.apply(frame("snapshot", BIDS, ASKS, CHECKSUM))
     assert book.checksum() == CHECKSUM
@@ -52,7 +52,7 @@ def test_the_published_checksum() -> None:
 
 @pytest.mark.parametrize("depth", [10, 25])
 def test_levels_deeper_than_the_subscription_are_forgotten(depth: int) -> None:
-    """A level that the server has fallen silent about would come back later, and be wrong."""
+    """A level without further updates would reappear later, and be wrong."""
     book = KrakenBook()
     book.depth = depth
     book.apply(frame("snapshot", BIDS, ASKS, CHECKSUM))
@@ -72,7 +72,7 @@ def take(state: KrakenState, message: object, now: float):
 
 
 def test_a_wrong_checksum_drops_the_book_and_asks_again_but_not_in_a_loop() -> None:
-    """A wrong book would be shown, or a server whose checksums are wrong would be hammered."""
+    """A wrong book would be returned, or a server with wrong checksums would get too many requests."""
     state = KrakenState()
     state.added(BOOK, 0.0)
     good, bad = frame("snapshot", BIDS, ASKS, CHECKSUM), frame("snapshot", BIDS, ASKS, 1)
@@ -96,7 +96,7 @@ def test_a_wrong_checksum_drops_the_book_and_asks_again_but_not_in_a_loop() -> N
     "lose", [lambda state: state.missed("slow consumer", 0.2), lambda state: state.unreadable("", 0.2)]
 )
 def test_a_lost_update_makes_a_deep_book_doubtful(lose: Callable[[KrakenState], Outcome]) -> None:
-    """What is deeper than the checksum reaches would be wrong without anybody noticing."""
+    """Levels beyond those in the checksum could be wrong without being noticed."""
     state = KrakenState()
     state.added(BOOK, 0.0)
     assert take(state, BookGranted(BOOK, 25), 0.0).commands == (Confirmed(BOOK),)
@@ -106,7 +106,7 @@ def test_a_lost_update_makes_a_deep_book_doubtful(lose: Callable[[KrakenState], 
 
 
 def test_trades_are_handed_on_once_and_in_order() -> None:
-    """After a reconnect a bot would count trades twice."""
+    """A bot would count trades twice after a reconnect."""
     state = KrakenState()
 
     def ids(state: KrakenState, frame: Trades) -> list[int]:

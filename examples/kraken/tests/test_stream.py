@@ -1,4 +1,4 @@
-"""The stream against the sandbox's Kraken, over real sockets."""
+"""Test the stream with Kraken's part of the sandbox, over real sockets."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def finx_sandbox_options() -> dict[str, float]:
 
 
 def test_every_channel_arrives(finx_sandbox: Sandbox) -> None:
-    """A handler would wait for ever."""
+    """A handler would never be called."""
     stream, seen = KrakenStream(url=finx_sandbox.url), set()
     for register in (stream.on_ticker, stream.on_trade, stream.on_book):
         register(lambda message: seen.add(type(message)), "BTC/USD")
@@ -38,7 +38,7 @@ def test_every_channel_arrives(finx_sandbox: Sandbox) -> None:
 
 @pytest.mark.parametrize("depth", [10, 100])
 def test_books_stay_right(finx_sandbox: Sandbox, depth: int) -> None:
-    """Merging would lose or invent a level sooner or later."""
+    """Merging would sooner or later lose a level or add a wrong one."""
     errors: list[Exception] = []
     stream = KrakenStream(url=finx_sandbox.url)
     stream.on_error(errors.append)
@@ -51,7 +51,7 @@ def test_books_stay_right(finx_sandbox: Sandbox, depth: int) -> None:
 
 
 def test_a_wrong_checksum(finx_sandbox: Sandbox) -> None:
-    """A bot would trade on a book that is not the server's."""
+    """A bot would trade on a book that differs from the server's."""
     errors: list[Exception] = []
     shown: list[object] = []
     stream = KrakenStream(url=finx_sandbox.url)
@@ -75,7 +75,7 @@ def test_a_wrong_checksum(finx_sandbox: Sandbox) -> None:
 
 
 def test_a_pair_that_does_not_exist_is_reported(finx_sandbox: Sandbox) -> None:
-    """A misspelt pair would be silent for ever."""
+    """Nothing would show that a pair is misspelt."""
     errors: list[Exception] = []
     stream = KrakenStream(url=finx_sandbox.url)
     stream.on_error(errors.append)
@@ -90,7 +90,7 @@ def test_a_pair_that_does_not_exist_is_reported(finx_sandbox: Sandbox) -> None:
 
 
 def test_trades_go_on_after_a_lost_connection_without_a_hole_or_a_repetition(fault_proxy, finx_stream_options) -> None:
-    """A bot would count trades twice, or miss those of the outage that Kraken still has."""
+    """A bot would count trades twice, or miss trades of the outage that Kraken still sends."""
     stream = KrakenStream(url=fault_proxy.url, **finx_stream_options)
     numbers: list[int] = []
     stream.on_trade(lambda trade: numbers.append(trade.trade_id))
@@ -104,7 +104,7 @@ def test_trades_go_on_after_a_lost_connection_without_a_hole_or_a_repetition(fau
 
 
 def test_a_recording_gives_the_same_again(finx_sandbox: Sandbox, tmp_path) -> None:
-    """Yesterday's books and trades could not be looked at again."""
+    """Recorded books and trades could not be examined later."""
     path = tmp_path / "kraken.finxrec"
 
     def collecting(stream: KrakenStream) -> list[object]:

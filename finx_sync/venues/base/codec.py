@@ -10,7 +10,7 @@ socket; they are passed what they need. The code that keeps a stream alive is sh
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -85,6 +85,10 @@ class Codec(abc.ABC):
         """Whether to connect even if there is no subscription."""
         return True
 
+    def covers(self, wanted: Collection[Subscription], subscription: Subscription) -> bool:
+        """Whether messages of `subscription` may belong to one of `wanted`; override it if names can overlap."""
+        return subscription in wanted
+
     @abc.abstractmethod
     def url(self, key: Any, endpoint: str) -> str:
         """The URL of the endpoint named `endpoint`."""
@@ -131,6 +135,13 @@ class Codec(abc.ABC):
     @abc.abstractmethod
     def decode(self, payloads: Sequence[bytes]) -> list[Decoded]:
         """Decode payloads into messages, one for each, in order. Never raises, and keeps no state. Any thread."""
+
+    def begins_state(self, message: Message) -> bool:
+        """Whether a message is the image that later messages of its name change, such as a whole order book.
+
+        Whoever begins to read there needs nothing before it. Override it for venues that send such images.
+        """
+        return False
 
     def formats(self, decoded: Iterable[Decoded]) -> Sequence[TableFormat]:
         """The tables that a recording is converted to; their rows are made from what handlers get.

@@ -43,6 +43,10 @@ class VenueState:
         """A subscription is no longer wanted, or the server has refused it."""
         return NOTHING
 
+    def granted(self, subscription: Subscription, now: float) -> Outcome:
+        """A subscription is read from a relay's feed, which contains it; nobody requests it here."""
+        return NOTHING
+
     def requested(self, connection: Hashable, request: Request) -> None:
         """A request is about to be sent on a connection, for which `opened` may not have been called yet."""
 

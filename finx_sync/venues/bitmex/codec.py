@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Final, cast
@@ -18,7 +18,7 @@ import msgspec
 
 from finx_sync.config import SANDBOX
 from finx_sync.errors import UnreadableMessageError
-from finx_sync.messages import without_internal
+from finx_sync.messages import Message, without_internal
 from finx_sync.venues.base import (
     Authentication,
     Codec,
@@ -42,7 +42,7 @@ from finx_sync.venues.base.columns import TableFormat
 from finx_sync.venues.bitmex.columns import formats
 from finx_sync.venues.bitmex.messages import TableUpdate
 from finx_sync.venues.bitmex.state import BitmexState
-from finx_sync.venues.bitmex.topics import PLATFORM_ENDPOINT, TOPIC, endpoint_of
+from finx_sync.venues.bitmex.topics import PLATFORM_ENDPOINT, TOPIC, covers, endpoint_of, split_topic
 
 __all__ = ["ENVIRONMENTS", "EXAMPLE", "BitmexCodec", "BitmexCredentials", "sign"]
 
@@ -125,6 +125,10 @@ class BitmexCodec(Codec):
         platform = f"{path.rpartition('/')[0]}/realtimePlatform"
         self._platform_url = PLATFORMS.get(self._url) or urlunsplit((parts.scheme, parts.netloc, platform, "", ""))
 
+    def covers(self, wanted: Collection[Subscription], subscription: Subscription) -> bool:
+        table, symbol = split_topic(subscription.name)
+        return any(covers(one.name, table, symbol) for one in wanted)
+
     def endpoint_of(self, subscription: Subscription) -> str:
         return endpoint_of(subscription.name)
 
@@ -136,6 +140,9 @@ class BitmexCodec(Codec):
         everything: bool = False,
     ) -> BitmexState:
         return BitmexState(lock, deletes=everything)
+
+    def begins_state(self, message: Message) -> bool:
+        return isinstance(message, TableUpdate) and message.action == "partial"
 
     def formats(self, decoded: Iterable[Decoded]) -> Sequence[TableFormat]:
         return formats(decoded)

@@ -23,7 +23,7 @@ from finx_sync.venues.bitmex.topics import answered_by, covers, endpoint_of, spl
 
 __all__ = ["ROWS", "BitmexState", "rows_of"]
 
-DROPPED: Final = frozenset({"slow consumer", "conflated", "damaged recording"})
+DROPPED: Final = frozenset({"slow consumer", "conflated", "damaged recording", "trimmed", "relay lost"})
 """Reasons of gaps on a connection that goes on; after the others the server sends all images anew."""
 HEAL_INTERVAL: Final = 5.0
 """Seconds between two requests for the same table's image: a server that errs is not to be hammered."""

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
-from finx_sync.config import Account, address_of
+from finx_sync.config import account_of
 from finx_sync.errors import ConfigError, StreamTimeoutError, UsageError
 from finx_sync.pipeline.iterator import MessageIterator
 from finx_sync.session.options import StreamOptions, takes_options
@@ -46,7 +46,7 @@ class BitmexStream(Stream[TableItem]):
     Args:
         symbols: one, or several; each subscribes all of `channels`.
         environment: "production" (what BitMEX calls the mainnet; as without), "test" or "sandbox" (embedded).
-        url: another address, like "wss://host/realtime".
+        url: another address, like "wss://host/realtime", or a relay's feed, like "redis://host".
         api_key, api_secret: both or none. With them the account's channels are subscribed as well: margin, position,
             order, execution.
         dead_mans_switch: seconds after which BitMEX cancels all orders of the account if it hears nothing from us;
@@ -75,11 +75,13 @@ class BitmexStream(Stream[TableItem]):
         deletes: bool = False,
         **options: Unpack[StreamOptions],
     ) -> None:
-        address = address_of("bitmex", ENVIRONMENTS, environment, url, EXAMPLE)
-        credentials = _credentials(api_key, api_secret)
+        account = account_of("bitmex", ENVIRONMENTS, environment, url, EXAMPLE)
+        account.key = credentials = _credentials(api_key, api_secret)
+        if dead_mans_switch and account.feed is not None:
+            raise ConfigError("dead_mans_switch is renewed on a connection to BitMEX: it cannot go by way of Redis")
         self._deletes = checked_switch("deletes", deletes)
-        codec = BitmexCodec(address or "", _switch_after(dead_mans_switch, credentials))
-        super().__init__(codec, Account(address, credentials), **options)
+        codec = BitmexCodec(account.base_url or "", _switch_after(dead_mans_switch, credentials))
+        super().__init__(codec, account, **options)
         tables = several(channels, "channels")
         if not symbols and channels is not CHANNELS:
             raise ConfigError("channels are subscribed for each symbol: give symbols, or call subscribe() for tables")
@@ -138,7 +140,7 @@ class BitmexStream(Stream[TableItem]):
         """
         for subscription in [parse_topic(one) for one in checked_names(topics)]:
             table = subscription.name.partition(":")[0]
-            if table in PRIVATE_TABLES and self._account.key is None:
+            if table in PRIVATE_TABLES and self._account.key is None and self._account.feed is None:
                 raise ConfigError(f"the table {table} is an account's own: give api_key and api_secret")
             self._subscribe(subscription)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar, Final
 
-from finx_sync.config import SANDBOX, Account, KeySource, address_of, read_address, read_environment
+from finx_sync.config import SANDBOX, KeySource, account_of, read_address, read_environment
 from finx_sync.errors import UnsupportedError
 from finx_sync.functions.backend import Functions
 from finx_sync.functions.rest import RestBackend
@@ -38,7 +38,8 @@ class DeribitService(Service):
     ) -> None:
         address = read_address(url, environment)
         chosen = read_environment(environment)
-        self.account = Account(address_of("deribit", ENVIRONMENTS, chosen, address, "wss://www.deribit.com"), "")
+        self.account = account_of("deribit", ENVIRONMENTS, chosen, address, "wss://www.deribit.com")
+        self.account.key = ""
         self.codec = DeribitCodec(self.account.base_url or "", interval)
 
     def functions(self, base_url: str, options: Options) -> Functions:

@@ -93,7 +93,7 @@ def request(key: str, function: str, /, **params: Any) -> str:
     return json.dumps({"APIKey": key, "functionName": function, **params}, separators=(",", ":"))
 
 
-class _Reader:
+class _FieldReader:
     """Reads one type of message: fast where all its fields are there, else field by field."""
 
     def __init__(self, kind: type[_M], required: Sequence[str]) -> None:
@@ -135,9 +135,9 @@ class _Reader:
         return self._kind(**{**values, **known, "absent": absent})
 
 
-_contract = _Reader(ContractTick, ["instrument_name"])
-_spot = _Reader(SpotTick, ["pair"])
-_tick = _Reader(Tick, ["pair", "date", "time"])
+_contract = _FieldReader(ContractTick, ["instrument_name"])
+_spot = _FieldReader(SpotTick, ["pair"])
+_tick = _FieldReader(Tick, ["pair", "date", "time"])
 _any = msgspec.json.Decoder()
 _third_byte = operator.itemgetter(2)
 _BY_THIRD_BYTE: Final[dict[int, Callable[[bytes], Decoded]]] = {

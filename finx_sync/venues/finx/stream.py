@@ -54,7 +54,9 @@ class StreamManager(FinxFunctions, Stream[ContractTick | SpotTick]):
             the environment or ``.env``.
         environment: "production", "beta" or "sandbox" (embedded, no key needed); "deribit", "deribit-test" or
             "deribit-sandbox" for Deribit's own public feed (no key needed); else ``FINX_ENVIRONMENT``.
-        url: base URL of another server, like "wss://host".
+        url: base URL of another server, like "wss://host". Or the URL of a relay's feed on Redis, like "redis://host"
+            (also ``rediss://``, ``redis+sentinel://`` and ``redis+cluster://``): ticks come from there, without a key;
+            functions are called as without `url`. A feed of Deribit's takes ``environment="deribit"`` as well.
         path: the documented path to stream from: "streaming", "streamer" or "root".
         stream_per_url: one connection for each subscription, as FinX documented it before August 2022.
         request_form: how functions are called: "query", "segment" or "message".

@@ -141,6 +141,9 @@ class FtxCodec(Codec):
     ) -> FtxState:
         return FtxState(lock, after.seen if isinstance(after, FtxState) else None)
 
+    def begins_state(self, message: Message) -> bool:
+        return isinstance(message, (BookUpdate, FtxMarkets)) and message.action == "partial"
+
     def formats(self, decoded: Iterable[Decoded]) -> Sequence[TableFormat]:
         return formats()
 

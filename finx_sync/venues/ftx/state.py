@@ -42,7 +42,7 @@ from finx_sync.venues.ftx.repair import Once
 
 __all__ = ["FtxState"]
 
-DROPPED: Final = frozenset({"slow consumer", "damaged recording"})
+DROPPED: Final = frozenset({"slow consumer", "damaged recording", "trimmed", "relay lost"})
 """Reasons of gaps in which updates were lost on a connection that goes on."""
 
 _set_received_at: Final = Message.__dict__["received_at"].__set__
@@ -104,6 +104,11 @@ class FtxState(VenueState):
         with self._lock:
             self._books.forget(subscription)
         return NOTHING
+
+    def granted(self, subscription: Subscription, now: float) -> Outcome:
+        with self._lock:
+            self._newest.answers[subscription] = None
+        return Outcome(commands=(Notify(),))
 
     def requested(self, connection: Hashable, request: Request) -> None:
         with self._lock:

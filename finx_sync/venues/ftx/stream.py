@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
-from finx_sync.config import Account, address_of
+from finx_sync.config import account_of
 from finx_sync.errors import (
     ConfigError,
     InvalidInputError,
@@ -59,7 +59,8 @@ class FtxStream(FtxHandlers):
         api_key, api_secret: both or none; for fills, orders and payments. Each connect signs anew.
         subaccount: to log in to; None for the main account.
         environment: "sandbox" (embedded); the exchange itself is gone.
-        url: of what speaks its protocol, like "wss://host/ws/" (which is the path where it has none).
+        url: of what speaks its protocol, like "wss://host/ws/" (which is the path where it has none), or of a relay's
+            feed, like "redis://host".
         options: what every stream takes; see `finx_sync.session.options.Options`.
 
     Raises:
@@ -77,10 +78,10 @@ class FtxStream(FtxHandlers):
         url: str | None = None,
         **options: Unpack[StreamOptions],
     ) -> None:
-        address = address_of("ftx", ENVIRONMENTS, environment, url, EXAMPLE)
-        credentials = _credentials(api_key, api_secret, subaccount)
-        self._ftx = FtxCodec(address or "")
-        super().__init__(self._ftx, Account(address, credentials), **options)
+        account = account_of("ftx", ENVIRONMENTS, environment, url, EXAMPLE)
+        account.key = _credentials(api_key, api_secret, subaccount)
+        self._ftx = FtxCodec(account.base_url or "")
+        super().__init__(self._ftx, account, **options)
         self._latest.update({kind: LastTable(self._ftx.decode) for kind in DERIVED})
 
     def _check_name(self, kind: type[Message], name: str) -> None:
@@ -216,7 +217,7 @@ class FtxStream(FtxHandlers):
 
     def _ask_private(self, channel: str) -> None:
         assert channel in PRIVATE_CHANNELS
-        if self._account.key is None:
+        if self._account.key is None and self._account.feed is None:
             raise ConfigError(f"{channel} are an account's own: give api_key and api_secret")
         self._subscribe(subscription_to(channel))
 

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
-from finx_sync.config import SANDBOX, SANDBOX_KEY, Account, address_of
+from finx_sync.config import SANDBOX, SANDBOX_KEY, account_of
 from finx_sync.errors import InvalidInputError
 from finx_sync.messages import Message
 from finx_sync.session.options import StreamOptions, takes_options
@@ -44,7 +44,8 @@ class ImeStream(Stream[ImeContract]):
         names: contracts by name; one, or several.
         ids: contracts by id, likewise.
         environment: "sandbox" (embedded, no credentials needed); the service itself has no public address.
-        url: of a server, like "wss://ime.example.com".
+        url: of a server, like "wss://ime.example.com", or of a relay's feed, like "redis://host", which takes no
+            `auth`.
         auth: a token (sent as a bearer token), or `Bearer`, `QueryToken`, `Cookie` or `Header`, or a function that
             returns one of these, asked at each connect.
         options: what every stream takes; see `finx_sync.session.options.Options`. `ping_interval` and `ping_timeout`
@@ -66,12 +67,14 @@ class ImeStream(Stream[ImeContract]):
         auth: Auth | None = None,
         **options: Unpack[StreamOptions],
     ) -> None:
-        address = address_of("ime", {SANDBOX: None}, environment, url, EXAMPLE)
-        if address is None and auth is None:
+        account = account_of("ime", {SANDBOX: None}, environment, url, EXAMPLE)
+        if account.base_url is None and auth is None:
             auth = SANDBOX_KEY
-        self._ime = ImeCodec(address or "")
+        if auth is not None or account.feed is None:
+            account.key = auth if callable(auth) else checked_credentials(auth)
+        self._ime = ImeCodec(account.base_url or "")
         self._choosing = threading.Lock()  # guards the choice between name and id
-        super().__init__(self._ime, Account(address, auth if callable(auth) else checked_credentials(auth)), **options)
+        super().__init__(self._ime, account, **options)
         self.subscribe_name(*several(names, "names"))
         self.subscribe_id(*several(ids, "ids"))
 

@@ -1,4 +1,4 @@
-"""BitMEX's half of the sandbox: its tables, and accounts that trade."""
+"""BitMEX's part of the sandbox: its tables, and accounts that trade."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Deribit's half of the sandbox: JSON-RPC, channels and heartbeats."""
+"""Deribit's part of the sandbox: JSON-RPC, channels and heartbeats."""
 
 from __future__ import annotations
 

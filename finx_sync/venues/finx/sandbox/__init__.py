@@ -1,4 +1,4 @@
-"""FinX's half of the sandbox: streams, functions, REST paths and the calculation grid."""
+"""FinX's part of the sandbox: streams, functions, REST paths and the calculation grid."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""FTX's half of the sandbox: tickers, trades, books with checksums, and accounts that trade."""
+"""FTX's part of the sandbox: tickers, trades, books with checksums, and accounts that trade."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""IME's half of the sandbox: two endpoints, and a bus with a channel for each contract."""
+"""IME's part of the sandbox: two endpoints, and a bus with a channel for each contract."""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""The feed from one upstream server over relays, Redis and gateways to many readers, under faults."""
