@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -59,6 +59,7 @@ class Client:
     Attributes:
         tags: what it has subscribed to.
         is_slow: whether its transport's buffer is full.
+        is_paused: whether nothing is written, since what it has missed is being fetched; see `resume`.
         sent, conflated: how many items were written, and how many were replaced by newer ones.
     """
 
@@ -75,6 +76,7 @@ class Client:
         "conflated",
         "is_closed",
         "is_dirty",
+        "is_paused",
         "is_slow",
         "name",
         "sent",
@@ -100,7 +102,7 @@ class Client:
         self._dropped: tuple[set[str], int, float] | None = None  # names, how many, since when
         self._stuck_size = 0
         self._last_read = 0.0
-        self.is_slow = self.is_dirty = self.is_closed = False
+        self.is_slow = self.is_dirty = self.is_paused = self.is_closed = False
         self.sent = self.conflated = 0
 
     @property
@@ -112,12 +114,22 @@ class Client:
         """Queue an item. `flush` follows before the loop turns."""
         self._queue.append(item)
         self._size += len(item.payload) + OVERHEAD
-        if self.is_slow and self._size > self._limits.queue:
+        if (self.is_slow or self.is_paused) and self._size > self._limits.queue:
             self._conflate()
+
+    def resume(self, missed: Iterable[Item]) -> None:
+        """Write what it has missed, and then what has come meanwhile."""
+        items = list(missed)
+        self._queue.extendleft(reversed(items))
+        self._size += sum(len(item.payload) + OVERHEAD for item in items)
+        self.is_paused = False
+        self.flush()
 
     def flush(self) -> None:
         """Write what waits, unless the client is slow."""
         self.is_dirty = False
+        if self.is_paused:
+            return
         if self.is_closed or self._transport.is_closing():
             self._queue.clear()
             self._size = 0

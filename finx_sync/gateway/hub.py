@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -52,6 +53,7 @@ class Hub:
         clients: all clients.
         last: the newest state of each tag.
         recent_gaps: the newest gaps, as JSON objects.
+        history: fetches the items of some tags between two tokens, the second one excluded; None if it cannot.
         on_wanted: called when the first client subscribes to a tag, and when the last one has left it.
         delivered, conflated: how many items clients that have left had got, and not got.
     """
@@ -61,6 +63,8 @@ class Hub:
         self.clients: set[Client] = set()
         self.last: dict[str, Item] = {}
         self.recent_gaps: deque[Item] = deque(maxlen=GAPS)
+        self.history: Callable[[str, str, set[str]], Awaitable[list[Item] | None]] = _no_history
+        self._fetching: set[asyncio.Task[None]] = set()
         self.on_wanted: Callable[[str, bool], object] = lambda tag, wanted: None
         self.delivered = self.conflated = 0
         self._by_tag: dict[str, set[Client]] = {}
@@ -189,24 +193,34 @@ class Hub:
             self.on_wanted(tag, False)
 
     def _resume(self, client: Client, tags: Sequence[str], since: str) -> None:
-        """Give a client what it has missed, or a gap where that is not kept any more."""
+        """Give a client what it has missed: what is kept here, and before that what the source still has."""
         wanted = set(tags)
-        missed: list[Item] = []
         if since == self._token:
             return
+        missed: list[Item] = []
         for item in reversed(self._kept):
             if item.token == since:
-                for one in reversed(missed):
-                    client.offer(one)
-                return
+                break
             if item.tag in wanted or item.kind == "gap":
                 missed.append(item)
-        client.offer(
-            gap_item(self._token, time.time(), start=None, end=time.time(), names=sorted(wanted), reason="trimmed")
-        )
-        for tag in tags:
-            if (newest := self.last.get(tag)) is not None:
-                client.offer(newest)
+        else:
+            client.is_paused = True
+            until = self._kept[0].token if self._kept else self._token
+            task = asyncio.get_running_loop().create_task(self._fetch(client, wanted, since, until))
+            self._fetching.add(task)  # or it might be collected
+            task.add_done_callback(self._fetching.discard)
+        for item in reversed(missed):
+            client.offer(item)
+
+    async def _fetch(self, client: Client, wanted: set[str], since: str, until: str) -> None:
+        found = await self.history(since, until, wanted)
+        if found is None:
+            end = time.time()
+            gap = gap_item(self._token, end, start=None, end=end, names=sorted(wanted), reason="trimmed", missed=None)
+            found = [gap, *(item for tag in sorted(wanted) if (item := self.last.get(tag)) is not None)]
+        client.resume(found)
+        if client.is_slow:
+            self._slow.add(client)
 
     @property
     def wanted(self) -> list[str]:
@@ -241,6 +255,10 @@ class Hub:
             "position": self._token,
             "tags": sorted(self.last),
         }
+
+
+async def _no_history(since: str, until: str, wanted: set[str]) -> list[Item] | None:
+    return None
 
 
 def _quoted(text: str) -> bytes:

@@ -230,7 +230,7 @@ class Gateway:
         with self._lock:
             self._loop, self._stopping = loop, stopping
         handover = Handover(self._hub)
-        self._hub.on_wanted = self._source.want
+        self._hub.on_wanted, self._hub.history = self._source.want, self._source.history
         runner = web.AppRunner(
             self._application(),
             access_log=None,

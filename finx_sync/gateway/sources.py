@@ -35,6 +35,8 @@ __all__ = ["FeedSource", "Handover", "Source", "StreamSource"]
 
 WAITING: Final = 32 * 1024 * 1024
 """Bytes that may be on the way from the source's thread to the event loop."""
+HISTORY_BYTES: Final = 32 * 1024 * 1024
+"""Bytes that one client may have read again on Redis."""
 DEMANDED: Final = 30.0
 DEMAND_INTERVAL: Final = 5.0
 
@@ -97,6 +99,9 @@ class Source(Protocol):
     def want(self, tag: str, wanted: bool) -> None:
         """Clients want a tag from now on, or no longer."""
 
+    async def history(self, since: str, until: str, wanted: set[str]) -> list[Item] | None:
+        """The items of some tags after one token and before another; None if they are not all there any more."""
+
     def stop(self) -> None:
         """End. Blocks for a few seconds at most; not on the event loop's thread."""
 
@@ -146,6 +151,54 @@ class FeedSource:
         with self._lock:
             (self._demanded.add if wanted else self._demanded.discard)(tag.encode())
             self._demand_at = 0.0
+
+    async def history(self, since: str, until: str, wanted: set[str]) -> list[Item] | None:
+        """See `Source`."""
+        loop = asyncio.get_running_loop()
+        try:
+            return await loop.run_in_executor(None, self._read_again, since, until, wanted)
+        except (FinxSyncError, ValueError):  # Redis does not answer, or the token is none
+            return None
+
+    def _read_again(self, since: str, until: str, wanted: set[str]) -> list[Item] | None:
+        """Read a stretch of the feed once more, on a connection of its own."""
+        if len(self._tokens) > 1:  # the partitions have no common order
+            return None
+        first, last = wire.Position.read(since), wire.Position.read(until)
+        reader = FeedReader(self._address, since=first)
+        try:
+            opening = reader.open([])
+            if first >= last or opening.end is None or opening.end < first:  # of another feed, or of before a FLUSHALL
+                return None
+            found: list[Item] = []
+            size = 0
+            while parts := reader.read(0.01):
+                for part in parts:
+                    for item in self._again(part, last, wanted):
+                        found.append(item)
+                        size += len(item.payload)
+                if size > HISTORY_BYTES:
+                    return None
+                if parts[-1].position >= last if not isinstance(parts[-1], Hole) else parts[-1].after >= last:
+                    break
+            return found
+        finally:
+            reader.close()
+
+    def _again(self, part: Read, last: wire.Position, wanted: set[str]) -> Iterable[Item]:
+        if isinstance(part, Hole):
+            gap = asdict(Gap(part.start, part.end, (), part.reason, part.missed))
+            yield Item("", str(part.before), part.end, msgspec.json.encode(gap), kind="gap")
+        elif isinstance(part, Notice):
+            if part.name == wire.GAP and part.position < last:
+                yield Item("", str(part.position), part.at, msgspec.json.encode(part.content), kind="gap")
+        else:
+            term, offset = part.position.term, part.position.offset - len(part.payloads)
+            for number, (tag, payload) in enumerate(zip(part.tags, part.payloads, strict=True), offset + 1):
+                position = wire.Position(term, number)
+                name = tag.decode("utf-8", "replace")
+                if position < last and name in wanted:
+                    yield self._item(name, str(position), part.at, payload)
 
     def stop(self) -> None:
         """See `Source`."""
@@ -314,6 +367,9 @@ class StreamSource:
         with self._lock:
             self._wishes.append((tag, wanted))
         self._wake.set()
+
+    async def history(self, since: str, until: str, wanted: set[str]) -> None:
+        """See `Source`: a stream has nothing that the hub does not keep."""
 
     def stop(self) -> None:
         """See `Source`."""
