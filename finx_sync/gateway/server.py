@@ -235,6 +235,7 @@ class Gateway:
             self._application(),
             access_log=None,
             handle_signals=False,
+            handler_cancellation=True,  # or a client of server-sent events that has left would stay
             shutdown_timeout=1.0,
             keepalive_timeout=HEADER_TIMEOUT,
         )

@@ -24,6 +24,9 @@ __all__ = ["LineServer"]
 MAX_LINE: Final = 64 * 1024
 GREETING_TIMEOUT: Final = 10.0
 """Seconds for the first line."""
+HEARTBEAT: Final = 15.0
+"""Seconds between two empty lines, without which a client that has left would be noticed only at the next message: one
+that has closed its half of the connection, as ``nc`` does, may still be reading."""
 
 
 class LineServer:
@@ -57,11 +60,11 @@ class _Lines(asyncio.Protocol):
         self._key: Key | None = None
         self._client: Client | None = None
         self._transport: asyncio.Transport | None = None
-        self._late: asyncio.TimerHandle | None = None
+        self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        self._late = asyncio.get_running_loop().call_later(GREETING_TIMEOUT, self._refuse, "no names within 10 s")
+        self._timer = asyncio.get_running_loop().call_later(GREETING_TIMEOUT, self._refuse, "no names within 10 s")
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
@@ -83,8 +86,8 @@ class _Lines(asyncio.Protocol):
         return self._client is not None
 
     def connection_lost(self, error: Exception | None) -> None:
-        if self._late is not None:
-            self._late.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
         if self._client is not None:
             self._client.is_closed = True
             self._server.hub.remove(self._client)
@@ -115,11 +118,20 @@ class _Lines(asyncio.Protocol):
         assert transport is not None
         found = server.access.check_key(key)
         self._entered.enter_context(server.access.entered(found))
-        if self._late is not None:
-            self._late.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
+        self._beat()
         self._key = found
         self._client = Client(transport, line, server.limits, lambda code, reason: self._refuse(reason), found.name)
         server.hub.add(self._client)
+
+    def _beat(self) -> None:
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        if self._client is not None and not self._client.is_slow:
+            transport.write(b"\n")
+        self._timer = asyncio.get_running_loop().call_later(HEARTBEAT, self._beat)
 
     def _refuse(self, why: str) -> None:
         transport = self._transport

@@ -115,8 +115,9 @@ class WebSockets:
     ) -> None:
         reading = asyncio.ensure_future(_read(websocket, session))
         either: set[asyncio.Future[Any]] = {reading, ending}
-        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-        if not reading.done():
+        try:
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        finally:
             reading.cancel()
         (outcome,) = await asyncio.gather(reading, return_exceptions=True)
         code, reason = 1000, ""
