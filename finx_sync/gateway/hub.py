@@ -53,7 +53,8 @@ class Hub:
         clients: all clients.
         last: the newest state of each tag.
         recent_gaps: the newest gaps, as JSON objects.
-        history: fetches the items of some tags between two tokens, the second one excluded; None if it cannot.
+        history: fetches the items of some tags after one token and before another, or up to the end; returns None if it
+            cannot.
         on_wanted: called when the first client subscribes to a tag, and when the last one has left it.
         delivered, conflated: how many items clients that have left had got, and not got.
     """
@@ -63,7 +64,7 @@ class Hub:
         self.clients: set[Client] = set()
         self.last: dict[str, Item] = {}
         self.recent_gaps: deque[Item] = deque(maxlen=GAPS)
-        self.history: Callable[[str, str, set[str]], Awaitable[list[Item] | None]] = _no_history
+        self.history: Callable[[str, str | None, set[str]], Awaitable[list[Item] | None]] = _no_history
         self._fetching: set[asyncio.Task[None]] = set()
         self.on_wanted: Callable[[str, bool], object] = lambda tag, wanted: None
         self.delivered = self.conflated = 0
@@ -205,14 +206,14 @@ class Hub:
                 missed.append(item)
         else:
             client.is_paused = True
-            until = self._kept[0].token if self._kept else self._token
+            until = self._kept[0].token if self._kept else None
             task = asyncio.get_running_loop().create_task(self._fetch(client, wanted, since, until))
             self._fetching.add(task)  # or it might be collected
             task.add_done_callback(self._fetching.discard)
         for item in reversed(missed):
             client.offer(item)
 
-    async def _fetch(self, client: Client, wanted: set[str], since: str, until: str) -> None:
+    async def _fetch(self, client: Client, wanted: set[str], since: str, until: str | None) -> None:
         found = await self.history(since, until, wanted)
         if found is None:
             end = time.time()
@@ -257,7 +258,7 @@ class Hub:
         }
 
 
-async def _no_history(since: str, until: str, wanted: set[str]) -> list[Item] | None:
+async def _no_history(since: str, until: str | None, wanted: set[str]) -> list[Item] | None:
     return None
 
 

@@ -99,8 +99,8 @@ class Source(Protocol):
     def want(self, tag: str, wanted: bool) -> None:
         """Clients want a tag from now on, or no longer."""
 
-    async def history(self, since: str, until: str, wanted: set[str]) -> list[Item] | None:
-        """The items of some tags after one token and before another; None if they are not all there any more."""
+    async def history(self, since: str, until: str | None, wanted: set[str]) -> list[Item] | None:
+        """The items of some tags after one token and before another, or up to the end; None if they cannot be read."""
 
     def stop(self) -> None:
         """End. Blocks for a few seconds at most; not on the event loop's thread."""
@@ -152,7 +152,7 @@ class FeedSource:
             (self._demanded.add if wanted else self._demanded.discard)(tag.encode())
             self._demand_at = 0.0
 
-    async def history(self, since: str, until: str, wanted: set[str]) -> list[Item] | None:
+    async def history(self, since: str, until: str | None, wanted: set[str]) -> list[Item] | None:
         """See `Source`."""
         loop = asyncio.get_running_loop()
         try:
@@ -160,15 +160,19 @@ class FeedSource:
         except (FinxSyncError, ValueError):  # Redis does not answer, or the token is none
             return None
 
-    def _read_again(self, since: str, until: str, wanted: set[str]) -> list[Item] | None:
+    def _read_again(self, since: str, until: str | None, wanted: set[str]) -> list[Item] | None:
         """Read a stretch of the feed once more, on a connection of its own."""
         if len(self._tokens) > 1:  # the partitions have no common order
             return None
-        first, last = wire.Position.read(since), wire.Position.read(until)
+        first = wire.Position.read(since)
         reader = FeedReader(self._address, since=first)
         try:
             opening = reader.open([])
-            if first >= last or opening.end is None or opening.end < first:  # of another feed, or of before a FLUSHALL
+            end = opening.end
+            if end is None or end < first:  # of another feed, or of before a FLUSHALL
+                return None
+            last = wire.Position(end.term, end.offset + 1) if until is None else wire.Position.read(until)
+            if first >= last:
                 return None
             found: list[Item] = []
             size = 0
@@ -179,7 +183,7 @@ class FeedSource:
                         size += len(item.payload)
                 if size > HISTORY_BYTES:
                     return None
-                if parts[-1].position >= last if not isinstance(parts[-1], Hole) else parts[-1].after >= last:
+                if reader.position is not None and reader.position >= last:
                     break
             return found
         finally:
@@ -368,7 +372,7 @@ class StreamSource:
             self._wishes.append((tag, wanted))
         self._wake.set()
 
-    async def history(self, since: str, until: str, wanted: set[str]) -> None:
+    async def history(self, since: str, until: str | None, wanted: set[str]) -> None:
         """See `Source`: a stream has nothing that the hub does not keep."""
 
     def stop(self) -> None:

@@ -31,6 +31,9 @@ class ManualSource:
     def want(self, tag: str, wanted: bool) -> None:
         self.wanted.append((tag, wanted))
 
+    async def history(self, since: str, until: str | None, wanted: set[str]) -> None:
+        """It has none."""
+
     def stop(self) -> None:
         pass
 

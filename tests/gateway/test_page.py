@@ -344,7 +344,8 @@ CONTRAST = """(() => {
   const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
   while (walker.nextNode()) {
     const element = walker.currentNode.parentElement;
-    if (!walker.currentNode.data.trim() || !element.checkVisibility({visibilityProperty: true, opacityProperty: true})) continue;
+    const isVisible = element.checkVisibility({visibilityProperty: true, opacityProperty: true});
+    if (!walker.currentNode.data.trim() || !isVisible) continue;
     if (element.closest('.visually-hidden, script, style, datalist')) continue;
     const layers = [];
     for (let one = element; one; one = one.parentElement) layers.unshift(getComputedStyle(one).backgroundColor);
@@ -374,7 +375,8 @@ def test_nothing_hangs_over_the_edge(page: Page, width: int) -> None:
     page.wait("document.querySelector('#chain tbody tr') !== null")
     assert page.run("document.documentElement.scrollWidth <= innerWidth")
     assert page.run(
-        "[...document.querySelectorAll('.panel, .tiles')].every((one) => one.getBoundingClientRect().right <= innerWidth)"
+        "[...document.querySelectorAll('.panel, .tiles')]"
+        ".every((one) => one.getBoundingClientRect().right <= innerWidth)"
     )
 
 
@@ -392,7 +394,8 @@ def test_every_control_has_a_name(page: Page) -> None:
     assert nameless == []
     assert (
         page.run(
-            "[...document.querySelectorAll('h1, h2, h3')].filter((one) => !one.closest('dialog')).map((one) => one.tagName).join(' ')"
+            "[...document.querySelectorAll('h1, h2, h3')]"
+            ".filter((one) => !one.closest('dialog')).map((one) => one.tagName).join(' ')"
         )
         == "H1 H2 H3 H3 H2 H2 H2 H2"
     )
