@@ -15,7 +15,8 @@ import urllib.request
 from collections.abc import Iterator
 from typing import Any
 
-import websocket
+from websockets.exceptions import WebSocketException
+from websockets.sync.client import connect
 
 PAUSE = 0.2
 TIMEOUT = 20.0
@@ -64,7 +65,7 @@ class Client:
                     self._take(message)
                     if self._stopping.is_set():
                         return
-            except (OSError, ValueError, websocket.WebSocketException) as error:
+            except (OSError, ValueError, WebSocketException) as error:
                 print(f"{self._protocol}: {address['http']}: {error!r}", file=sys.stderr, flush=True)
             self._stopping.wait(PAUSE)
 
@@ -84,13 +85,10 @@ class Client:
             self._file.write(line)
 
     def _ws(self, address: dict[str, Any]) -> Iterator[bytes]:
-        client = websocket.create_connection(f"ws://{address['http']}/v1/ws", timeout=TIMEOUT)
-        try:
+        with connect(f"ws://{address['http']}/v1/ws", open_timeout=TIMEOUT, compression=None) as client:
             client.send(json.dumps({"subscribe": self._names, "since": self._since}))
             while True:
-                yield client.recv().encode()
-        finally:
-            client.shutdown()
+                yield client.recv(TIMEOUT, decode=False)
 
     def _sse(self, address: dict[str, Any]) -> Iterator[bytes]:
         url = f"http://{address['http']}/v1/sse?names={','.join(self._names)}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 __all__ = ["Verdict", "judge"]
@@ -28,6 +28,17 @@ class Verdict:
     faults: list[str] = field(default_factory=list)
 
 
+def _whole(lines: Iterable[str]) -> Iterator[str]:
+    """The lines without those that a process was writing when it was killed: before a "begin", and at the end."""
+    before = ""
+    for line in lines:
+        if line != "begin\n":
+            yield from [before] if before else []
+        before = line
+    if before.endswith("\n"):
+        yield before
+
+
 def judge(lines: Iterable[str]) -> Verdict:
     """Judge the lines of one reader: each name's numbers rise by one, except where a gap of that name was reported.
 
@@ -39,9 +50,10 @@ def judge(lines: Iterable[str]) -> Verdict:
     open_gaps: dict[str, list[int | None]] = {}  # what was reported for a name since its last message
     counted: dict[str, int] = {}
     known = 0
-    for line in lines:
-        if not line.endswith("\n"):
-            break  # the process was killed while it wrote
+    for line in _whole(lines):
+        if line == "begin\n":  # it was killed and started again, and begins with what comes then
+            newest, open_gaps = {}, {}
+            continue
         if line.startswith("gap "):
             gap = json.loads(line[4:])
             verdict.gaps += 1

@@ -1,6 +1,7 @@
 """A typed reader of the feed on Redis, in a process of its own: what a bot on another machine is.
 
-It writes what its handlers get to a file, one line for each: ``name number`` or ``gap JSON``.
+It writes what its handlers get to a file, one line for each: ``name number`` or ``gap JSON``; and ``begin``
+when it starts.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ class Reader:
 
     def __init__(self, url: str, names: list[str], path: str) -> None:
         self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115  # closed in `stop`
+        self._file.write("\nbegin\n")  # the line before may have been cut short by `kill -9`
         self._lock = threading.Lock()  # guards _file between the dispatch thread and the one that answers
         self.newest = dict.fromkeys(names, 0)
         self.stream = StreamManager(url=url, stale_after=None)

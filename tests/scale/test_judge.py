@@ -37,6 +37,12 @@ def test_faults_are_found(lines: list[str]) -> None:
     assert judge(lines).faults
 
 
+def test_a_process_that_was_killed_begins_anew() -> None:
+    """Its last line, cut short, would be taken for another number; or what it missed while it was dead for a loss."""
+    verdict = judge(["\n", "begin\n", "A 12\n", "A 1\n", "begin\n", "A 20\n", "\n", "begin\n", "A 30\n", "A 3"])
+    assert (verdict.messages, verdict.faults) == (3, [])
+
+
 def test_a_hole_in_its_gap_is_well() -> None:
     """A labelled loss would be called a silent one."""
     verdict = judge(["A 1\n", "B 1\n", gap("A", "B", missed=4), "A 4\n", "B 4\n"])
