@@ -18,12 +18,12 @@ class RefusedError(FinxSyncError):
     """A client that is not let in.
 
     Attributes:
-        status: the HTTP status; the close code 1008 or 1013 says the same on a websocket.
+        status_code: the HTTP status; the close code 1008 or 1013 says the same on a websocket.
     """
 
-    def __init__(self, status: int, text: str) -> None:
-        super().__init__(text)
-        self.status = status
+    def __init__(self, status_code: int, why: str) -> None:
+        super().__init__(why)
+        self.status_code = status_code
 
 
 @dataclass

@@ -295,7 +295,7 @@ async def _refusals(request: web.Request, handler: Callable[..., Any]) -> web.St
     try:
         response: web.StreamResponse = await handler(request)
     except RefusedError as error:
-        return web.Response(status=error.status, text=f"{error}\n")
+        return web.Response(status=error.status_code, text=f"{error}\n")
     except FinxSyncError as error:
         return web.Response(status=400, text=f"{error}\n")
     except ConnectionError:

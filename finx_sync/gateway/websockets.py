@@ -164,7 +164,7 @@ async def _read(websocket: web.WebSocketResponse, session: _Session) -> tuple[in
             try:
                 session.received(message.data)
             except RefusedError as error:
-                return (TRY_LATER if error.status == 503 else VIOLATION), str(error)
+                return (TRY_LATER if error.status_code == 503 else VIOLATION), str(error)
     return None
 
 

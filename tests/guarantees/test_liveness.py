@@ -163,7 +163,7 @@ def test_the_guard_refuses_old_data() -> None:
         stream = stream_to(feed)
         stream.subscribe_contract("A")
         stream.start()
-        with pytest.raises(StaleDataError, match="not come yet"):
+        with pytest.raises(StaleDataError, match="not arrived yet"):
             stream.guard("A", max_age=1)
         feed.wait_for_subscribers("A")
         feed.send("A")
