@@ -20,11 +20,13 @@ from benchmarks.blaster import Blaster
 from benchmarks.clients import Meter, finx_stream
 from finx_sync import StreamManager
 from tests.redis_server import RedisServer
+from tests.relay.writing import FeedWriter
 
 ROOT = pathlib.Path(__file__).parent.parent
 NAMES = 100
+CONTRACTS = [f"BTC-26AUG22-{20000 + number}-C" for number in range(NAMES)]
 COUNT = 1_000_000
-PACES = {1000: 20_000, 10_000: 200_000}
+PACES = {1000: 10_000, 10_000: 100_000}
 """Messages a second, and how many of them, for the latencies."""
 
 
@@ -45,11 +47,12 @@ def queried(stream: StreamManager, url: str) -> None:
 
 def relay(url: str, redis: str) -> None:
     """Relay what the blaster sends, until SIGTERM."""
-    from finx_sync.relay import Relay
+    from finx_sync import Relay
 
-    stream = StreamManager("sandbox-key", url=url.partition("?")[0].rstrip("/"), max_lag=60.0)
+    base = url.partition("?")[0].rstrip("/")
+    stream = StreamManager("sandbox-key", url=base, max_lag=60.0, ping_interval=60)  # the blaster answers no pings
     queried(stream, url)
-    stream.subscribe_contract(*(f"BTC-26AUG22-{20000 + number}-C" for number in range(NAMES)))
+    stream.subscribe_contract(*CONTRACTS)
     signal.signal(signal.SIGTERM, lambda *_: stream.stop())
     with Relay(stream, redis, overflow="block", keep_bytes=512 * 2**20):
         stream.run()
@@ -60,8 +63,8 @@ def reader(redis: str, count: int, mode: str) -> None:
     meter = Meter(count, mode == "latency")
     stream = StreamManager(url=redis, max_lag=60.0)
     stream.on_contract(meter.typed)
-    stream.on_gap(lambda gap: print(f"gap: {gap}", file=sys.stderr))
-    stream.subscribe_contract(*(f"BTC-26AUG22-{20000 + number}-C" for number in range(NAMES)))
+    stream.on_gap(lambda gap: gap.missed is None or print(f"{gap.missed} missed: {gap.reason}", file=sys.stderr))
+    stream.subscribe_contract(*CONTRACTS)
     stream.start()
     print("ready", flush=True)
     meter.done.wait(120)
@@ -82,10 +85,13 @@ def _part(*arguments: str) -> subprocess.Popen[str]:
 
 
 def _over_redis(blaster: Blaster, query: str, count: int, mode: str) -> dict[str, Any]:
-    with RedisServer() as redis:
+    with RedisServer() as redis, redis.client() as client:
+        # The blaster sends as soon as the relay connects, so the reader must be there before, and finds an empty feed.
+        writer = FeedWriter(client, subscriptions=tuple(f"contract:{name}" for name in CONTRACTS))
         reading = _part("reader", redis.url, str(count), mode)
         assert reading.stdout is not None
         assert reading.stdout.readline() == "ready\n"
+        client.delete(writer.keys.lease)
         relaying = _part("relay", f"{blaster.url}?{query}", redis.url)
         try:
             result: dict[str, Any] = json.loads(reading.stdout.readline())
