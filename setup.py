@@ -69,6 +69,7 @@ setup(
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="MIT",
+    license_files=["LICENSE", "THIRD_PARTY.md", "finx_sync/gateway/page/uPlot.LICENSE.txt"],
     packages=find_packages(include=["finx_sync", "finx_sync.*"]),
     package_data={"finx_sync": ["py.typed", "transport/*.pyi", "gateway/page/*"]},
     # Optional: without a C compiler, finx_sync/transport/cutting.py does the same in Python, a little slower.

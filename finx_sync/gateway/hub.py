@@ -52,6 +52,7 @@ class Hub:
         state: what is known of the feed.
         clients: all clients.
         last: the newest state of each tag.
+        listed: the tags that the venue lists, where that is known.
         recent_gaps: the newest gaps, as JSON objects.
         history: fetches the items of some tags after one token and before another, or up to the end; returns None if it
             cannot.
@@ -63,6 +64,7 @@ class Hub:
         self.state = FeedState()
         self.clients: set[Client] = set()
         self.last: dict[str, Item] = {}
+        self.listed: list[str] = []
         self.recent_gaps: deque[Item] = deque(maxlen=GAPS)
         self.history: Callable[[str, str | None, set[str]], Awaitable[list[Item] | None]] = _no_history
         self._fetching: set[asyncio.Task[None]] = set()
@@ -254,7 +256,7 @@ class Hub:
             "gaps": state.gaps,
             "clients": len(self.clients),
             "position": self._token,
-            "tags": sorted(self.last),
+            "tags": sorted({*self.listed, *self.last}),
         }
 
 

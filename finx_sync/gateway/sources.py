@@ -18,6 +18,7 @@ import msgspec
 from finx_sync.errors import FinxSyncError
 from finx_sync.gateway.hub import Hub
 from finx_sync.gateway.items import Item
+from finx_sync.gateway.listing import LIST_AGAIN, listed_tags
 from finx_sync.gateway.names import TagReader
 from finx_sync.notices import Gap
 from finx_sync.pipeline.output import Topic
@@ -385,7 +386,7 @@ class StreamSource:
 
     def _run(self) -> None:
         """Start the stream, again where it fails, and have it subscribe to what clients want."""
-        backoff, failures, begin_at = Backoff(), 0, 0.0
+        backoff, failures, begin_at, list_at = Backoff(), 0, 0.0, 0.0
         while not self._stopped:
             if self._stream.state in (State.NEW, State.STOPPED, State.FAILED) and time.monotonic() >= begin_at:
                 try:
@@ -396,8 +397,16 @@ class StreamSource:
                     begin_at = time.monotonic() + backoff.delay(failures, lambda: 1.0)
                     self._say(False, str(error))
             self._subscribe()
+            if self._stream.state is State.OPEN and time.monotonic() >= list_at:
+                list_at = time.monotonic() + LIST_AGAIN
+                self._list()
             self._wake.wait(0.5)
             self._wake.clear()
+
+    def _list(self) -> None:
+        tags = listed_tags(self._stream)
+        if self._handover is not None:
+            self._handover.call(setattr, self._hub, "listed", tags)
 
     def _subscribe(self) -> None:
         with self._lock:

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from finx_sync.gateway import Gateway
+from finx_sync.sandbox import Sandbox
 from tests.gateway.browser import Page, browser, find_browser
 from tests.gateway.feed import PAGE, FeedServer
 from tests.waiting import wait_until
@@ -20,6 +22,7 @@ pytestmark = [
     pytest.mark.xdist_group("browser"),
 ]
 
+MISSING = "\N{EN DASH}"
 SIZE_LIMIT = 150_000
 """Bytes of all that a browser may load."""
 PERPETUAL = "BTC-PERPETUAL"
@@ -123,7 +126,7 @@ def test_it_shows_what_comes(page: Page, feed: FeedServer) -> None:
     }
     assert shown == {
         "mark": "0.0500", "bid": "0.0995", "ask": "0.1005", "spread": "1.00 %", "delta": "0.512", "gamma": "0.00021",
-        "theta": "−41.24", "vega": "12.50",
+        "theta": "\N{MINUS SIGN}41.24", "vega": "12.50",
     }  # fmt: skip
     feed.send(f"contract:{PERPETUAL}", contract(PERPETUAL, 22_001.5))
     page.wait(f"{cell(PERPETUAL, 'mark')} === '▲22,001.5'")
@@ -142,8 +145,8 @@ def test_it_shows_what_comes(page: Page, feed: FeedServer) -> None:
 def test_a_value_that_is_missing_is_a_dash(page: Page, feed: FeedServer) -> None:
     """A zero or "NaN" would be taken for a price."""
     feed.send(f"contract:{PERPETUAL}", contract(PERPETUAL, "", best_bid_price="0", delta="nan"))
-    page.wait(f"{cell(PERPETUAL, 'mark')} === '–'")
-    assert [page.run(cell(PERPETUAL, one)) for one in ("bid", "spread", "iv", "delta")] == ["–"] * 4
+    page.wait(f"{cell(PERPETUAL, 'mark')} === '{MISSING}'")
+    assert [page.run(cell(PERPETUAL, one)) for one in ("bid", "spread", "iv", "delta")] == [MISSING] * 4
 
 
 def test_text_from_the_feed_is_text(page: Page, feed: FeedServer) -> None:
@@ -185,7 +188,7 @@ def test_a_gap_is_told_in_words(page: Page, feed: FeedServer) -> None:
     )
     told = f"1,284 messages of {PERPETUAL}, ETH-PERPETUAL and 1 other are missing: a relay was lost."
     page.wait(f"{text('#gaps ol')}.includes('{told}')")
-    assert page.run(text("#gaps .when")) == "22:13:20 – 22:13:244.5 s"
+    assert page.run(text("#gaps .when")) == f"22:13:20 {MISSING} 22:13:244.5 s"
     page.wait(f"{text('#gap-count')} === '1'")
     page.wait(f"{text('#announcer')}.includes('{told}')")
 
@@ -344,8 +347,8 @@ CONTRAST = """(() => {
   const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
   while (walker.nextNode()) {
     const element = walker.currentNode.parentElement;
-    const isVisible = element.checkVisibility({visibilityProperty: true, opacityProperty: true});
-    if (!walker.currentNode.data.trim() || !isVisible) continue;
+    const isShown = element.checkVisibility({visibilityProperty: true, opacityProperty: true});
+    if (!walker.currentNode.data.trim() || !isShown) continue;
     if (element.closest('.visually-hidden, script, style, datalist')) continue;
     const layers = [];
     for (let one = element; one; one = one.parentElement) layers.unshift(getComputedStyle(one).backgroundColor);
@@ -356,6 +359,26 @@ CONTRAST = """(() => {
   }
   return poor;
 })()"""
+
+
+def test_with_the_gateway_itself(tab: Page) -> None:
+    """The page and the gateway would speak two protocols."""
+    tab.size(1440, 900)
+    with (
+        Sandbox(contract_interval=0.1, spot_interval=0.1) as sandbox,
+        Gateway("sandbox", url=sandbox.url, api_key="sandbox-key") as gateway,
+    ):
+        tab.problems.clear()
+        tab.open(gateway.url)
+        tab.wait(f"{cell(PERPETUAL, 'mark')}.length > 5")
+        tab.wait(f"{NAMES}.includes('-C') && {text('#state')} === 'Live'")
+        tab.wait("document.querySelectorAll('.tile canvas').length === 3")
+        tab.wait(f"{text('#clients')} === '1'")
+        sandbox.abort_all()
+        tab.wait(f"{text('#gaps ol')}.includes('the connection was lost')")
+        tab.wait(f"{text('#state')} === 'Live'")
+        assert tab.problems == []
+        tab.open("about:blank")
 
 
 @pytest.mark.parametrize("dark", [False, True])
@@ -392,13 +415,8 @@ def test_every_control_has_a_name(page: Page) -> None:
         and not one.get("name", {}).get("value")
     ]
     assert nameless == []
-    assert (
-        page.run(
-            "[...document.querySelectorAll('h1, h2, h3')]"
-            ".filter((one) => !one.closest('dialog')).map((one) => one.tagName).join(' ')"
-        )
-        == "H1 H2 H3 H3 H2 H2 H2 H2"
-    )
+    headings = "[...document.querySelectorAll('h1, h2, h3')].filter((one) => !one.closest('dialog'))"
+    assert page.run(f"{headings}.map((one) => one.tagName).join(' ')") == "H1 H2 H3 H3 H2 H2 H2 H2"
 
 
 def test_hidden_it_paints_nothing(page: Page, feed: FeedServer) -> None:
