@@ -3,7 +3,7 @@
 import { Smile } from "./smile.js";
 import { duration, fixed } from "./format.js";
 import { readInstrument } from "./messages.js";
-import { make, setAttribute, setChoices, setText } from "./paint.js";
+import { dash, make, setAttribute, setChoices, setText } from "./paint.js";
 import * as settings from "./settings.js";
 
 const KIND = "contract:";
@@ -11,16 +11,13 @@ const MOST = 1200; // contracts of one market
 const LEAVE_AFTER = 15_000; // milliseconds out of sight before the chain is unsubscribed
 const NEAR = 3; // strikes
 
-// From the outside to the strike; puts keep bid before ask.
-const CALLS = [
-  { key: "delta", label: "Delta", print: (record, values) => fixed(values.delta, 2) },
-  { key: "iv", label: "IV", print: (record, values) => fixed(values.iv, 1) },
-  { key: "mark", label: "Mark", print: (record, values) => fixed(values.mark, record.decimals) },
-  { key: "bid", label: "Bid", print: (record, values) => fixed(values.bid, record.decimals) },
-  { key: "ask", label: "Ask", print: (record, values) => fixed(values.ask, record.decimals) },
-];
-const [DELTA, IV, MARK, BID, ASK] = CALLS;
+const price = (key, label) => ({ key, label, print: (record, values) => fixed(values[key], record.decimals) });
+const number = (key, label, decimals) => ({ key, label, print: (_, values) => fixed(values[key], decimals) });
+const [DELTA, IV, MARK] = [number("delta", "Delta", 2), number("iv", "IV", 1), price("mark", "Mark")];
+const [BID, ASK] = [price("bid", "Bid"), price("ask", "Ask")];
+const CALLS = [DELTA, IV, MARK, BID, ASK];
 const PUTS = [BID, ASK, MARK, IV, DELTA];
+const NARROW = matchMedia("(max-width: 640px)"); // the style sheet hides two columns of each side there
 
 export class Chain {
   constructor(section, smileSection, { market, want, contracts, say }) {
@@ -115,10 +112,12 @@ export class Chain {
   #makeHead(head) {
     const cells = (columns) => columns.map((column) => make("th", { scope: "col", "data-column": column.key }, column.label));
     const watch = () => make("th", { scope: "col" }, make("span", { class: "visually-hidden" }, "Watch"));
+    const sides = ["Calls", "Puts"].map((name) => make("th", { scope: "colgroup" }, name));
+    const fit = () => sides.forEach((side) => (side.colSpan = NARROW.matches ? CALLS.length - 1 : CALLS.length + 1));
+    NARROW.addEventListener("change", fit);
+    fit();
     head.append(
-      make("tr", {},
-        make("th", { scope: "colgroup", colspan: String(CALLS.length + 1) }, "Calls"), make("td"),
-        make("th", { scope: "colgroup", colspan: String(CALLS.length + 1) }, "Puts")),
+      make("tr", {}, sides[0], make("td"), sides[1]),
       make("tr", {}, watch(), ...cells(CALLS), make("th", { scope: "col", class: "strike" }, "Strike"), ...cells(PUTS), watch()));
   }
 
@@ -159,7 +158,7 @@ export class Chain {
     half.watch.addEventListener("click", () => this.contracts.toggle(name));
     row.halves.push(half);
     const cells = columns.map((column) => {
-      const text = document.createTextNode("–");
+      const text = dash();
       half.cells.push([text, column.print]);
       return make("td", { class: side, "data-column": column.key }, text);
     });

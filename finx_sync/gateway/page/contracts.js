@@ -2,7 +2,7 @@
 
 import { count, duration, fixed, nearest, percent } from "./format.js";
 import * as settings from "./settings.js";
-import { Price, make, setAttribute, setText } from "./paint.js";
+import { Price, dash, make, setAttribute, setText } from "./paint.js";
 
 const KIND = "contract:";
 const OLD = 30; // seconds after which an age is shown as old
@@ -11,7 +11,7 @@ const RESORT = 1000; // milliseconds between two looks at the order
 
 const value = (name) => (record) => record.values?.[name] ?? null;
 const price = (name) => (record, values) => fixed(values[name], record.decimals);
-const number = (name, decimals) => (record, values) => fixed(values[name], decimals);
+const number = (name, decimals) => (_, values) => fixed(values[name], decimals);
 
 // What a column sorts by, and what it prints.
 const COLUMNS = [
@@ -83,7 +83,7 @@ export class Contracts {
     const fresh = names.filter((name) => !this.rows.has(name)).slice(0, MOST - this.rows.size);
     for (const name of fresh) this.rows.set(name, this.#makeRow(name));
     this.#changed();
-    if (!quietly && fresh.length > 0) this.say(`Added ${fresh.length === 1 ? fresh[0] : count(fresh.length, "contract", "contracts")}.`);
+    if (!quietly && fresh.length > 0) this.say(`Added ${fresh.join(", ")}.`);
   }
 
   remove(name) {
@@ -127,8 +127,8 @@ export class Contracts {
     for (const column of COLUMNS.slice(1)) {
       const cell = make("td", { "data-column": column.key });
       if (column.key === "mark") row.price = new Price(cell);
-      else if (column.key === "age") [row.age, row.ageCell] = [cell.appendChild(document.createTextNode("–")), cell];
-      else row.cells.push([cell.appendChild(document.createTextNode("–")), column.print]);
+      else if (column.key === "age") [row.age, row.ageCell] = [cell.appendChild(dash()), cell];
+      else row.cells.push([cell.appendChild(dash()), column.print]);
       element.append(cell);
     }
     const remove = make("button", { type: "button", class: "remove", "aria-label": `Remove ${name}`, tabindex: "-1" }, "×");

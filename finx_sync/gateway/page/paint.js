@@ -52,6 +52,9 @@ export function setAttribute(element, name, value) {
   if (element.getAttribute(name) !== value) element.setAttribute(name, value);
 }
 
+/** A text node for a value that is to come. */
+export const dash = () => document.createTextNode("–");
+
 /** Make an element with attributes and children. */
 export function make(tag, attributes = {}, ...children) {
   const element = document.createElement(tag);

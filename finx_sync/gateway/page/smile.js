@@ -2,7 +2,7 @@
 
 import { Chart, axis, colour, rem } from "./charts.js";
 import { fixed } from "./format.js";
-import { make, setText } from "./paint.js";
+import { dash, make, setText } from "./paint.js";
 
 const KIND = "contract:";
 const MOST_LINES = 6;
@@ -91,7 +91,7 @@ export class Smile {
 
   #makeKey() {
     this.key.replaceChildren(...this.lines.map((line, at) => {
-      [line.days, line.middle] = [document.createTextNode("–"), document.createTextNode("–")];
+      [line.days, line.middle] = [dash(), dash()];
       const button = make("button", { type: "button", class: "name" }, line.code);
       const swatch = make("span", { class: "swatch", "aria-hidden": "true" });
       swatch.style.background = `var(--line-${at})`;
@@ -108,7 +108,7 @@ export class Smile {
     return {
       padding: [8, rem(), 0, 0],
       legend: { show: false },
-      cursor: { drag: { x: false, y: false }, points: { size: 6 } },
+      cursor: { y: false, drag: { x: false, y: false } },
       scales: { x: { time: false, range: () => this.range }, y: { range: (_, low, high) => uPlot.rangeNum(low ?? 0, Math.min(high ?? 1, this.highest), 0.08, false) } },
       axes: [
         axis({ size: 1.5 * rem(), space: 3.5 * rem(), values: (_, values) => values.map(brief) }),

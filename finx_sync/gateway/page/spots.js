@@ -84,7 +84,7 @@ class Tile {
     const { pair } = this;
     if (pair.price === null || pair.version === this.painted) return;
     this.painted = pair.version;
-    this.chart.set(pair.points);
+    if (pair.points[0].length > 1) this.chart.set(pair.points);
     const [times, middles, lows, highs] = pair.points;
     const first = middles[0];
     const last = middles.at(-1);
@@ -111,11 +111,11 @@ class Tile {
     return {
       padding: [rem() / 2, 0, 0, rem() / 2],
       legend: { show: false },
-      cursor: { y: false, points: { size: 6, width: 2 }, drag: { x: false, y: false } },
+      cursor: { y: false, drag: { x: false, y: false } },
       tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), "Etc/UTC"),
       scales: {
         x: { range: (_, low, high) => [low === null ? 0 : Math.min(low, high - SHORTEST), high ?? 1] },
-        y: { range: (_, low, high) => (low === null ? [0, 1] : uPlot.rangeNum(low, high, 0.1, false)) },
+        y: { range: (_, low, high) => [low - margin(low, high), high + margin(low, high)] },
       },
       axes: [
         axis({ size: 1.375 * rem(), space: 5.5 * rem(), grid: { show: false }, values: (_, times) => times.map((time) => clock(time).slice(0, 5 + 3 * (time % 60 > 0))) }),
@@ -147,6 +147,11 @@ class Tile {
     }
     setText(this.detail, `${clock(times[at])} UTC · ${fixed(middles[at], this.pair.decimals)}`);
   }
+}
+
+/** So that a flat line is flat. */
+function margin(low, high) {
+  return Math.max(0.1 * (high - low), 0.0002 * high) || 1;
 }
 
 /** One pair of each base, then others. */
