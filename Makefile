@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 # compile all modules again.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test test-long explore lint check conformance chaos fuzz mutants bench clean
+.PHONY: demo test test-long explore lint check conformance chaos scale fuzz mutants bench bench-scale clean
 
 demo: $(READY)
 	$(BIN)/finx-sync demo
@@ -37,6 +37,9 @@ chaos: $(READY)
 	$(BIN)/python -m tests.chaos.venues
 	$(BIN)/python -m tests.chaos.recorded
 
+scale: $(READY)
+	$(BIN)/python -m tests.scale.run
+
 fuzz: $(READY)
 	$(BIN)/python -m tests.fuzzing.run
 
@@ -51,6 +54,11 @@ ifdef BASE
 else
 	$(BIN)/python -m benchmarks.run
 endif
+
+bench-scale: $(READY)
+	$(BIN)/python -m pip install --quiet -e ".[bench]"
+	$(BIN)/python -m benchmarks.scale
+	$(BIN)/python -m benchmarks.gateway
 
 $(READY): setup.py pyproject.toml finx_sync/transport/_cutting.c
 	$(PYTHON) -m venv $(VENV)
