@@ -1,7 +1,7 @@
 // A tile for each spot pair: its price, and its last minutes.
 
 import { Chart, axis, colour, rem } from "./charts.js";
-import { clock, count, fixed, percent, signed } from "./format.js";
+import { clock, count, decimalsOf, fixed, percent, signed } from "./format.js";
 import { Price, make, setAttribute, setChoices, setText } from "./paint.js";
 import * as settings from "./settings.js";
 
@@ -119,7 +119,7 @@ class Tile {
       },
       axes: [
         axis({ size: 1.375 * rem(), space: 5.5 * rem(), grid: { show: false }, values: (_, times) => times.map((time) => clock(time).slice(0, 5 + 3 * (time % 60 > 0))) }),
-        axis({ side: 1, size: this.#axisWidth, space: 2.25 * rem(), values: (_, prices, __, ___, step) => prices.map((price) => fixed(price, Math.min(pair.decimals, step >= 1 ? 0 : Math.ceil(-Math.log10(step))))) }),
+        axis({ side: 1, size: this.#axisWidth, space: 2.25 * rem(), values: (_, prices, __, ___, step) => prices.map((price) => fixed(price, Math.min(pair.decimals, decimalsOf(step)))) }),
       ],
       series: [
         {},
