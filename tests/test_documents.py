@@ -53,7 +53,7 @@ def run(*arguments: str) -> str:
         arguments,
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=200,
         check=False,
         env={**os.environ, "FINX_ENVIRONMENT": "sandbox", "MPLBACKEND": "agg"},
     )

@@ -220,7 +220,7 @@ def test_a_child_that_exits_in_order_says_nothing_to_the_server() -> None:
         connection = server.next_connection()
         feeder = threading.Thread(target=feed_until_closed, args=(connection, closed))
         feeder.start()
-        out, errors = process.communicate(timeout=40)
+        out, errors = process.communicate(timeout=200)
         feeder.join(PATIENCE)
         assert (out, errors, process.returncode) == ("parent True 0\n", "", 0)
         assert closed == [1000], "the parent's own close, and no other"
@@ -308,7 +308,7 @@ def test_a_fork_in_a_handler_leaves_the_rest_to_the_parent() -> None:
             [sys.executable, "-W", "ignore", "-c", textwrap.dedent(program), server.url],
             capture_output=True,
             text=True,
-            timeout=40,
+            timeout=200,
             check=False,
         )
         assert (done.stdout.split(), done.stderr, done.returncode) == ([str(n) for n in range(10)], "", 0)
@@ -394,7 +394,7 @@ def test_a_fork_in_a_callback_of_the_drop_in_ends_the_childs_loop() -> None:
             [sys.executable, "-W", "ignore", "-c", textwrap.dedent(program), server.url],
             capture_output=True,
             text=True,
-            timeout=40,
+            timeout=200,
             check=False,
         )
     lines = done.stdout.split("\n")

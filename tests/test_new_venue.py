@@ -46,7 +46,7 @@ def python(package: Path, *arguments: str) -> str:
         [sys.executable, *arguments],
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=200,
         check=False,
         cwd=package,
         env={**os.environ, "PYTHONPATH": os.pathsep.join([str(package), str(ROOT)])},

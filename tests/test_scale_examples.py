@@ -53,7 +53,7 @@ def test_bots_share_one_key(feed_url: str) -> None:
         for number in range(3)
     ]
     for number, bot in enumerate(bots):
-        out, err = bot.communicate(timeout=50)
+        out, err = bot.communicate(timeout=200)
         assert (bot.returncode, err) == (0, "")
         assert re.match(rf"bot-{number} 1 BTC-\S+ [\d.]+\n", out)
 
@@ -74,7 +74,7 @@ def test_a_node_client(gateway: Gateway) -> None:
         env={**os.environ, "TICKS": "3"},
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=200,
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
@@ -89,7 +89,7 @@ def test_a_shell_client(gateway: Gateway) -> None:
     assert gateway.tcp_address is not None
     host, port = gateway.tcp_address
     command = f"echo BTC-PERPETUAL | timeout 40 {nc} {host} {port} | grep --max-count=2 instrument_name"
-    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=50, check=False)
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=200, check=False)
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert [one["data"]["instrument_name"] for one in lines] == ["BTC-PERPETUAL"] * 2
 

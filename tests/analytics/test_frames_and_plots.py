@@ -286,5 +286,5 @@ def test_missing_extras_name_their_remedy(missing: str, call: str, extra: str) -
         f"try: {call}\n"
         "except ImportError as error: print(error)\n"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=50, check=True)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=200, check=True)
     assert f'pip install "finx-sync[{extra}]"' in done.stdout

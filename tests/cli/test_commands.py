@@ -22,7 +22,7 @@ COMMAND = [sys.executable, "-W", "error", "-m", "finx_sync"]
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run the command with its output on a pipe."""
-    return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=50, check=False)
+    return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=200, check=False)
 
 
 def on_terminal(*arguments: str) -> str:
@@ -39,7 +39,7 @@ def on_terminal(*arguments: str) -> str:
     except OSError:  # Linux ends a terminal's output so
         pass
     os.close(ours)
-    assert process.wait(50) == 0, shown
+    assert process.wait(200) == 0, shown
     return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
 
 

@@ -49,7 +49,7 @@ def run(program: str, url: str, *, until: str = "") -> tuple[int, list[str]]:
             if until:
                 assert process.stdout.readline() == f"{until}\n"
                 process.send_signal(signal.SIGTERM)
-            lines, _ = process.communicate(timeout=50)
+            lines, _ = process.communicate(timeout=200)
         finally:
             process.kill()
     return process.returncode, lines.splitlines()

@@ -30,7 +30,7 @@ def run(program: str, script: Script, options: str = "{}") -> subprocess.Complet
             [sys.executable, "-c", f"options = {options}\n{HEAD}\n{textwrap.dedent(program)}", server.url],
             capture_output=True,
             text=True,
-            timeout=50,
+            timeout=200,
             check=False,
         )
 

@@ -332,7 +332,7 @@ def test_numbers_need_no_numpy() -> None:
         "try: finx_sync.calculate_greeks(100, 100, 0, 0.2, 0, 365, option_type='american')\n"
         "except finx_sync.FinxSyncError as error: print(error)\n"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=50, check=True)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=200, check=True)
     assert done.stdout.splitlines()[0] == "0.2"
     assert done.stdout.count('pip install "finx-sync[greeks]"') == 2
 

@@ -601,6 +601,11 @@ def test_a_replay_beside_a_live_stream_leaves_its_books_and_tables_alone(session
             assert live.stats().messages.unreadable == before
 
 
+def _content(item: str) -> str:
+    """An item without when and how it came."""
+    return re.sub(r"^\('(\w+)', [\d.]+|received_at=[\d.]+|'(partial|insert|update)'", r"\1", item)
+
+
 def test_damage_is_a_row_and_what_follows_it_can_be_trusted(session: Session, tmp_path: Path) -> None:
     """The tables would not show that messages are missing, or a book would be continued across the damage."""
     content = bytearray(session.path.read_bytes())
@@ -611,7 +616,8 @@ def test_damage_is_a_row_and_what_follows_it_can_be_trusted(session: Session, tm
     log = Log().listen(stream)
     assert stream.replay(path, speed="max").damage
     assert books_balance(stream)
-    assert set(log.items) <= set(session.live.items)
+    # A message whose first copy is in the damage may come later, from an image or from another connection.
+    assert {_content(item) for item in log.items} <= {_content(item) for item in session.live.items}
     assert len(log.items) < len(session.live.items)
     done = stream.convert(path, tmp_path / "tables")
     events = parquet(tmp_path / "tables" / "events.parquet")

@@ -23,7 +23,7 @@ def test_the_program(redis_server: RedisServer) -> None:
         [sys.executable, "-W", "error", "-c", program],
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=200,
         check=False,
         cwd=ROOT,
     )

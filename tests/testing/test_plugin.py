@@ -28,7 +28,7 @@ def run_pytest(tmp_path: pathlib.Path, code: str, *options: str) -> subprocess.C
         ],
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=200,
         check=False,
         cwd=tmp_path,
         env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONPATH": str(ROOT)},
@@ -109,7 +109,7 @@ def test_pytest_finds_the_plugin_by_itself(tmp_path: pathlib.Path) -> None:
         [sys.executable, "setup.py", "--quiet", "egg_info", "--egg-base", str(tmp_path)],
         cwd=ROOT,
         capture_output=True,
-        timeout=50,
+        timeout=200,
         check=True,
     )
     parser = configparser.ConfigParser()
@@ -129,7 +129,7 @@ def test_the_proxy_needs_no_pytest_and_the_plugin_no_server() -> None:
         print([name for name in ("aiohttp", "finx_sync.sandbox") if name in sys.modules])
     """
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, timeout=50, check=False
+        [sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, timeout=200, check=False
     )
     assert done.stdout == "[]\n", done.stderr
 
