@@ -37,10 +37,10 @@ logger = logging.getLogger("finx_sync.gateway")
 THREAD_NAME: Final = "finx-sync gateway"
 BACKLOG: Final = 1024
 LOOK_INTERVAL: Final = 0.1
-RELOAD_INTERVAL: Final = 1.0
+ROUND_INTERVAL: Final = 1.0
 DRAIN: Final = 5.0
 """Seconds that clients have to leave after they were told to."""
-HEADER_TIMEOUT: Final = 10.0
+REQUEST_TIMEOUT: Final = 10.0
 """Seconds for a client's request; a connection on which none comes is closed."""
 
 
@@ -94,6 +94,9 @@ class Gateway:
         self._websockets = WebSockets(self._hub, self._access, tags, limits)
         self._lines = LineServer(self._hub, self._access, tags, limits)
         self._venue = venue
+        # Connections that have sent a whole request, and when each of the others was first seen; on the loop's thread.
+        self._greeted: set[Any] = set()
+        self._silent: dict[Any, float] = {}
         self._lock = threading.Lock()  # guards the fields below against two threads that start or stop at once
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -237,11 +240,11 @@ class Gateway:
             handle_signals=False,
             handler_cancellation=True,  # or a client of server-sent events that has left would stay
             shutdown_timeout=1.0,
-            keepalive_timeout=HEADER_TIMEOUT,
+            keepalive_timeout=REQUEST_TIMEOUT,
         )
         await runner.setup()
         lines: asyncio.Server | None = None
-        looking = loop.create_task(self._look())
+        looking = loop.create_task(self._look(runner))
         try:
             site = web.SockSite(runner, listeners[0], ssl_context=self._ssl_context, backlog=BACKLOG)
             await site.start()
@@ -270,23 +273,41 @@ class Gateway:
         while self._hub.clients and asyncio.get_running_loop().time() < deadline:
             await asyncio.sleep(0.02)
 
-    async def _look(self) -> None:
-        """Come back to slow clients, and read changed keys."""
+    async def _look(self, runner: web.AppRunner) -> None:
+        """Come back to slow clients, close those that send no request, and read changed keys."""
         loop = asyncio.get_running_loop()
-        reload_at = loop.time() + RELOAD_INTERVAL
+        due = loop.time() + ROUND_INTERVAL
         while True:
             await asyncio.sleep(LOOK_INTERVAL)
             self._hub.look()
-            if loop.time() >= reload_at:
-                reload_at = loop.time() + RELOAD_INTERVAL
+            if loop.time() >= due:
+                due = loop.time() + ROUND_INTERVAL
+                self._close_the_silent(runner, loop.time())
                 if (error := self._access.keys.reload()) is not None:
                     logger.warning("%s; the keys stay as they were", error)
 
+    def _close_the_silent(self, runner: web.AppRunner, now: float) -> None:
+        """Close connections on which no whole request has come in time, which aiohttp would keep for ever."""
+        connections = set(runner.server.connections) if runner.server is not None else set()
+        self._greeted &= connections
+        self._silent = {one: self._silent.get(one, now) for one in connections - self._greeted}
+        for connection, since in self._silent.items():
+            if now - since > REQUEST_TIMEOUT:
+                self._access.refusals.add("no request")
+                connection.force_close()
+
     def _application(self) -> web.Application:
-        app = web.Application(middlewares=[_refusals])
+        app = web.Application(middlewares=[self._greet, _refusals])
         self._pages.add_to(app.router)
         self._websockets.add_to(app.router, serves_finx=self._venue == "finx", serves_ime=self._venue == "ime")
         return app
+
+    @web.middleware
+    async def _greet(self, request: web.Request, handler: Callable[..., Any]) -> web.StreamResponse:
+        """Note that a whole request has come."""
+        self._greeted.add(request.protocol)
+        response: web.StreamResponse = await handler(request)
+        return response
 
 
 @web.middleware

@@ -12,7 +12,7 @@ import pytest
 import websocket
 
 from finx_sync import AuthorizationError, ConfigError, StreamManager
-from finx_sync.gateway import Gateway
+from finx_sync.gateway import Gateway, server
 from finx_sync.gateway.clients import ClientLimits
 from finx_sync.gateway.keys import hash_of
 from tests.gateway.conftest import ManualSource, Served
@@ -174,6 +174,21 @@ def test_many_come_and_go_and_nothing_is_left(served: Served) -> None:
     served.wait_for_clients(0)
     assert wait_until(lambda: len(os.listdir("/proc/self/fd")) <= before)
     assert served.gateway._access._count == 0
+
+
+def test_a_request_must_come_in_time(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clients that send a byte now and then would take all descriptors (slow-loris)."""
+    monkeypatch.setattr(server, "REQUEST_TIMEOUT", 0.1)
+    kept = opened(served)
+    kept.send(json.dumps({"subscribe": ["A"]}))
+    served.wait_for_wanted("contract:A")
+    for text in (b"", b"GET /v1/ws HTTP/1.1\r\nHost: x\r\n"):
+        with socket.create_connection((served.gateway._host, served.gateway._port), timeout=20) as connection:
+            connection.sendall(text)
+            assert connection.recv(100) == b""
+    served.source.bring(1)
+    assert numbers(received(kept, 1)) == [1], "an open websocket is not meant"
+    kept.close()
 
 
 def test_there_are_at_most_so_many(tmp_path: Path) -> None:
