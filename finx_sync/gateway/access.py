@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Final
 from urllib.parse import urlsplit
 
 from finx_sync.errors import FinxSyncError
@@ -12,6 +13,9 @@ from finx_sync.gateway.keys import Key, KeyRing
 from finx_sync.gateway.metrics import Refusals
 
 __all__ = ["Access", "RefusedError"]
+
+MOST_NAMES: Final = 10_000
+"""Names that one connection may subscribe to, whatever its key allows."""
 
 
 class RefusedError(FinxSyncError):
@@ -65,6 +69,24 @@ class Access:
         """
         found = self.keys.find(key)
         return self.refuse("key", 401, "no such key") if found is None else found
+
+    def check_names(self, key: Key, tags: Sequence[str], present: Set[str] = frozenset()) -> None:
+        """Refuse more names than a client may have, and those that its key does not allow.
+
+        Args:
+            key: the client's.
+            tags: what it wants.
+            present: what it has.
+
+        Raises:
+            RefusedError: it may not.
+        """
+        for tag in tags:
+            if not key.allows(tag):
+                self.refuse("name", 403, f"this key may not subscribe to {tag}")
+        most = min(key.subscriptions or MOST_NAMES, MOST_NAMES)
+        if len(present | set(tags)) > most:
+            self.refuse("subscriptions", 429, f"at most {most} names can be subscribed to")
 
     @contextmanager
     def entered(self, key: Key) -> Iterator[None]:

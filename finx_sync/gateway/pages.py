@@ -72,9 +72,7 @@ class Pages:
             tags = [self._tags.read(name) for name in request.query.getall("names", []) for name in name.split(",")]
         except InvalidInputError as error:
             return web.Response(status=400, text=f"{error}\n")
-        for tag in tags:
-            if not key.allows(tag):
-                access.refuse("name", 403, f"this key may not subscribe to {tag}")
+        access.check_names(key, tags)
         since = request.headers.get("Last-Event-ID") or request.query.get("since")
         response = web.StreamResponse(
             headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store", "X-Accel-Buffering": "no"}

@@ -265,6 +265,8 @@ class Gateway:
             with self._lock:
                 self._loop = self._stopping = None
             await runner.cleanup()
+            for _ in range(3):  # closed transports close their sockets at the loop's next turns
+                await asyncio.sleep(0)
 
     async def _drain(self) -> None:
         """Tell every client to go, and wait until they have gone."""

@@ -101,11 +101,7 @@ class _Lines(asyncio.Protocol):
             tags = [self._server.tags.read(name) for name in names]
             assert self._key is not None
             assert self._client is not None
-            for tag in tags:
-                if not self._key.allows(tag):
-                    self._server.access.refuse("name", 403, f"this key may not subscribe to {tag}")
-            if self._key.subscriptions and len(self._client.tags.union(tags)) > self._key.subscriptions:
-                self._server.access.refuse("subscriptions", 429, "this key may not subscribe to so many names")
+            self._server.access.check_names(self._key, tags, self._client.tags)
             self._server.hub.subscribe(self._client, tags, since)
         except FinxSyncError as error:
             self._refuse(str(error))

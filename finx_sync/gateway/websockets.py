@@ -138,11 +138,7 @@ class WebSockets:
             RefusedError: the key does not allow it.
         """
         tags = [self._tags.read(name) for name in names]
-        for tag in tags:
-            if not key.allows(tag):
-                self._access.refuse("name", 403, f"this key may not subscribe to {tag}")
-        if key.subscriptions and len(client.tags.union(tags)) > key.subscriptions:
-            self._access.refuse("subscriptions", 429, f"this key may subscribe to {key.subscriptions} names")
+        self._access.check_names(key, tags, client.tags)
         self._hub.subscribe(client, tags, since)
 
     def unsubscribe(self, client: Client, names: list[Any]) -> None:
