@@ -97,10 +97,10 @@ def test_the_exact_sequence_or_exact_gaps(seed: int, monkeypatch: pytest.MonkeyP
 
 @pytest.mark.long
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("seed", range(100, 120))
+@pytest.mark.parametrize("seed", range(100, 104))
 def test_the_same_for_long(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rare sequences of failures would never be tried."""
-    rounds(seed, 1000, monkeypatch)
+    rounds(seed, 300, monkeypatch)
 
 
 def rounds(seed: int, steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,7 +117,7 @@ def rounds(seed: int, steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
         with stream:
             for _ in range(steps):
                 disturbed.disturb()
-            assert wait_until(lambda: stream.state is State.OPEN)
+            assert wait_until(lambda: stream.state is State.OPEN, 60.0)
             while disturbed.number not in got[-50:]:  # nothing else may come, if the last ones were lost
                 disturbed.write()
                 wait_until(lambda: disturbed.number in got[-50:], 0.5)
