@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from finx_sync.gateway.items import Form, Item, gap_item
+from finx_sync.gateway.items import Form, Item, gap_item, payload_frame
 
 __all__ = ["Client", "ClientLimits", "Transport"]
 
+INTERRUPTED: Final = 1012
+"""The close code for clients of a venue's own protocol, which has no word for a gap: they connect again, and know."""
 OVERHEAD: Final = 64
 """Bytes that an item takes in a queue beside its text."""
 
@@ -112,6 +114,9 @@ class Client:
 
     def offer(self, item: Item) -> None:
         """Queue an item. `flush` follows before the loop turns."""
+        if item.kind == "gap" and self._form is payload_frame:
+            self.end(INTERRUPTED, "messages are missing")
+            return
         self._queue.append(item)
         self._size += len(item.payload) + OVERHEAD
         if (self.is_slow or self.is_paused) and self._size > self._limits.queue:
@@ -199,6 +204,9 @@ class Client:
         self.conflated += len(self._queue) - len(kept)
         self._queue = kept
         self._size = sum(len(item.payload) + OVERHEAD for item in kept)
+        if count and self._form is payload_frame:
+            self.end(INTERRUPTED, "the client reads too slowly, and messages were left out")
+            return
         if count:
             self._dropped = names, count, since
         if self._size > self._limits.longest_queue:

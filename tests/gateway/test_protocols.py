@@ -184,6 +184,22 @@ def test_gaps_and_states_come_between_the_messages(served: Served) -> None:
     client.close()
 
 
+def test_a_client_without_a_word_for_gaps_is_closed(served: Served) -> None:
+    """A bot on FinX's path would trade on with messages missing, and not know."""
+    stream = StreamManager("any", url=served.gateway.ws_url, reconnect=FAST)
+    gaps = Collector()
+    stream.on_gap(gaps)
+    stream.subscribe_contract("A")
+    with stream:
+        served.wait_for_wanted("contract:A")
+        served.source.bring(1)
+        served.source.bring_gap(start=1.0, end=2.0, names=["A"], reason="relay lost", missed=None)
+        assert wait_until(lambda: stream.stats().reconnects == 1)
+        served.wait_for_wanted("contract:A")
+        served.source.bring(2)
+        assert gaps.wait(len)[0].names == ("A",)
+
+
 def test_unsubscribing_ends_a_name(served: Served) -> None:
     """A page would get what it does not show any more."""
     client = opened(served)

@@ -96,7 +96,7 @@ class Client:
         with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT) as response:
             for line in response:
                 if line.startswith(b"data: "):
-                    yield line
+                    yield line[6:]
 
     def _tcp(self, address: dict[str, Any]) -> Iterator[bytes]:
         host, port = address["tcp"].split(":")
