@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import logging
 from collections.abc import Iterable
 from pathlib import Path
@@ -99,7 +100,7 @@ def _fits(value: Any, type_: ColumnType) -> bool:
     return isinstance(value, str)
 
 
-class Files:
+class Files(abc.ABC):
     """One file for each table in a folder."""
 
     suffix: ClassVar[str]
@@ -117,8 +118,9 @@ class Files:
             writer = self._writers[table.name] = self._writer(path, table.schema)
         writer.write_table(table.arrow())
 
+    @abc.abstractmethod
     def _writer(self, path: Path, schema: Any) -> Any:
-        raise NotImplementedError
+        """Return a writer of one file."""
 
     def close(self) -> None:
         """Finish the files."""

@@ -6,6 +6,7 @@ a client's storage with the same rows.
 
 from __future__ import annotations
 
+import abc
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -62,7 +63,7 @@ def changed(before: Row, after: Row, always: tuple[str, ...]) -> Row | None:
     return {name: after[name] for name in always} | fields
 
 
-class _BySymbol:
+class _BySymbol(abc.ABC):
     """The base class of public tables with symbols, whose rows are stored by symbol."""
 
     def __init__(self, symbols: tuple[str, ...]) -> None:
@@ -78,11 +79,13 @@ class _BySymbol:
     def image(self, symbol: str | None, now: int) -> list[Row]:
         return [row for one in self._symbols if symbol in (None, one) for row in self._image(one, now)]
 
+    @abc.abstractmethod
     def _known(self, symbol: str) -> list[Row]:
-        raise NotImplementedError
+        """Return the stored rows of one symbol."""
 
+    @abc.abstractmethod
     def _image(self, symbol: str, now: int) -> list[Row]:
-        raise NotImplementedError
+        """Return the rows of a partial of one symbol."""
 
 
 class _Log(_BySymbol):
